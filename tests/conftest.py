@@ -1,0 +1,44 @@
+"""What every test may ask for: a real Valkey of this worker, and an environment name of its own."""
+
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from feature_store.embedded import EmbeddedValkey
+
+# No answer may depend on the zone of the machine that computes it, so the tests live in an odd one.
+os.environ["TZ"] = "Asia/Kathmandu"
+time.tzset()
+
+os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+
+# A busy machine is no failure; the time limit of a test is pytest's.
+settings.register_profile("project", deadline=None, print_blob=True)
+settings.load_profile("project")
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator["EmbeddedValkey"]:
+    """A running server on a free port, one per xdist worker: share it, and keep apart by `environment`."""
+    from feature_store.embedded import EmbeddedValkey
+
+    server = EmbeddedValkey(tmp_path_factory.mktemp("valkey"), port=0)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def environment() -> str:
+    """Return an environment name that no other test uses, so that keys on one server never meet."""
+    return f"test-{next(_numbers)}"

@@ -1,0 +1,60 @@
+"""The documents are true: their Python runs, their links lead somewhere, the docstrings' examples hold."""
+
+import doctest
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import feature_store
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+FENCE = re.compile(r"^```(\S*)")
+LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)")
+MODULES = sorted(module.name for module in pkgutil.walk_packages(feature_store.__path__, "feature_store."))
+
+
+def page_name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def python_of(page: Path) -> str:
+    """The page's ```python blocks as one script; all other lines are blank, so line numbers are the page's."""
+    lines, fence = [], None
+    for line in page.read_text().splitlines():
+        match = FENCE.match(line)
+        lines.append(line if fence == "python" and not match else "")
+        if match:
+            fence = match[1] if fence is None else None
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if python_of(page).strip()], ids=page_name)
+def test_the_python_of_a_page_runs_as_it_stands(page, valkey, tmp_path):
+    script = tmp_path / page.with_suffix(".py").name
+    script.write_text(python_of(page))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "REDIS_URL": valkey.url}
+
+    done = subprocess.run(
+        [sys.executable, script], check=False, capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_the_links_of_a_page_lead_to_files_that_exist(page):
+    missing = [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_in_docstrings_hold(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
