@@ -1,0 +1,1 @@
+"""The event log: partitions, dense offsets, retention behind every registered consumer."""
