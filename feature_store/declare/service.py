@@ -1,0 +1,51 @@
+"""A feature service: the named, version-pinned, ordered list of features that one model consumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from feature_store.declare.feature import FeatureRef, Ratio
+from feature_store.declare.view import FeatureView
+from feature_store.errors import InputError
+
+Policy = Literal["serve", "default", "fail"]
+Item = FeatureView | FeatureRef | Ratio | str
+Default = float | int | str | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureService:
+    """What one model reads, in the order in which it reads it."""
+
+    name: str
+    features: Sequence[Item] = field(kw_only=True)
+    version: int = field(default=1, kw_only=True)
+    owner: str | None = field(default=None, kw_only=True)
+    description: str = field(default="", kw_only=True)
+    defaults: Mapping[str, Default] = field(default_factory=dict, kw_only=True)
+    """Served for a value that is UNKNOWN, or STALE/AHEAD under the policy 'default'; by `view:feature` or ratio name."""
+    on_stale: Policy = field(default="serve", kw_only=True)
+    on_ahead: Policy = field(default="serve", kw_only=True)
+
+    @property
+    def id(self) -> str:
+        """`name@version`."""
+        return f"{self.name}@{self.version}"
+
+
+def ratio(
+    name: str,
+    numerator: FeatureRef | str,
+    denominator: FeatureRef | str,
+    *,
+    empty: float | None = None,
+    description: str = "",
+) -> Ratio:
+    """A feature divided by another, computed at read time in training and in serving; `empty` if there is no quotient."""
+    for side in (numerator, denominator):
+        if not isinstance(side, FeatureRef | str):
+            raise InputError(f"`ratio` takes features such as view['count_1h'], got {side!r}")
+    parts = [FeatureRef.parse(side) if isinstance(side, str) else side for side in (numerator, denominator)]
+    return Ratio(name=name, numerator=parts[0], denominator=parts[1], empty=empty, description=description)

@@ -1,0 +1,68 @@
+"""Where events come from: history by a loader, the present over a log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from feature_store.time_rule import MINUTE_US, parse_duration
+
+if TYPE_CHECKING:
+    import pandera.pandas as pa_pandas
+    import pyarrow as pa
+
+    from feature_store.decoders import Decoder
+
+
+class Loader(Protocol):
+    """Reads history: every event with `start <= event time < end`, in any order."""
+
+    def __call__(self, start: datetime, end: datetime) -> pa.Table:
+        """The events as an Arrow table with the source's columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisStreamBinding:
+    """The present of a source comes over Redis Streams."""
+
+    topic: str
+    partitions: int = field(default=1, kw_only=True)
+    limit: int = field(default=5_000_000, kw_only=True)
+    """Records a partition may hold before publishing is refused."""
+
+
+def redis_stream(topic: str, *, partitions: int = 1, limit: int = 5_000_000) -> RedisStreamBinding:
+    """Bind a source's live events to a Redis stream."""
+    return RedisStreamBinding(topic, partitions=partitions, limit=limit)
+
+
+@dataclass(frozen=True, slots=True)
+class EventSource:
+    """Immutable events with a schema, an event time and an event id."""
+
+    name: str
+    schema: type[pa_pandas.DataFrameModel] = field(kw_only=True)
+    """Pandera model: types, nullability, ranges. One schema for both paths."""
+    event_time: str = field(kw_only=True)
+    """The column of the time at which the event happened (a time stamp with zone in the schema)."""
+    event_id: str = field(kw_only=True)
+    """The column that identifies an event; a second event with the same id is a duplicate or a conflict."""
+    load: Loader | Callable[[datetime, datetime], pa.Table] | None = field(default=None, kw_only=True)
+    log: RedisStreamBinding | None = field(default=None, kw_only=True)
+    decode: Decoder | None = field(default=None, kw_only=True)
+    """How a log record's payload becomes a row; JSON objects unless said otherwise."""
+    timezone: str = field(default="UTC", kw_only=True)
+    """The zone of naive times in loaded history. Live events must carry their own."""
+    arrival: str | None = field(default=None, kw_only=True)
+    """The column of loaded history that says when the event arrived, if there is one."""
+    future_tolerance: str | timedelta = field(default=timedelta(microseconds=MINUTE_US), kw_only=True)
+    """An event whose time is later than its arrival by more than this is rejected."""
+    owner: str | None = field(default=None, kw_only=True)
+    description: str = field(default="", kw_only=True)
+
+    @property
+    def future_tolerance_us(self) -> int:
+        """`future_tolerance` in microseconds."""
+        return parse_duration(self.future_tolerance, name="future_tolerance")

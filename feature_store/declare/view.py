@@ -1,0 +1,114 @@
+"""A feature view: features of one entity from one source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Literal
+
+from feature_store.declare.entity import Entity
+from feature_store.declare.feature import Feature, FeatureRef, FeatureSpec
+from feature_store.declare.source import EventSource
+from feature_store.errors import UnknownNameError
+from feature_store.time_rule import DAY_US, parse_duration
+
+Online = Literal["stream", "batch"]
+LateEvents = Literal["correct", "ignore", "recompute"]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureView:
+    """Features of one entity from one source, kept and versioned together.
+
+    A stream view's value at `t` is its windows at `t`. A batch view has one row per entity for every step `every`:
+    the row of `T` knows the events before `T` and is the view's value from `T` until the next row.
+    """
+
+    name: str
+    entity: Entity = field(kw_only=True)
+    source: EventSource = field(kw_only=True)
+    features: Sequence[FeatureSpec | Feature] = field(kw_only=True)
+    where: str | None = field(default=None, kw_only=True)
+    """SQL over the source's columns; other events are not in the view."""
+    online: Online | None = field(default="stream", kw_only=True)
+    """'stream': kept fresh by the flow; 'batch': published by Dagster; None: for training only, computed as a stream
+    view is."""
+    version: int = field(default=1, kw_only=True)
+    every: str | timedelta = field(default="1d", kw_only=True)
+    """The step of a batch view's rows; divides a day."""
+    freshness_sla: str | timedelta = field(default="5m", kw_only=True)
+    """Stream: how old the oldest unread record may be. Batch: how old a row may be; past it a value is STALE."""
+    late_events: LateEvents = field(default="correct", kw_only=True)
+    lateness: str | timedelta | None = field(default=None, kw_only=True)
+    """With `late_events="ignore"`: how late an event may arrive and still count."""
+    owner: str | None = field(default=None, kw_only=True)
+    description: str = field(default="", kw_only=True)
+    tags: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    problems: Sequence[str] = field(default=(), init=False, compare=False)
+    """What is wrong with the features declared; the registry reports it."""
+
+    def __post_init__(self) -> None:
+        expanded: list[Feature] = []
+        problems: list[str] = []
+        for spec in self.features:
+            try:
+                expanded.extend([spec] if isinstance(spec, Feature) else spec.features())
+            except ValueError as error:
+                problems.append(f"view '{self.name}': {error}")
+        object.__setattr__(self, "features", tuple(expanded))
+        object.__setattr__(self, "problems", tuple(problems))
+
+    def __getitem__(self, feature: str) -> FeatureRef:
+        """A handle on one feature; the name is checked at once."""
+        self.feature(feature)
+        return FeatureRef(view=self.name, version=self.version, feature=feature)
+
+    def feature(self, name: str) -> Feature:
+        """The feature of that name.
+
+        Raises:
+            UnknownNameError: listing the features there are.
+        """
+        for feature in self.declared:
+            if feature.name == name:
+                return feature
+        raise UnknownNameError(f"feature of view '{self.name}'", name, [f.name for f in self.declared])
+
+    @property
+    def declared(self) -> tuple[Feature, ...]:
+        """The features, one per window."""
+        return tuple(f for f in self.features if isinstance(f, Feature))
+
+    @property
+    def id(self) -> str:
+        """`name@version`: the name of its field in Redis."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def is_batch(self) -> bool:
+        """True if Dagster publishes its rows; otherwise its value is computed for the very moment asked."""
+        return self.online == "batch"
+
+    @property
+    def is_personal(self) -> bool:
+        """True if the view is tagged as personal data."""
+        return self.tags.get("pii", "none") != "none"
+
+    @property
+    def every_us(self) -> int:
+        """The step of a batch view's rows in microseconds."""
+        return parse_duration(self.every, name="every")
+
+    @property
+    def freshness_sla_us(self) -> int:
+        """`freshness_sla` in microseconds."""
+        return parse_duration(self.freshness_sla, name="freshness_sla")
+
+    @property
+    def longest_window_us(self) -> int | None:
+        """Window and hop of the longest window: how far back events matter; None if a lifetime feature is among them."""
+        spans = [None if f.window_us is None else f.window_us + f.hop_us for f in self.declared]
+        if None in spans:
+            return None
+        return max((span for span in spans if span is not None), default=DAY_US)

@@ -1,0 +1,120 @@
+"""Every error this library raises on purpose.
+
+    FeatureStoreError
+    ├── DeclarationError      something declared is wrong; carries every problem found
+    ├── UnknownNameError      a look-up by name failed; carries what exists
+    ├── InputError            an argument or a row a user gave breaks a rule
+    ├── SettingsError         a setting is wrong or names something that is not there
+    ├── LakeError             the lake cannot be read or written
+    │   └── PositionConflict  another owner committed these offsets
+    ├── LogError              the event log cannot be read or written
+    │   ├── LogFull           publishing is refused until a consumer catches up
+    │   ├── LogGap            records before the wanted offset are gone
+    │   └── LogTailLost       the log ends before a position that was already reached
+    └── OnlineStoreError      Redis is missing, too old, or configured to lose data
+
+Bad *data* is not an error: a record that does not fit is a value with a reason (dead letters).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+
+
+class FeatureStoreError(Exception):
+    """Base of every error of this library; its text is fit to show to a user."""
+
+
+class DeclarationError(FeatureStoreError):
+    """The declarations are wrong. `problems` lists all of them, one line each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        super().__init__(f"{count} problem{'s' if count != 1 else ''} in the declarations:{lines}")
+
+
+class UnknownNameError(FeatureStoreError):
+    """No such thing. Says what exists and the nearest match."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, tuple(sorted(known))
+        super().__init__(unknown_name(kind, name, self.known))
+
+
+class InputError(FeatureStoreError):
+    """An argument, a file or a row breaks a rule."""
+
+
+class SettingsError(FeatureStoreError):
+    """A setting is wrong."""
+
+
+class LakeError(FeatureStoreError):
+    """The lake cannot be opened, read or written."""
+
+
+class PositionConflict(LakeError):  # noqa: N818 - a conflict is what it is
+    """The offsets to commit do not start where the lake's committed positions end."""
+
+    def __init__(self, source: str, expected: Mapping[int, int], found: Mapping[int, int]) -> None:
+        self.source, self.expected, self.found = source, dict(expected), dict(found)
+        super().__init__(
+            f"source '{source}': commit starts at {self.expected}, but the lake stands at {self.found}; "
+            "another process owns this source or has already committed this batch"
+        )
+
+
+class LogError(FeatureStoreError):
+    """The event log cannot be read or written."""
+
+
+class LogFull(LogError):  # noqa: N818
+    """A partition has reached its limit. `written` records of the refused call, its first ones, are in the log:
+    0 unless several publishers filled the partition at once.
+    """
+
+    def __init__(self, source: str, partition: int, *, limit: int, slowest: str | None, written: int = 0) -> None:
+        self.source, self.partition, self.limit, self.slowest, self.written = source, partition, limit, slowest, written
+        remedy = f"until consumer '{slowest}' has read on" if slowest else "until a consumer is registered and reads"
+        super().__init__(
+            f"log '{source}' partition {partition} has no room within its limit of {limit} records; "
+            f"publishing is refused {remedy} ({written} records of this call were written)"
+        )
+
+
+class LogGap(LogError):  # noqa: N818
+    """Records between the wanted offset and the first one kept are gone."""
+
+    def __init__(self, source: str, partition: int, wanted: int, first: int) -> None:
+        self.source, self.partition, self.wanted, self.first = source, partition, wanted, first
+        super().__init__(
+            f"log '{source}' partition {partition}: offset {wanted} was asked for, but the next one kept is {first}; "
+            "the records between are gone, load them from their origin with `feature-store backfill`"
+        )
+
+
+class LogTailLost(LogError):  # noqa: N818
+    """The log ended before a position that had been reached. `resume` is the first offset of the epoch after the loss."""
+
+    def __init__(self, source: str, partition: int, *, reached: int, end: int, resume: int) -> None:
+        self.source, self.partition = source, partition
+        self.reached, self.end, self.resume = reached, end, resume
+        super().__init__(
+            f"log '{source}' partition {partition} ended at {end}, but {reached} had been reached: the log lost its "
+            f"last records; what was published since stands from {resume} on"
+        )
+
+
+class OnlineStoreError(FeatureStoreError):
+    """Redis cannot be reached, is too old, or may lose data."""
+
+
+def unknown_name(kind: str, name: str, known: Sequence[str]) -> str:
+    """The sentence for a name that was not found: what exists, and the nearest match."""
+    nearest = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
+    listed = ", ".join(known) if known else "none"
+    return f"unknown {kind} '{name}'{hint} (known: {listed})"

@@ -1,0 +1,230 @@
+"""All declarations of a deployment, checked together: one value, no global state."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from feature_store.declare.entity import Entity
+from feature_store.declare.feature import Feature, FeatureRef, Ratio
+from feature_store.declare.service import FeatureService
+from feature_store.declare.source import EventSource
+from feature_store.declare.view import FeatureView
+from feature_store.errors import DeclarationError, SettingsError, UnknownNameError, unknown_name
+from feature_store.time_rule import DAY_US, MAX_TILES, format_duration
+
+Resolved = FeatureRef | Ratio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """The views and services of a deployment, with the sources and entities that they name.
+
+    Building it checks everything that can be checked without data; all problems come in one report. Expressions are
+    checked by `transforms` when the registry is compiled, which `compile_registry` does.
+    """
+
+    views: Sequence[FeatureView]
+    services: Sequence[FeatureService] = field(default=())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "views", tuple(self.views))
+        object.__setattr__(self, "services", tuple(self.services))
+        problems = [*self._name_problems(), *self._view_problems(), *self._service_problems()]
+        if problems:
+            raise DeclarationError(problems)
+
+    @property
+    def sources(self) -> Mapping[str, EventSource]:
+        """The sources by name."""
+        return {view.source.name: view.source for view in self.views}
+
+    @property
+    def entities(self) -> Mapping[str, Entity]:
+        """The entities by name."""
+        return {view.entity.name: view.entity for view in self.views}
+
+    def source(self, name: str) -> EventSource:
+        """The source of that name, or UnknownNameError."""
+        if name not in self.sources:
+            raise UnknownNameError("source", name, self.sources)
+        return self.sources[name]
+
+    def view(self, name: str) -> FeatureView:
+        """The view called `name` (its newest version) or `name@version`, or UnknownNameError."""
+        bare, _, version = name.partition("@")
+        found = [v for v in self.views if v.name == bare and (not version or str(v.version) == version)]
+        if not found:
+            raise UnknownNameError("view", name, [v.id if version else v.name for v in self.views])
+        return max(found, key=lambda v: v.version)
+
+    def service(self, name: str) -> FeatureService:
+        """The service called `name` (its newest version) or `name@version`, or UnknownNameError."""
+        bare, _, version = name.partition("@")
+        found = [s for s in self.services if s.name == bare and (not version or str(s.version) == version)]
+        if not found:
+            raise UnknownNameError("service", name, [s.id if version else s.name for s in self.services])
+        return max(found, key=lambda s: s.version)
+
+    def views_of(self, source: str) -> tuple[FeatureView, ...]:
+        """The views that read a source."""
+        return tuple(view for view in self.views if view.source.name == source)
+
+    def resolve(self, features: FeatureService | Sequence[object]) -> tuple[Resolved, ...]:
+        """The features of a service or a list, in order, each with its view's version pinned.
+
+        Raises:
+            UnknownNameError: for a view or feature that is not declared.
+        """
+        items = features.features if isinstance(features, FeatureService) else features
+        return tuple(resolved for item in items for resolved in self._resolve_item(item))
+
+    def _resolve_item(self, item: object) -> Iterator[Resolved]:
+        if isinstance(item, FeatureView):
+            yield from (item[feature.name] for feature in item.declared)
+        elif isinstance(item, Ratio):
+            yield Ratio(
+                name=item.name,
+                numerator=self._pin(item.numerator),
+                denominator=self._pin(item.denominator),
+                empty=item.empty,
+                description=item.description,
+            )
+        else:
+            yield self._pin(item if isinstance(item, FeatureRef) else FeatureRef.parse(str(item)))
+
+    def _pin(self, ref: FeatureRef) -> FeatureRef:
+        view = self.view(ref.view if ref.version is None else f"{ref.view}@{ref.version}")
+        return view[ref.feature]
+
+    def _name_problems(self) -> Iterator[str]:
+        for kind, pairs in (
+            ("view", [(v.id, v) for v in self.views]),
+            ("service", [(s.id, s) for s in self.services]),
+        ):
+            seen: set[str] = set()
+            for name, _ in pairs:
+                if name in seen:
+                    yield f"{kind} '{name}' is declared twice"
+                seen.add(name)
+                if not re.fullmatch(r"[A-Za-z_]\w*@[1-9]\d*", name):
+                    yield f"{kind} `name` must be letters, digits and _ and `version` at least 1, got '{name}'"
+        yield from self._homonyms("source", [view.source for view in self.views])
+        yield from self._homonyms("entity", [view.entity for view in self.views])
+
+    def _homonyms(self, kind: str, things: Sequence[EventSource | Entity]) -> Iterator[str]:
+        first: dict[str, EventSource | Entity] = {}
+        for thing in things:
+            if not re.fullmatch(r"[A-Za-z_]\w*", thing.name):
+                yield f"{kind} `name` must be letters, digits and _, got '{thing.name}'"
+            if first.setdefault(thing.name, thing) != thing:
+                yield f"two different {kind} declarations are called '{thing.name}'"
+
+    def _view_problems(self) -> Iterator[str]:
+        for view in self.views:
+            yield from view.problems
+            yield from _feature_problems(view)
+            yield from _duration_problems(view)
+            yield from _column_problems(view)
+
+    def _service_problems(self) -> Iterator[str]:
+        for service in self.services:
+            names: list[str] = []
+            for item in service.features:
+                try:
+                    names.extend(r.name if isinstance(r, Ratio) else str(r) for r in self._resolve_item(item))
+                except (UnknownNameError, ValueError) as error:
+                    yield f"service '{service.name}': {error}"
+            for name in sorted({name for name in names if names.count(name) > 1}):
+                yield f"service '{service.name}': feature '{name}' stands twice"
+            known = {*names, *(re.sub(r"@\d+", "", name) for name in names)}
+            for name in service.defaults:
+                if name not in known:
+                    yield f"service '{service.name}': {unknown_name('feature in `defaults`', name, sorted(known))}"
+
+
+def _feature_problems(view: FeatureView) -> Iterator[str]:
+    names = [feature.name for feature in view.declared]
+    if not names and not view.problems:
+        yield f"view '{view.name}' declares no feature"
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"view '{view.name}': feature '{name}' is declared twice; give one of them a `name`"
+    for feature in view.declared:
+        if not re.fullmatch(r"[A-Za-z_]\w*", feature.name):
+            yield f"view '{view.name}': feature `name` must be letters, digits and _, got '{feature.name}'"
+        tiles = 0 if feature.window_us is None else feature.window_us // feature.hop_us
+        if tiles > MAX_TILES and feature.window_us is not None:
+            yield (
+                f"view '{view.name}', feature '{feature.name}': the window {format_duration(feature.window_us)} has "
+                f"{tiles} tiles of {format_duration(feature.hop_us)}; more than {MAX_TILES} need a longer `hop=`"
+            )
+
+
+def _duration_problems(view: FeatureView) -> Iterator[str]:
+    for name in ("freshness_sla_us", "every_us"):
+        try:
+            micros = getattr(view, name)
+        except ValueError as error:
+            yield f"view '{view.name}': {error}"
+            continue
+        if name == "every_us" and DAY_US % micros:
+            yield f"view '{view.name}': `every` must divide a day, got {format_duration(micros)}"
+    if view.late_events == "ignore" and view.lateness is None:
+        yield f"view '{view.name}': `lateness` must be given with late_events='ignore'"
+
+
+def _column_problems(view: FeatureView) -> Iterator[str]:
+    columns = list(view.source.schema.to_schema().columns)
+    if not view.entity.join_keys:
+        yield f"entity '{view.entity.name}' must have at least one join key"
+    for key in view.entity.join_keys:
+        if key not in columns:
+            yield f"view '{view.name}': {unknown_name(f'join key of entity {view.entity.name!r}', key, columns)}"
+    for role in ("event_time", "event_id"):
+        column = getattr(view.source, role)
+        if column not in columns:
+            yield f"source '{view.source.name}': {unknown_name(f'`{role}` column', column, columns)}"
+    for column in columns:
+        if column.startswith("_"):
+            yield f"source '{view.source.name}': column '{column}' must not start with _, which the lake keeps to itself"
+
+
+def fingerprint(view: FeatureView, feature: Feature) -> str:
+    """A stable digest of everything that a feature's values depend on; descriptions and owners are not among it."""
+    meaning = {
+        "entity": [view.entity.name, *view.entity.join_keys],
+        "source": [view.source.name, view.source.event_time, view.source.event_id],
+        "where": view.where,
+        "late": [view.late_events, None if view.lateness is None else str(view.lateness)],
+        "batch": [view.every_us] if view.is_batch else None,
+        "aggregate": [feature.aggregate, feature.column, feature.window_us, feature.hop_us, feature.cap],
+    }
+    return hashlib.blake2b(json.dumps(meaning, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def view_fingerprint(view: FeatureView) -> str:
+    """A stable digest of a view's features in order: what its rows in lake and Redis depend on."""
+    parts = [f"{feature.name}={fingerprint(view, feature)}" for feature in view.declared]
+    return hashlib.blake2b("|".join(parts).encode(), digest_size=8).hexdigest()
+
+
+def load_registry(path: str) -> Registry:
+    """The registry that `module:attribute` names; the attribute may be a function that builds it.
+
+    Raises:
+        SettingsError: if it is not there or is not a registry.
+        DeclarationError: if the declarations are wrong.
+    """
+    module_name, _, attribute = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute or "registry")
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(f"`declarations` must name a module and a registry in it, got '{path}': {error}") from error
+    registry = found() if callable(found) else found
+    if not isinstance(registry, Registry):
+        raise SettingsError(f"`declarations` must name a Registry, but '{path}' is a {type(registry).__name__}")
+    return registry

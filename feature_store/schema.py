@@ -1,0 +1,115 @@
+"""A source's Pandera model as Arrow types, and rows divided into good and rejected by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from feature_store.errors import DeclarationError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pandera.pandas as pa_pandas
+
+    from feature_store.declare.source import EventSource
+
+_TYPES = {
+    "string": pa.string(),
+    "string[python]": pa.string(),
+    "string[pyarrow]": pa.string(),
+    "str": pa.string(),
+    "object": pa.string(),
+    "bool": pa.bool_(),
+    "boolean": pa.bool_(),
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "date": pa.date32(),
+    **{f"{sign}int{bits}": getattr(pa, f"{sign}int{bits}")() for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Rows that fit, and those that do not with the reason: (row number, reason)."""
+
+    good: pa.Table
+    rejected: Sequence[tuple[int, str]]
+
+
+def arrow_schema(source: EventSource) -> pa.Schema:
+    """The Arrow schema of a source's columns; times are microseconds UTC.
+
+    Raises:
+        DeclarationError: naming each column whose type has no equivalent.
+    """
+    fields, problems = [], []
+    for name, column in source.schema.to_schema().columns.items():
+        try:
+            fields.append(pa.field(name, _arrow_type(str(column.dtype)), nullable=bool(column.nullable)))
+        except ValueError as error:
+            problems.append(f"source '{source.name}', column '{name}': {error}")
+    if problems:
+        raise DeclarationError(problems)
+    return pa.schema(fields)
+
+
+def _arrow_type(dtype: str) -> pa.DataType:
+    name = dtype.lower()
+    if name in _TYPES:
+        return _TYPES[name]
+    if name.startswith("datetime64") and "," in name:
+        return pa.timestamp("us", tz="UTC")
+    if name.startswith("decimal"):
+        precision, scale = name.removeprefix("decimal(").rstrip(")").split(",")
+        return pa.decimal128(int(precision), int(scale))
+    hint = "; use a datetime with a time zone" if name.startswith("datetime64") else ""
+    raise ValueError(f"the type {dtype} cannot be stored{hint}")
+
+
+def check_rows(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Checked:
+    """Divide a table with the source's columns by its model: types, nullability, ranges, custom checks.
+
+    The good rows come back in their order, with the table's own Arrow types.
+    """
+    import pandera.errors  # noqa: PLC0415 - takes a second and a half
+
+    frame = table.to_pandas(types_mapper=_pandas_type, date_as_object=True)
+    try:
+        schema.validate(frame, lazy=True)
+    except pandera.errors.SchemaErrors as errors:
+        return _divide(table, errors.failure_cases)
+    return Checked(table, [])
+
+
+def _divide(table: pa.Table, cases: pd.DataFrame) -> Checked:
+    whole = cases[cases["index"].isna()]
+    if len(whole):
+        reason = "; ".join(_reason(case) for case in whole.to_dict("records"))
+        return Checked(table.slice(0, 0), [(row, reason) for row in range(table.num_rows)])
+    reasons: dict[int, str] = {}
+    for case in cases.to_dict("records"):
+        row = int(case["index"])
+        reasons[row] = f"{reasons[row]}; {_reason(case)}" if row in reasons else _reason(case)
+    mask = [row not in reasons for row in range(table.num_rows)]
+    return Checked(table.filter(pa.array(mask)), sorted(reasons.items()))
+
+
+def _reason(case: dict[object, object]) -> str:
+    value = case["failure_case"]
+    missing = value is None or value != value  # noqa: PLR0124 - NaN
+    return f"column '{case['column']}': {case['check']}, got {'null' if missing else repr(value)}"
+
+
+def _pandas_type(arrow_type: pa.DataType) -> object:
+    """Pandas types that keep nulls apart from values: nullable integers and booleans."""
+    import pandas as pd  # noqa: PLC0415
+
+    nullable = {
+        **{getattr(pa, f"int{b}")(): getattr(pd, f"Int{b}Dtype")() for b in (8, 16, 32, 64)},
+        **{getattr(pa, f"uint{b}")(): getattr(pd, f"UInt{b}Dtype")() for b in (8, 16, 32, 64)},
+        pa.bool_(): pd.BooleanDtype(),
+    }
+    return nullable.get(arrow_type)

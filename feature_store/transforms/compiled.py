@@ -1,0 +1,69 @@
+"""A registry with every view compiled: what the lake, the stream and training sets work from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from feature_store.errors import DeclarationError
+from feature_store.schema import arrow_schema
+from feature_store.transforms.expressions import Expressions
+from feature_store.transforms.plan import ViewPlan, compile_view
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from feature_store.declare.view import FeatureView
+    from feature_store.registry import Registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """A registry, the Arrow schema of each source, and the plan of each view (by `view@version`)."""
+
+    registry: Registry
+    schemas: Mapping[str, pa.Schema]
+    plans: Mapping[str, ViewPlan]
+
+    def plan(self, view: FeatureView) -> ViewPlan:
+        """The plan of a view."""
+        return self.plans[view.id]
+
+    def plans_of(self, source: str) -> tuple[ViewPlan, ...]:
+        """The plans of the views that read a source."""
+        return tuple(self.plans[view.id] for view in self.registry.views_of(source))
+
+
+def compile_registry(registry: Registry) -> Compiled:
+    """Compile every view.
+
+    Raises:
+        DeclarationError: with every expression and type that is wrong, in all views.
+    """
+    problems: list[str] = []
+    schemas: dict[str, pa.Schema] = {}
+    plans: dict[str, ViewPlan] = {}
+    for name, source in registry.sources.items():
+        try:
+            schemas[name] = arrow_schema(source)
+            expressions = Expressions(schemas[name])
+            problems.extend(_time_problems(name, source.event_time, schemas[name]))
+        except DeclarationError as error:
+            problems.extend(error.problems)
+            continue
+        for view in registry.views_of(name):
+            try:
+                plans[view.id] = compile_view(view, expressions)
+            except DeclarationError as error:
+                problems.extend(error.problems)
+    if problems:
+        raise DeclarationError(problems)
+    return Compiled(registry=registry, schemas=schemas, plans=plans)
+
+
+def _time_problems(source: str, event_time: str, schema: pa.Schema) -> list[str]:
+    found = str(schema.field(event_time).type)
+    if found.startswith("timestamp"):
+        return []
+    return [f"source '{source}': `event_time` column '{event_time}' must be a time stamp with zone, but is {found}"]

@@ -1,0 +1,115 @@
+"""SQL expressions of declarations: what they may contain, and of what type they are.
+
+An expression is scalar and deterministic, because DuckDB evaluates it over the lake in batch and over each
+micro-batch in the stream, and both must see the same value for the same event.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import duckdb
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_FORBIDDEN = {
+    "WINDOW": "a window function",
+    "SUBQUERY": "a subquery",
+    "PARAMETER": "a parameter",
+    "STAR": "a star",
+}
+
+
+class Expressions:
+    """Checks expressions over one table's columns."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._columns = set(schema.names)
+        self._connection = duckdb.connect(":memory:", config={"threads": 1})
+        self._connection.execute("SET TimeZone = 'UTC'")
+        self._connection.register("events", schema.empty_table())
+
+    def problem(self, expression: str) -> str | None:
+        """What is wrong with the expression, or None."""
+        return _parse_problem(expression) or self._column_problem(expression) or self._binding_problem(expression)
+
+    def type_of(self, expression: str) -> str:
+        """DuckDB's name for the expression's type, such as `BIGINT` or `DECIMAL(10,2)`."""
+        row = self._connection.execute(f"DESCRIBE SELECT TRY({expression}) AS x FROM events").fetchone()
+        return str(row[1]) if row else "NULL"
+
+    def _column_problem(self, expression: str) -> str | None:
+        names = {node["column_names"][-1] for node in _nodes(_parse(expression)) if node.get("class") == "COLUMN_REF"}
+        unknown = sorted(names - self._columns)
+        if not unknown:
+            return None
+        return f"no column {', '.join(repr(n) for n in unknown)} in the schema (it has {', '.join(sorted(self._columns))})"
+
+    def _binding_problem(self, expression: str) -> str | None:
+        try:
+            self.type_of(expression)
+        except duckdb.Error as error:
+            return str(error).splitlines()[0]
+        return None
+
+
+def _parse_problem(expression: str) -> str | None:
+    tree = _parse(expression)
+    if tree.get("error"):
+        return f"not valid SQL: {tree.get('error_message', '')}"
+    statements = tree["statements"]
+    if len(statements) != 1 or len(statements[0]["node"]["select_list"]) != 1:
+        return "must be one expression"
+    if statements[0]["node"]["from_table"]["type"] != "EMPTY":
+        return "must be one expression"
+    for node in _nodes(statements[0]["node"]["select_list"]):
+        reason = _node_problem(node)
+        if reason:
+            return reason
+    return None
+
+
+def _node_problem(node: dict[str, object]) -> str | None:
+    kind = str(node.get("class", ""))
+    if kind in _FORBIDDEN:
+        return f"{_FORBIDDEN[kind]} is not allowed: an expression sees one event"
+    return _function_problem(str(node["function_name"])) if kind == "FUNCTION" else None
+
+
+@lru_cache
+def _function_problem(name: str) -> str | None:
+    rows = duckdb.execute(
+        "SELECT function_type, stability, macro_definition FROM duckdb_functions() WHERE function_name = ?",
+        [name.lower()],
+    ).fetchall()
+    kinds = {row[0] for row in rows}
+    if "aggregate" in kinds and "scalar" not in kinds:
+        return f"{name}() is an aggregate or window function: an expression sees one event"
+    unstable = [row[1] for row in rows if row[0] == "scalar" and row[1] != "CONSISTENT"]
+    if unstable:
+        return f"{name}() is not deterministic ({unstable[0]}): training and serving would see different values"
+    for kind, _, definition in rows:
+        inner = _parse_problem(definition) if kind == "macro" and definition else None
+        if inner:
+            return f"{name}(): {inner}"
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _parse(expression: str) -> dict[str, object]:
+    row = duckdb.execute("SELECT json_serialize_sql(?)", [f"SELECT {expression}"]).fetchone()
+    return dict(json.loads(row[0])) if row else {"error": True}
+
+
+def _nodes(tree: object) -> Iterator[dict[str, object]]:
+    if isinstance(tree, dict):
+        yield tree
+        for value in tree.values():
+            yield from _nodes(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _nodes(value)

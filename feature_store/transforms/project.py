@@ -1,0 +1,144 @@
+"""Events become rows of partials: the one place where declarations turn into SQL, for the lake and for micro-batches.
+
+An events relation has the source's columns and the system columns below, in the lake and in a micro-batch alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.time_rule import parse_duration
+from feature_store.transforms.plan import Kind, PartialColumn, ViewPlan
+from feature_store.transforms.rowset import Merge
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KEY, TIME, ID = "_key", "_event_us", "_event_id"
+ARRIVED, PARTITION, OFFSET, LATE, DAY = "_arrived_us", "_partition", "_offset", "_late", "_day"
+TILE, HOP, EVENTS, NEWEST = "_tile_us", "_hop_us", "events", "newest"
+
+SYSTEM_TYPES = {
+    ID: "VARCHAR",
+    TIME: "BIGINT",
+    ARRIVED: "BIGINT",
+    PARTITION: "INTEGER",
+    OFFSET: "BIGINT",
+    LATE: "BOOLEAN",
+    DAY: "DATE",
+}
+
+NO_TIME = {Merge.LAST: -(2**63), Merge.FIRST: 2**63 - 1}
+"""The event time of a pick that has picked nothing yet."""
+
+
+def accepts_sql(plan: ViewPlan) -> str:
+    """Which events belong to the view: `where`, a whole key, and in time if late events are ignored."""
+    conditions = [plan.where_sql, f"({plan.key_sql}) IS NOT NULL"]
+    if plan.view.late_events == "ignore" and plan.view.lateness is not None:
+        lateness = parse_duration(plan.view.lateness, name="lateness")
+        conditions.append(f"coalesce({ARRIVED} - {TIME} <= {lateness}, TRUE)")
+    return " AND ".join(f"({condition})" for condition in conditions)
+
+
+def project_sql(plan: ViewPlan, relation: str, *, extra: Sequence[str] = ()) -> str:
+    """Rows of one view: its key, event time, event id, partials and the `extra` columns, for the events it accepts."""
+    columns = [f"{plan.key_sql} AS {KEY}", TIME, ID, *(f"{c.sql} AS {c.name}" for c in plan.columns), *extra]
+    return f"SELECT {', '.join(columns)} FROM ({relation}) WHERE {accepts_sql(plan)}"
+
+
+def project_batch_sql(plans: Sequence[ViewPlan], relation: str) -> str:
+    """Rows of several views of one source in one pass: view i has the columns `<i>.<name>`; `<i>._key` is null
+    where the view does not accept the event."""
+    columns = [ID, TIME]
+    for i, plan in enumerate(plans):
+        columns.append(f'CASE WHEN {accepts_sql(plan)} THEN {plan.key_sql} END AS "{i}.{KEY}"')
+        columns.extend(f'{column.sql} AS "{i}.{column.name}"' for column in plan.columns)
+    return f"SELECT {', '.join(columns)} FROM ({relation})"
+
+
+def tiles_sql(plan: ViewPlan, relation: str) -> str:
+    """The view's tiles of the events of a relation: one row per (hop, key, tile), columns as in `tile_types`.
+
+    Together with `tile_types` this is the layout of the lake's table of tiles.
+    """
+    projected = project_sql(plan, relation)
+    tiles = " UNION ALL ".join(_tiles_at_hop_sql(plan, hop) for hop in plan.hops_us)
+    return f"WITH rows AS MATERIALIZED ({projected}) {tiles}"
+
+
+def _tiles_at_hop_sql(plan: ViewPlan, hop_us: int) -> str:
+    wanted = {column.name for feature in plan.at_hop(hop_us) for column in feature.columns.values()}
+    tile = f"({TIME} - (({TIME} % {hop_us}) + {hop_us}) % {hop_us})"  # floors before the epoch too
+    columns = [KEY, f"{hop_us}::BIGINT AS {HOP}", f"{tile} AS {TILE}"]
+    columns += [f"count(*)::BIGINT AS {EVENTS}", f"max({TIME})::BIGINT AS {NEWEST}"]
+    for column in plan.columns:
+        columns.extend(_merge_sql(column) if column.name in wanted else _absent_sql(column))
+    return f"SELECT {', '.join(columns)} FROM rows GROUP BY {KEY}, {tile}"
+
+
+def _merge_sql(column: PartialColumn) -> list[str]:
+    name = column.name
+    some = f"FILTER (WHERE {name} IS NOT NULL)"
+    order = f"({TIME}, {ID})"
+    match column.merge:
+        case Merge.ADD:
+            return [f"sum({name})::BIGINT AS {name}"]
+        case Merge.MIN | Merge.MAX:
+            return [f"{column.merge.value}({name}) AS {name}"]
+        case Merge.FIRST | Merge.LAST:
+            best = "arg_min" if column.merge is Merge.FIRST else "arg_max"
+            none = NO_TIME[column.merge]
+            none_sql = f"({none + 1} - 1)::BIGINT" if none < 0 else str(none)
+            return [
+                f"{best}({name}, {order}) {some} AS {name}",
+                f"coalesce({best}({TIME}, {order}) {some}, {none_sql}) AS {name}__t",
+                f"{best}({ID}, {order}) {some} AS {name}__id",
+            ]
+        case Merge.DISTINCT:
+            return [f"list(DISTINCT {name}) {some} AS {name}"]
+        case Merge.LAST_N:
+            row = f"{{'t': {TIME}, 'id': {ID}, 'v': {name}}}"
+            return [f"arg_max({row}, {order}, {column.cap}) {some} AS {name}"]
+
+
+def _absent_sql(column: PartialColumn) -> list[str]:
+    return [f"NULL::{sql_type} AS {name}" for name, sql_type in column_types(column).items()]
+
+
+def column_types(column: PartialColumn) -> dict[str, str]:
+    """DuckDB types of the tile columns of one partial."""
+    value = {"int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN", "str": "VARCHAR"}.get(column.kind, "BIGINT")
+    if column.merge in NO_TIME:
+        return {column.name: value, f"{column.name}__t": "BIGINT", f"{column.name}__id": "VARCHAR"}
+    if column.merge is Merge.DISTINCT:
+        return {column.name: f"{value}[]"}
+    if column.merge is Merge.LAST_N:
+        return {column.name: f"STRUCT(t BIGINT, id VARCHAR, v {value})[]"}
+    return {column.name: value}
+
+
+def tile_types(plan: ViewPlan) -> dict[str, str]:
+    """Columns and DuckDB types of the lake's table of a view's tiles, without the day."""
+    types = {KEY: "VARCHAR", HOP: "BIGINT", TILE: "BIGINT", EVENTS: "BIGINT", NEWEST: "BIGINT"}
+    for column in plan.columns:
+        types |= column_types(column)
+    return types
+
+
+def to_numpy(column: pa.Array | pa.ChunkedArray, kind: Kind) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """An Arrow column as (values, valid); nulls are zero, False or None."""
+    import pyarrow as pa  # noqa: PLC0415 - the reader never needs it
+
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    valid = np.ones(len(array), dtype=bool) if array.null_count == 0 else ~array.is_null().to_numpy(zero_copy_only=False)
+    if kind == "str":
+        return array.to_numpy(zero_copy_only=False).astype(object, copy=False), valid
+    zero = {"float": 0.0, "bool": False}.get(kind, 0)
+    filled = array.fill_null(pa.scalar(zero, type=array.type)) if array.null_count else array
+    dtype = {"float": np.float64, "bool": np.bool_}.get(kind, np.int64)
+    return filled.to_numpy(zero_copy_only=False).astype(dtype, copy=False), valid
