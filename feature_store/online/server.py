@@ -1,0 +1,90 @@
+"""Whether a Redis server can be trusted with features: reachable, keeping what it is given, able to expire a field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError, ResponseError
+
+from feature_store.errors import OnlineStoreError
+
+if TYPE_CHECKING:
+    import redis
+
+REQUIRED = "Redis 8.0 or Valkey 9.0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """What matters about a server."""
+
+    name: str
+    """`Redis` or `Valkey`."""
+    version: str
+    eviction: str
+    """Its `maxmemory-policy`."""
+    field_expiry: bool
+    """Whether it knows HSETEX."""
+
+    @property
+    def evicts(self) -> bool:
+        """Whether a missing value may have been thrown away, so that nothing follows from its absence."""
+        return self.eviction != "noeviction"
+
+
+def inspect_server(client: redis.Redis) -> ServerFacts:
+    """What the server says about itself.
+
+    Raises:
+        OnlineStoreError: nobody answers, or not to us.
+    """
+    try:
+        info = client.info()
+        field_expiry = _knows_field_expiry(client)
+    except (RedisError, OSError) as error:
+        raise OnlineStoreError(
+            f"no Redis answers at {address(client)} ({str(error).rstrip('.')}); start it, or correct the Redis URL"
+        ) from error
+    return ServerFacts(
+        name="Valkey" if "valkey_version" in info else "Redis",
+        version=str(info.get("valkey_version", info.get("redis_version", "unknown"))),
+        eviction=str(info.get("maxmemory_policy", "unknown")),
+        field_expiry=field_expiry,
+    )
+
+
+def check_server(client: redis.Redis) -> ServerFacts:
+    """The server's facts, when features may be written to it.
+
+    Raises:
+        OnlineStoreError: it cannot be reached, evicts keys, or cannot expire a field of a hash.
+    """
+    facts = inspect_server(client)
+    if not facts.field_expiry:
+        raise OnlineStoreError(
+            f"{facts.name} {facts.version} at {address(client)} has no field expiry (HSETEX); "
+            f"{REQUIRED} or later is required"
+        )
+    if facts.evicts:
+        raise OnlineStoreError(
+            f"{facts.name} {facts.version} at {address(client)} may evict features and log records "
+            f"(maxmemory-policy is '{facts.eviction}'); set it to 'noeviction'"
+        )
+    return facts
+
+
+def address(client: redis.Redis) -> str:
+    """Where a client connects to, without its password."""
+    where: Mapping[str, object] = client.get_connection_kwargs()
+    return str(where["path"]) if "path" in where else f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
+
+
+def _knows_field_expiry(client: redis.Redis) -> bool:
+    # COMMAND INFO would say it too, but redis-py cannot read its answer for an unknown command.
+    try:
+        client.execute_command("HSETEX")  # type: ignore[no-untyped-call]
+    except ResponseError as error:
+        return "unknown command" not in str(error).lower()
+    return True
