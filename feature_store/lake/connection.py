@@ -1,0 +1,75 @@
+"""The lake's one DuckDB instance in this process: extensions loaded from their packages, the catalog attached."""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from feature_store.errors import LakeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CATALOG = "lake"
+METADATA = f"__ducklake_metadata_{CATALOG}"
+_BUSY_TIMEOUT_MS = 10_000
+
+
+def quote(name: str) -> str:
+    """`name` as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """`text` as an SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def extension_file(package: str) -> Path:
+    """The extension that an installed `duckdb_extension_*` package ships for this platform.
+
+    Raises:
+        LakeError: the package is missing, or carries another DuckDB's extension.
+    """
+    try:
+        module = importlib.import_module(package)
+    except ImportError as error:
+        wanted = package.replace("_", "-")
+        raise LakeError(f"package '{wanted}' is not installed; install feature-store[lake]") from error
+    version = f"v{duckdb.__version__}"
+    found = sorted(file for root in module.__path__ for file in Path(root).rglob("*.duckdb_extension"))
+    fitting = [file for file in found if version in file.parts]
+    if not fitting:
+        shipped = metadata.version(package.replace("_", "-"))
+        raise LakeError(
+            f"package '{package}' {shipped} has no extension for DuckDB {duckdb.__version__}; install the same version"
+        )
+    return fitting[0]
+
+
+def connect(*, temp: Path, options: Mapping[str, str | int]) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB in UTC that loads DuckLake, downloads nothing and spills into `temp`."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": False,
+        "temp_directory": str(temp),
+        **options,
+    }
+    connection = duckdb.connect(config=config)
+    for package in ("duckdb_extension_ducklake", "duckdb_extension_sqlite_scanner"):
+        connection.execute(f"LOAD {literal(str(extension_file(package)))}")
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    # A commit names its own snapshot inside its transaction, so DuckLake must not rebase it silently.
+    connection.execute("SET GLOBAL ducklake_max_retry_count = 0")
+    return connection
+
+
+def attach(connection: duckdb.DuckDBPyConnection, *, catalog: Path, data: Path) -> None:
+    """Attach the SQLite catalog, creating it on first use; small writes become Parquet unless a table says otherwise."""
+    connection.execute(
+        f"ATTACH {literal(f'ducklake:sqlite:{catalog}')} AS {CATALOG} (DATA_PATH {literal(str(data))}, "
+        f"META_BUSY_TIMEOUT {_BUSY_TIMEOUT_MS}, META_JOURNAL_MODE 'WAL', DATA_INLINING_ROW_LIMIT 0)"
+    )

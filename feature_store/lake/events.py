@@ -1,0 +1,129 @@
+"""Events in the lake: a loaded and a live table per source, read as one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+
+from feature_store.errors import InputError, LakeError, UnknownNameError
+from feature_store.lake.connection import CATALOG, quote
+from feature_store.lake.session import first_line
+from feature_store.lake.staging import DAY
+from feature_store.lake.tables import (
+    Columns,
+    arrow_columns,
+    check_name,
+    ensure_table,
+    is_current,
+    relation_columns,
+    table_columns,
+)
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from feature_store.lake.session import Session, Transaction
+
+SYSTEM: Columns = {
+    "_event_id": "VARCHAR",
+    "_event_us": "BIGINT",
+    "_arrived_us": "BIGINT",
+    "_partition": "INTEGER",
+    "_offset": "BIGINT",
+    "_late": "BOOLEAN",
+    DAY: "DATE",
+}
+UTC_DAY = 'CAST(make_timestamp("_event_us") AS DATE)'
+"""SQL: the day an event belongs to."""
+
+
+def loaded_table(source: str) -> str:
+    """The table of loaded history."""
+    return f"events_{source}_loaded"
+
+
+def live_table(source: str) -> str:
+    """The table of what came over the log."""
+    return f"events_{source}_live"
+
+
+def ensure_source(session: Session, source: str, schema: pa.Schema) -> None:
+    """Create or widen both tables of a source.
+
+    Raises:
+        InputError: the name, or a column name that the lake keeps for itself.
+        LakeError: a column has another type in the lake.
+    """
+    check_name(source, kind="source")
+    reserved = sorted(set(schema.names) & SYSTEM.keys())
+    if reserved:
+        raise InputError(f"source '{source}': column names {reserved} are the lake's own, rename them")
+    tables = (loaded_table(source), live_table(source))
+    with session.reading() as cursor:
+        columns = {**arrow_columns(cursor, schema), **SYSTEM}
+        session.declared[source] = columns
+        if all(is_current(table_columns(cursor, table), columns) for table in tables):
+            return
+
+    def work(transaction: Transaction) -> None:
+        for table in tables:
+            ensure_table(transaction.cursor, table, columns=columns, partition_by=[DAY])
+
+    session.commit(work)
+
+
+def source_columns(cursor: duckdb.DuckDBPyConnection, source: str) -> Columns:
+    """The columns of a source's tables.
+
+    Raises:
+        UnknownNameError: the lake has no such source.
+    """
+    columns = table_columns(cursor, live_table(source))
+    if columns is None:
+        raise UnknownNameError("source in the lake", source, sources(cursor))
+    return columns
+
+
+def sources(cursor: duckdb.DuckDBPyConnection) -> list[str]:
+    """The sources that have tables in this environment."""
+    names = [row[0] for row in cursor.execute("SHOW TABLES").fetchall()]
+    live = [name for name in names if name.startswith("events_") and name.endswith("_live")]
+    return sorted(name.removeprefix("events_").removesuffix("_live") for name in live)
+
+
+def qualified(session: Session, table: str, *, snapshot: int | None = None) -> str:
+    """A table as it is now, or as of a snapshot, for any cursor of this lake."""
+    at = "" if snapshot is None else f" AT (VERSION => {int(snapshot)})"
+    return f"{CATALOG}.{quote(session.env)}.{quote(table)}{at}"
+
+
+def day_filter(days: tuple[date, date] | None) -> str:
+    """SQL that keeps the days from the first to the last, both included."""
+    if days is None:
+        return "TRUE"
+    return f"{DAY} BETWEEN DATE '{days[0].isoformat()}' AND DATE '{days[1].isoformat()}'"
+
+
+def events_sql(
+    session: Session, source: str, *, snapshot: int | None, days: tuple[date, date] | None, where: str
+) -> str:
+    """A query for the events of a source, one row per event id: live ones, and loaded ones that did not come live.
+
+    `days` prunes partitions on every side; an id belongs to one day, so it needs no look beyond them.
+    `where` is applied to rows after that choice, so it may name any column.
+    """
+    live, loaded = (qualified(session, name(source), snapshot=snapshot) for name in (live_table, loaded_table))
+    with session.reading() as cursor:
+        source_columns(cursor, source)
+        try:
+            columns = relation_columns(cursor, f"SELECT * FROM {live}")
+        except duckdb.Error as error:
+            raise LakeError(f"source '{source}' cannot be read at snapshot {snapshot}: {first_line(error)}") from error
+    listed, kept = ", ".join(map(quote, columns)), f"{day_filter(days)} AND ({where})"
+    return (
+        f"SELECT {listed} FROM {live} WHERE {kept} UNION ALL "
+        f"SELECT {listed} FROM (SELECT {listed} FROM {loaded} WHERE {kept}) "
+        f"ANTI JOIN (SELECT _event_id FROM {live} WHERE {day_filter(days)}) USING (_event_id)"
+    )

@@ -1,0 +1,133 @@
+"""Appending what came over the log: events and the offsets they came from, in one commit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+
+from feature_store.errors import InputError, LakeError, PositionConflict
+from feature_store.lake.commit import Commit
+from feature_store.lake.connection import quote
+from feature_store.lake.events import UTC_DAY, live_table, qualified, source_columns
+from feature_store.lake.records import record_commit, record_rejected
+from feature_store.lake.session import first_line
+from feature_store.lake.staging import DAY, relation
+from feature_store.lake.tables import projection, relation_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date
+
+    from feature_store.lake.session import Session, Transaction
+
+
+def append_live(
+    session: Session,
+    source: str,
+    *,
+    events: pa.Table,
+    owner: str,
+    start: Mapping[int, int],
+    end: Mapping[int, int],
+    rejected: pa.Table | None,
+) -> Commit:
+    """Append events and move the positions from `start` to `end`, whole or not at all."""
+    _check_span(source, start, end)
+    with session.reading() as cursor:
+        columns = source_columns(cursor, source)
+    declared = session.declared.get(source, columns)
+    defaults = {"_late": "FALSE", DAY: UTC_DAY} | {name: "NULL" for name in columns if name not in declared}
+
+    def work(transaction: Transaction) -> Commit:
+        _advance(transaction, source, owner=owner, start=start, end=end)
+        with relation(transaction.cursor, events) as given:
+            listed = projection(
+                relation_columns(transaction.cursor, f"SELECT * FROM {given}"),
+                columns,
+                table=live_table(source),
+                defaults=defaults,
+            )
+            transaction.cursor.execute(f"INSERT INTO {quote(live_table(source))} SELECT {listed} FROM {given}")
+            days = _days(transaction.cursor, given, derived=DAY not in events.column_names)
+        record_rejected(transaction, rejected)
+        record_commit(
+            transaction,
+            source=source,
+            kind="live",
+            days=days,
+            rows=events.num_rows,
+            at_us=session.clock.now_us(),
+            positions=end,
+            owner=owner,
+        )
+        return Commit(
+            snapshot=transaction.snapshot,
+            rows=events.num_rows,
+            days=tuple(days),
+            duplicates=_kinds(rejected).count("duplicate"),
+            conflicts=_kinds(rejected).count("conflict"),
+        )
+
+    return session.commit(work)
+
+
+def positions(session: Session, source: str, *, snapshot: int | None) -> dict[int, int]:
+    """The next offset to read per partition; empty before the first live commit."""
+    table = qualified(session, "positions", snapshot=snapshot)
+    with session.reading() as cursor:
+        try:
+            return _positions(cursor, source, table)
+        except duckdb.Error as error:
+            raise LakeError(f"positions cannot be read at snapshot {snapshot}: {first_line(error)}") from error
+
+
+def _positions(cursor: duckdb.DuckDBPyConnection, source: str, table: str = "positions") -> dict[int, int]:
+    rows = cursor.execute(f'SELECT "partition", position FROM {table} WHERE source = ? ORDER BY 1', [source]).fetchall()
+    return dict(rows)
+
+
+def _check_span(source: str, start: Mapping[int, int], end: Mapping[int, int]) -> None:
+    if start.keys() != end.keys() or any(end[partition] < start[partition] for partition in start):
+        raise InputError(
+            f"source '{source}': `end` must name the partitions of `start`, each at or after it, "
+            f"got start {dict(start)} and end {dict(end)}"
+        )
+
+
+def _advance(
+    transaction: Transaction, source: str, *, owner: str, start: Mapping[int, int], end: Mapping[int, int]
+) -> None:
+    """Compare and set the positions. A partition's first commit may start anywhere."""
+    cursor, partitions = transaction.cursor, list(start)
+    row = cursor.execute(
+        """UPDATE positions SET position = n.stop, owner = n.who
+        FROM (SELECT unnest(?::INTEGER[]) AS part, unnest(?::BIGINT[]) AS first, unnest(?::BIGINT[]) AS stop, ? AS who) AS n
+        WHERE source = ? AND "partition" = n.part AND position = n.first""",
+        [partitions, list(start.values()), [end[p] for p in partitions], owner, source],
+    ).fetchone()
+    updated = int(row[0]) if row else 0
+    if updated == len(start):
+        return
+    # As committed: what this transaction has already moved is rolled back with it.
+    found = _positions(cursor, source, f"positions AT (VERSION => {transaction.snapshot - 1})")
+    fresh = [partition for partition in partitions if partition not in found]
+    if updated + len(fresh) != len(start):
+        raise PositionConflict(source, start, {part: found[part] for part in partitions if part in found})
+    cursor.execute(
+        "INSERT INTO positions SELECT ?, unnest(?::INTEGER[]), unnest(?::BIGINT[]), ?",
+        [source, fresh, [end[p] for p in fresh], owner],
+    )
+
+
+def _days(cursor: duckdb.DuckDBPyConnection, given: str, *, derived: bool) -> list[date]:
+    day = UTC_DAY if derived else DAY
+    return [row[0] for row in cursor.execute(f"SELECT DISTINCT {day} FROM {given} ORDER BY 1").fetchall()]
+
+
+def _kinds(rejected: pa.Table | None) -> list[str]:
+    if rejected is None or "kind" not in rejected.column_names:
+        return []
+    kinds: list[str] = rejected.column("kind").to_pylist()
+    return kinds

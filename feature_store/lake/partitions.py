@@ -1,0 +1,136 @@
+"""Materialized tables by day: tiles, which are replaced, and batch rows, of which a rebuild adds a version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from feature_store.errors import InputError, UnknownNameError
+from feature_store.lake.commit import Commit
+from feature_store.lake.connection import quote
+from feature_store.lake.events import day_filter, qualified
+from feature_store.lake.records import record_builds
+from feature_store.lake.staging import DAY, Rows, check_days, commit_staged, relation, staged
+from feature_store.lake.tables import (
+    Columns,
+    arrow_columns,
+    check_name,
+    ensure_table,
+    is_current,
+    projection,
+    relation_columns,
+    table_columns,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+
+    import duckdb
+
+    from feature_store.lake.session import Session, Transaction
+
+ROW_VERSION = "row_version"
+
+
+def write_days(
+    session: Session,
+    table: str,
+    *,
+    schema: pa.Schema,
+    rows: Rows,
+    days: Sequence[date],
+    versioned: bool,
+    source: str | None,
+    built_from: int | None,
+    lookback_days: int,
+    cursor: duckdb.DuckDBPyConnection | None,
+) -> Commit:
+    """Write whole days of a table, creating it if needed: in place of what is there, or as a new row version."""
+    if DAY not in schema.names:
+        raise InputError(f"table '{table}': the schema needs a `{DAY}` column (date), got {', '.join(schema.names)}")
+    wanted, what = sorted(set(days)), f"rows for table '{table}'"
+    with session.reading() as own:
+        columns = arrow_columns(own, schema)
+        _ensure(session, table, columns=columns, versioned=versioned)
+
+        def select(given: Columns) -> str:
+            return projection(given, columns, table=table)
+
+        def record(transaction: Transaction) -> None:
+            record_builds(
+                transaction,
+                table=table,
+                days=wanted,
+                source=source,
+                built_from=built_from,
+                lookback_days=lookback_days,
+                at_us=session.clock.now_us(),
+            )
+
+        with staged(session, rows, cursor=cursor or own, select=select, what=what) as stage:
+            check_days(stage, wanted, what=what)
+            snapshot = commit_staged(
+                session,
+                stage,
+                table,
+                replace=() if versioned else wanted,
+                version=(lambda number: f"{ROW_VERSION}={number}") if versioned else (lambda _: ""),
+                record=record,
+            )
+            return Commit(snapshot=snapshot, rows=stage.rows, days=tuple(wanted))
+
+
+def _ensure(session: Session, table: str, *, columns: Columns, versioned: bool) -> None:
+    wanted = {**columns, ROW_VERSION: "BIGINT"} if versioned else columns
+    with session.reading() as cursor:
+        if is_current(table_columns(cursor, check_name(table, kind="table")), wanted):
+            return
+    keys = [DAY, ROW_VERSION] if versioned else [DAY]
+    session.commit(lambda t: ensure_table(t.cursor, table, columns=wanted, partition_by=keys))
+
+
+def latest_sql(session: Session, table: str, *, snapshot: int | None, days: tuple[date, date] | None) -> str:
+    """A query for the newest version of every day of a versioned table."""
+    return (
+        f"SELECT r.* FROM {qualified(session, table, snapshot=snapshot)} AS r JOIN ("
+        f"SELECT day, max(snapshot) AS newest FROM {qualified(session, 'builds', snapshot=snapshot)} "
+        f"WHERE table_name = '{check_name(table, kind='table')}' GROUP BY day) AS b "
+        f"ON r.{DAY} = b.day AND r.{ROW_VERSION} = b.newest WHERE {day_filter(days)}"
+    )
+
+
+def append(session: Session, table: str, *, rows: pa.Table) -> Commit:
+    """Append to a plain table, which is created or widened by the rows' schema; columns left out are null."""
+    with session.reading() as cursor:
+        wanted = arrow_columns(cursor, rows.schema)
+        existing = table_columns(cursor, check_name(table, kind="table"))
+
+    def work(transaction: Transaction) -> Commit:
+        cursor = transaction.cursor
+        if not is_current(existing, wanted):
+            ensure_table(cursor, table, columns=wanted)
+        columns = table_columns(cursor, table) or wanted
+        with relation(cursor, rows) as given:
+            types = relation_columns(cursor, f"SELECT * FROM {given}")
+            listed = projection(types, columns, table=table, defaults=dict.fromkeys(columns, "NULL"))
+            cursor.execute(f"INSERT INTO {quote(table)} SELECT {listed} FROM {given}")
+        return Commit(snapshot=transaction.snapshot, rows=rows.num_rows)
+
+    return session.commit(work)
+
+
+def known_table(session: Session, table: str) -> Columns:
+    """The columns of a table.
+
+    Raises:
+        UnknownNameError: there is no such table in this environment.
+    """
+    with session.reading() as cursor:
+        columns = table_columns(cursor, table)
+        if columns is None:
+            raise UnknownNameError(
+                "table in the lake", table, [row[0] for row in cursor.execute("SHOW TABLES").fetchall()]
+            )
+        return columns

@@ -1,0 +1,173 @@
+"""The lake's own books: who committed which days from where to where, and what was built from which state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from feature_store.lake.connection import CATALOG, literal
+from feature_store.lake.tables import Columns, ensure_table, is_current, projection, relation_columns, table_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date
+
+    import duckdb
+    import pyarrow as pa
+
+    from feature_store.lake.session import Session, Transaction
+
+_INLINE = "data_inlining_row_limit"
+_INLINE_ROWS = 1000
+
+COMMITS: Columns = {
+    "snapshot": "BIGINT",  # the snapshot that the commit made; it names the commit
+    "source": "VARCHAR",
+    "kind": "VARCHAR",  # loaded | live
+    "days": "DATE[]",
+    "rows": "BIGINT",
+    "positions": "MAP(INTEGER, BIGINT)",  # live: next offset to read, of the partitions that moved
+    "owner": "VARCHAR",
+    "at_us": "BIGINT",
+}
+POSITIONS: Columns = {"source": "VARCHAR", "partition": "INTEGER", "position": "BIGINT", "owner": "VARCHAR"}
+BUILDS: Columns = {
+    "snapshot": "BIGINT",
+    "table_name": "VARCHAR",
+    "day": "DATE",
+    "first_day": "DATE",  # the earliest day of events that it read
+    "source": "VARCHAR",
+    "built_from": "BIGINT",  # the snapshot that it read
+    "at_us": "BIGINT",
+}
+REJECTED: Columns = {
+    "source": "VARCHAR",
+    "partition": "INTEGER",
+    "offset": "BIGINT",
+    "arrived_us": "BIGINT",
+    "reason": "VARCHAR",
+    "payload": "BLOB",
+    "kind": "VARCHAR",  # rejected | duplicate | conflict
+    "event_id": "VARCHAR",
+}
+_BOOKS = {"commits": COMMITS, "positions": POSITIONS, "builds": BUILDS, "rejected_events": REJECTED}
+_INLINED = ("commits", "positions", "builds")
+
+
+def ensure_books(session: Session) -> None:
+    """Create the books where they are missing; they are small rows, so most live in the catalog itself."""
+    with session.reading() as cursor:
+        missing = {name for name, columns in _BOOKS.items() if not is_current(table_columns(cursor, name), columns)}
+        inlined = _inlined(cursor, session.env)
+
+    def work(transaction: Transaction) -> None:
+        for name in sorted(missing):
+            ensure_table(transaction.cursor, name, columns=_BOOKS[name])
+
+    if missing:
+        session.commit(work)
+    for name in sorted(set(_INLINED) - inlined):
+        _inline(session, name)
+
+
+def _inlined(cursor: duckdb.DuckDBPyConnection, env: str) -> set[str]:
+    rows = cursor.execute(
+        f"SELECT scope_entry FROM ducklake_options('{CATALOG}') WHERE option_name = ? AND scope = 'TABLE'", [_INLINE]
+    ).fetchall()
+    return {name for name in _INLINED if (f"{env}.{name}",) in rows}
+
+
+def _inline(session: Session, table: str) -> None:
+    """Keep small writes of a table in the catalog instead of a Parquet file each."""
+    with session.commit_lock(), session.reading() as cursor:
+        cursor.execute(
+            f"CALL ducklake_set_option('{CATALOG}', '{_INLINE}', {_INLINE_ROWS}, "
+            f"schema => {literal(session.env)}, table_name => {literal(table)})"
+        )
+
+
+def record_commit(
+    transaction: Transaction,
+    *,
+    source: str,
+    kind: str,
+    days: Sequence[date],
+    rows: int,
+    at_us: int,
+    positions: Mapping[int, int] | None = None,
+    owner: str | None = None,
+) -> None:
+    """Note an events commit."""
+    transaction.cursor.execute(
+        "INSERT INTO commits SELECT ?, ?, ?, ?::DATE[], ?, map(?::INTEGER[], ?::BIGINT[]), ?, ?",
+        [
+            transaction.snapshot,
+            source,
+            kind,
+            list(days),
+            rows,
+            list(positions or {}),
+            list((positions or {}).values()),
+            owner,
+            at_us,
+        ],
+    )
+
+
+def record_rejected(transaction: Transaction, rejected: pa.Table | None) -> None:
+    """Append to the dead letters; `event_id` may be left out."""
+    if rejected is None or not rejected.num_rows:
+        return
+    cursor = transaction.cursor
+    cursor.register("rejected_rows", rejected)
+    given = relation_columns(cursor, "SELECT * FROM rejected_rows")
+    listed = projection(given, REJECTED, table="rejected_events", defaults={"event_id": "NULL"})
+    cursor.execute(f"INSERT INTO rejected_events SELECT {listed} FROM rejected_rows")
+    cursor.unregister("rejected_rows")
+
+
+def record_builds(
+    transaction: Transaction,
+    *,
+    table: str,
+    days: Sequence[date],
+    source: str | None,
+    built_from: int | None,
+    lookback_days: int,
+    at_us: int,
+) -> None:
+    """Note that `days` of `table` were built from the events up to `lookback_days` before each day."""
+    transaction.cursor.execute(
+        "INSERT INTO builds SELECT ?, ?, day, day - ?::INTEGER, ?, ?, ? FROM (SELECT unnest(?::DATE[]) AS day)",
+        [transaction.snapshot, table, lookback_days, source, built_from, at_us, list(days)],
+    )
+
+
+_LATEST_BUILDS = """
+    SELECT day, first_day, built_from FROM builds {at}
+    WHERE table_name = $table AND source = $source
+    QUALIFY row_number() OVER (PARTITION BY day ORDER BY snapshot DESC) = 1
+"""
+_TOUCHED = """
+    EXISTS (
+        FROM (SELECT snapshot, unnest(days) AS touched FROM commits {at} WHERE source = $source) AS c
+        WHERE c.snapshot > b.built_from AND c.touched BETWEEN b.first_day AND b.day
+    )
+"""
+
+
+def built_days(cursor: duckdb.DuckDBPyConnection, table: str, *, source: str, stale: bool, at: str = "") -> list[date]:
+    """Days of `table` that were built from an older state of the source's events than now (stale), or from the same."""
+    touched = _TOUCHED.format(at=at)
+    rows = cursor.execute(
+        f"SELECT day FROM ({_LATEST_BUILDS.format(at=at)}) AS b WHERE {'' if stale else 'NOT'} {touched} ORDER BY day",
+        {"table": table, "source": source},
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def committed_days(cursor: duckdb.DuckDBPyConnection, source: str, *, kind: str) -> list[date]:
+    """Days that commits of this kind have touched."""
+    rows = cursor.execute(
+        "SELECT DISTINCT unnest(days) AS day FROM commits WHERE source = ? AND kind = ? ORDER BY day", [source, kind]
+    ).fetchall()
+    return [row[0] for row in rows]

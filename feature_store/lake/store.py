@@ -1,0 +1,275 @@
+"""`Lake`: the one door to events, tiles, batch rows and the lake's books."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from feature_store.lake import events as event_tables
+from feature_store.lake import live, loaded, partitions, records, upkeep
+from feature_store.lake.session import Session, current_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import date
+    from pathlib import Path
+    from types import TracebackType
+
+    import duckdb
+    import pyarrow as pa
+
+    from feature_store.clock import Clock
+    from feature_store.lake.commit import Commit
+    from feature_store.lake.staging import Rows
+    from feature_store.lake.tables import Columns
+
+_DAY_US = 86_400_000_000
+
+
+class Lake:
+    """A DuckLake of one environment. Open it once per process; threads take a cursor each.
+
+    Reads see whole commits only and are never blocked by writers. A failed write leaves nothing.
+    Days are UTC days of event time; spans of days include both ends. Every write raises LakeError
+    when rows do not fit a table (naming the column) or the lake cannot be written.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        env: str = "dev",
+        clock: Clock | None = None,
+        threads: int | None = None,
+        memory_limit: str | None = None,
+    ) -> Lake:
+        """Open the lake in `directory`, creating it on first use; cleans up after processes that died.
+
+        Args:
+            directory: catalog, data, staging and the commit lock are kept here.
+            env: the environment; its tables live in a schema of that name.
+            clock: stamps the books; the machine's by default.
+            threads: DuckDB's worker threads; all cores by default.
+            memory_limit: as DuckDB writes it, `1GB`; beyond it work spills to disk.
+
+        Raises:
+            LakeError: the directory is not writable, or the lake is locked.
+            InputError: `env` is not a plain name.
+        """
+        options: dict[str, str | int] = {}
+        if threads is not None:
+            options["threads"] = threads
+        if memory_limit is not None:
+            options["memory_limit"] = memory_limit
+        session = Session(directory, env=env, clock=clock, options=options)
+        records.ensure_books(session)
+        return cls(session)
+
+    def close(self) -> None:
+        """Close every cursor and remove this process's staging place."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def directory(self) -> Path:
+        """Where the lake is."""
+        return self._session.directory
+
+    @property
+    def env(self) -> str:
+        """The environment this handle reads and writes."""
+        return self._session.env
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A DuckDB cursor in UTC with `lake.<env>` as its schema; one per thread, closed by the caller."""
+        return self._session.cursor()
+
+    def snapshot(self) -> int:
+        """The newest snapshot."""
+        with self._session.reading() as cursor:
+            return current_snapshot(cursor)
+
+    # ---- events
+
+    def ensure_source(self, source: str, schema: pa.Schema) -> None:
+        """Create the tables of a source, or add new columns to them. A column keeps its type for ever."""
+        event_tables.ensure_source(self._session, source, schema)
+
+    def sources(self) -> list[str]:
+        """The sources that have tables here."""
+        with self._session.reading() as cursor:
+            return event_tables.sources(cursor)
+
+    def replace_loaded(
+        self, source: str, events: Rows, *, days: Sequence[date], cursor: duckdb.DuckDBPyConnection | None = None
+    ) -> Commit:
+        """Replace exactly `days` of the loaded events, whole or not at all; days without rows become empty.
+
+        Args:
+            source: known from `ensure_source`.
+            events: Arrow rows, or SQL run on `cursor`. Columns: the schema's, `_event_id`, `_event_us`; optional
+                `_arrived_us` (null), `_late` (false), `_day` (the UTC day of `_event_us`). One row per event id is
+                kept; repeated rows are counted, conflicting ones go to `rejected_events`.
+            days: the UTC days of event time that are replaced; rows of other days are refused.
+            cursor: where SQL finds its tables; a fresh one by default.
+        """
+        return loaded.replace_loaded(self._session, source, events=events, days=days, cursor=cursor)
+
+    def append_live(
+        self,
+        source: str,
+        events: pa.Table,
+        *,
+        owner: str,
+        start: Mapping[int, int],
+        end: Mapping[int, int],
+        rejected: pa.Table | None = None,
+    ) -> Commit:
+        """Append events read from the log and move the source's positions, in one commit.
+
+        Args:
+            source: known from `ensure_source`.
+            events: the schema's columns and the system columns; `_late` and `_day` may be left out. Event ids must
+                be new: whoever reads the log drops known ones.
+            owner: who writes, for the books.
+            start: partition -> position the batch starts at. A partition's first commit may start anywhere.
+            end: partition -> next offset to read afterwards.
+            rejected: dead letters of the same batch: `source`, `partition`, `offset`, `arrived_us`, `reason`,
+                `payload`, `kind` (rejected, duplicate, conflict), optional `event_id`.
+
+        Raises:
+            PositionConflict: the lake does not stand at `start`; nothing was written.
+        """
+        return live.append_live(
+            self._session, source, events=events, owner=owner, start=start, end=end, rejected=rejected
+        )
+
+    def positions(self, source: str, *, snapshot: int | None = None) -> dict[int, int]:
+        """The next offset to read per partition, now or at a snapshot; empty before the first live commit."""
+        return live.positions(self._session, source, snapshot=snapshot)
+
+    def events_sql(
+        self,
+        source: str,
+        *,
+        snapshot: int | None = None,
+        days: tuple[date, date] | None = None,
+        where: str = "TRUE",
+    ) -> str:
+        """SQL text for a source's events, one row per event id, live before loaded. Works on any cursor of the lake.
+
+        `days` (first, last) prunes files on both sides and is what keeps a read of few days cheap; `where` filters rows.
+        """
+        return event_tables.events_sql(self._session, source, snapshot=snapshot, days=days, where=where)
+
+    def days_loaded(self, source: str) -> list[date]:
+        """Days that were loaded, also those that turned out empty."""
+        with self._session.reading() as cursor:
+            return records.committed_days(cursor, source, kind="loaded")
+
+    def days_live(self, source: str) -> list[date]:
+        """Days that received live events."""
+        with self._session.reading() as cursor:
+            return records.committed_days(cursor, source, kind="live")
+
+    # ---- materialized tables
+
+    def replace_partitions(
+        self,
+        table: str,
+        rows: Rows,
+        *,
+        schema: pa.Schema,
+        days: Sequence[date],
+        source: str | None = None,
+        built_from: int | None = None,
+        lookback_days: int = 0,
+        cursor: duckdb.DuckDBPyConnection | None = None,
+    ) -> Commit:
+        """Replace exactly `days` of a table partitioned by `_day`, creating or widening it if needed.
+
+        Args:
+            table: `tiles_<view>_v<n>`.
+            rows: Arrow rows, or SQL run on `cursor`; the schema's columns.
+            schema: with a `_day` column (date).
+            days: the days that are replaced; rows of other days are refused.
+            source: whose events were read.
+            built_from: the snapshot at which they were read.
+            lookback_days: how many days before its own each day read.
+            cursor: where SQL finds its tables.
+        """
+        return partitions.write_days(
+            self._session, table, schema=schema, rows=rows, days=days, versioned=False,
+            source=source, built_from=built_from, lookback_days=lookback_days, cursor=cursor,
+        )  # fmt: skip
+
+    def append_rows(
+        self,
+        table: str,
+        rows: Rows,
+        *,
+        schema: pa.Schema,
+        days: Sequence[date],
+        source: str | None = None,
+        built_from: int | None = None,
+        lookback_days: int = 0,
+        cursor: duckdb.DuckDBPyConnection | None = None,
+    ) -> Commit:
+        """Add a version of `days`: `row_version` is the commit's snapshot; older versions stay. See `latest_rows_sql`."""
+        return partitions.write_days(
+            self._session, table, schema=schema, rows=rows, days=days, versioned=True,
+            source=source, built_from=built_from, lookback_days=lookback_days, cursor=cursor,
+        )  # fmt: skip
+
+    def latest_rows_sql(self, table: str, *, snapshot: int | None = None, days: tuple[date, date] | None = None) -> str:
+        """SQL text for the newest version of each day of a table written by `append_rows`."""
+        return partitions.latest_sql(self._session, table, snapshot=snapshot, days=days)
+
+    def stale_days(self, table: str, *, source: str) -> list[date]:
+        """Days built from an older state of the source's events than now: a later commit touched what they read."""
+        with self._session.reading() as cursor:
+            return records.built_days(cursor, table, source=source, stale=True)
+
+    def fresh_days(self, table: str, *, source: str, snapshot: int | None = None) -> list[date]:
+        """Days whose build still holds, now or at a snapshot."""
+        at = "" if snapshot is None else f"AT (VERSION => {int(snapshot)})"
+        with self._session.reading() as cursor:
+            return records.built_days(cursor, table, source=source, stale=False, at=at)
+
+    # ---- plain tables
+
+    def append(self, table: str, rows: pa.Table) -> Commit:
+        """Append to a plain table, created or widened by the rows' schema: `served_vectors`, `registry_versions`."""
+        return partitions.append(self._session, table, rows=rows)
+
+    def columns(self, table: str) -> Columns:
+        """Names and DuckDB types of a table; UnknownNameError if there is none."""
+        return partitions.known_table(self._session, table)
+
+    def exists(self, table: str) -> bool:
+        """Whether this environment has such a table."""
+        return self._session.exists(table)
+
+    def table_sql(self, table: str, *, snapshot: int | None = None) -> str:
+        """A table's full name for SQL on any cursor of the lake, now or at a snapshot."""
+        return event_tables.qualified(self._session, table, snapshot=snapshot)
+
+    # ---- upkeep
+
+    def compact(self, table: str) -> int:
+        """Merge a table's small files; returns how many fewer there are. Old snapshots read the same."""
+        return upkeep.compact(self._session, table)
+
+    def expire(self, *, older_than_us: int, keep: Collection[int] = (), grace_us: int = _DAY_US) -> int:
+        """Forget snapshots older than that, except pinned ones in `keep`; returns how many."""
+        return upkeep.expire(self._session, older_than_us=older_than_us, keep=keep, grace_us=grace_us)

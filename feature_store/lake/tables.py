@@ -1,0 +1,147 @@
+"""Tables and columns: from Arrow schemas to DuckLake tables, and from any input to exactly a table's columns."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+
+from feature_store.errors import InputError, LakeError
+from feature_store.lake.connection import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Columns = dict[str, str]
+"""Column name -> DuckDB type, in order."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_INTEGERS = (("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"), ("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"))
+_DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
+
+
+def check_name(name: str, *, kind: str) -> str:
+    """`name`, fit for a table.
+
+    Raises:
+        InputError: it is not letters, digits and underscores.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(f"`{kind}` must be letters, digits and _, got {name!r}")
+    return name
+
+
+def arrow_columns(cursor: duckdb.DuckDBPyConnection, schema: pa.Schema) -> Columns:
+    """The DuckDB types in which the lake keeps columns of these Arrow types."""
+    cursor.register("arrow_columns", schema.empty_table())
+    try:
+        return {name: _kept(kind) for name, kind in relation_columns(cursor, "SELECT * FROM arrow_columns").items()}
+    finally:
+        cursor.unregister("arrow_columns")
+
+
+def relation_columns(cursor: duckdb.DuckDBPyConnection, query: str) -> Columns:
+    """Names and types of what `query` returns."""
+    rows = cursor.execute(f"DESCRIBE {query}").fetchall()
+    return {str(row[0]): str(row[1]) for row in rows}
+
+
+def table_columns(cursor: duckdb.DuckDBPyConnection, table: str) -> Columns | None:
+    """Names and types of a table, or None where there is no such table."""
+    try:
+        return relation_columns(cursor, f"SELECT * FROM {quote(table)}")
+    except duckdb.CatalogException:
+        return None
+
+
+def ensure_table(
+    cursor: duckdb.DuckDBPyConnection,
+    table: str,
+    *,
+    columns: Columns,
+    partition_by: Sequence[str] = (),
+) -> None:
+    """Create `table`, or add the columns that it does not have yet.
+
+    Raises:
+        LakeError: a column exists with another type.
+    """
+    existing = table_columns(cursor, table)
+    if existing is None:
+        listed = ", ".join(f"{quote(name)} {kind}" for name, kind in columns.items())
+        cursor.execute(f"CREATE TABLE {quote(table)} ({listed})")
+        if partition_by:
+            cursor.execute(f"ALTER TABLE {quote(table)} SET PARTITIONED BY ({', '.join(map(quote, partition_by))})")
+        return
+    _check_evolution(table, existing, columns)
+    for name in columns.keys() - existing.keys():
+        cursor.execute(f"ALTER TABLE {quote(table)} ADD COLUMN {quote(name)} {columns[name]}")
+
+
+def _check_evolution(table: str, existing: Columns, wanted: Columns) -> None:
+    for name, kind in wanted.items():
+        if name in existing and existing[name] != kind:
+            raise LakeError(
+                f"table '{table}': column '{name}' is {existing[name]} in the lake, but {kind} is wanted; "
+                "a column keeps its type, give the new one another name"
+            )
+
+
+def is_current(existing: Columns | None, wanted: Columns) -> bool:
+    """Whether a table has all wanted columns with the wanted types."""
+    return existing is not None and all(existing.get(name) == kind for name, kind in wanted.items())
+
+
+def projection(given: Columns, wanted: Columns, *, table: str, defaults: Mapping[str, str] | None = None) -> str:
+    """A select list that turns input columns into exactly the table's columns, losing nothing.
+
+    `defaults`: SQL for columns that the input may leave out.
+
+    Raises:
+        LakeError: a column is missing, unknown or of a type that does not fit, by name.
+    """
+    defaults = defaults or {}
+    missing = [name for name in wanted if name not in given and name not in defaults]
+    unknown = [name for name in given if name not in wanted]
+    if missing or unknown:
+        problems = [f"column '{name}' is missing" for name in missing] + [f"unknown column '{n}'" for n in unknown]
+        raise LakeError(f"rows for table '{table}' do not fit: {'; '.join(problems)} (columns: {', '.join(wanted)})")
+    return ", ".join(_select(name, kind, given, defaults, table) for name, kind in wanted.items())
+
+
+def _select(name: str, kind: str, given: Columns, defaults: Mapping[str, str], table: str) -> str:
+    source = quote(name) if name in given else defaults[name]
+    if name in given and not _fits(given[name], kind):
+        raise LakeError(f"rows for table '{table}' do not fit: column '{name}' is {given[name]}, expected {kind}")
+    return f"CAST({source} AS {kind}) AS {quote(name)}"
+
+
+def _kept(kind: str) -> str:
+    if kind.startswith("ENUM"):
+        return "VARCHAR"  # an Arrow dictionary
+    if kind in ('"NULL"', "NULL"):
+        return "INTEGER"
+    return {"TIMESTAMP_NS": "TIMESTAMP", "TIMESTAMP_S": "TIMESTAMP", "TIMESTAMP_MS": "TIMESTAMP"}.get(kind, kind)
+
+
+def _fits(given: str, wanted: str) -> bool:
+    """Whether every value of type `given` is also one of `wanted`."""
+    if given in (wanted, '"NULL"', "NULL") or _kept(given) == wanted or (given, wanted) == ("FLOAT", "DOUBLE"):
+        return True
+    for family in _INTEGERS:
+        if given in family and wanted in family:
+            return family.index(given) <= family.index(wanted)
+    unsigned = _INTEGERS[1]
+    if given in unsigned and wanted in _INTEGERS[0]:
+        return unsigned.index(given) < _INTEGERS[0].index(wanted)
+    return _decimal_fits(given, wanted)
+
+
+def _decimal_fits(given: str, wanted: str) -> bool:
+    left, right = _DECIMAL.fullmatch(given), _DECIMAL.fullmatch(wanted)
+    if not left or not right:
+        return False
+    (p1, s1), (p2, s2) = (map(int, match.groups()) for match in (left, right))
+    return s1 <= s2 and p1 - s1 <= p2 - s2

@@ -1,0 +1,48 @@
+"""Keeping the lake small: merging files, and forgetting snapshots that nobody pinned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from feature_store.lake.connection import CATALOG, literal
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from feature_store.lake.session import Session
+
+
+def compact(session: Session, table: str) -> int:
+    """Merge a table's small files, and move rows kept in the catalog to Parquet. Returns files merged away.
+
+    Reads at older snapshots stay the same; they still find what they read, because files go only by `expire`.
+    """
+    with session.commit_lock(), session.reading() as cursor:
+        where = f"schema => {literal(session.env)}"
+        cursor.execute(
+            f"CALL ducklake_flush_inlined_data('{CATALOG}', schema_name => {literal(session.env)}, "
+            f"table_name => {literal(table)})"
+        )
+        rows = cursor.execute(f"CALL ducklake_merge_adjacent_files('{CATALOG}', {literal(table)}, {where})").fetchall()
+        return sum(int(row[2]) - int(row[3]) for row in rows)
+
+
+def expire(session: Session, *, older_than_us: int, keep: Collection[int], grace_us: int) -> int:
+    """Forget snapshots made before `older_than_us`, except the pinned ones in `keep`; returns how many.
+
+    Files that no snapshot needs are deleted once they have been unneeded for `grace_us`, so running reads end well.
+    """
+    with session.commit_lock(), session.reading() as cursor:
+        rows = cursor.execute(
+            f"SELECT snapshot_id FROM ducklake_snapshots('{CATALOG}') WHERE epoch_us(snapshot_time) < ? "
+            f"AND snapshot_id < (SELECT id FROM ducklake_current_snapshot('{CATALOG}'))",
+            [older_than_us],
+        ).fetchall()
+        gone = sorted({int(row[0]) for row in rows} - set(keep))
+        if gone:
+            cursor.execute(f"CALL ducklake_expire_snapshots('{CATALOG}', versions => ?)", [gone])
+        cursor.execute(
+            f"CALL ducklake_cleanup_old_files('{CATALOG}', older_than => make_timestamptz(?))",
+            [session.clock.now_us() - grace_us],
+        )
+        return len(gone)
