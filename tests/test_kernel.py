@@ -1,5 +1,7 @@
 """The windowing kernel against plain loops."""
 
+import random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,6 @@ from hypothesis import strategies as st
 
 from feature_store.transforms import kernel
 from feature_store.transforms.kernel import RangeIndex
-from feature_store.transforms.known import known_rows
 from feature_store.transforms.ordering import INT64_MAX, INT64_MIN
 from feature_store.transforms.rowset import RowSet
 
@@ -44,8 +45,15 @@ def members(rows, query):
 
 events = st.lists(st.tuples(small, times, st.one_of(st.none(), st.integers(-3, 3))), max_size=40)
 asked = st.lists(st.tuples(st.integers(-1, 6), times, times), max_size=12)
-# All rows of one entity: windows of many blocks.
-hot = st.lists(st.tuples(st.just(2), st.integers(0, 200), st.integers(-100, 100)), min_size=150, max_size=400)
+
+
+def hot_rows(seed):
+    """Four hundred rows of one entity: windows of many blocks."""
+    draw = random.Random(seed)
+    return [(2, draw.randrange(200), draw.randrange(-100, 100)) for _ in range(400)]
+
+
+hot = st.integers(0, 1000).map(hot_rows)
 
 
 @pytest.fixture(params=["even", "hot"])
@@ -138,9 +146,12 @@ def test_first_last_and_last_n_find_rows_with_a_value(cases, column):
     )
 
 
-def test_nan_is_no_value():
-    rows = RowSet(entity=np.zeros(2, np.int64), time=np.arange(2), columns={"x": np.array([1.0, np.nan])})
-    assert RangeIndex(rows).last_valid("x", np.array([0]), np.array([2])).tolist() == [0]
+def test_only_what_is_marked_as_missing_is_missing():
+    limits = np.array([INT64_MAX, INT64_MIN, 0])
+    rows = RowSet(entity=np.zeros(3, np.int64), time=np.arange(3), columns={"x": limits, "x__t": limits})
+    index, lo, hi = RangeIndex(rows), np.array([0]), np.array([3])
+    assert index.count_valid("x", lo, hi).tolist() == [3]
+    assert index.count_valid("x__t", lo, hi).tolist() == [1]
 
 
 @pytest.mark.parametrize("column", ["filled", "float", "value"])
@@ -159,23 +170,6 @@ def test_dominated_counts_values_above_the_bound(cases, bound):
         lambda index, lo, hi: index.dominated_range("filled", lo, hi, bound=np.full(len(lo), bound)),
         lambda rows, at: sum(value > bound for value in rows.columns["filled"][at].tolist()),
     )
-
-
-@settings(max_examples=50, deadline=None)
-@given(events, asked, st.integers(1, 8), st.data())
-def test_known_rows_are_those_visible_by_the_cutoff(rows, queries, limit, data):
-    rows = row_set(rows)
-    _, lo, hi = windows(rows, queries)
-    visible = data.draw(st.lists(small, min_size=len(rows), max_size=len(rows)))
-    cutoff = data.draw(st.lists(small, min_size=len(queries), max_size=len(queries)))
-    sums = np.zeros(len(queries), dtype=np.int64)
-    chunks = known_rows(rows, lo, hi=hi, visible=np.array(visible), cutoff=np.array(cutoff), limit=limit)
-    for chunk, known in chunks:
-        again = RangeIndex(known)
-        sums[chunk] = again.sum_range("filled", *again.span(np.arange(chunk.start, chunk.stop)))
-    for query, limit_us, found in zip(queries, cutoff, sums.tolist(), strict=True):
-        at = [row for row in members(rows, query) if visible[row] <= limit_us]
-        assert found == sum(rows.columns["filled"][at].tolist())
 
 
 def test_span_is_all_rows_of_an_entity():

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from feature_store.transforms.ordering import INT64_MIN, Ints, expand, run_starts, search_ranges
+from feature_store.transforms.ordering import INT64_MIN, Bools, Ints, expand, run_starts, search_ranges
 from feature_store.transforms.rowset import RowSet, concat
 
 _MIN_DELTA = 20_000
@@ -90,7 +90,7 @@ class Accumulator:
         at = _positions(large, small)
         at = at[at < len(large)] if len(at) and at[-1] >= len(large) else at
         matches = small.take(slice(0, len(at)))
-        equal = (large.entity[at] == matches.entity) & (large.time[at] == matches.time)
+        equal: Bools = (large.entity[at] == matches.entity) & (large.time[at] == matches.time)
         return at[equal]
 
     def _kept(self, rows: RowSet) -> RowSet:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.transforms.ordering import Column, Ints, group_equal, sizes
+from feature_store.transforms.ordering import Column, Ints, group_equal, search_ranges, sizes
 
 
 def previous_same(entity: Ints, value: Column) -> Ints:
@@ -12,6 +12,25 @@ def previous_same(entity: Ints, value: Column) -> Ints:
     previous = np.full(len(entity), -1, dtype=np.int64)
     previous[order[1:][same]] = order[:-1][same]
     return previous
+
+
+class Groups:
+    """The rows of each (entity, value), ascending."""
+
+    __slots__ = ("_bounds", "_order", "number")
+
+    def __init__(self, entity: Ints, value: Column) -> None:
+        self._order, same = group_equal(entity, value)
+        fresh = np.append(True, ~same)[: len(entity)]
+        self._bounds = np.append(np.flatnonzero(fresh), len(entity)).astype(np.int64, copy=False)
+        self.number: Ints = np.empty(len(entity), dtype=np.int64)
+        """The group of each row, counted from 0."""
+        self.number[self._order] = np.cumsum(fresh) - 1
+
+    def count(self, number: Ints, lo: Ints, *, hi: Ints) -> Ints:
+        """Return how many of the rows [lo, hi) belong to each group."""
+        first, end = self._bounds[number], self._bounds[number + 1]
+        return search_ranges(self._order, first, end, target=hi) - search_ranges(self._order, first, end, target=lo)
 
 
 class Wavelet:

@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 
 import numpy as np
 
-from feature_store.transforms.distinct import Ranked, Wavelet, previous_same
+from feature_store.transforms.distinct import Groups, Ranked, Wavelet, previous_same
 from feature_store.transforms.locate import Locator
 from feature_store.transforms.ordering import (
     INT64_MAX,
@@ -105,18 +105,20 @@ class RangeIndex:
         """Return how many rows of each range have an int64 value above the range's bound."""
         return self._part("ranked", name, lambda: Ranked(self.rows.columns[name])).count_above(lo, hi, bound=bound)
 
+    def groups(self, name: str) -> Groups:
+        """Return the rows of each (entity, value of a column)."""
+        return self._part("groups", name, lambda: Groups(self.rows.entity, self.rows.columns[name]))
+
     def has_value(self, name: str) -> Bools:
-        """Return which rows have a value: True in a bool column, no limit of int64 in `c__t`, not None, not NaN."""
+        """Return which rows have a value: True in a bool column, no limit of int64 in `c__t`, anything but None."""
         column = self.rows.columns[name]
-        match column.dtype.kind:
-            case "b":
-                return column.astype(np.bool_, copy=False)
-            case "i":
-                valid: Bools = (column != INT64_MIN) & (column != INT64_MAX)
-            case "O":
-                valid = np.not_equal(column, np.array(None, dtype=np.object_))
-            case _:
-                valid = ~np.isnan(column.astype(np.float64, copy=False))
+        if column.dtype == np.bool_:
+            return column.astype(np.bool_, copy=False)
+        valid: Bools = np.ones(len(column), dtype=np.bool_)
+        if name.endswith("__t"):
+            valid = (column != INT64_MIN) & (column != INT64_MAX)
+        elif column.dtype == np.object_:
+            valid = np.not_equal(column, np.array(None, dtype=np.object_))
         return valid
 
     def _distinct_tree(self, name: str) -> Wavelet:

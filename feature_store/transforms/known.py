@@ -1,38 +1,184 @@
-"""The rows of windows that were already visible to their query: what a served value could know."""
-
-from collections.abc import Iterator
+"""Windows without the rows that were not yet visible to their query: what a served value could know."""
 
 import numpy as np
 
-from feature_store.transforms.ordering import Ints, expand, sizes
+from feature_store.transforms.distinct import Groups
+from feature_store.transforms.kernel import RangeIndex
+from feature_store.transforms.ordering import INT64_MAX, Column, Ints, expand, pack, run_starts, sizes
+from feature_store.transforms.ranges import Extrema, Prefix
 from feature_store.transforms.rowset import RowSet
 
+_FAN_OUT_BITS = 5
+_GAP_ROWS = 4_000_000
 
-def known_rows(
-    rows: RowSet, lo: Ints, *, hi: Ints, visible: Ints, cutoff: Ints, limit: int = 4_000_000
-) -> Iterator[tuple[slice, RowSet]]:
-    """Yield the rows of each window that were visible by its query's cutoff, in chunks of queries.
 
-    Args:
-        rows: the row set, with no more columns than will be asked for: every window's rows are copied.
-        lo: int64[q], where the windows start; give only the queries that have unknown rows.
-        hi: int64[q], where they end.
-        visible: int64[n], when each row became visible, in microseconds.
-        cutoff: int64[q]; rows with `visible <= cutoff` are known.
-        limit: rows of windows per chunk (a window larger than that makes a chunk of its own).
+class Visibility:
+    """When each row of a row set became visible, as a tree of the extremes over blocks of 32, 1024, ... rows."""
 
-    Yields:
-        the chunk's queries as a slice of all, and their known rows, whose `entity` is the ordinal of the query among
-        all; the windows of the chunk are the `RangeIndex.span` of these ordinals.
-    """
-    ends = np.cumsum(sizes(lo, hi))
-    first = 0
-    while first < len(lo):
-        before = int(ends[first - 1]) if first else 0
-        last = max(first + 1, int(np.searchsorted(ends, before + limit, side="right")))
-        index, owner = expand(lo[first:last], hi[first:last])
-        owner += first
-        known = visible[index] <= cutoff[owner]
-        found = rows.take(index[known])
-        yield slice(first, last), RowSet(entity=owner[known], time=found.time, columns=found.columns)
-        first = last
+    __slots__ = ("_earliest", "_index", "_latest")
+
+    def __init__(self, index: RangeIndex, visible: Ints) -> None:
+        """Build the tree.
+
+        Args:
+            index: the row set.
+            visible: int64[n], microseconds, one for each of its rows.
+        """
+        self._index = index
+        self._latest, self._earliest = [visible], [visible]
+        while len(self._latest[-1]) > 1:
+            blocks = np.arange(0, len(self._latest[-1]), 1 << _FAN_OUT_BITS)
+            self._latest.append(np.maximum.reduceat(self._latest[-1], blocks))
+            self._earliest.append(np.minimum.reduceat(self._earliest[-1], blocks))
+
+    def known(self, lo: Ints, hi: Ints, *, cutoff: Ints) -> "KnownWindows":
+        """Return windows [lo, hi) with only the rows visible at or before each one's cutoff (int64[q])."""
+        hi = np.maximum(lo, hi)
+        owner, first, last = self._unknown(lo, hi, cutoff)
+        # Each unknown range ends a run of known rows and starts the next; the window's own ends are the others.
+        number = np.arange(len(lo) + 1, dtype=np.int64) + np.searchsorted(owner, np.arange(len(lo) + 1))
+        at = np.arange(len(owner), dtype=np.int64) + owner
+        run_lo = np.empty(len(lo) + len(owner), dtype=np.int64)
+        run_hi = np.empty_like(run_lo)
+        run_lo[number[:-1]], run_lo[at + 1] = lo, last
+        run_hi[number[1:] - 1], run_hi[at] = hi, first
+        some = run_lo < run_hi
+        bounds = np.concatenate(([0], np.cumsum(some)))[number].astype(np.int64, copy=False)
+        return KnownWindows(self._index, run_lo[some], run_hi=run_hi[some], bounds=bounds)
+
+    def _unknown(self, lo: Ints, hi: Ints, cutoff: Ints) -> tuple[Ints, Ints, Ints]:
+        """Return the ranges of unknown rows: their window's ordinal, start and end, ascending.
+
+        From the top of the tree down, blocks that are all known are left, blocks that are all unknown are taken
+        whole, and only the others are looked into.
+        """
+        level = min(len(self._latest) - 1, int(sizes(lo, hi).max(initial=1)).bit_length() // _FAN_OUT_BITS)
+        shift = level * _FAN_OUT_BITS
+        found: list[tuple[Ints, Ints, Ints]] = []
+        block, owner = expand(lo >> shift, np.where(lo < hi, ((hi - 1) >> shift) + 1, lo >> shift))
+        while True:
+            some = np.flatnonzero(self._latest[level][block] > cutoff[owner])
+            block, owner = block[some], owner[some]
+            whole = self._earliest[level][block] > cutoff[owner]
+            taken, by = block[whole], owner[whole]
+            found.append((by, np.maximum(taken << shift, lo[by]), np.minimum((taken + 1) << shift, hi[by])))
+            if level == 0:
+                break
+            block, owner = block[~whole], owner[~whole]
+            level, shift = level - 1, shift - _FAN_OUT_BITS
+            start = np.maximum(block << _FAN_OUT_BITS, lo[owner] >> shift)
+            end = np.minimum((block + 1) << _FAN_OUT_BITS, ((hi[owner] - 1) >> shift) + 1)
+            block, parent = expand(start, end)
+            owner = owner[parent]
+        return _joined(found)
+
+
+def _joined(found: list[tuple[Ints, Ints, Ints]]) -> tuple[Ints, Ints, Ints]:
+    """Sort ranges (owner, start, end) and join those that touch."""
+    owner, start, end = (np.concatenate(part) for part in zip(*found, strict=True))
+    order = np.lexsort((start, owner))
+    owner, start, end = owner[order], start[order], end[order]
+    apart = (owner[1:] != owner[:-1]) | (start[1:] != end[:-1])
+    head, tail = np.append(True, apart)[: len(owner)], np.append(apart, True)[: len(owner)]
+    return owner[head], start[head], end[tail]
+
+
+class KnownWindows:
+    """Windows as runs of rows, asked as a `RangeIndex` is: window i is the runs [lo[i], hi[i])."""
+
+    __slots__ = ("_index", "_run_hi", "_run_lo", "hi", "lo")
+
+    def __init__(self, index: RangeIndex, run_lo: Ints, *, run_hi: Ints, bounds: Ints) -> None:
+        """Take runs [run_lo, run_hi) of rows, ascending within a window, none empty.
+
+        Args:
+            index: the row set.
+            run_lo: int64[r], where each run starts.
+            run_hi: int64[r], where it ends.
+            bounds: int64[q + 1]; window i has the runs from bounds[i] to bounds[i + 1].
+        """
+        self._index = index
+        self._run_lo, self._run_hi = run_lo, run_hi
+        self.lo, self.hi = bounds[:-1], bounds[1:]
+
+    @property
+    def rows(self) -> RowSet:
+        """The rows that `first_valid`, `last_valid` and `last_n_range` point into."""
+        return self._index.rows
+
+    def count_range(self, lo: Ints, hi: Ints) -> Ints:
+        """Return the number of rows of each window."""
+        return Prefix(self._run_hi - self._run_lo).sum(lo, hi)
+
+    def sum_range(self, name: str, lo: Ints, hi: Ints) -> Ints:
+        """Return the int64 sum of a column over each window; it wraps where it overflows."""
+        return Prefix(self._index.sum_range(name, self._run_lo, self._run_hi)).sum(lo, hi)
+
+    def min_range(self, name: str, lo: Ints, hi: Ints, *, identity: float) -> Column:
+        """Return the smallest value of a column over each window, `identity` where it is empty."""
+        values = self._index.min_range(name, self._run_lo, self._run_hi, identity=identity)
+        return Extrema(values, largest=False).reduce(lo, hi, identity=identity)
+
+    def max_range(self, name: str, lo: Ints, hi: Ints, *, identity: float) -> Column:
+        """Return the largest value of a column over each window, `identity` where it is empty."""
+        values = self._index.max_range(name, self._run_lo, self._run_hi, identity=identity)
+        return Extrema(values, largest=True).reduce(lo, hi, identity=identity)
+
+    def first_valid(self, name: str, lo: Ints, hi: Ints) -> Ints:
+        """Return the first row of each window that has a value, or -1."""
+        rows = self._index.first_valid(name, self._run_lo, self._run_hi)
+        rows[rows < 0] = INT64_MAX
+        found = Extrema(rows, largest=False).reduce(lo, hi, identity=INT64_MAX).astype(np.int64, copy=False)
+        found[found == INT64_MAX] = -1
+        return found
+
+    def last_valid(self, name: str, lo: Ints, hi: Ints) -> Ints:
+        """Return the last row of each window that has a value, or -1."""
+        rows = self._index.last_valid(name, self._run_lo, self._run_hi)
+        return Extrema(rows, largest=True).reduce(lo, hi, identity=-1).astype(np.int64, copy=False)
+
+    def last_n_range(self, name: str, lo: Ints, hi: Ints, *, n: int) -> Ints:
+        """Return the last n rows with a value of each window, oldest first: int64[q, n] ending in -1 where fewer."""
+        rows = self._index.last_n_range(name, self._run_lo, self._run_hi, n=n)
+        held = rows >= 0
+        before = np.concatenate(([0], np.cumsum(held.sum(axis=1))))
+        low, high = before[lo], before[np.maximum(lo, hi)]
+        place = np.maximum(low, high - n)[:, None] + np.arange(n)
+        flat = np.append(rows[held], -1)
+        return flat[np.where(place < high[:, None], place, -1)]
+
+    def distinct_range(self, name: str, lo: Ints, hi: Ints) -> Ints:
+        """Return how many different values each window holds. Every row counts: leave out those without a value."""
+        some = np.flatnonzero(lo < hi)
+        first, last = self._run_lo[lo[some]], self._run_hi[hi[some] - 1]
+        counts = np.zeros(len(lo), dtype=np.int64)
+        counts[some] = self._index.distinct_range(name, first, last)
+        gap, owner = expand(lo[some], hi[some] - 1)
+        if len(gap):
+            counts[some] -= self._only_in_gaps(name, gap, owner=owner, first=first, last=last)
+        return counts
+
+    def _only_in_gaps(self, name: str, gap: Ints, *, owner: Ints, first: Ints, last: Ints) -> Ints:
+        """Return how many values of the rows [first, last) of each window stand between its runs and nowhere else."""
+        groups = self._index.groups(name)
+        lost = np.zeros(len(first), dtype=np.int64)
+        rows_until = np.cumsum(self._run_lo[gap + 1] - self._run_hi[gap])
+        begin = 0
+        while begin < len(gap):
+            end = int(np.searchsorted(rows_until, rows_until[begin] + _GAP_ROWS, side="right"))
+            end = int(np.searchsorted(owner, owner[end - 1], side="right"))  # a window's gaps stay together
+            row, at = expand(self._run_hi[gap[begin:end]], self._run_lo[gap[begin:end] + 1])
+            lost += _lost(groups, row, owner=owner[begin:end][at], first=first, last=last)
+            begin = end
+        return lost
+
+
+def _lost(groups: Groups, row: Ints, *, owner: Ints, first: Ints, last: Ints) -> Ints:
+    """Return per window how many values have all their rows of [first, last) among these rows."""
+    number = groups.number[row]
+    order = np.lexsort((number, owner)) if (key := pack(owner, number)) is None else np.argsort(key)
+    starts = run_starts(owner[order], number[order])
+    unknown = np.diff(starts, append=len(order))
+    by, value = owner[order[starts]], number[order[starts]]
+    held = groups.count(value, first[by], hi=last[by])
+    return np.bincount(by[held == unknown], minlength=len(first)).astype(np.int64, copy=False)
