@@ -1,0 +1,1 @@
+"""The online store: keys, layouts, packed values, the writer, and what says that a shard can be believed."""

@@ -1,0 +1,49 @@
+"""The names of everything in Redis; the environment is part of each, so environments never meet."""
+
+from __future__ import annotations
+
+import zlib
+
+
+def features_prefix(env: str, entity: str, *, personal: bool) -> str:
+    """What stands before an entity's key in the name of its hash.
+
+    Personal data has names of its own because Redis grants access by key pattern; the braces hold the same text, so
+    both hashes of an entity live in the same slot of a cluster.
+    """
+    return f"features{'-pii' if personal else ''}:{env}:{{{entity}:"
+
+
+def features_key(env: str, entity: str, key: str, *, personal: bool = False) -> str:
+    """The hash of one entity: a field per view version, its packed row as the value."""
+    return f"{features_prefix(env, entity, personal=personal)}{key}}}"
+
+
+def layouts_key(env: str) -> str:
+    """Hash: `view@version` and `view@version#layout` -> layout as JSON."""
+    return f"layouts:{env}"
+
+
+def services_key(env: str) -> str:
+    """Hash: `name@version` -> service as JSON, `name` -> its newest version."""
+    return f"services:{env}"
+
+
+def ready_key(env: str) -> str:
+    """Hash: a shard's number or a batch view's `view@version` -> ready record; `shards` -> how many shards."""
+    return f"ready:{env}"
+
+
+def generation_key(env: str) -> str:
+    """String: a random id that an emptied store does not have any more."""
+    return f"generation:{env}"
+
+
+def commits_key(env: str) -> str:
+    """Stream: one record for every batch of a shard."""
+    return f"commits:{env}"
+
+
+def shard_of(entity: str, key: str, *, shards: int) -> int:
+    """The shard that keeps an entity."""
+    return zlib.crc32(f"{entity}:{key}".encode()) % shards

@@ -1,0 +1,216 @@
+"""What a reader must know of views and services to serve without their declarations: layouts, kept in Redis as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import msgspec
+
+from feature_store.declare.feature import FeatureRef, Ratio
+from feature_store.declare.service import FeatureService
+from feature_store.online.keys import layouts_key, services_key
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from feature_store.transforms.plan import ViewPlan
+
+Dtype = Literal["int", "float", "bool", "str", "timestamp", "date"]
+Value = float | int | str | bool | None
+Policy = Literal["serve", "default", "fail"]
+
+
+class FeatureLayout(msgspec.Struct, frozen=True, kw_only=True):
+    """One feature of a packed row."""
+
+    name: str
+    dtype: Dtype
+    """Of the value, or of its elements. Timestamps travel as microseconds since the epoch, dates as days."""
+    is_list: bool = False
+    empty: Value | list[Value] = None
+    """The value of an empty window."""
+
+
+class ViewLayout(msgspec.Struct, frozen=True, kw_only=True):
+    """The order and types of a view's packed row, and how fresh it must be."""
+
+    view: str
+    version: int
+    layout_id: int
+    """Digest of everything that decoding a row depends on."""
+    entity: str
+    join_keys: list[str]
+    features: list[FeatureLayout]
+    online: Literal["stream", "batch"]
+    sla_us: int
+    personal: bool = False
+
+    @property
+    def id(self) -> str:
+        """`view@version`: the name of its field in an entity's hash."""
+        return f"{self.view}@{self.version}"
+
+
+class StoredItem(msgspec.Struct, frozen=True, kw_only=True, tag="stored"):
+    """A feature of a view in a service."""
+
+    view: str
+    version: int
+    feature: str
+    name: str
+    """Under which it is served: `view:feature`."""
+
+
+class RatioItem(msgspec.Struct, frozen=True, kw_only=True, tag="ratio"):
+    """A quotient of two stored features, computed when it is read."""
+
+    name: str
+    numerator: StoredItem
+    denominator: StoredItem
+    empty: float | None = None
+
+
+class ServiceLayout(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service reads, in order, each view with its version pinned."""
+
+    name: str
+    version: int
+    features: list[StoredItem | RatioItem]
+    defaults: dict[str, Value] = {}
+    on_stale: Policy = "serve"
+    on_ahead: Policy = "serve"
+
+    @property
+    def id(self) -> str:
+        """`name@version`."""
+        return f"{self.name}@{self.version}"
+
+
+class Resolver(Protocol):
+    """What pins the features of a service: the registry."""
+
+    def resolve(self, features: FeatureService, /) -> Sequence[FeatureRef | Ratio]:
+        """The features in order, each with its view's version."""
+
+
+def view_layout(plan: ViewPlan) -> ViewLayout:
+    """The layout of a view that is served.
+
+    Raises:
+        ValueError: if the view is for training only.
+    """
+    view = plan.view
+    if view.online is None:
+        raise ValueError(f"view '{view.name}' is for training only (`online=None`), so it has no layout")
+    features = [
+        FeatureLayout(
+            name=feature.feature.name,
+            dtype=feature.kind,
+            is_list=feature.is_list,
+            empty=_plain(feature.aggregate.empty),
+        )
+        for feature in plan.features
+    ]
+    layout = ViewLayout(
+        view=view.name,
+        version=view.version,
+        layout_id=0,
+        entity=view.entity.name,
+        join_keys=list(view.entity.join_keys),
+        features=features,
+        online=view.online,
+        sla_us=view.freshness_sla_us,
+        personal=view.is_personal,
+    )
+    return with_id(layout)
+
+
+def with_id(layout: ViewLayout) -> ViewLayout:
+    """The layout with the digest of its content as its id (31 bits, so it is a positive int32 everywhere)."""
+    content = msgspec.json.encode([layout.view, layout.version, layout.entity, layout.join_keys, layout.features])
+    digest = int.from_bytes(hashlib.blake2b(content, digest_size=4).digest(), "big") & 0x7FFFFFFF
+    return msgspec.structs.replace(layout, layout_id=digest)
+
+
+def service_layout(service: FeatureService, registry: Resolver) -> ServiceLayout:
+    """The layout of a service: its features resolved to versions, in order."""
+    names: set[str] = set()
+    items: list[StoredItem | RatioItem] = []
+    for resolved in registry.resolve(service):
+        item = _item(resolved, names)
+        names.add(item.name)
+        items.append(item)
+    return ServiceLayout(
+        name=service.name,
+        version=service.version,
+        features=items,
+        defaults=dict(service.defaults),
+        on_stale=service.on_stale,
+        on_ahead=service.on_ahead,
+    )
+
+
+def publish_layouts(
+    client: Redis, env: str, views: Iterable[ViewLayout], services: Iterable[ServiceLayout] = ()
+) -> None:
+    """Write layouts and services for the readers of an environment, all at once."""
+    layouts, published = layout_fields(views), service_fields(services)
+    pipeline = client.pipeline(transaction=True)
+    if layouts:
+        pipeline.hset(layouts_key(env), mapping=layouts)  # type: ignore[arg-type]
+    if published:
+        pipeline.hset(services_key(env), mapping=published)  # type: ignore[arg-type]
+    if layouts or published:
+        pipeline.execute()
+
+
+def layout_fields(views: Iterable[ViewLayout]) -> dict[str, bytes]:
+    """The fields of `layouts:<env>`: the layout in use under `view@version`, and each for ever under its id."""
+    fields: dict[str, bytes] = {}
+    for view in views:
+        fields[view.id] = fields[f"{view.id}#{view.layout_id}"] = msgspec.json.encode(view)
+    return fields
+
+
+def service_fields(services: Iterable[ServiceLayout]) -> dict[str, bytes]:
+    """The fields of `services:<env>`: each service under `name@version`, the newest version under `name`."""
+    fields: dict[str, bytes] = {}
+    for service in sorted(services, key=lambda service: service.version):
+        fields[service.id] = msgspec.json.encode(service)
+        fields[service.name] = b"%d" % service.version
+    return fields
+
+
+def parse_layout(value: bytes) -> ViewLayout:
+    """A view's layout from its JSON."""
+    return msgspec.json.decode(value, type=ViewLayout)
+
+
+def parse_service(value: bytes) -> ServiceLayout:
+    """A service from its JSON."""
+    return msgspec.json.decode(value, type=ServiceLayout)
+
+
+def _item(resolved: FeatureRef | Ratio, names: set[str]) -> StoredItem | RatioItem:
+    if isinstance(resolved, Ratio):
+        return RatioItem(
+            name=resolved.name,
+            numerator=_stored(resolved.numerator, set()),
+            denominator=_stored(resolved.denominator, set()),
+            empty=resolved.empty,
+        )
+    return _stored(resolved, names)
+
+
+def _stored(ref: FeatureRef, names: set[str]) -> StoredItem:
+    """The reference with its version; named without it unless another version has that name already."""
+    name = f"{ref.view}:{ref.feature}"
+    return StoredItem(
+        view=ref.view, version=ref.version or 1, feature=ref.feature, name=str(ref) if name in names else name
+    )
+
+
+def _plain(empty: object) -> Value | list[Value]:
+    return list(empty) if isinstance(empty, tuple) else empty  # type: ignore[return-value]

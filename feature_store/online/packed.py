@@ -1,0 +1,107 @@
+"""The packed value: a view's whole row as a function of time, in one MessagePack array.
+
+    [layout, run, n, from_us, age_us, until_s, feature 0, feature 1, ...]
+
+It holds from `from_us` on: until `until_s` seconds after the second of `from_us`, or with `until_s` 0 without end.
+`age_us` is how long before `from_us` the entity's newest event happened. A feature is a constant, or a list of steps
+`[v0, s1, v1, s2, v2, ...]`: v0 until s1 seconds after the second of `from_us`, then v1 until s2, and so on; windows
+change at whole seconds only. nil is an empty window, the extension type 1 a value that cannot be expressed.
+`docs/wire-format.md` is the specification for readers in other languages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import repeat
+from typing import Final
+
+import msgspec
+
+from feature_store.time_rule import SECOND_US
+
+Scalar = int | float | str | bool | None | msgspec.msgpack.Ext
+Item = object
+"""A scalar, or a list of steps."""
+
+LAYOUT, RUN, N, FROM_US, AGE_US, UNTIL_S = range(6)
+HEAD = 6
+"""Where the features begin."""
+
+ERROR: Final = msgspec.msgpack.Ext(1, b"")
+"""A value that cannot be expressed, such as a sum beyond 64 bits."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def _extension(code: int, data: memoryview) -> msgspec.msgpack.Ext:
+    return ERROR if code == ERROR.code else msgspec.msgpack.Ext(code, bytes(data))
+
+
+_decode = msgspec.msgpack.Decoder(list, ext_hook=_extension).decode
+
+
+def encode_rows(
+    layout_id: int,
+    run: int,
+    n: int,
+    from_us: Sequence[int],
+    age_us: Sequence[int | None],
+    until_s: Sequence[int],
+    features: Sequence[Sequence[Item]],
+) -> list[bytes]:
+    """Packed values of q entities.
+
+    Args:
+        layout_id: the view's layout.
+        run: the commit that writes them,
+        n: with its number in the run.
+        from_us: q times since when the values hold.
+        age_us: q ages of the newest event at `from_us`; None where no event is known.
+        until_s: q ends of validity in seconds after the second of `from_us`; 0: none.
+        features: for every feature of the layout, in its order, q items: scalar, None (empty), `ERROR` or a list of
+            steps. Values that are lists (`last_n`) always stand in steps.
+
+    Raises:
+        ValueError: if the columns differ in length.
+    """
+    columns = (from_us, age_us, until_s, *features)
+    if len({len(column) for column in columns}) > 1:
+        raise ValueError(f"all columns must have the same length, got {[len(column) for column in columns]}")
+    return list(map(_encode, zip(repeat(layout_id), repeat(run), repeat(n), *columns, strict=False)))
+
+
+def decode_row(value: bytes) -> list[Item]:
+    """The array of one packed value.
+
+    Raises:
+        ValueError: if the bytes are no packed value.
+    """
+    try:
+        row: list[Item] = _decode(value)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"not a packed value: {error}") from error
+    if len(row) < HEAD:
+        raise ValueError(f"a packed value has at least {HEAD} elements, got {len(row)}")
+    return row
+
+
+def item_at(item: Item, seconds: int) -> Item:
+    """The value of a feature `seconds` after the second of `from_us`: a scalar or, for `last_n`, a list."""
+    if type(item) is not list:
+        return item
+    value: Item = item[0]
+    for i in range(1, len(item), 2):
+        if seconds < item[i]:
+            break
+        value = item[i + 1]
+    return value
+
+
+def seconds_since(from_us: int, time_us: int) -> int:
+    """Whole seconds from the second of `from_us` to the second of `time_us`."""
+    return time_us // SECOND_US - from_us // SECOND_US
+
+
+def is_valid_at(from_us: int, until_s: int, time_us: int) -> bool:
+    """Whether a value that holds from `from_us` for `until_s` seconds (0: for ever) holds at a time."""
+    return time_us >= from_us and (until_s == 0 or seconds_since(from_us, time_us) < until_s)
