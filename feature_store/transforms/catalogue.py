@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.status import Status
 from feature_store.transforms.rowset import Merge
 
 Array = NDArray[np.generic]
@@ -25,21 +25,6 @@ Parts = Mapping[str, Array]
 FLOAT_SCALE = 1 << 20
 LIMB = 32
 LIMB_MASK = (1 << LIMB) - 1
-
-
-class Status(IntEnum):
-    """What a value is worth."""
-
-    PRESENT = 0
-    EMPTY = 1
-    """No event in the window: the aggregate's empty value."""
-    UNKNOWN = 2
-    """No row, or it may have been lost."""
-    STALE = 3
-    AHEAD = 4
-    """The value knows events at or after the asked time."""
-    ERROR = 5
-    """The value cannot be expressed, such as a sum beyond 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +97,7 @@ def _variance(parts: Parts, scale: int) -> Values:
     spread = _spread(n, total, [parts[f"q{i}"] for i in range(4)])
     count = np.maximum(n, 2).astype(np.float64)
     values = spread / (count * (count - 1.0)) / (float(scale) * float(scale))
-    return Values(values, _statuses(n < 2, overflow))  # noqa: PLR2004 - a sample variance needs two
+    return Values(values, _statuses(n < 2, overflow))
 
 
 def _stddev(parts: Parts, scale: int) -> Values:
