@@ -6,6 +6,7 @@ on are those of the suffixes of the rows in the window, and the next few are wri
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,7 @@ class ViewSteps:
 
 
 def view_steps(
-    plan: ViewPlan, families: Families, entity: Ints, *, newest_us: Ints, now_us: int, forgotten_us: int
+    plan: ViewPlan, families: Families, entity: Ints, *, newest_us: Ints, now_us: int, forgotten_us: Mapping[int, int]
 ) -> ViewSteps:
     """The step functions of some entities.
 
@@ -56,14 +57,16 @@ def view_steps(
         entity: int64[q], sorted.
         newest_us: int64[q], the time of each entity's newest event; values start to hold after it.
         now_us: the value at this time comes first.
-        forgotten_us: rows older than this may be missing, so nothing is said about times that need them.
+        forgotten_us: per hop (`families.state_hop_us`), rows older than this may be missing, so nothing is said about
+            times that need them; nothing is missing where a hop is not named.
     """
     at_us = np.maximum(np.int64(now_us), newest_us + 1)
     from_us = newest_us + 1
     until_us = np.full(len(entity), FOREVER_US)
     features: list[FeatureSteps] = []
     for feature in plan.features:
-        steps, since, until = _feature_steps(feature, families, entity, at_us=at_us, forgotten_us=forgotten_us)
+        forgotten = forgotten_us.get(state_hop_us(feature), BEGINNING_US)
+        steps, since, until = _feature_steps(feature, families, entity, at_us=at_us, forgotten_us=forgotten)
         from_us, until_us = np.maximum(from_us, since), np.minimum(until_us, until)
         features.append(steps)
     cut = tuple(_cut(steps, until_us) for steps in features)
@@ -149,5 +152,3 @@ def _cut(steps: FeatureSteps, until_us: Ints) -> FeatureSteps:
     owner = np.repeat(np.arange(len(until_us)), np.diff(steps.first))
     return _take(steps, owner, np.flatnonzero(steps.since_us < until_us[owner]))
 
-
-__all__ = ["FOREVER_US", "MAX_STEPS", "FeatureSteps", "ViewSteps", "state_hop_us", "view_steps"]

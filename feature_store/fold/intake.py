@@ -1,0 +1,149 @@
+"""Log records become accepted events: decoded, checked, not from the future, each id once. The rest has a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.decoders import Decoder, json
+from feature_store.fold.known_ids import KnownIds, Seen
+from feature_store.log.protocol import LogRecord
+from feature_store.schema import check_rows
+from feature_store.time_rule import format_duration
+from feature_store.transforms.project import ARRIVED, DAY, ID, LATE, OFFSET, PARTITION, TIME
+
+if TYPE_CHECKING:
+    from feature_store.declare.source import EventSource
+
+_ROW = "_row"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that is not an event, or not a new one: kept with its reason, never dropped silently."""
+
+    partition: int
+    offset: int
+    arrived_us: int
+    kind: str
+    """'rejected', 'duplicate' or 'conflict'."""
+    reason: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What became of some records of one partition."""
+
+    partition: int
+    start: int
+    end: int
+    """The offset of the next record to read."""
+    events: pa.Table
+    """The source's columns and the system columns, in the order of the log."""
+    rejected: Sequence[Rejected]
+
+
+class Intake:
+    """Decides about the records of one source. Decisions depend on the records alone, never on a clock."""
+
+    def __init__(self, source: EventSource, schema: pa.Schema, *, known: KnownIds) -> None:
+        self._source = source
+        self._schema = schema
+        self._known = known
+        self._decode: Decoder = source.decode or json()
+        self._connection = duckdb.connect(":memory:", config={"threads": 1})
+        self._connection.execute("SET TimeZone = 'UTC'")
+        self._system = events_select(source, schema)
+
+    @property
+    def known(self) -> KnownIds:
+        """The event ids seen so far."""
+        return self._known
+
+    def accept(self, partition: int, records: Sequence[LogRecord], *, start: int) -> Accepted:
+        """Decide about the next records of a partition, which begin at `start`."""
+        decoded = self._decode.decode([record.payload for record in records], self._schema)
+        reasons: dict[int, tuple[str, str]] = {row: ("rejected", why) for row, why in decoded.rejected}
+        rows = decoded.table.column(_ROW)
+        checked = check_rows(self._source.schema, decoded.table.select(self._schema.names))
+        if checked.rejected:
+            reasons |= {rows[row].as_py(): ("rejected", why) for row, why in checked.rejected}
+        table = decoded.table.filter(pc.invert(pc.is_in(rows, pa.array(list(reasons), type=rows.type))))
+        events = self._with_system_columns(table, partition, records)
+        reasons |= self._problems(events)
+        if reasons:
+            events = events.filter(pc.invert(pc.is_in(events.column(_ROW), pa.array(list(reasons), type=rows.type))))
+        return Accepted(
+            partition=partition,
+            start=start,
+            end=records[-1].offset + 1 if records else start,
+            events=events.drop_columns([_ROW, "_digest"]),
+            rejected=[_rejected(partition, records[row], *reasons[row]) for row in sorted(reasons)],
+        )
+
+    def _with_system_columns(self, table: pa.Table, partition: int, records: Sequence[LogRecord]) -> pa.Table:
+        rows = table.column(_ROW).to_pylist()
+        decoded = (
+            table.append_column(ARRIVED, pa.array([records[row].arrived_us for row in rows], type=pa.int64()))
+            .append_column(OFFSET, pa.array([records[row].offset for row in rows], type=pa.int64()))
+            .append_column(PARTITION, pa.array([partition] * len(rows), type=pa.int32()))
+        )
+        cursor = self._connection.cursor()
+        cursor.register("decoded", decoded)
+        return cursor.execute(f"SELECT {self._system}, {_ROW} FROM decoded ORDER BY {OFFSET}").to_arrow_table()
+
+    def _problems(self, events: pa.Table) -> dict[int, tuple[str, str]]:
+        """Null times and ids, events from the future, and ids seen before: row -> (kind, reason)."""
+        problems: dict[int, tuple[str, str]] = {}
+        rows, times, arrived = (events.column(name).to_pylist() for name in (_ROW, TIME, ARRIVED))
+        ids, digests = events.column(ID).to_pylist(), events.column("_digest").to_pylist()
+        tolerance = self._source.future_tolerance_us
+        good: list[int] = []
+        for i, row in enumerate(rows):
+            if ids[i] is None or times[i] is None:
+                name = self._source.event_id if ids[i] is None else self._source.event_time
+                problems[row] = ("rejected", f"column '{name}': must not be null")
+            elif times[i] - arrived[i] > tolerance:
+                ahead = (times[i] - arrived[i]) / 1_000_000
+                problems[row] = (
+                    "rejected",
+                    f"column '{self._source.event_time}': {ahead:.3f} s later than its arrival, "
+                    f"more than the tolerance of {format_duration(tolerance)}",
+                )
+            else:
+                good.append(i)
+        found = self._known.check([ids[i] for i in good], [times[i] for i in good], [digests[i] for i in good])
+        for i, seen in zip(good, found, strict=True):
+            if seen is Seen.DUPLICATE:
+                problems[rows[i]] = ("duplicate", f"event id '{ids[i]}' was seen before with the same payload")
+            elif seen is Seen.CONFLICT:
+                problems[rows[i]] = ("conflict", f"event id '{ids[i]}' was seen before with another payload")
+        return problems
+
+
+def events_select(source: EventSource, schema: pa.Schema) -> str:
+    """SELECT list of an event: the source's columns, the system columns, and `_digest` of the payload.
+
+    Over rows that have the source's columns and `_arrived_us`, `_partition`, `_offset`.
+    """
+    columns = ", ".join(f'"{name}"' for name in schema.names)
+    time = f'epoch_us("{source.event_time}")'
+    return (
+        f'{columns}, "{source.event_id}"::VARCHAR AS {ID}, {time} AS {TIME}, {ARRIVED}, {PARTITION}, {OFFSET}, '
+        f"FALSE AS {LATE}, make_timestamp({time})::DATE AS {DAY}, {digest_sql(schema)} AS _digest"
+    )
+
+
+def digest_sql(schema: pa.Schema) -> str:
+    """A digest of a row's payload, equal within one version of DuckDB; kept in memory only."""
+    return "hash(" + ", ".join(f'"{name}"' for name in schema.names) + ")"
+
+
+def _rejected(partition: int, record: LogRecord, kind: str, reason: str) -> Rejected:
+    return Rejected(partition, record.offset, record.arrived_us, kind, reason, record.payload)

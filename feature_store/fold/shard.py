@@ -1,0 +1,202 @@
+"""One shard of the stream: `fold(batch, now) -> writes` is the only way to its state. No engine, no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from feature_store.fold.split import ShardBatch, ViewRows
+from feature_store.fold.state import ViewState
+from feature_store.online.keys import features_prefix
+from feature_store.online.layout import view_layout
+from feature_store.online.packed import ERROR, Item, encode_rows
+from feature_store.online.writer import CommitRecord, Write
+from feature_store.status import Status
+from feature_store.time_rule import MINUTE_US, SECOND_US
+from feature_store.transforms.catalogue import Ints
+from feature_store.transforms.plan import ViewPlan
+from feature_store.transforms.steps import FOREVER_US, FeatureSteps, ViewSteps
+
+REFRESH_US = 30 * SECOND_US
+"""Values are written anew at least this long before they cease to be valid."""
+
+EXPIRY_SLACK_US = 10 * MINUTE_US
+"""Memory is kept this much longer than a value can differ from an empty one."""
+
+_NEVER_MS = 10 * 365 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writes:
+    """What a fold wants written: absolute values, and the commit that says what they know."""
+
+    values: Sequence[Write]
+    commit: CommitRecord
+
+
+class Shard:
+    """The state of one shard, over all stream views."""
+
+    def __init__(self, plans: Sequence[ViewPlan], *, env: str, shard: int, run: int) -> None:
+        """A shard that knows nothing yet.
+
+        Args:
+            plans: the stream views.
+            env: part of every key written.
+            shard: its number.
+            run: identifies this life of the flow; (run, n) of a value names the commit that wrote it.
+        """
+        self.shard, self.run, self.n = shard, run, 0
+        self.views = {plan.view.id: ViewState(plan) for plan in plans}
+        self._layouts = {plan.view.id: view_layout(plan).layout_id for plan in plans}
+        self._prefixes = {
+            plan.view.id: features_prefix(env, plan.view.entity.name, personal=plan.view.is_personal) for plan in plans
+        }
+        self._positions: dict[str, dict[int, int]] = {}
+        self._dirty: dict[str, Ints] = {}
+        self._waiting: dict[str, list[ViewRows]] = {}
+        self._last_us: int | None = None
+
+    @property
+    def positions(self) -> Mapping[str, Mapping[int, int]]:
+        """Source -> partition -> the next offset that the state does not know."""
+        return self._positions
+
+    @property
+    def layouts(self) -> Mapping[str, int]:
+        """The layout of each view."""
+        return self._layouts
+
+    def start_at(self, positions: Mapping[str, Mapping[int, int]]) -> None:
+        """Say what the state knows after a rebuild; every entity will be written by the next fold."""
+        self._positions = {source: dict(known) for source, known in positions.items()}
+        for name, state in self.views.items():
+            self._dirty[name] = np.arange(len(state.keys))
+
+    def fold(self, batches: Sequence[ShardBatch], now_us: int, *, catching_up: bool = False) -> Writes:
+        """Take events in and say what must be written.
+
+        Args:
+            batches: rows of this shard, in the order of each log; empty for a tick.
+            now_us: the time of the flow's clock. Events stamped later wait until it has passed.
+            catching_up: write nothing yet; the first fold without it writes everything touched since. Readers then
+                never see an older value after a newer one.
+        """
+        for name, touched in self._take_in(batches, now_us).items():
+            known = self._dirty.get(name)
+            self._dirty[name] = touched if known is None else np.union1d(known, touched)
+        values: list[Write] = []
+        self.n += 1
+        if not catching_up:
+            margin = REFRESH_US + 3 * max(0, now_us - (self._last_us if self._last_us is not None else now_us))
+            for name, state in self.views.items():
+                values.extend(self._refresh(name, state, now_us=now_us, margin_us=margin))
+        self._last_us = now_us
+        return Writes(values=values, commit=self._commit())
+
+    def _take_in(self, batches: Sequence[ShardBatch], now_us: int) -> dict[str, Ints]:
+        rows = {name: list(waiting) for name, waiting in self._waiting.items()}
+        self._waiting = {}
+        for batch in batches:
+            self._positions.setdefault(batch.source, {}).update(batch.positions)
+            for name, more in batch.views.items():
+                rows.setdefault(name, []).append(more)
+        touched: dict[str, list[Ints]] = {}
+        for name, parts in rows.items():
+            for part in parts:
+                ready = self._hold_back(name, part, now_us)
+                if ready is not None:
+                    touched.setdefault(name, []).append(self.views[name].add(ready))
+        return {name: np.unique(np.concatenate(parts)) for name, parts in touched.items()}
+
+    def _hold_back(self, name: str, rows: ViewRows, now_us: int) -> ViewRows | None:
+        """The rows whose time has come; the others wait for a later fold."""
+        early = rows.time >= now_us
+        if not early.any():
+            return rows
+        self._waiting.setdefault(name, []).append(_chosen(rows, np.flatnonzero(early)))
+        return None if early.all() else _chosen(rows, np.flatnonzero(~early))
+
+    def _refresh(self, name: str, state: ViewState, *, now_us: int, margin_us: int) -> list[Write]:
+        entities = state.ending_before(now_us + margin_us)
+        dirty = self._dirty.pop(name, None)
+        if dirty is not None:
+            entities = np.union1d(entities, dirty)
+        state.forget(now_us)
+        if len(entities) == 0:
+            return []
+        steps = state.steps(entities, now_us)
+        values = self._encode(name, steps)
+        prefix, keys = self._prefixes[name], state.keys
+        expiries = _expire_ms(state, steps, now_us)
+        return [
+            Write(f"{prefix}{keys[number]}}}", name, value, expire)
+            for number, value, expire in zip(entities.tolist(), values, expiries, strict=True)
+        ]
+
+    def _encode(self, name: str, steps: ViewSteps) -> list[bytes]:
+        base_s = steps.from_us // SECOND_US
+        until_s = np.where(steps.until_us >= FOREVER_US, 0, steps.until_us // SECOND_US - base_s)
+        return encode_rows(
+            self._layouts[name],
+            self.run,
+            self.n,
+            steps.from_us.tolist(),
+            (steps.from_us - steps.newest_us).tolist(),
+            until_s.tolist(),
+            [_items(feature, base_s) for feature in steps.features],
+        )
+
+    def _commit(self) -> CommitRecord:
+        positions = {source: dict(known) for source, known in self._positions.items()}
+        return CommitRecord(shard=self.shard, run=self.run, n=self.n, positions=positions)
+
+
+def _items(steps: FeatureSteps, base_s: Ints) -> list[Item]:
+    """One packed item per entity: the value if it never changes, else the steps."""
+    values = _plain_values(steps)
+    counts = np.diff(steps.first)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    after_s = (steps.since_us // SECOND_US - base_s[owner]).tolist()
+    starts = steps.first[:-1].tolist()
+    is_list = steps.plan.is_list
+    if not is_list and len(values) == len(starts):
+        return values
+    items: list[Item] = []
+    for start, count in zip(starts, counts.tolist(), strict=True):
+        if count == 1 and not is_list:
+            items.append(values[start])
+            continue
+        item: list[Item] = [values[start]]
+        for i in range(start + 1, start + count):
+            item += (after_s[i], values[i])
+        items.append(item)
+    return items
+
+
+def _plain_values(steps: FeatureSteps) -> list[Item]:
+    values: list[Item] = steps.values.values.tolist()
+    for i in np.flatnonzero(steps.values.status != Status.PRESENT).tolist():
+        values[i] = ERROR if steps.values.status[i] == Status.ERROR else None
+    return values
+
+
+def _expire_ms(state: ViewState, steps: ViewSteps, now_us: int) -> list[int]:
+    """How long each value can differ from a missing one: until its newest event has left the longest window."""
+    longest = state.plan.view.longest_window_us
+    if longest is None:
+        return [_NEVER_MS] * len(steps.newest_us)
+    left = np.maximum(steps.newest_us + longest - now_us, 0) + EXPIRY_SLACK_US
+    return (left // 1000).tolist()
+
+
+def _chosen(rows: ViewRows, chosen: Ints) -> ViewRows:
+    return ViewRows(
+        keys=rows.keys,
+        key=rows.key[chosen],
+        time=rows.time[chosen],
+        event_id=rows.event_id[chosen],
+        columns={name: (values[chosen], valid[chosen]) for name, (values, valid) in rows.columns.items()},
+    )
