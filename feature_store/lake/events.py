@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from feature_store.errors import InputError, LakeError, UnknownNameError
 from feature_store.lake.connection import CATALOG, quote
+from feature_store.lake.days import DAY, between_days, in_days
 from feature_store.lake.session import first_line
-from feature_store.lake.staging import DAY
 from feature_store.lake.tables import (
     Columns,
     arrow_columns,
@@ -35,8 +35,6 @@ SYSTEM: Columns = {
     "_late": "BOOLEAN",
     DAY: "DATE",
 }
-UTC_DAY = 'CAST(make_timestamp("_event_us") AS DATE)'
-"""SQL: the day an event belongs to."""
 
 
 def loaded_table(source: str) -> str:
@@ -99,13 +97,6 @@ def qualified(session: Session, table: str, *, snapshot: int | None = None) -> s
     return f"{CATALOG}.{quote(session.env)}.{quote(table)}{at}"
 
 
-def day_filter(days: tuple[date, date] | None) -> str:
-    """SQL that keeps the days from the first to the last, both included."""
-    if days is None:
-        return "TRUE"
-    return f"{DAY} BETWEEN DATE '{days[0].isoformat()}' AND DATE '{days[1].isoformat()}'"
-
-
 def events_sql(
     session: Session, source: str, *, snapshot: int | None, days: tuple[date, date] | None, where: str
 ) -> str:
@@ -121,9 +112,24 @@ def events_sql(
             columns = relation_columns(cursor, f"SELECT * FROM {live}")
         except duckdb.Error as error:
             raise LakeError(f"source '{source}' cannot be read at snapshot {snapshot}: {first_line(error)}") from error
-    listed, kept = ", ".join(map(quote, columns)), f"{day_filter(days)} AND ({where})"
-    return (
-        f"SELECT {listed} FROM {live} WHERE {kept} UNION ALL "
-        f"SELECT {listed} FROM (SELECT {listed} FROM {loaded} WHERE {kept}) "
-        f"ANTI JOIN (SELECT _event_id FROM {live} WHERE {day_filter(days)}) USING (_event_id)"
+        shared = "TRUE" if snapshot is None else _live_days(session, cursor, source, snapshot=snapshot)
+    listed, kept = ", ".join(map(quote, columns)), f"{between_days(days)} AND ({where})"
+    came_live = f"SELECT {listed} FROM {live} WHERE {kept}"
+    both = (
+        f"SELECT {listed} FROM (SELECT {listed} FROM {loaded} WHERE {kept} AND {shared}) "
+        f"ANTI JOIN (SELECT _event_id FROM {live} WHERE {between_days(days)}) USING (_event_id)"
     )
+    only_loaded = f"SELECT {listed} FROM {loaded} WHERE {kept} AND NOT ({shared})"
+    if shared == "TRUE":
+        return f"{came_live} UNION ALL {both}"
+    return only_loaded if shared == "FALSE" else f"{came_live} UNION ALL {both} UNION ALL {only_loaded}"
+
+
+def _live_days(session: Session, cursor: duckdb.DuckDBPyConnection, source: str, *, snapshot: int) -> str:
+    """SQL for the days that had live events at a snapshot: only there can an event be both loaded and live."""
+    rows = cursor.execute(
+        f"SELECT DISTINCT unnest(days) FROM {qualified(session, 'commits', snapshot=snapshot)} "
+        "WHERE source = ? AND kind = 'live'",
+        [source],
+    ).fetchall()
+    return in_days(row[0] for row in rows)

@@ -10,10 +10,11 @@ import pyarrow as pa
 from feature_store.errors import InputError, LakeError, PositionConflict
 from feature_store.lake.commit import Commit
 from feature_store.lake.connection import quote
-from feature_store.lake.events import UTC_DAY, live_table, qualified, source_columns
+from feature_store.lake.days import DAY, UTC_DAY
+from feature_store.lake.events import live_table, qualified, source_columns
 from feature_store.lake.records import record_commit, record_rejected
 from feature_store.lake.session import first_line
-from feature_store.lake.staging import DAY, relation
+from feature_store.lake.staging import relation
 from feature_store.lake.tables import projection, relation_columns
 
 if TYPE_CHECKING:
@@ -35,22 +36,13 @@ def append_live(
 ) -> Commit:
     """Append events and move the positions from `start` to `end`, whole or not at all."""
     _check_span(source, start, end)
-    with session.reading() as cursor:
-        columns = source_columns(cursor, source)
-    declared = session.declared.get(source, columns)
-    defaults = {"_late": "FALSE", DAY: UTC_DAY} | {name: "NULL" for name in columns if name not in declared}
+    with session.reading() as cursor, relation(cursor, events) as given:
+        listed, days = _prepare(session, source, cursor=cursor, given=given)
 
     def work(transaction: Transaction) -> Commit:
         _advance(transaction, source, owner=owner, start=start, end=end)
-        with relation(transaction.cursor, events) as given:
-            listed = projection(
-                relation_columns(transaction.cursor, f"SELECT * FROM {given}"),
-                columns,
-                table=live_table(source),
-                defaults=defaults,
-            )
-            transaction.cursor.execute(f"INSERT INTO {quote(live_table(source))} SELECT {listed} FROM {given}")
-            days = _days(transaction.cursor, given, derived=DAY not in events.column_names)
+        with relation(transaction.cursor, events) as rows:
+            transaction.cursor.execute(f"INSERT INTO {quote(live_table(source))} SELECT {listed} FROM {rows}")
         record_rejected(transaction, rejected)
         record_commit(
             transaction,
@@ -71,6 +63,26 @@ def append_live(
         )
 
     return session.commit(work)
+
+
+def _prepare(session: Session, source: str, *, cursor: duckdb.DuckDBPyConnection, given: str) -> tuple[str, list[date]]:
+    """The select list that fits the events into the live table, and their days; all of it before the commit lock."""
+    columns = source_columns(cursor, source)
+    # A column that was added after this process declared the source stays empty until it restarts.
+    declared = session.declared.get(source, columns)
+    defaults = {"_late": "FALSE", DAY: UTC_DAY} | {name: "NULL" for name in columns if name not in declared}
+    types = relation_columns(cursor, f"SELECT * FROM {given}")
+    listed = projection(types, columns, table=live_table(source), defaults=defaults)
+    rows = cursor.execute(
+        f"""SELECT DISTINCT {DAY}, coalesce({DAY} <> {UTC_DAY} OR _event_id IS NULL, TRUE) AS broken
+        FROM (SELECT {listed} FROM {given}) ORDER BY {DAY}"""
+    ).fetchall()
+    if any(broken for _, broken in rows):
+        raise LakeError(
+            f"live events of source '{source}' hold rows without `_event_id` or `_event_us`, or whose `{DAY}` is not "
+            "the UTC day of `_event_us`; nothing was written"
+        )
+    return listed, [day for day, _ in rows]
 
 
 def positions(session: Session, source: str, *, snapshot: int | None) -> dict[int, int]:
@@ -100,12 +112,15 @@ def _advance(
     transaction: Transaction, source: str, *, owner: str, start: Mapping[int, int], end: Mapping[int, int]
 ) -> None:
     """Compare and set the positions. A partition's first commit may start anywhere."""
-    cursor, partitions = transaction.cursor, list(start)
+    cursor, partitions = transaction.cursor, [int(partition) for partition in start]
+    if not partitions:
+        return
+    stops = " ".join(f"WHEN {part} THEN {int(end[part])}" for part in partitions)
+    expected = ", ".join(f"({part}, {int(start[part])})" for part in partitions)
     row = cursor.execute(
-        """UPDATE positions SET position = n.stop, owner = n.who
-        FROM (SELECT unnest(?::INTEGER[]) AS part, unnest(?::BIGINT[]) AS first, unnest(?::BIGINT[]) AS stop, ? AS who) AS n
-        WHERE source = ? AND "partition" = n.part AND position = n.first""",
-        [partitions, list(start.values()), [end[p] for p in partitions], owner, source],
+        f"""UPDATE positions SET position = CASE "partition" {stops} END, owner = ?
+        WHERE source = ? AND ("partition", position) IN ({expected})""",
+        [owner, source],
     ).fetchone()
     updated = int(row[0]) if row else 0
     if updated == len(start):
@@ -119,11 +134,6 @@ def _advance(
         "INSERT INTO positions SELECT ?, unnest(?::INTEGER[]), unnest(?::BIGINT[]), ?",
         [source, fresh, [end[p] for p in fresh], owner],
     )
-
-
-def _days(cursor: duckdb.DuckDBPyConnection, given: str, *, derived: bool) -> list[date]:
-    day = UTC_DAY if derived else DAY
-    return [row[0] for row in cursor.execute(f"SELECT DISTINCT {day} FROM {given} ORDER BY 1").fetchall()]
 
 
 def _kinds(rejected: pa.Table | None) -> list[str]:

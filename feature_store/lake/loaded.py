@@ -9,9 +9,10 @@ import pyarrow as pa
 from feature_store.errors import LakeError
 from feature_store.lake.commit import Commit
 from feature_store.lake.connection import quote
-from feature_store.lake.events import SYSTEM, UTC_DAY, live_table, loaded_table, source_columns
+from feature_store.lake.days import DAY, UTC_DAY, in_days
+from feature_store.lake.events import SYSTEM, live_table, loaded_table, source_columns
 from feature_store.lake.records import record_commit, record_rejected
-from feature_store.lake.staging import DAY, Rows, Stage, check_days, commit_staged, staged, write
+from feature_store.lake.staging import Rows, Stage, check_days, commit_staged, staged, write
 from feature_store.lake.tables import Columns, projection
 
 if TYPE_CHECKING:
@@ -110,14 +111,13 @@ def _check_rows(stage: Stage, source: str, *, cursor: duckdb.DuckDBPyConnection)
 
 def _known_ids(stage: Stage, source: str, *, cursor: duckdb.DuckDBPyConnection, days: Sequence[date]) -> pa.Table:
     """Staged ids that come more than once, or stand in the lake under another day (`elsewhere`)."""
-    listed = ", ".join(f"DATE '{day.isoformat()}'" for day in days)
     loaded, live = quote(loaded_table(source)), quote(live_table(source))
     return cursor.execute(
         f"""SELECT _event_id, bool_or(elsewhere) AS elsewhere FROM (
             SELECT _event_id, FALSE AS elsewhere FROM {stage.scan()} GROUP BY _event_id HAVING count(*) > 1
             UNION ALL
             SELECT s._event_id, TRUE FROM {stage.scan()} AS s JOIN (
-                SELECT _event_id, {DAY} FROM {loaded} WHERE {DAY} NOT IN ({listed})
+                SELECT _event_id, {DAY} FROM {loaded} WHERE NOT {in_days(days)}
                 UNION ALL SELECT _event_id, {DAY} FROM {live}
             ) AS o ON s._event_id = o._event_id AND s.{DAY} <> o.{DAY}
         ) GROUP BY _event_id"""

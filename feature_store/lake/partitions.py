@@ -9,9 +9,10 @@ import pyarrow as pa
 from feature_store.errors import InputError, UnknownNameError
 from feature_store.lake.commit import Commit
 from feature_store.lake.connection import quote
-from feature_store.lake.events import day_filter, qualified
+from feature_store.lake.days import DAY, between_days
+from feature_store.lake.events import qualified
 from feature_store.lake.records import record_builds
-from feature_store.lake.staging import DAY, Rows, check_days, commit_staged, relation, staged
+from feature_store.lake.staging import Rows, check_days, commit_staged, relation, staged
 from feature_store.lake.tables import (
     Columns,
     arrow_columns,
@@ -97,7 +98,7 @@ def latest_sql(session: Session, table: str, *, snapshot: int | None, days: tupl
         f"SELECT r.* FROM {qualified(session, table, snapshot=snapshot)} AS r JOIN ("
         f"SELECT day, max(snapshot) AS newest FROM {qualified(session, 'builds', snapshot=snapshot)} "
         f"WHERE table_name = '{check_name(table, kind='table')}' GROUP BY day) AS b "
-        f"ON r.{DAY} = b.day AND r.{ROW_VERSION} = b.newest WHERE {day_filter(days)}"
+        f"ON r.{DAY} = b.day AND r.{ROW_VERSION} = b.newest WHERE {between_days(days)}"
     )
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from feature_store.errors import LakeError
 from feature_store.lake.connection import CATALOG, literal, quote
+from feature_store.lake.days import DAY, in_days
 from feature_store.lake.session import first_line
 from feature_store.lake.tables import relation_columns
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from feature_store.lake.session import Session, Transaction
     from feature_store.lake.tables import Columns
 
-DAY = "_day"
 Rows: TypeAlias = "pa.Table | pa.RecordBatchReader | str"
 """Arrow data, or the text of an SQL query."""
 
@@ -175,5 +175,4 @@ def _register(transaction: Transaction, table: str, files: Sequence[Path], *, en
 def _delete_days(transaction: Transaction, table: str, days: Sequence[date]) -> None:
     """Empty these days of a table partitioned by day: whole files, so no delete files are written."""
     if days:
-        listed = ", ".join(f"DATE '{day.isoformat()}'" for day in days)
-        transaction.cursor.execute(f"DELETE FROM {quote(table)} WHERE {DAY} IN ({listed})")
+        transaction.cursor.execute(f"DELETE FROM {quote(table)} WHERE {in_days(days)}")
