@@ -63,7 +63,7 @@ lock: $(READY) ## compile requirements/ from pyproject.toml again
 COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade
 
 clean: ## remove the environment, caches and the demo's data
-	rm -rf $(VENV) .data build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .feature_store build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # Without build isolation, what comes as source is built by the pinned setuptools of bootstrap.txt.
 $(READY): requirements/bootstrap.txt requirements/dev.txt pyproject.toml

@@ -41,4 +41,4 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator["EmbeddedValkey
 @pytest.fixture
 def environment() -> str:
     """Return an environment name that no other test uses, so that keys on one server never meet."""
-    return f"test-{next(_numbers)}"
+    return f"test_{next(_numbers)}"

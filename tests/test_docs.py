@@ -39,7 +39,7 @@ def python_of(page: Path) -> str:
 def test_the_python_of_a_page_runs_as_it_stands(page, valkey, tmp_path):
     script = tmp_path / page.with_suffix(".py").name
     script.write_text(python_of(page))
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "REDIS_URL": valkey.url}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "FEATURE_STORE_REDIS_URL": valkey.url}
 
     done = subprocess.run(
         [sys.executable, script], check=False, capture_output=True, text=True, cwd=tmp_path, env=environment
