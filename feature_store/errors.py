@@ -91,7 +91,7 @@ class LogGap(LogError):  # noqa: N818
     def __init__(self, source: str, partition: int, wanted: int, first: int) -> None:
         self.source, self.partition, self.wanted, self.first = source, partition, wanted, first
         super().__init__(
-            f"log '{source}' partition {partition}: offset {wanted} was asked for, but the next one kept is {first}; "
+            f"log '{source}' partition {partition}: offset {_offset(wanted)} was asked for, but the next one kept is {_offset(first)}; "
             "the records between are gone, load them from their origin with `feature-store backfill`"
         )
 
@@ -103,8 +103,8 @@ class LogTailLost(LogError):  # noqa: N818
         self.source, self.partition = source, partition
         self.reached, self.end, self.resume = reached, end, resume
         super().__init__(
-            f"log '{source}' partition {partition} ended at {end}, but {reached} had been reached: the log lost its "
-            f"last records; what was published since stands from {resume} on"
+            f"log '{source}' partition {partition} ended at {_offset(end)}, but {_offset(reached)} had been reached: the log lost its "
+            f"last records; what was published since stands from {_offset(resume)} on"
         )
 
 
@@ -118,3 +118,8 @@ def unknown_name(kind: str, name: str, known: Sequence[str]) -> str:
     hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
     listed = ", ".join(known) if known else "none"
     return f"unknown {kind} '{name}'{hint} (known: {listed})"
+
+
+def _offset(offset: int) -> str:
+    """An offset of the log as its epoch and the record's number in it."""
+    return f"{offset >> 48}-{offset & (1 << 48) - 1}"
