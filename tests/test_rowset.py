@@ -178,15 +178,15 @@ def test_an_empty_row_set_has_the_columns_it_was_given():
 
 
 @pytest.fixture
-def small_delta(monkeypatch):
-    """A delta of three rows at most, so that the base is rebuilt often."""
-    monkeypatch.setattr("feature_store.transforms.accumulator._MIN_DELTA", 3)
+def small_levels(monkeypatch):
+    """Levels of a few rows, so that they are merged often."""
+    monkeypatch.setattr("feature_store.transforms.accumulator._SMALLEST", 3)
 
 
 batches = st.lists(st.tuples(st.lists(tile, max_size=6), st.integers(0, 3)), max_size=8)
 
 
-@pytest.mark.usefixtures("small_delta")
+@pytest.mark.usefixtures("small_levels")
 @pytest.mark.parametrize("per_time", [True, False])
 def test_the_accumulator_gives_what_merging_everything_gives(per_time):
     @settings(max_examples=60, deadline=None)
@@ -208,7 +208,7 @@ def test_the_accumulator_gives_what_merging_everything_gives(per_time):
     check()
 
 
-@pytest.mark.usefixtures("small_delta")
+@pytest.mark.usefixtures("small_levels")
 def test_the_accumulator_merges_across_an_entity():
     state = Accumulator(merge_distinct)
     for batch in ([(1, 0, "a"), (2, 0, "a")], [(1, 5, "a"), (1, 3, "b")], [(1, 4, "b")], [(0, 1, "c"), (2, 9, "d")]):

@@ -1,24 +1,25 @@
-"""The state of one family of stream rows: a large sorted base and a small delta."""
+"""The state of one family of stream rows: sorted row sets, each a fraction of the one before."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from feature_store.transforms.ordering import INT64_MIN, Bools, Ints, expand, run_starts, search_ranges
+from feature_store.transforms.locate import Segments
+from feature_store.transforms.ordering import INT64_MIN, Bools, Ints, expand, run_starts
 from feature_store.transforms.rowset import RowSet, concat
 
-_MIN_DELTA = 20_000
-_DELTA_SHARE = 0.03
+_SMALLEST = 20_000
+_FACTOR = 8
 
 
 class Accumulator:
     """Rows that are merged into as events come in, and read by entity.
 
-    New rows go to a small delta; when that passes a few per cent of the base it is merged into it, so the cost of a
-    batch hardly depends on how much is kept.
+    Kept as levels, a large one first; one that passes an eighth of the level above is merged into it (a log-structured
+    merge tree: O'Neil et al., 1996), so what a batch costs hardly depends on how much is kept.
     """
 
-    __slots__ = ("_base", "_cutoff_us", "_delta", "_merge", "_per_time")
+    __slots__ = ("_cutoff_us", "_levels", "_merge", "_per_time")
 
     def __init__(self, merge: Callable[[RowSet], RowSet], *, per_time: bool = False) -> None:
         """Start empty.
@@ -29,29 +30,27 @@ class Accumulator:
         """
         self._merge = merge
         self._per_time = per_time
-        self._base: RowSet | None = None
-        self._delta: RowSet | None = None
+        self._levels: list[_Level] = []
         self._cutoff_us = INT64_MIN
 
     def __len__(self) -> int:
-        """Return the number of rows kept, before the delta's are merged into the base's."""
-        return sum(len(rows) for rows in (self._base, self._delta) if rows is not None)
+        """Return the number of rows kept, before levels are merged and old rows forgotten."""
+        return sum(len(level.rows) for level in self._levels)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays kept."""
-        return sum(rows.nbytes for rows in (self._base, self._delta) if rows is not None)
+        return sum(level.rows.nbytes for level in self._levels)
 
     def add(self, rows: RowSet) -> None:
         """Merge rows in. They come in any order, with the same columns each time."""
         rows = self._merge(rows)
-        if self._base is None or self._delta is None:
-            self._base, self._delta = rows, rows.take(slice(0, 0))
-            return
-        self._delta = self._combine(self._delta, rows)
-        if len(self._delta) > max(_MIN_DELTA, int(_DELTA_SHARE * len(self._base))):
-            self._base = self._kept(self._combine(self._base, self._delta))
-            self._delta = self._delta.take(slice(0, 0))
+        levels = self._levels
+        while levels and (len(levels[-1].rows) < _SMALLEST or len(rows) * _FACTOR > len(levels[-1].rows)):
+            rows = self._combine(levels.pop(), rows, entities=None)
+        if not levels:
+            rows = self._kept(rows)
+        levels.append(_Level(rows))
 
     def drop_before(self, cutoff_us: int) -> None:
         """Forget the rows with a time before the cutoff: at once for readers, their memory at the next rebuild."""
@@ -66,62 +65,61 @@ class Accumulator:
         Raises:
             LookupError: when nothing was ever added, so that the columns are not known.
         """
-        if self._base is None or self._delta is None:
+        if not self._levels:
             raise LookupError("`gather` needs rows to have been added, got none")
-        base, delta = (rows.take(_rows_of(rows, entities)) for rows in (self._base, self._delta))
-        return self._kept(self._combine(base, delta))
+        *larger, smallest = self._levels
+        found = smallest.rows.take(smallest.rows_of(entities))
+        for level in reversed(larger):
+            found = self._combine(level, found, entities=entities)
+        return self._kept(found)
 
-    def _combine(self, large: RowSet, small: RowSet) -> RowSet:
-        """Merge two sorted row sets, calling `merge` for the few rows that can meet only."""
-        if len(small) == 0:
-            return large
-        if len(large) == 0:
-            return small
-        meets = self._meeting(large, small)
-        if len(meets) == 0:
-            return _interleave(large, small)
-        small = self._merge(concat([large.take(meets), small]))
-        return _interleave(large.take(_complement(meets, len(large))), small)
-
-    def _meeting(self, large: RowSet, small: RowSet) -> Ints:
-        """Return the rows of `large` that may merge with one of `small`."""
-        if not self._per_time:
-            return _rows_of(large, small.entity[run_starts(small.entity)])
-        at = _positions(large, small)
-        at = at[at < len(large)] if len(at) and at[-1] >= len(large) else at
-        matches = small.take(slice(0, len(at)))
-        equal: Bools = (large.entity[at] == matches.entity) & (large.time[at] == matches.time)
-        return at[equal]
+    def _combine(self, large: "_Level", small: RowSet, *, entities: Ints | None) -> RowSet:
+        """Merge the sorted `small` into the rows of these (or all) entities; `merge` sees only those that can meet."""
+        within = np.arange(len(large.rows), dtype=np.int64) if entities is None else large.rows_of(entities)
+        if len(small) == 0 or len(within) == 0:
+            return large.rows.take(within) if len(small) == 0 else small
+        meets = large.equal_to(small) if self._per_time else large.rows_of(small.entity[run_starts(small.entity)])
+        if len(meets):
+            small = self._merge(concat([large.rows.take(meets), small]))
+            stays = np.ones(len(within), dtype=np.bool_)
+            stays[np.searchsorted(within, meets)] = False
+            within = np.compress(stays, within)
+        return large.interleave(small, within=within)
 
     def _kept(self, rows: RowSet) -> RowSet:
         old = rows.time < self._cutoff_us
         return rows.take(np.flatnonzero(~old)) if old.any() else rows
 
 
-def _rows_of(rows: RowSet, entities: Ints) -> Ints:
-    """Return the positions of all rows of ascending entities."""
-    index, _ = expand(np.searchsorted(rows.entity, entities), np.searchsorted(rows.entity, entities, side="right"))
-    return index
+class _Level:
+    """Sorted rows and where each entity's stand."""
 
+    __slots__ = ("_segments", "rows")
 
-def _positions(large: RowSet, small: RowSet) -> Ints:
-    """Return where each row of `small` would stand in `large`, before its equals."""
-    starts = run_starts(small.entity)
-    entities = small.entity[starts]
-    sizes = np.diff(starts, append=len(small))
-    lo = np.repeat(np.searchsorted(large.entity, entities), sizes)
-    hi = np.repeat(np.searchsorted(large.entity, entities, side="right"), sizes)
-    return search_ranges(large.time, lo, hi, target=small.time)
+    def __init__(self, rows: RowSet) -> None:
+        self.rows = rows
+        self._segments = Segments(rows)
 
+    def rows_of(self, entities: Ints) -> Ints:
+        """Return the positions of all rows of ascending entities."""
+        return expand(*self._segments.span(entities))[0]
 
-def _complement(positions: Ints, size: int) -> Ints:
-    keep = np.ones(size, dtype=np.bool_)
-    keep[positions] = False
-    return np.flatnonzero(keep)
+    def equal_to(self, small: RowSet) -> Ints:
+        """Return the positions of the rows that have the (entity, time) of one of `small`."""
+        at = self._segments.locate(small.entity, small.time)
+        there = np.minimum(at, len(self.rows) - 1)
+        equal: Bools = (self.rows.entity[there] == small.entity) & (self.rows.time[there] == small.time)
+        return at[equal]
 
-
-def _interleave(large: RowSet, small: RowSet) -> RowSet:
-    """Return the rows of two sorted row sets in order, without merging any."""
-    at = _positions(large, small)
-    index = np.insert(np.arange(len(large), dtype=np.int64), at, len(large) + np.arange(len(small), dtype=np.int64))
-    return concat([large, small]).take(index)
+    def interleave(self, small: RowSet, *, within: Ints) -> RowSet:
+        """Return the rows `within` of this level and those of `small` in order, none merged: one copy per column."""
+        if len(within) == 0:
+            return small
+        new = np.searchsorted(within, self._segments.locate(small.entity, small.time)) + np.arange(len(small))
+        is_old = np.ones(len(within) + len(small), dtype=np.bool_)
+        is_old[new] = False
+        rows = self.rows.take(within.take(np.cumsum(is_old) - 1, mode="clip"))
+        rows.entity[new], rows.time[new] = small.entity, small.time
+        for name, column in rows.columns.items():
+            column[new] = small.columns[name]
+        return rows

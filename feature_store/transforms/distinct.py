@@ -1,9 +1,11 @@
-"""Counting the rows of many ranges whose number exceeds a bound: distinct values, rows not yet visible."""
+"""Counting the different values of many ranges of rows."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.transforms.ordering import Column, Ints, group_equal, search_ranges, sizes
+from feature_store.transforms.ordering import Column, Ints, group_equal, search_ranges
+
+_INT32_BITS = 32
 
 
 def previous_same(entity: Ints, value: Column) -> Ints:
@@ -44,10 +46,16 @@ class Wavelet:
     def __init__(self, values: Ints) -> None:
         self._bits = int(values.max(initial=0)).bit_length()
         self._levels: list[_BitVector] = []
+        # Two buffers serve all levels: fresh memory costs more than the arithmetic.
+        current = values.astype(np.int32 if self._bits < _INT32_BITS else np.int64)
+        other, ones = np.empty_like(current), np.empty(len(current), dtype=np.bool_)
         for bit in reversed(range(self._bits)):
-            ones = (values >> bit) & 1 == 1
-            self._levels.append(_BitVector(ones))
-            values = np.concatenate((values[~ones], values[ones]))
+            np.not_equal(np.bitwise_and(current, 1 << bit, out=other), 0, out=ones)
+            level = _BitVector(ones)
+            np.compress(ones, current, out=other[level.zeros :])
+            np.compress(np.logical_not(ones, out=ones), current, out=other[: level.zeros])
+            current, other = other, current
+            self._levels.append(level)
 
     def count_below(self, lo: Ints, hi: Ints, *, bound: Ints) -> Ints:
         """Return how many values at positions [lo, hi) are < bound; `bound` is any int64 per range."""
@@ -63,21 +71,6 @@ class Wavelet:
             high = np.where(upper, level.zeros + one_high, high - one_high)
         count[bound <= 0] = 0
         return np.where(bound > (1 << self._bits) - 1, size, count)
-
-
-class Ranked:
-    """A wavelet matrix over the ranks of any int64 values."""
-
-    __slots__ = ("_distinct", "_tree")
-
-    def __init__(self, column: Column) -> None:
-        self._distinct, ranks = np.unique(column, return_inverse=True)
-        self._tree = Wavelet(ranks.astype(np.int64, copy=False))
-
-    def count_above(self, lo: Ints, hi: Ints, *, bound: Ints) -> Ints:
-        """Return how many values at positions [lo, hi) are > bound."""
-        rank = np.searchsorted(self._distinct, bound, side="right").astype(np.int64, copy=False)
-        return sizes(lo, hi) - self._tree.count_below(lo, hi, bound=rank)
 
 
 class _BitVector:
