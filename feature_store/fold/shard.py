@@ -75,6 +75,11 @@ class Shard:
         for name, state in self.views.items():
             self._dirty[name] = np.arange(len(state.keys))
 
+    def hold(self, batch: ShardBatch) -> None:
+        """Take in rows whose time has not come, as a rebuild finds them; the positions know them already."""
+        for name, rows in batch.views.items():
+            self._waiting.setdefault(name, []).append(rows)
+
     def fold(self, batches: Sequence[ShardBatch], now_us: int, *, catching_up: bool = False) -> Writes:
         """Take events in and say what must be written.
 

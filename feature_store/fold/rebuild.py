@@ -1,0 +1,235 @@
+"""State from the lake: first start, recovery, rescaling and a new version of a view are this one thing.
+
+Tiles of past days are read where a build of them still holds; the other days are aggregated from events. Both are the
+same SQL, so it does not matter which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.fold.intake import Intake, digest_sql
+from feature_store.fold.known_ids import RECENT_DAYS, KnownIds
+from feature_store.fold.shard import Shard
+from feature_store.fold.split import Splitter
+from feature_store.fold.state import ViewState, horizon_us, tile_columns, value_columns
+from feature_store.online.keys import shard_of
+from feature_store.time_rule import BEGINNING_US, DAY_US, from_us
+from feature_store.transforms.catalogue import Array, Ints
+from feature_store.transforms.families import LIFETIME, state_hop_us
+from feature_store.transforms.plan import FeaturePlan, PartialColumn, ViewPlan
+from feature_store.transforms.project import (
+    DAY,
+    EVENTS,
+    HOP,
+    ID,
+    KEY,
+    NEWEST,
+    NO_TIME,
+    TILE,
+    TIME,
+    tile_types,
+    tiles_sql,
+    to_numpy,
+)
+from feature_store.transforms.rowset import Merge, RowSet
+
+if TYPE_CHECKING:
+    from feature_store.lake import Lake
+    from feature_store.transforms.compiled import Compiled
+
+_FIRST_DAY = date(1, 1, 1)
+_LAST_DAY = date(9999, 12, 31)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a rebuilt state knows: the lake at a snapshot, which is the log up to these positions."""
+
+    snapshot: int
+    positions: Mapping[str, Mapping[int, int]]
+
+
+def tiles_table(plan: ViewPlan) -> str:
+    """The lake's table of a view's tiles."""
+    return f"tiles_{plan.view.name}_v{plan.view.version}"
+
+
+def resolve_origin(compiled: Compiled, lake: Lake) -> Origin:
+    """The newest state of the lake and the positions that belong to it."""
+    snapshot = lake.snapshot()
+    known = set(lake.sources())
+    positions = {
+        name: lake.positions(name, snapshot=snapshot) if name in known else {} for name in compiled.registry.sources
+    }
+    return Origin(snapshot=snapshot, positions=positions)
+
+
+def rebuild_shards(
+    compiled: Compiled, lake: Lake, origin: Origin, *, shards: Sequence[Shard], count: int, now_us: int
+) -> None:
+    """Fill fresh shards (some of `count`) with what the lake knows at `origin`."""
+    by_number = {shard.shard: shard for shard in shards}
+    known = set(lake.sources())
+    for source in compiled.registry.sources:
+        plans = [plan for plan in compiled.plans_of(source) if plan.view.online == "stream"]
+        if source not in known or not plans:
+            continue
+        for plan in plans:
+            _rebuild_view(lake, plan, origin, by_number, count=count, now_us=now_us)
+        _hold_future(compiled, lake, source, origin, by_number, count=count, now_us=now_us)
+    for shard in shards:
+        shard.start_at(origin.positions)
+
+
+def open_intake(compiled: Compiled, lake: Lake, source: str, *, origin: Origin, now_us: int) -> Intake:
+    """An intake that knows every event id which the lake held at `origin`."""
+    schema = compiled.schemas[source]
+    digest = digest_sql(schema)
+    first_day = now_us // DAY_US - RECENT_DAYS
+    exists = source in lake.sources()
+
+    def look_up(ids: Sequence[str], day: int) -> Mapping[str, int]:
+        that_day = _date(day * DAY_US)
+        sql = lake.events_sql(source, days=(that_day, that_day))
+        with lake.cursor() as cursor:
+            cursor.register("wanted", pa.table({"id": pa.array(ids, type=pa.string())}))
+            found = cursor.execute(f"SELECT {ID}, {digest} FROM ({sql}) WHERE {ID} IN (SELECT id FROM wanted)")
+            return dict(found.fetchall())
+
+    known = KnownIds(complete_from_day=first_day, look_up=look_up if exists else None)
+    if exists:
+        sql = lake.events_sql(source, snapshot=origin.snapshot, days=(_date(first_day * DAY_US), _LAST_DAY))
+        with lake.cursor() as cursor:
+            recent = cursor.execute(f"SELECT {ID}, {TIME}, {digest} AS digest FROM ({sql})").to_arrow_table()
+        known.remember(*(recent.column(i).to_pylist() for i in range(3)))
+    return Intake(compiled.registry.source(source), schema, known=known)
+
+
+def _rebuild_view(  # noqa: PLR0913
+    lake: Lake, plan: ViewPlan, origin: Origin, shards: Mapping[int, Shard], *, count: int, now_us: int
+) -> None:
+    hops = sorted({state_hop_us(feature) for feature in plan.features})
+    features = {hop: [f for f in plan.features if state_hop_us(f) == hop] for hop in hops}
+    cutoffs = {hop: horizon_us(features[hop], now_us) for hop in hops}
+    with lake.cursor() as cursor:
+        cursor.execute(f"CREATE OR REPLACE TEMP TABLE rebuilt AS {_tiles_since_sql(lake, plan, origin, cutoffs, now_us)}")
+        for hop in hops:
+            sql = f"SELECT * FROM rebuilt WHERE {HOP} = {features[hop][0].feature.hop_us} AND {TILE} >= {cutoffs[hop]}"
+            table = cursor.execute(sql).to_arrow_table()
+            for number, rows in _by_shard(table, plan, shards, count):
+                _seed(shards[number].views[plan.view.id], hop, features[hop], rows)
+        cursor.execute("DROP TABLE rebuilt")
+    for shard in shards.values():
+        for hop in hops:
+            if cutoffs[hop] > BEGINNING_US:
+                shard.views[plan.view.id].mark_forgotten(hop, cutoffs[hop])
+
+
+def _tiles_since_sql(lake: Lake, plan: ViewPlan, origin: Origin, cutoffs: Mapping[int, int], now_us: int) -> str:
+    """Tiles of all events before `now`, from the earliest cutoff on."""
+    earliest, source = min(cutoffs.values()), plan.view.source.name
+    first = _FIRST_DAY if earliest == BEGINNING_US else _date(earliest)
+    table = tiles_table(plan)
+    built: list[date] = []
+    if lake.exists(table):
+        today = _date(now_us)
+        fresh = lake.fresh_days(table, source=source, snapshot=origin.snapshot)
+        built = [day for day in fresh if first <= day < today]
+    days = ", ".join(f"DATE '{day}'" for day in built)
+    unbuilt = f"{TIME} < {now_us}" + (f" AND {DAY} NOT IN ({days})" if built else "")
+    start = _first_unbuilt(first, built)
+    events = lake.events_sql(source, snapshot=origin.snapshot, days=(start, _date(now_us)), where=unbuilt)
+    columns = ", ".join(tile_types(plan))
+    sql = f"SELECT {columns} FROM ({tiles_sql(plan, events)})"
+    if built:
+        from_table = lake.table_sql(table, snapshot=origin.snapshot)
+        sql = f"{sql} UNION ALL SELECT {columns} FROM {from_table} WHERE {DAY} IN ({days})"
+    return sql
+
+
+def _first_unbuilt(first: date, built: Sequence[date]) -> date:
+    """The first day that has no build; reading events from there on prunes the files of the days before."""
+    day, done = first, set(built)
+    if first == _FIRST_DAY:
+        return first
+    while day in done:
+        day += timedelta(days=1)
+    return day
+
+
+def _by_shard(
+    table: pa.Table, plan: ViewPlan, shards: Mapping[int, Shard], count: int
+) -> list[tuple[int, tuple[list[str], Ints, pa.Table]]]:
+    """The rows of each shard: its keys, the number of the key of each row, and the rows."""
+    encoded = table.column(KEY).combine_chunks().dictionary_encode()
+    keys, index = encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    if count == 1:
+        return [(0, (keys, index, table))]
+    shard = np.array([shard_of(plan.view.entity.name, key, shards=count) for key in keys], dtype=np.int64)
+    parts = []
+    for number in shards:
+        chosen = np.flatnonzero(shard[index] == number) if len(keys) else index
+        used, local = np.unique(index[chosen], return_inverse=True)
+        parts.append((number, ([keys[i] for i in used.tolist()], local.astype(np.int64), table.take(pa.array(chosen)))))
+    return parts
+
+
+def _seed(
+    state: ViewState, hop: int, features: Sequence[FeaturePlan], rows: tuple[list[str], Ints, pa.Table]
+) -> None:
+    keys, index, table = rows
+    if not table.num_rows:
+        return
+    entity = state.number(keys)[index]
+    time = np.zeros(table.num_rows, dtype=np.int64) if hop == LIFETIME else table.column(TILE).to_numpy()
+    columns: dict[str, Array] = {name: table.column(name).to_numpy() for name in (EVENTS, NEWEST)}
+    for column in tile_columns(features):
+        columns[column.name] = to_numpy(table.column(column.name), column.kind)[0]
+        if column.merge in NO_TIME:
+            columns[f"{column.name}__t"] = to_numpy(table.column(f"{column.name}__t"), "int")[0]
+            columns[f"{column.name}__id"] = to_numpy(table.column(f"{column.name}__id"), "str")[0]
+    state.add_tiles(hop, RowSet(entity=entity, time=time, columns=columns))
+    for column in value_columns(features):
+        state.add_values(column, hop, _values(column, table.column(column.name), entity, time))
+
+
+def _values(column: PartialColumn, lists: pa.ChunkedArray, entity: Ints, time: Ints) -> RowSet:
+    """The elements of a set or list column, each a row of its tile (of its own time for `last_n`)."""
+    array = lists.combine_chunks()
+    parents = pc.list_parent_indices(array).to_numpy(zero_copy_only=False)
+    items = array.flatten()
+    if column.merge is Merge.LAST_N:
+        fields = {name: items.field(name) for name in ("t", "id", "v")}
+        columns = {"value": to_numpy(fields["v"], column.kind)[0], "id": to_numpy(fields["id"], "str")[0]}
+        return RowSet(entity=entity[parents], time=to_numpy(fields["t"], "int")[0], columns=columns)
+    values = to_numpy(items, column.kind)[0]
+    ids = np.full(len(values), "", dtype=object)
+    return RowSet(entity=entity[parents], time=time[parents], columns={"value": values, "id": ids})
+
+
+def _hold_future(  # noqa: PLR0913
+    compiled: Compiled, lake: Lake, source: str, origin: Origin, shards: Mapping[int, Shard], *, count: int, now_us: int
+) -> None:
+    """Events that were accepted although stamped slightly ahead wait in the shards, as they would have."""
+    sql = lake.events_sql(
+        source, snapshot=origin.snapshot, days=(_date(now_us), _LAST_DAY), where=f"{TIME} >= {now_us}"
+    )
+    with lake.cursor() as cursor:
+        events = cursor.execute(sql).to_arrow_table()
+    if events.num_rows:
+        splitter = Splitter(source, compiled.plans_of(source), shards=count)
+        for batch in splitter.split(events, {}):
+            if batch.shard in shards:
+                shards[batch.shard].hold(batch)
+
+
+def _date(time_us: int) -> date:
+    return from_us(max(time_us, -62_135_596_800_000_000)).date()
