@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.transforms.kernel import RangeIndex
-from feature_store.transforms.known import Visibility
+from feature_store.transforms.known import Visibility, known_rows
 from feature_store.transforms.rowset import RowSet
 
 # Delays after which rows become visible: at once, sometimes late, half of them late, all together at the end.
@@ -47,11 +47,13 @@ def test_known_windows_hold_the_rows_visible_by_the_cutoff(delay, gap_rows, monk
         entity, head, cutoff = (np.array([query[at] for query in queries], dtype=np.int64) for at in range(3))
         index = RangeIndex(rows)
         lo, hi = index.locate(entity, head - 60), index.locate(entity, head)
-        known = Visibility(index, np.array(visible, dtype=np.int64)).known(lo, hi, cutoff=cutoff)
-        compare(known, rows, [
+        windows = [
             [at for at in range(low, high) if visible[at] <= limit]
             for low, high, limit in zip(lo.tolist(), hi.tolist(), cutoff.tolist(), strict=True)
-        ])  # fmt: skip
+        ]
+        seen = np.array(visible, dtype=np.int64)
+        compare(Visibility(index, seen).known(lo, hi, cutoff=cutoff), rows, windows)
+        compare_copies(known_rows(rows, lo, hi=hi, visible=seen, cutoff=cutoff, limit=30), rows, windows)
 
     check()
 
@@ -74,3 +76,11 @@ def compare(known, rows, windows):
     assert known.last_valid("valid", lo, hi).tolist() == [first_or_none(window[::-1]) for window in valued]
     assert known.last_n_range("valid", lo, hi, n=2).tolist() == [[*window[-2:], -1, -1][:2] for window in valued]
     assert known.distinct_range("value", lo, hi).tolist() == [len({value[at] for at in window}) for window in windows]
+
+
+def compare_copies(chunks, rows, windows):
+    """Compare the copied rows of windows, whose entity is the ordinal of the window."""
+    for chunk, known in chunks:
+        lo, hi = RangeIndex(known).span(np.arange(chunk.start, chunk.stop))
+        for low, high, window in zip(lo.tolist(), hi.tolist(), windows[chunk], strict=True):
+            assert known.time[low:high].tolist() == rows.time[window].tolist()

@@ -1,40 +1,38 @@
 """Windows without the rows that were not yet visible to their query: what a served value could know."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from feature_store.transforms.distinct import Groups
+from feature_store.transforms.exceeding import Exceeding
 from feature_store.transforms.kernel import RangeIndex
 from feature_store.transforms.ordering import INT64_MAX, Column, Ints, expand, pack, run_starts, sizes
 from feature_store.transforms.ranges import Extrema, Prefix
 from feature_store.transforms.rowset import RowSet
 
-_FAN_OUT_BITS = 5
 _GAP_ROWS = 4_000_000
 
 
 class Visibility:
-    """When each row of a row set became visible, as a tree of the extremes over blocks of 32, 1024, ... rows."""
+    """When each row of a row set became visible."""
 
-    __slots__ = ("_earliest", "_index", "_latest")
+    __slots__ = ("_index", "_visible")
 
     def __init__(self, index: RangeIndex, visible: Ints) -> None:
-        """Build the tree.
+        """Prepare for any number of windows.
 
         Args:
             index: the row set.
             visible: int64[n], microseconds, one for each of its rows.
         """
         self._index = index
-        self._latest, self._earliest = [visible], [visible]
-        while len(self._latest[-1]) > 1:
-            blocks = np.arange(0, len(self._latest[-1]), 1 << _FAN_OUT_BITS)
-            self._latest.append(np.maximum.reduceat(self._latest[-1], blocks))
-            self._earliest.append(np.minimum.reduceat(self._earliest[-1], blocks))
+        self._visible = Exceeding(visible)
 
     def known(self, lo: Ints, hi: Ints, *, cutoff: Ints) -> "KnownWindows":
         """Return windows [lo, hi) with only the rows visible at or before each one's cutoff (int64[q])."""
         hi = np.maximum(lo, hi)
-        owner, first, last = self._unknown(lo, hi, cutoff)
+        owner, first, last = self._visible.runs(lo, hi, bound=cutoff)
         # Each unknown range ends a run of known rows and starts the next; the window's own ends are the others.
         number = np.arange(len(lo) + 1, dtype=np.int64) + np.searchsorted(owner, np.arange(len(lo) + 1))
         at = np.arange(len(owner), dtype=np.int64) + owner
@@ -45,42 +43,6 @@ class Visibility:
         some = run_lo < run_hi
         bounds = np.concatenate(([0], np.cumsum(some)))[number].astype(np.int64, copy=False)
         return KnownWindows(self._index, run_lo[some], run_hi=run_hi[some], bounds=bounds)
-
-    def _unknown(self, lo: Ints, hi: Ints, cutoff: Ints) -> tuple[Ints, Ints, Ints]:
-        """Return the ranges of unknown rows: their window's ordinal, start and end, ascending.
-
-        From the top of the tree down, blocks that are all known are left, blocks that are all unknown are taken
-        whole, and only the others are looked into.
-        """
-        level = min(len(self._latest) - 1, int(sizes(lo, hi).max(initial=1)).bit_length() // _FAN_OUT_BITS)
-        shift = level * _FAN_OUT_BITS
-        found: list[tuple[Ints, Ints, Ints]] = []
-        block, owner = expand(lo >> shift, np.where(lo < hi, ((hi - 1) >> shift) + 1, lo >> shift))
-        while True:
-            some = np.flatnonzero(self._latest[level][block] > cutoff[owner])
-            block, owner = block[some], owner[some]
-            whole = self._earliest[level][block] > cutoff[owner]
-            taken, by = block[whole], owner[whole]
-            found.append((by, np.maximum(taken << shift, lo[by]), np.minimum((taken + 1) << shift, hi[by])))
-            if level == 0:
-                break
-            block, owner = block[~whole], owner[~whole]
-            level, shift = level - 1, shift - _FAN_OUT_BITS
-            start = np.maximum(block << _FAN_OUT_BITS, lo[owner] >> shift)
-            end = np.minimum((block + 1) << _FAN_OUT_BITS, ((hi[owner] - 1) >> shift) + 1)
-            block, parent = expand(start, end)
-            owner = owner[parent]
-        return _joined(found)
-
-
-def _joined(found: list[tuple[Ints, Ints, Ints]]) -> tuple[Ints, Ints, Ints]:
-    """Sort ranges (owner, start, end) and join those that touch."""
-    owner, start, end = (np.concatenate(part) for part in zip(*found, strict=True))
-    order = np.lexsort((start, owner))
-    owner, start, end = owner[order], start[order], end[order]
-    apart = (owner[1:] != owner[:-1]) | (start[1:] != end[:-1])
-    head, tail = np.append(True, apart)[: len(owner)], np.append(apart, True)[: len(owner)]
-    return owner[head], start[head], end[tail]
 
 
 class KnownWindows:
@@ -182,3 +144,35 @@ def _lost(groups: Groups, row: Ints, *, owner: Ints, first: Ints, last: Ints) ->
     by, value = owner[order[starts]], number[order[starts]]
     held = groups.count(value, first[by], hi=last[by])
     return np.bincount(by[held == unknown], minlength=len(first)).astype(np.int64, copy=False)
+
+
+def known_rows(
+    rows: RowSet, lo: Ints, *, hi: Ints, visible: Ints, cutoff: Ints, limit: int = 4_000_000
+) -> Iterator[tuple[slice, RowSet]]:
+    """Yield the rows of each window that were visible by its query's cutoff, in chunks of queries.
+
+    This copies every window's rows: `Visibility` answers the same without, and is what large windows need.
+
+    Args:
+        rows: the row set, with no more columns than will be asked for.
+        lo: int64[q], where the windows start; give only the queries that have unknown rows.
+        hi: int64[q], where they end.
+        visible: int64[n], when each row became visible, in microseconds.
+        cutoff: int64[q]; rows with `visible <= cutoff` are known.
+        limit: rows of windows per chunk (a window larger than that makes a chunk of its own).
+
+    Yields:
+        the chunk's queries as a slice of all, and their known rows, whose `entity` is the ordinal of the query among
+        all; the windows of the chunk are the `RangeIndex.span` of these ordinals.
+    """
+    ends = np.cumsum(sizes(lo, hi))
+    first = 0
+    while first < len(lo):
+        before = int(ends[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, before + limit, side="right")))
+        index, owner = expand(lo[first:last], hi[first:last])
+        owner += first
+        known = visible[index] <= cutoff[owner]
+        found = rows.take(index[known])
+        yield slice(first, last), RowSet(entity=owner[known], time=found.time, columns=found.columns)
+        first = last
