@@ -71,5 +71,5 @@ def attach(connection: duckdb.DuckDBPyConnection, *, catalog: Path, data: Path) 
     """Attach the SQLite catalog, creating it on first use; small writes become Parquet unless a table says otherwise."""
     connection.execute(
         f"ATTACH {literal(f'ducklake:sqlite:{catalog}')} AS {CATALOG} (DATA_PATH {literal(str(data))}, "
-        f"META_BUSY_TIMEOUT {_BUSY_TIMEOUT_MS}, META_JOURNAL_MODE 'WAL', DATA_INLINING_ROW_LIMIT 0)"
+        f"OVERRIDE_DATA_PATH true, META_BUSY_TIMEOUT {_BUSY_TIMEOUT_MS}, META_JOURNAL_MODE 'WAL', DATA_INLINING_ROW_LIMIT 0)"
     )

@@ -40,7 +40,7 @@ def append_live(
         listed, days = _prepare(session, source, cursor=cursor, given=given)
 
     def work(transaction: Transaction) -> Commit:
-        _advance(transaction, source, owner=owner, start=start, end=end)
+        _advance(session, transaction, source, owner=owner, start=start, end=end)
         with relation(transaction.cursor, events) as rows:
             transaction.cursor.execute(f"INSERT INTO {quote(live_table(source))} SELECT {listed} FROM {rows}")
         record_rejected(transaction, rejected)
@@ -90,14 +90,10 @@ def positions(session: Session, source: str, *, snapshot: int | None) -> dict[in
     table = qualified(session, "positions", snapshot=snapshot)
     with session.reading() as cursor:
         try:
-            return _positions(cursor, source, table)
+            rows = cursor.execute(f'SELECT "partition", position FROM {table} WHERE source = ? ORDER BY 1', [source])
+            return dict(rows.fetchall())
         except duckdb.Error as error:
             raise LakeError(f"positions cannot be read at snapshot {snapshot}: {first_line(error)}") from error
-
-
-def _positions(cursor: duckdb.DuckDBPyConnection, source: str, table: str = "positions") -> dict[int, int]:
-    rows = cursor.execute(f'SELECT "partition", position FROM {table} WHERE source = ? ORDER BY 1', [source]).fetchall()
-    return dict(rows)
 
 
 def _check_span(source: str, start: Mapping[int, int], end: Mapping[int, int]) -> None:
@@ -109,7 +105,13 @@ def _check_span(source: str, start: Mapping[int, int], end: Mapping[int, int]) -
 
 
 def _advance(
-    transaction: Transaction, source: str, *, owner: str, start: Mapping[int, int], end: Mapping[int, int]
+    session: Session,
+    transaction: Transaction,
+    source: str,
+    *,
+    owner: str,
+    start: Mapping[int, int],
+    end: Mapping[int, int],
 ) -> None:
     """Compare and set the positions. A partition's first commit may start anywhere."""
     cursor, partitions = transaction.cursor, [int(partition) for partition in start]
@@ -125,8 +127,8 @@ def _advance(
     updated = int(row[0]) if row else 0
     if updated == len(start):
         return
-    # As committed: what this transaction has already moved is rolled back with it.
-    found = _positions(cursor, source, f"positions AT (VERSION => {transaction.snapshot - 1})")
+    # By another cursor: as committed, without what this transaction has moved already.
+    found = positions(session, source, snapshot=None)
     fresh = [partition for partition in partitions if partition not in found]
     if updated + len(fresh) != len(start):
         raise PositionConflict(source, start, {part: found[part] for part in partitions if part in found})

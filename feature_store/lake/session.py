@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-_LOCK_TIMEOUT_S = 60.0
 _LOCK_POLL_S = 0.002
 _ATTEMPTS = 8
 _ENV = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -45,27 +44,40 @@ class Session:
     `commit.lock`. Commits of all processes take that lock, so a transaction always sees the latest state.
     """
 
-    def __init__(self, directory: Path, *, env: str, clock: Clock | None, options: Mapping[str, str | int]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        env: str,
+        clock: Clock | None,
+        options: Mapping[str, str | int],
+        lock_timeout_s: float,
+    ) -> None:
         if not _ENV.fullmatch(env):
             raise InputError(f"`env` must be lower-case letters, digits and _ (at most 31), got {env!r}")
         self.directory, self.env, self.clock = directory.absolute(), env, clock or SystemClock()
         self.data = self.directory / "data"
         self.staging = self.directory / "staging" / uuid.uuid4().hex
         self.declared: dict[str, Mapping[str, str]] = {}
+        self._lock_timeout_s = lock_timeout_s
         self._thread_lock = threading.Lock()
         try:
             self._prepare(options)
         except OSError as error:
+            shutil.rmtree(self.staging, ignore_errors=True)
             raise LakeError(
                 f"the lake at {self.directory} cannot be written ({error.strerror or error}); "
                 "make the directory writable for this user or choose another with the lake's directory setting"
             ) from error
         except duckdb.Error as error:
+            shutil.rmtree(self.staging, ignore_errors=True)
             raise LakeError(f"the lake at {self.directory} cannot be opened: {first_line(error)}") from error
 
     def _prepare(self, options: Mapping[str, str | int]) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
-        self._file_lock = FileLock(self.directory / "commit.lock", timeout=_LOCK_TIMEOUT_S, poll_interval=_LOCK_POLL_S)
+        self._file_lock = FileLock(
+            self.directory / "commit.lock", timeout=self._lock_timeout_s, poll_interval=_LOCK_POLL_S
+        )
         with self.commit_lock():
             self.staging.mkdir(parents=True)
             self._owner = FileLock(self.staging / "owner.lock", thread_local=False)
@@ -113,14 +125,14 @@ class Session:
         """The one lock of all writers of this lake.
 
         Raises:
-            LakeError: it was not free within a minute.
+            LakeError: it was not free within the lock timeout.
         """
         with self._thread_lock:
             try:
                 self._file_lock.acquire()
             except Timeout as error:
                 raise LakeError(
-                    f"the lake at {self.directory} has been locked by another process for {_LOCK_TIMEOUT_S:.0f} s "
+                    f"the lake at {self.directory} has been locked by another process for {self._lock_timeout_s:g} s "
                     "(commit.lock); see which process holds it, it is released when that process ends"
                 ) from error
             try:
@@ -134,11 +146,12 @@ class Session:
         Contention with writers outside this library is retried a bounded number of times, so `work` may run again.
         """
         with self.commit_lock(), self.reading() as cursor:
+            deadline = time.perf_counter() + self._lock_timeout_s
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
                     return _transact(cursor, work)
                 except duckdb.Error as error:
-                    if attempt == _ATTEMPTS or not _is_contention(error):
+                    if attempt == _ATTEMPTS or time.perf_counter() > deadline or not _is_contention(error):
                         raise LakeError(
                             f"nothing was committed to the lake at {self.directory} "
                             f"(attempt {attempt} of {_ATTEMPTS}): {first_line(error)}"

@@ -45,6 +45,7 @@ class Lake:
         clock: Clock | None = None,
         threads: int | None = None,
         memory_limit: str | None = None,
+        lock_timeout_s: float = 60.0,
     ) -> Lake:
         """Open the lake in `directory`, creating it on first use; cleans up after processes that died.
 
@@ -54,6 +55,7 @@ class Lake:
             clock: stamps the books; the machine's by default.
             threads: DuckDB's worker threads; all cores by default.
             memory_limit: as DuckDB writes it, `1GB`; beyond it work spills to disk.
+            lock_timeout_s: how long a commit waits for the writers of other processes.
 
         Raises:
             LakeError: the directory is not writable, or the lake is locked.
@@ -64,7 +66,7 @@ class Lake:
             options["threads"] = threads
         if memory_limit is not None:
             options["memory_limit"] = memory_limit
-        session = Session(directory, env=env, clock=clock, options=options)
+        session = Session(directory, env=env, clock=clock, options=options, lock_timeout_s=lock_timeout_s)
         records.ensure_books(session)
         return cls(session)
 
