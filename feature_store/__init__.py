@@ -1,0 +1,126 @@
+"""A real-time feature store: declare a feature once, train and serve on the same numbers.
+
+Names are imported when they are first used, so a model service that only reads loads no NumPy, pandas or DuckDB.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from feature_store.clock import Clock, ManualClock, ReplayClock, SystemClock
+    from feature_store.declare import agg
+    from feature_store.declare.entity import Entity
+    from feature_store.declare.feature import Feature, FeatureRef
+    from feature_store.declare.service import FeatureService, ratio
+    from feature_store.declare.source import EventSource, redis_stream
+    from feature_store.declare.view import FeatureView
+    from feature_store.decoders import json
+    from feature_store.errors import (
+        DeclarationError,
+        FeatureStoreError,
+        InputError,
+        LakeError,
+        LogError,
+        OnlineStoreError,
+        SettingsError,
+        UnknownNameError,
+    )
+    from feature_store.history.loading import LoadResult
+    from feature_store.history.manifest import Manifest
+    from feature_store.history.training import TrainingSet
+    from feature_store.lake.store import Lake
+    from feature_store.loaders import csv, parquet
+    from feature_store.reader.aio import AsyncFeatureReader
+    from feature_store.reader.sync import FeatureReader
+    from feature_store.reader.vector import FeatureValue, FeatureVector
+    from feature_store.registry import Registry
+    from feature_store.settings import Settings
+    from feature_store.status import Status
+    from feature_store.store import FeatureStore
+
+_MODULES = {
+    "feature_store.clock": ("Clock", "ManualClock", "ReplayClock", "SystemClock"),
+    "feature_store.declare": ("agg",),
+    "feature_store.declare.entity": ("Entity",),
+    "feature_store.declare.feature": ("Feature", "FeatureRef"),
+    "feature_store.declare.service": ("FeatureService", "ratio"),
+    "feature_store.declare.source": ("EventSource", "redis_stream"),
+    "feature_store.declare.view": ("FeatureView",),
+    "feature_store.decoders": ("json",),
+    "feature_store.errors": (
+        "DeclarationError",
+        "FeatureStoreError",
+        "InputError",
+        "LakeError",
+        "LogError",
+        "OnlineStoreError",
+        "SettingsError",
+        "UnknownNameError",
+    ),
+    "feature_store.history.loading": ("LoadResult",),
+    "feature_store.history.manifest": ("Manifest",),
+    "feature_store.history.training": ("TrainingSet",),
+    "feature_store.lake.store": ("Lake",),
+    "feature_store.loaders": ("csv", "parquet"),
+    "feature_store.reader.aio": ("AsyncFeatureReader",),
+    "feature_store.reader.sync": ("FeatureReader",),
+    "feature_store.reader.vector": ("FeatureValue", "FeatureVector"),
+    "feature_store.registry": ("Registry",),
+    "feature_store.settings": ("Settings",),
+    "feature_store.status": ("Status",),
+    "feature_store.store": ("FeatureStore",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "AsyncFeatureReader",
+    "Clock",
+    "DeclarationError",
+    "Entity",
+    "EventSource",
+    "Feature",
+    "FeatureReader",
+    "FeatureRef",
+    "FeatureService",
+    "FeatureStore",
+    "FeatureStoreError",
+    "FeatureValue",
+    "FeatureVector",
+    "FeatureView",
+    "InputError",
+    "Lake",
+    "LakeError",
+    "LoadResult",
+    "LogError",
+    "Manifest",
+    "ManualClock",
+    "OnlineStoreError",
+    "Registry",
+    "ReplayClock",
+    "Settings",
+    "SettingsError",
+    "Status",
+    "SystemClock",
+    "TrainingSet",
+    "UnknownNameError",
+    "agg",
+    "csv",
+    "json",
+    "parquet",
+    "ratio",
+    "redis_stream",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'feature_store' has no attribute '{name}'")
+    found: object = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

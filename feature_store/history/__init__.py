@@ -1,0 +1,1 @@
+"""History: loading it, materializing it, and training sets from it."""

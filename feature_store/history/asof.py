@@ -1,0 +1,147 @@
+"""Batch views at the rows of a spine: the row that stood when it was asked for.
+
+Rows are made for every step `every`; the value at `t` is the row of the newest step at or before `t` that was built.
+An entity without a row there had no event in any window: EMPTY. Past the SLA a row is STALE, and nothing follows from
+a missing one any more: UNKNOWN. The reader says the same of published rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.errors import InputError
+from feature_store.history.answers import Answer, missing
+from feature_store.history.columns import to_shown
+from feature_store.status import Status
+from feature_store.time_rule import DAY_US, from_us
+from feature_store.transforms.catalogue import Ints
+from feature_store.transforms.project import DAY, KEY
+
+if TYPE_CHECKING:
+    from feature_store.declare.view import FeatureView
+    from feature_store.history.spine import SpineKeys
+    from feature_store.lake import Lake
+    from feature_store.transforms.plan import FeaturePlan, ViewPlan
+
+ROW_US, AVAILABLE = "_row_us", "_available_us"
+_NONE = -(2**62)
+"""Stands for the step of a time before any step that was built."""
+
+
+def rows_table(view: FeatureView) -> str:
+    """The lake's table of a batch view's rows."""
+    return f"rows_{view.name}_v{view.version}"
+
+
+def status_column(feature: str) -> str:
+    """The column of a feature's status in that table."""
+    return f"{feature}__status"
+
+
+def built_days(lake: Lake, view: FeatureView, *, snapshot: int | None = None) -> list[date]:
+    """The days for which rows were built, from whatever state of the events."""
+    table, source = rows_table(view), view.source.name
+    days = set(lake.fresh_days(table, source=source, snapshot=snapshot))
+    return sorted(days.union(lake.stale_days(table, source=source)))
+
+
+def steps_at(time_us: Ints, days: Sequence[date], every_us: int) -> Ints:
+    """The newest step at or before each time among those of the built days; a day has the steps in (00:00, 24:00]."""
+    built = np.array([(day - date(1970, 1, 1)).days for day in days], dtype=np.int64)
+    step = time_us // every_us * every_us
+    day = (step - 1) // DAY_US
+    at = np.searchsorted(built, day, side="right") - 1
+    if len(built) == 0:
+        return np.full(len(time_us), _NONE)
+    newest = built[np.maximum(at, 0)]
+    return np.where(at < 0, _NONE, np.where(newest == day, step, (newest + 1) * DAY_US))
+
+
+def check_materialized(lake: Lake, view: FeatureView, *, last_us: int) -> None:
+    """Refuse rows at times for which a batch view's row was not built yet.
+
+    Raises:
+        InputError: naming the view and until when it was built.
+    """
+    days = built_days(lake, view)
+    remedy = f"materialize '{view.name}' further, or say allow_incomplete=True"
+    if not days:
+        raise InputError(f"batch view '{view.name}' has no rows in the lake; {remedy}")
+    until = ((days[-1] - date(1970, 1, 1)).days + 1) * DAY_US + view.every_us
+    if last_us >= until:
+        raise InputError(
+            f"spine rows reach to {from_us(last_us).isoformat()}, but the rows of batch view '{view.name}' hold until "
+            f"{from_us(until).isoformat()} only; {remedy}"
+        )
+
+
+def batch_answers(plan: ViewPlan, *, lake: Lake, snapshot: int, keys: SpineKeys, time_us: Ints) -> dict[str, Answer]:
+    """A batch view's features at times given by (entity, time); see the module."""
+    view, size = plan.view, len(time_us)
+    days = built_days(lake, view, snapshot=snapshot) if lake.exists(rows_table(view)) else []
+    step_us = steps_at(time_us, days, view.every_us)
+    if not days:
+        return {feature.feature.name: missing(feature, size) for feature in plan.features}
+    rows = _rows(plan, lake, snapshot, keys, step_us)
+    age = time_us - step_us
+    built = (step_us != _NONE) & (keys.codes >= 0)
+    fresh = built & (age <= view.freshness_sla_us)
+    return {feature.feature.name: _answer(feature, rows, built=built, fresh=fresh) for feature in plan.features}
+
+
+def _rows(plan: ViewPlan, lake: Lake, snapshot: int, keys: SpineKeys, step_us: Ints) -> pa.Table:
+    """The row of each (entity, step), nulls where there is none."""
+    asked = pa.table({"_n": np.arange(len(step_us)), "_code": keys.codes, ROW_US: step_us})
+    names = [feature.feature.name for feature in plan.features]
+    listed = ", ".join(f'r."{column}"' for name in names for column in (name, status_column(name)))
+    present = step_us[step_us != _NONE]
+    low, high = (int(present.min()), int(present.max())) if len(present) else (0, 0)
+    span = (from_us(low - 1).date(), from_us(high - 1).date())
+    cursor = lake.cursor()
+    try:
+        cursor.register("asked", asked)
+        cursor.register("entities", pa.table({KEY: keys.text, "_code": np.arange(len(keys))}))
+        rows = lake.latest_rows_sql(rows_table(plan.view), snapshot=snapshot, days=span)
+        return cursor.execute(
+            f"SELECT {listed} FROM asked AS a LEFT JOIN (SELECT e._code, r.* FROM ({rows}) AS r "
+            f"JOIN entities AS e USING ({KEY})) AS r ON a._code = r._code AND a.{ROW_US} = r.{ROW_US} ORDER BY a._n"
+        ).to_arrow_table()
+    finally:
+        cursor.close()
+
+
+def _answer(feature: FeaturePlan, rows: pa.Table, *, built: np.ndarray, fresh: np.ndarray) -> Answer:
+    name = feature.feature.name
+    stored = rows.column(status_column(name)).combine_chunks()
+    found = ~stored.is_null().to_numpy(zero_copy_only=False)
+    status = pc.fill_null(stored, int(Status.EMPTY)).to_numpy(zero_copy_only=False).astype(np.int8)
+    error = status == Status.ERROR
+    status = np.where(fresh | error, status, np.int8(Status.STALE))
+    status = np.where(built & (found | fresh), status, np.int8(Status.UNKNOWN))
+    column = to_shown(feature, rows.column(name)).combine_chunks()
+    empty = pa.scalar(_plain(feature.aggregate.empty), type=column.type)
+    column = pc.if_else(pa.array(~found & (status == Status.EMPTY)), empty, column)
+    return Answer(column=column, status=status)
+
+
+def _plain(empty: object) -> object:
+    return list(empty) if isinstance(empty, tuple) else empty
+
+
+__all__ = [
+    "AVAILABLE",
+    "DAY",
+    "ROW_US",
+    "batch_answers",
+    "built_days",
+    "check_materialized",
+    "rows_table",
+    "status_column",
+    "steps_at",
+]

@@ -1,0 +1,74 @@
+"""Values of features as Arrow columns, and the names that these columns have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from feature_store.transforms.catalogue import Array, Status, Values
+
+if TYPE_CHECKING:
+    from feature_store.declare.feature import FeatureRef
+    from feature_store.transforms.plan import FeaturePlan, Kind
+
+_STORED = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "str": pa.string()}
+_SHOWN = {**_STORED, "timestamp": pa.timestamp("us", tz="UTC"), "date": pa.date32()}
+
+
+def column_names(refs: Sequence[FeatureRef]) -> list[str]:
+    """`view__feature`, which SQL takes without quotes; `view_v2__feature` where two versions would have one name."""
+    names: list[str] = []
+    for ref in refs:
+        name = f"{ref.view}__{ref.feature}"
+        names.append(f"{ref.view}_v{ref.version}__{ref.feature}" if name in names else name)
+    return names
+
+
+def stored_type(plan: FeaturePlan) -> pa.DataType:
+    """How the lake keeps a feature's values: times as microseconds, dates as days, both since the epoch."""
+    element = _STORED.get(plan.kind, pa.int64())
+    return pa.list_(element) if plan.is_list else element
+
+
+def shown_type(plan: FeaturePlan) -> pa.DataType:
+    """How a training set shows them."""
+    return pa.list_(_SHOWN[plan.kind]) if plan.is_list else _SHOWN[plan.kind]
+
+
+def stored_column(plan: FeaturePlan, values: Values) -> pa.Array:
+    """Values as the lake keeps them: empty windows have the aggregate's empty value, errors are null."""
+    if plan.is_list:
+        return _list_column(plan, values)
+    empty, data = plan.aggregate.empty, values.values
+    null = values.status != Status.PRESENT
+    if empty is not None:
+        data = np.where(values.status == Status.EMPTY, np.asarray(empty, dtype=data.dtype), data)
+        null &= values.status != Status.EMPTY
+    return pa.array(_typed(data, plan.kind), type=stored_type(plan), mask=null if null.any() else None)
+
+
+def to_shown(plan: FeaturePlan, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """A stored column with the type that is shown."""
+    if plan.kind == "timestamp" and not plan.is_list:
+        return column.cast(shown_type(plan))
+    if plan.kind == "date" and not plan.is_list:
+        return column.cast(pa.int32()).cast(pa.date32())
+    if plan.kind in ("timestamp", "date"):
+        narrow = pa.list_(pa.int32()) if plan.kind == "date" else column.type
+        return column.cast(narrow).cast(shown_type(plan))
+    return column
+
+
+def _typed(data: Array, kind: Kind) -> Array:
+    dtype = {"float": np.float64, "bool": np.bool_, "str": np.object_}.get(kind, np.int64)
+    return data.astype(dtype, copy=False)
+
+
+def _list_column(plan: FeaturePlan, values: Values) -> pa.Array:
+    present: NDArray[np.bool_] = values.status == Status.PRESENT
+    lists = [list(value) if ok else [] for value, ok in zip(values.values, present.tolist(), strict=True)]
+    return pa.array(lists, type=stored_type(plan))

@@ -1,0 +1,151 @@
+"""Loaded rows become events: cast to the source's columns, with system columns, or rejected with a reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.errors import InputError, unknown_name
+from feature_store.schema import check_rows
+from feature_store.time_rule import format_duration
+from feature_store.transforms.project import ARRIVED, ID, TIME
+
+if TYPE_CHECKING:
+    from feature_store.declare.source import EventSource
+
+_ROW = "_row"
+_ROUNDTRIP = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "DECIMAL")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conformed:
+    """Rows that are events, and those that are not: `rejected_events` rows."""
+
+    events: pa.Table
+    """The source's columns, `_event_id`, `_event_us`, `_arrived_us`."""
+    rejected: pa.Table
+    rejected_us: pa.ChunkedArray
+    """The event time of each rejected row, null where it has none."""
+
+
+def conform(source: EventSource, rows: pa.Table, *, schema: pa.Schema, arrival: str | None) -> Conformed:
+    """Divide loaded rows into events and rejected rows.
+
+    Args:
+        source: naive times are in its zone.
+        rows: what a loader returned, with at least the source's columns.
+        schema: the source's Arrow schema.
+        arrival: the column of arrival times, if there is one.
+
+    Raises:
+        InputError: a column is missing, or its type has nothing to do with the declared one.
+    """
+    _check_columns(source, rows, schema, arrival)
+    connection = duckdb.connect()
+    try:
+        connection.execute(f"SET TimeZone = '{source.timezone}'")
+        types = _types(connection, schema)
+        connection.register("loaded", rows.append_column(_ROW, pa.array(range(rows.num_rows), type=pa.int64())))
+        given = {str(r[0]): str(r[1]) for r in connection.execute("DESCRIBE SELECT * FROM loaded").fetchall()}
+        cast = _cast(connection, source, given, types, arrival)
+    finally:
+        connection.close()
+    reasons = _reasons(source, cast, schema, rows)
+    kept = cast.filter(pc.invert(pc.is_in(cast.column(_ROW), pa.array(list(reasons), type=pa.int64()))))
+    events = kept.select(schema.names).cast(schema)
+    for name in (ID, TIME, ARRIVED):
+        events = events.append_column(name, kept.column(name))
+    chosen = cast.take(pa.array(sorted(reasons), type=pa.int64()))
+    return Conformed(events=events, rejected=_rejected(source, rows, chosen, reasons), rejected_us=chosen.column(TIME))
+
+
+def _check_columns(source: EventSource, rows: pa.Table, schema: pa.Schema, arrival: str | None) -> None:
+    for name in [*schema.names, *([arrival] if arrival else [])]:
+        if name not in rows.schema.names:
+            raise InputError(f"source '{source.name}': loaded rows: {unknown_name('column', name, rows.schema.names)}")
+
+
+def _types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str, str]:
+    connection.register("wanted", schema.empty_table())
+    rows = connection.execute("DESCRIBE SELECT * FROM wanted").fetchall()
+    return {str(row[0]): str(row[1]) for row in rows}
+
+
+def _cast(
+    connection: duckdb.DuckDBPyConnection,
+    source: EventSource,
+    given: Mapping[str, str],
+    types: Mapping[str, str],
+    arrival: str | None,
+) -> pa.Table:
+    """Every row cast, with the columns whose value did not fit (`_unfit`), and the system columns."""
+    listed, unfit = [], []
+    for name, kind in types.items():
+        value = f'TRY_CAST("{name}" AS {kind})'
+        try:
+            connection.execute(f"SELECT {value} FROM loaded LIMIT 0")
+        except duckdb.Error as error:
+            raise InputError(
+                f"source '{source.name}', column '{name}': the schema says {kind}, but the loaded rows have {given[name]}"
+            ) from error
+        listed.append(f'{value} AS "{name}"')
+        bad = f'"{name}" IS NOT NULL AND {value} IS NULL'
+        if given[name] != kind and given[name] != "VARCHAR" and kind.startswith(_ROUNDTRIP):
+            # DuckDB rounds 1.5 to 2 without a word.
+            bad = f'({bad}) OR TRY_CAST({value} AS {given[name]}) IS DISTINCT FROM "{name}"'
+        unfit.append(f"CASE WHEN {bad} THEN '{name}' END")
+    arrived = f'epoch_us(TRY_CAST("{arrival}" AS TIMESTAMPTZ))' if arrival else "NULL::BIGINT"
+    inner = f"SELECT {', '.join(listed)}, {_ROW}, {arrived} AS {ARRIVED}, list_filter([{', '.join(unfit)}], x -> x IS NOT NULL) AS _unfit FROM loaded"
+    return connection.execute(
+        f'SELECT *, "{source.event_id}"::VARCHAR AS {ID}, epoch_us("{source.event_time}") AS {TIME} FROM ({inner}) ORDER BY {_ROW}'
+    ).to_arrow_table()
+
+
+def _reasons(source: EventSource, cast: pa.Table, schema: pa.Schema, rows: pa.Table) -> dict[int, str]:
+    """Row number -> why it is no event."""
+    reasons: dict[int, str] = {}
+    misfits = cast.filter(pc.greater(pc.list_value_length(cast.column("_unfit")), 0))
+    for row, names in zip(misfits.column(_ROW).to_pylist(), misfits.column("_unfit").to_pylist(), strict=True):
+        reasons[row] = "; ".join(
+            f"column '{name}': {rows.column(name)[row].as_py()!r} is not {schema.field(name).type}" for name in names
+        )
+    for role, name in ((ID, source.event_id), (TIME, source.event_time)):
+        for row in cast.filter(pc.is_null(cast.column(role))).column(_ROW).to_pylist():
+            reasons.setdefault(row, f"column '{name}': must not be null")
+    tolerance = source.future_tolerance_us
+    future = pc.fill_null(pc.greater(pc.subtract(cast.column(TIME), cast.column(ARRIVED)), tolerance), False)
+    for row in cast.filter(future).column(_ROW).to_pylist():
+        reasons.setdefault(
+            row,
+            f"column '{source.event_time}': later than its arrival by more than the tolerance of "
+            f"{format_duration(tolerance)}",
+        )
+    left = cast.filter(pc.invert(pc.is_in(cast.column(_ROW), pa.array(list(reasons), type=pa.int64()))))
+    numbers = left.column(_ROW)
+    for position, reason in check_rows(source.schema, left.select(schema.names).cast(schema)).rejected:
+        reasons[numbers[position].as_py()] = reason
+    return reasons
+
+
+def _rejected(source: EventSource, rows: pa.Table, chosen: pa.Table, reasons: Mapping[int, str]) -> pa.Table:
+    """Rows of `rejected_events` for loaded history, which has no offsets."""
+    count = len(reasons)
+    raw = rows.take(chosen.column(_ROW)).to_pylist()
+    return pa.table(
+        {
+            "source": pa.array([source.name] * count, type=pa.string()),
+            "partition": pa.nulls(count, type=pa.int32()),
+            "offset": pa.nulls(count, type=pa.int64()),
+            "arrived_us": chosen.column(ARRIVED),
+            "reason": pa.array([reasons[row] for row in sorted(reasons)], type=pa.string()),
+            "payload": pa.array([json.dumps(row, default=str).encode() for row in raw], type=pa.binary()),
+            "kind": pa.array(["rejected"] * count, type=pa.string()),
+            "event_id": chosen.column(ID),
+        }
+    )

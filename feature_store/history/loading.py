@@ -1,0 +1,136 @@
+"""History into the lake: a source's loader, its rows checked, whole days replaced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.errors import InputError
+from feature_store.history.conform import Conformed, conform
+from feature_store.loaders import FileLoader
+from feature_store.time_rule import to_us
+from feature_store.transforms.project import TIME
+
+if TYPE_CHECKING:
+    from feature_store.declare.source import EventSource
+    from feature_store.lake import Lake
+    from feature_store.transforms.compiled import Compiled
+
+BATCH_DAYS = 31
+"""Days read and written at once: what bounds memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadResult:
+    """What a load did."""
+
+    rows: int
+    rejected: int
+    """Rows that are no events; they stand in `rejected_events` with their reasons."""
+    duplicates: int
+    """Repeated rows, of which one was kept."""
+    conflicts: int
+    """Rows whose event id another row has with another payload."""
+    snapshot: int
+    days: tuple[date, ...]
+
+
+def load(
+    compiled: Compiled, lake: Lake, source: str, *, start: datetime, end: datetime, batch_days: int = BATCH_DAYS
+) -> LoadResult:
+    """Replace the loaded events of the whole days in [start, end) by what the source's loader returns.
+
+    Days are written in batches, each whole or not at all. Loading a range again gives the same rows.
+
+    Raises:
+        UnknownNameError: no such source.
+        InputError: the source has no loader, the range is not whole UTC days, or the loader's rows do not fit.
+    """
+    declared, schema = compiled.registry.source(source), compiled.schemas[source]
+    if declared.load is None:
+        raise InputError(f"source '{source}' has no `load=`, so it has no history to load")
+    days = whole_days(start, end)
+    lake.ensure_source(source, schema)
+    results = [
+        _load_days(lake, declared, schema, days[first : first + batch_days], is_first=first == 0)
+        for first in range(0, len(days), batch_days)
+    ]
+    return LoadResult(
+        rows=sum(result.rows for result in results),
+        rejected=sum(result.rejected for result in results),
+        duplicates=sum(result.duplicates for result in results),
+        conflicts=sum(result.conflicts for result in results),
+        snapshot=results[-1].snapshot,
+        days=tuple(days),
+    )
+
+
+def whole_days(start: datetime, end: datetime) -> list[date]:
+    """The UTC days of [start, end).
+
+    Raises:
+        InputError: a bound is naive or no midnight UTC, or there is no day between them.
+    """
+    for name, moment in (("start", start), ("end", end)):
+        if moment.tzinfo is None:
+            raise InputError(f"`{name}` must carry a time zone, got the naive datetime {moment.isoformat()}")
+        if moment.astimezone(UTC).timetz().replace(tzinfo=None).isoformat() != "00:00:00":
+            raise InputError(f"`{name}` must be midnight UTC, because whole days are written, got {moment.isoformat()}")
+    if start >= end:
+        raise InputError(f"`start` must lie before `end`, got {start.isoformat()} and {end.isoformat()}")
+    first, last = start.astimezone(UTC).date(), end.astimezone(UTC).date()
+    return [first + timedelta(days=n) for n in range((last - first).days)]
+
+
+def _load_days(lake: Lake, source: EventSource, schema: pa.Schema, days: list[date], *, is_first: bool) -> LoadResult:
+    start, end = _midnight(days[0]), _midnight(days[-1] + timedelta(days=1))
+    conformed = conform(source, _read(source, start, end), schema=schema, arrival=_arrival(source))
+    events = _within(conformed.events, start, end)
+    commit = lake.replace_loaded(source.name, events, days=days)
+    rejected = _of_these_days(conformed, start, end, is_first=is_first)
+    if rejected.num_rows:
+        lake.append("rejected_events", rejected)
+    return LoadResult(
+        rows=commit.rows,
+        rejected=rejected.num_rows,
+        duplicates=commit.duplicates,
+        conflicts=commit.conflicts,
+        snapshot=lake.snapshot(),
+        days=tuple(days),
+    )
+
+
+def _read(source: EventSource, start: datetime, end: datetime) -> pa.Table:
+    loader = source.load
+    if isinstance(loader, FileLoader):
+        return loader.read(event_time=source.event_time, start=start, end=end, timezone=source.timezone)
+    assert loader is not None
+    rows = loader(start, end)
+    if not isinstance(rows, pa.Table):
+        raise InputError(f"source '{source.name}': `load` must return a pyarrow Table, got {type(rows).__name__}")
+    return rows
+
+
+def _arrival(source: EventSource) -> str | None:
+    return source.arrival or (source.load.arrival if isinstance(source.load, FileLoader) else None)
+
+
+def _within(events: pa.Table, start: datetime, end: datetime) -> pa.Table:
+    """A loader may return more than it was asked for: other days are not written now."""
+    time = events.column(TIME)
+    return events.filter(pc.and_(pc.greater_equal(time, to_us(start)), pc.less(time, to_us(end))))
+
+
+def _of_these_days(conformed: Conformed, start: datetime, end: datetime, *, is_first: bool) -> pa.Table:
+    """The rejected rows of the range. A row without a time belongs to no day: the first batch counts it."""
+    time = conformed.rejected_us
+    within = pc.and_(pc.greater_equal(time, to_us(start)), pc.less(time, to_us(end)))
+    return conformed.rejected.filter(pc.fill_null(within, is_first))
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -1,0 +1,37 @@
+"""What a training set was made from: with it, the same bytes can be made again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+Knowledge = Literal["served", "corrected"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The declarations, the state of the lake and the spine behind a training set."""
+
+    service: str | None
+    """`name@version`, or None for a list of features."""
+    features: Sequence[str]
+    """`view@version:feature`, or the name of a ratio, in the order of the columns."""
+    fingerprints: Mapping[str, str]
+    """`view@version` -> digest of its definition."""
+    knowledge: Knowledge
+    snapshot: int
+    """The lake's snapshot; give it to `get_historical_features` to read the same events again."""
+    positions: Mapping[str, Mapping[int, int]]
+    """Source -> partition -> the first offset of the log that the snapshot does not have."""
+    spine_digest: str
+    rows: int
+    recomputed: Mapping[str, int]
+    """`view@version` -> rows with a window that held events which had not arrived by the row's time."""
+    stale_days: Mapping[str, Sequence[str]]
+    """Batch view -> days whose rows were built before their events changed."""
+
+    def to_json(self) -> str:
+        """As JSON with sorted keys."""
+        return json.dumps(asdict(self), sort_keys=True, indent=2)

@@ -1,0 +1,253 @@
+"""Training sets: every feature of a service as it was at each row of a spine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import pyarrow as pa
+
+from feature_store.declare.feature import FeatureRef, Ratio
+from feature_store.declare.service import FeatureService
+from feature_store.errors import InputError
+from feature_store.history.answers import Answer, answer, ratio, with_defaults
+from feature_store.history.asof import batch_answers, check_materialized, rows_table
+from feature_store.history.columns import column_names
+from feature_store.history.coverage import check_complete
+from feature_store.history.manifest import Knowledge, Manifest
+from feature_store.history.spine import Spine, SpineKeys, read_spine, spine_keys
+from feature_store.history.windows import window_values
+from feature_store.registry import view_fingerprint
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+
+    from feature_store.declare.view import FeatureView
+    from feature_store.lake import Lake
+    from feature_store.transforms.compiled import Compiled
+
+Answers = Mapping[tuple[str, str], Answer]
+"""(`view@version`, feature) -> its answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSet:
+    """The spine's rows in their order, with a column per feature: `view__feature`, or the name of a ratio."""
+
+    table: pa.Table
+    feature_columns: Sequence[str]
+    manifest: Manifest
+
+    def to_arrow(self) -> pa.Table:
+        """As an Arrow table."""
+        return self.table
+
+    def to_pandas(self) -> pd.DataFrame:
+        """As a pandas frame; integers with nulls become floats, as pandas does."""
+        return self.table.to_pandas()
+
+    def to_duckdb(self, connection: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
+        """As a DuckDB relation, on a connection of its own unless one is given."""
+        import duckdb
+
+        return (connection or duckdb.connect()).from_arrow(self.table)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+
+def get_historical_features(
+    compiled: Compiled,
+    lake: Lake,
+    spine: pd.DataFrame | pa.Table | Path | str,
+    features: FeatureService | str | Sequence[object],
+    *,
+    knowledge: Knowledge = "served",
+    time_column: str = "event_timestamp",
+    statuses: bool = False,
+    allow_incomplete: bool = False,
+    snapshot: int | None = None,
+    bucket_events: int = 8_000_000,
+) -> TrainingSet:
+    """The features of a service, or of a list of `view:feature`, at every row of a spine.
+
+    Args:
+        compiled: the declarations.
+        lake: the events and rows.
+        spine: a pandas or Arrow table, the path of a Parquet file, or SQL over the lake, with the join keys and times.
+            Every row comes back once, in order; one with a null join key has UNKNOWN values.
+        features: a service, its name, or a list of features, views and ratios.
+        knowledge: 'served': what a value could know at the row's time, events that had arrived by then; 'corrected':
+            all events by the time at which they happened.
+        time_column: the spine's column of times, aware. A row sees events strictly before its time.
+        statuses: add a column `<feature>__status` per feature.
+        allow_incomplete: answer rows beyond what the lake has as if nothing had happened there.
+        snapshot: as of which the lake is read; the newest by default.
+        bucket_events: events of one view held in memory at once; an entity's events are never divided.
+
+    Raises:
+        InputError: the spine, or a row later than the lake is complete, as said above.
+        UnknownNameError: no such service, view or feature.
+    """
+    _check_knowledge(knowledge)
+    service = compiled.registry.service(features) if isinstance(features, str) else features
+    resolved = compiled.registry.resolve(service)
+    views = _views(compiled, resolved)
+    _ensure_sources(compiled, lake, views)
+    rows = read_spine(spine, lake=lake, time_column=time_column)
+    at = lake.snapshot() if snapshot is None else snapshot
+    if not allow_incomplete and len(rows):
+        _check_complete(lake, views, rows)
+    job = _Job(compiled, lake, rows, at, knowledge == "served", bucket_events)
+    recomputed = {view.id: job.add(view) for view in views}
+    names = _names(resolved, rows)
+    columns = {}
+    for name, item in zip(names, resolved, strict=True):
+        found = _served(item, job.answers, service)
+        columns[name] = found.column
+        if statuses:
+            columns[f"{name}__status"] = pa.array(found.status, type=pa.int8())
+    table = rows.table
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    manifest = _manifest(compiled, lake, service, resolved, views, knowledge, at, rows, recomputed)
+    return TrainingSet(table=table, feature_columns=tuple(names), manifest=manifest)
+
+
+class _Job:
+    """Answers of the views one after another; entities of the spine are numbered once per entity."""
+
+    def __init__(
+        self, compiled: Compiled, lake: Lake, spine: Spine, snapshot: int, served: bool, bucket_events: int
+    ) -> None:
+        self._compiled, self._lake, self._spine = compiled, lake, spine
+        self._snapshot, self._served, self._bucket_events = snapshot, served, bucket_events
+        self._keys: dict[object, SpineKeys] = {}
+        self.answers: dict[tuple[str, str], Answer] = {}
+
+    def add(self, view: FeatureView) -> int:
+        """Answer all features of a view; returns for how many rows a window was computed again."""
+        plan, keys = self._compiled.plan(view), self._entities(view)
+        if view.is_batch:
+            found = batch_answers(
+                plan, lake=self._lake, snapshot=self._snapshot, keys=keys, time_us=self._spine.time_us
+            )
+            self.answers |= {(view.id, name): each for name, each in found.items()}
+            return 0
+        windows = window_values(
+            plan,
+            lake=self._lake,
+            snapshot=self._snapshot,
+            keys=keys,
+            time_us=self._spine.time_us,
+            served=self._served,
+            bucket_events=self._bucket_events,
+        )
+        for feature in plan.features:
+            name = feature.feature.name
+            self.answers[view.id, name] = answer(feature, windows.values[name])
+        return windows.recomputed
+
+    def _entities(self, view: FeatureView) -> SpineKeys:
+        schema = self._compiled.schemas[view.source.name]
+        types = {name: schema.field(name).type for name in view.entity.join_keys}
+        known = (view.entity.name, *types.values())
+        if known not in self._keys:
+            self._keys[known] = spine_keys(
+                self._spine, join_keys=view.entity.join_keys, types=types, entity=view.entity.name
+            )
+        return self._keys[known]
+
+
+def _check_knowledge(knowledge: str) -> None:
+    if knowledge not in get_args(Knowledge):
+        raise InputError(f"`knowledge` must be 'served' or 'corrected', got {knowledge!r}")
+
+
+def _views(compiled: Compiled, resolved: Sequence[FeatureRef | Ratio]) -> list[FeatureView]:
+    """The views that are needed, each once."""
+    refs = [ref for item in resolved for ref in _refs(item)]
+    return list({ref_id(ref): compiled.registry.view(ref_id(ref)) for ref in refs}.values())
+
+
+def _refs(item: FeatureRef | Ratio) -> tuple[FeatureRef, ...]:
+    return (item.numerator, item.denominator) if isinstance(item, Ratio) else (item,)
+
+
+def ref_id(ref: FeatureRef) -> str:
+    """`view@version` of a resolved reference."""
+    return f"{ref.view}@{ref.version}"
+
+
+def _ensure_sources(compiled: Compiled, lake: Lake, views: Sequence[FeatureView]) -> None:
+    for source in {view.source.name for view in views}:
+        lake.ensure_source(source, compiled.schemas[source])
+
+
+def _check_complete(lake: Lake, views: Sequence[FeatureView], rows: Spine) -> None:
+    first, last = int(rows.time_us.min()), int(rows.time_us.max())
+    for view in views:
+        if view.is_batch:
+            check_materialized(lake, view, last_us=last)
+        else:
+            check_complete(lake, view, first_us=first, last_us=last)
+
+
+def _names(resolved: Sequence[FeatureRef | Ratio], spine: Spine) -> list[str]:
+    """The columns of the features, in their order."""
+    stored = iter(column_names([item for item in resolved if isinstance(item, FeatureRef)]))
+    names = [item.name if isinstance(item, Ratio) else next(stored) for item in resolved]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"the feature column '{name}' was asked for twice")
+        if name in spine.table.schema.names:
+            raise InputError(f"spine column '{name}' has the name of a feature column; rename it")
+    return names
+
+
+def _served(item: FeatureRef | Ratio, answers: Answers, service: FeatureService | Sequence[object]) -> Answer:
+    """One feature as the service serves it."""
+    if isinstance(item, Ratio):
+        parts = [answers[ref_id(ref), ref.feature] for ref in _refs(item)]
+        found = ratio(parts[0], parts[1], empty=item.empty)
+    else:
+        found = answers[ref_id(item), item.feature]
+    if not isinstance(service, FeatureService):
+        return found
+    names = [item.name] if isinstance(item, Ratio) else [str(item), f"{item.view}:{item.feature}"]
+    default = next((service.defaults[name] for name in names if name in service.defaults), None)
+    return with_defaults(found, default=default, on_stale=service.on_stale, on_ahead=service.on_ahead, name=names[-1])
+
+
+def _manifest(
+    compiled: Compiled,
+    lake: Lake,
+    service: FeatureService | Sequence[object],
+    resolved: Sequence[FeatureRef | Ratio],
+    views: Sequence[FeatureView],
+    knowledge: Knowledge,
+    snapshot: int,
+    rows: Spine,
+    recomputed: Mapping[str, int],
+) -> Manifest:
+    batch = [view for view in views if view.is_batch]
+    return Manifest(
+        service=service.id if isinstance(service, FeatureService) else None,
+        features=[item.name if isinstance(item, Ratio) else str(item) for item in resolved],
+        fingerprints={view.id: view_fingerprint(view) for view in views},
+        knowledge=knowledge,
+        snapshot=snapshot,
+        positions={
+            name: lake.positions(name, snapshot=snapshot) for name in sorted({view.source.name for view in views})
+        },
+        spine_digest=rows.digest,
+        rows=len(rows),
+        recomputed=dict(recomputed),
+        stale_days={
+            view.id: [day.isoformat() for day in lake.stale_days(rows_table(view), source=view.source.name)]
+            for view in batch
+        },
+    )

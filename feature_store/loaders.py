@@ -1,0 +1,125 @@
+"""Where history comes from: files read by DuckDB. A loader may also be any function `(start, end) -> pa.Table`."""
+
+from __future__ import annotations
+
+import glob as globbing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from feature_store.errors import InputError, unknown_name
+from feature_store.time_rule import DAY_US, to_us
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileLoader:
+    """Reads files that a glob names; what `parquet` and `csv` return."""
+
+    glob: str
+    format: Literal["parquet", "csv"]
+    arrival: str | None = None
+    """The column that says when an event arrived."""
+    rename: tuple[tuple[str, str], ...] = field(default=())
+    """(column in the files, column of the source)."""
+
+    def __call__(self, start: datetime, end: datetime) -> pa.Table:
+        """Every row of the files: without the event-time column nothing can be left out."""
+        del start, end
+        return self.read()
+
+    def read(
+        self,
+        *,
+        event_time: str | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        timezone: str = "UTC",
+    ) -> pa.Table:
+        """The rows with `start <= event time < end`, and those whose time is null or unreadable.
+
+        Args:
+            event_time: the column, as the source calls it; None reads everything.
+            start: aware.
+            end: aware.
+            timezone: of naive times.
+
+        Raises:
+            InputError: no file matches, a file cannot be read, or a column is not there; names the glob.
+        """
+        import duckdb
+
+        if not globbing.glob(self.glob, recursive=True):  # noqa: PTH207 - a pattern as DuckDB reads it
+            raise InputError(f"no file matches '{self.glob}'; correct the loader's path or put the files there")
+        connection = duckdb.connect()
+        try:
+            connection.execute(f"SET TimeZone = '{timezone}'")
+            columns = self._columns(connection)
+            where = "TRUE"
+            if event_time is not None and start is not None and end is not None:
+                where = self._range(columns, event_time, start, end)
+            return connection.execute(
+                f"SELECT {self._listed(columns)} FROM {self._scan()} WHERE {where}"
+            ).to_arrow_table()
+        except duckdb.Error as error:
+            raise InputError(f"files '{self.glob}' cannot be read: {str(error).splitlines()[0]}") from error
+        finally:
+            connection.close()
+
+    def _scan(self) -> str:
+        path = "'" + self.glob.replace("'", "''") + "'"
+        if self.format == "parquet":
+            return f"read_parquet({path}, union_by_name => true)"
+        # Text only: what a cell means is said by the source's schema, not guessed from the first rows.
+        return f"read_csv({path}, header => true, all_varchar => true, union_by_name => true)"
+
+    def _columns(self, connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+        """Columns as the files call them, with their types."""
+        rows = connection.execute(f"DESCRIBE SELECT * FROM {self._scan()}").fetchall()
+        columns = {str(row[0]): str(row[1]) for row in rows}
+        for original, _ in self.rename:
+            if original not in columns:
+                raise InputError(f"files '{self.glob}': {unknown_name('column in `rename`', original, list(columns))}")
+        return columns
+
+    def _listed(self, columns: Mapping[str, str]) -> str:
+        names = dict(self.rename)
+        return ", ".join(f'"{column}" AS "{names.get(column, column)}"' for column in columns)
+
+    def _range(self, columns: Mapping[str, str], event_time: str, start: datetime, end: datetime) -> str:
+        original = {new: old for old, new in self.rename}.get(event_time, event_time)
+        if original not in columns:
+            raise InputError(f"files '{self.glob}': {unknown_name('event time column', original, list(columns))}")
+        name, kind = f'"{original}"', columns[original]
+        low, high = to_us(start, name="start"), to_us(end, name="end")
+        exact = f"TRY_CAST({name} AS TIMESTAMPTZ)"
+        within = f"{exact} >= make_timestamptz({low}) AND {exact} < make_timestamptz({high})"
+        if kind.startswith("TIMESTAMP") and kind != "TIMESTAMP WITH TIME ZONE":
+            # Row groups are skipped by plain comparisons with a constant only; a day covers every zone.
+            within += f" AND {name} >= make_timestamp({low - DAY_US}) AND {name} < make_timestamp({high + DAY_US})"
+        elif kind == "TIMESTAMP WITH TIME ZONE":
+            within = f"{name} >= make_timestamptz({low}) AND {name} < make_timestamptz({high})"
+        return f"(({within}) OR {exact} IS NULL)"
+
+
+def parquet(glob: str, *, arrival: str | None = None, rename: Mapping[str, str] | None = None) -> FileLoader:
+    """Read Parquet files.
+
+    Args:
+        glob: `data/departures/*.parquet`.
+        arrival: the column that says when an event arrived, under its new name if renamed.
+        rename: column in the files -> column of the source.
+    """
+    return FileLoader(glob=glob, format="parquet", arrival=arrival, rename=tuple((rename or {}).items()))
+
+
+def csv(glob: str, *, arrival: str | None = None, rename: Mapping[str, str] | None = None) -> FileLoader:
+    """Read CSV files with a header line; cells are read by the types of the source's schema. See `parquet`."""
+    return FileLoader(glob=glob, format="csv", arrival=arrival, rename=tuple((rename or {}).items()))
+
+
+__all__ = ["FileLoader", "csv", "parquet"]

@@ -1,0 +1,70 @@
+"""The settings of a deployment, from environment variables `FEATURE_STORE_*`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from feature_store.errors import SettingsError
+
+PREFIX = "FEATURE_STORE_"
+
+
+class Settings(BaseSettings):
+    """Where things are and what they are called; every field can be given as `FEATURE_STORE_<FIELD>`.
+
+    Raises:
+        SettingsError: for a value that breaks a rule, in one line.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    home: Path = Path(".feature_store")
+    """What this deployment keeps on disk: the lake, the embedded server's data, reports."""
+    environment: str = "dev"
+    """Part of every Redis key, lake schema and asset prefix: dev, staging, prod."""
+    redis_url: str = "redis://127.0.0.1:6390/0"
+    declarations: str = "features:registry"
+    """`module:attribute` of the registry."""
+    shards: int = Field(default=1, ge=1, le=4096)
+    """Shards of the stream's state."""
+    alert_webhook_url: str | None = None
+    """Where failed checks and their recovery are posted."""
+    training_bucket_events: int = Field(default=8_000_000, ge=1000)
+    """Events that a training set holds in memory at once."""
+
+    def __init__(self, **values: object) -> None:
+        try:
+            super().__init__(**values)  # type: ignore[arg-type]
+        except ValidationError as error:
+            raise SettingsError(
+                "; ".join(_sentence(problem["loc"], problem["msg"]) for problem in error.errors())
+            ) from error
+
+    @field_validator("environment")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", value):
+            raise ValueError(f"must be lower-case letters, digits and _ (at most 31), got {value!r}")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: str) -> str:
+        if not re.match(r"(rediss?|unix)://", value):
+            raise ValueError(f"must start with redis://, rediss:// or unix://, got {value!r}")
+        return value
+
+    @property
+    def lake_directory(self) -> Path:
+        """Where the lake is."""
+        return self.home / "lake"
+
+
+def _sentence(location: tuple[int | str, ...], message: str) -> str:
+    name = ".".join(map(str, location))
+    rule = message.removeprefix("Value error, ")
+    return f"setting `{name}` ({PREFIX}{name.upper()}): {rule[:1].lower()}{rule[1:]}"
