@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_store.online import packed
 from feature_store.online.packed import ERROR, decode_row, encode_rows, is_valid_at, item_at, seconds_since
 from feature_store.time_rule import SECOND_US
 
@@ -38,8 +37,8 @@ def test_what_was_packed_unpacks_to_the_same(items, from_us, age_us, until_s):
 
     row = decode_row(value)
 
-    assert row == [7, 3, 4, from_us, age_us, until_s, *items]
-    assert [type(item) for item in row[packed.HEAD :]] == [type(item) for item in items]
+    assert row == (7, 3, 4, from_us, age_us, until_s, items)
+    assert [type(item) for item in row.items] == [type(item) for item in items]
 
 
 @given(item=steps(), from_us=st.integers(-(2**52), 2**52), later=st.integers(0, 20_000_000 * SECOND_US))
@@ -77,8 +76,8 @@ def test_many_rows_are_packed_at_once_in_their_order():
     values = encode_rows(1, 2, 3, [10, 20], [0, None], [0, 60], [[5, None], [[1, 30, 2], ERROR]])
 
     assert [decode_row(value) for value in values] == [
-        [1, 2, 3, 10, 0, 0, 5, [1, 30, 2]],
-        [1, 2, 3, 20, None, 60, None, ERROR],
+        (1, 2, 3, 10, 0, 0, [5, [1, 30, 2]]),
+        (1, 2, 3, 20, None, 60, [None, ERROR]),
     ]
 
 
@@ -87,7 +86,7 @@ def test_columns_of_different_lengths_are_refused():
         encode_rows(1, 2, 3, [10], [0], [0], [[1, 2]])
 
 
-@pytest.mark.parametrize("value", [b"", b"\xc1", b"\x01", b"\x91\x01", b"not packed"])
+@pytest.mark.parametrize("value", [b"", b"\xc1", b"\x01", b"\x91\x01", b"\x96\x01\x02\x03\xa1x\x00\x00", b"not packed"])
 def test_bytes_that_are_no_packed_value_are_refused_as_such(value):
     with pytest.raises(ValueError, match="packed value"):
         decode_row(value)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import repeat
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -23,12 +23,27 @@ Scalar = int | float | str | bool | None | msgspec.msgpack.Ext
 Item = object
 """A scalar, or a list of steps."""
 
-LAYOUT, RUN, N, FROM_US, AGE_US, UNTIL_S = range(6)
 HEAD = 6
 """Where the features begin."""
 
 ERROR: Final = msgspec.msgpack.Ext(1, b"")
 """A value that cannot be expressed, such as a sum beyond 64 bits."""
+
+
+class PackedRow(NamedTuple):
+    """One entity's row of a view, as it was written."""
+
+    layout_id: int
+    run: int
+    n: int
+    from_us: int
+    age_us: int | None
+    until_s: int
+    items: list[Item]
+    """One for each feature of the layout."""
+
+
+_HEADS = ([int] * HEAD, [int, int, int, int, type(None), int])
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -70,19 +85,20 @@ def encode_rows(
     return list(map(_encode, zip(repeat(layout_id), repeat(run), repeat(n), *columns, strict=False)))
 
 
-def decode_row(value: bytes) -> list[Item]:
-    """The array of one packed value.
+def decode_row(value: bytes) -> PackedRow:
+    """The row in a packed value.
 
     Raises:
         ValueError: if the bytes are no packed value.
     """
     try:
-        row: list[Item] = _decode(value)
+        row = _decode(value)
     except msgspec.DecodeError as error:
         raise ValueError(f"not a packed value: {error}") from error
-    if len(row) < HEAD:
-        raise ValueError(f"a packed value has at least {HEAD} elements, got {len(row)}")
-    return row
+    if [type(part) for part in row[:HEAD]] not in _HEADS:
+        raise ValueError(f"a packed value begins with {HEAD} integers, got {row[:HEAD]}")
+    layout_id, run, n, from_us, age_us, until_s = row[:HEAD]
+    return PackedRow(layout_id, run, n, from_us, age_us, until_s, row[HEAD:])
 
 
 def item_at(item: Item, seconds: int) -> Item:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 SHARDS = "shards"
 """The field of `ready:<env>` that says how many shards there are."""
 
+EXPIRY_SLACK_US = 3_600_000_000
+"""How much longer than its validity a value must stay in Redis at least, by the clock of the flow. A read of a time
+not longer ago than this can take a missing value for an empty one."""
+
 Positions = dict[str, dict[int, int]]
 """Source -> partition -> next offset to read."""
 

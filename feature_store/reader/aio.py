@@ -1,0 +1,78 @@
+"""The reader for asyncio: the same reads, awaited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self, cast
+
+from feature_store.clock import Clock, SystemClock
+from feature_store.reader.core import AsOf, Features, ReaderCore, Row, as_of_each
+from feature_store.reader.transport import Command, Reply, away, checked, parse_url, shown_client
+from feature_store.reader.vector import FeatureVector
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+
+class AsyncFeatureReader:
+    """Reads the features of an environment; tasks of one event loop may share it.
+
+    Args:
+        url: of Redis, or a client of `redis.asyncio`.
+        env: the environment.
+        clock: what `now` is; a replay brings its own.
+        timeout_s: how long to wait for Redis; a client has its own.
+    """
+
+    def __init__(
+        self, url: str | Redis, *, env: str = "dev", clock: Clock | None = None, timeout_s: float = 2.0
+    ) -> None:
+        from redis.asyncio import from_url
+
+        self._core = ReaderCore(env, clock or SystemClock())
+        self._owned = isinstance(url, str)
+        if isinstance(url, str):
+            self._shown = parse_url(url).shown
+            self._client: Redis = from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+        else:
+            self._shown, self._client = shown_client(url), url
+
+    async def get_online_features(self, features: Features, row: Row, *, as_of: AsOf = None) -> FeatureVector:
+        """As `FeatureReader.get_online_features`."""
+        return (await self.get_online_features_batch(features, [row], as_of=as_of))[0]
+
+    async def get_online_features_batch(
+        self, features: Features, rows: Sequence[Row], *, as_of: AsOf | Sequence[AsOf] = None
+    ) -> list[FeatureVector]:
+        """As `FeatureReader.get_online_features_batch`."""
+        read = self._core.read(features, rows, as_of_each(as_of, len(rows)))
+        try:
+            commands = next(read)
+            while True:
+                commands = read.send(await self._exchange(commands))
+        except StopIteration as done:
+            vectors: list[FeatureVector] = done.value
+            return vectors
+
+    async def close(self) -> None:
+        """Close the connections that this reader opened."""
+        if self._owned:
+            await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _exchange(self, commands: Sequence[Command]) -> list[Reply]:
+        from redis.exceptions import RedisError
+
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        try:
+            replies = cast("list[Reply]", await pipeline.execute(raise_on_error=False))
+        except (RedisError, OSError) as error:
+            raise away(self._shown, error) from error
+        return checked(replies, commands, self._shown)

@@ -1,0 +1,176 @@
+"""Packed rows become vectors: pure, the same for every kind of reader.
+
+A value that cannot be expressed is ERROR whatever its row is worth; all other values of a row share its status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from feature_store.errors import OnlineStoreError
+from feature_store.on_demand import ratio
+from feature_store.online import packed
+from feature_store.online.layout import Policy, Value
+from feature_store.online.packed import PackedRow, decode_row, item_at, seconds_since
+from feature_store.reader.plan import ReadPlan, Slot, ViewRead
+from feature_store.reader.vector import FeatureVector, Provenance
+from feature_store.reader.worth import (
+    AHEAD,
+    EMPTY,
+    ERROR,
+    PRESENT,
+    STALE,
+    UNKNOWN,
+    Moment,
+    worth_of_nothing,
+    worth_of_row,
+)
+from feature_store.status import Status
+
+_NOWHERE = Provenance(0, 0, 0, None)
+
+
+class UnknownLayout(Exception):  # noqa: N818 - no error: the reader fetches the layout and decodes again
+    """A row was written with a layout that the plan has not learned yet."""
+
+    def __init__(self, view: ViewRead, layout_id: int) -> None:
+        self.view, self.layout_id = view, layout_id
+        super().__init__(f"{view.id}#{layout_id}")
+
+
+def decode_vector(
+    plan: ReadPlan, keys: Sequence[str | None], *, replies: Sequence[Sequence[bytes | None] | None], moment: Moment
+) -> FeatureVector:
+    """The vector of one row of a request.
+
+    Args:
+        plan: the service.
+        keys: the canonical key of each entity of the plan; None: null.
+        replies: for each fetch of the plan the packed values of its views; None where the key is null.
+        moment: when, and what is known then.
+
+    Raises:
+        UnknownLayout: a row has a layout that the plan must learn first.
+        OnlineStoreError: a value is STALE or AHEAD, and the service says that this fails.
+    """
+    draft = _Draft(plan)
+    for fetch, reply in zip(plan.fetches, replies, strict=True):
+        key = keys[fetch.key]
+        for i, position in enumerate(fetch.views):
+            view = plan.views[position]
+            if key is None or reply is None:
+                draft.plain = False
+                draft.sources[position] = _NOWHERE._replace(as_of_us=moment.asked_us)
+            else:
+                draft.sources[position] = _read_view(draft, view, key, value=reply[i], moment=moment)
+    if plan.ratios:
+        _divide(plan, draft)
+    if not draft.plain:
+        _apply_policies(plan, draft)
+    served = len(plan.defaults)
+    if plan.width > served:
+        del draft.values[served:], draft.statuses[served:]
+    return FeatureVector(draft.values, draft.statuses, plan.names, draft.sources)
+
+
+class _Draft:
+    """A vector in the making; until something is placed, all is UNKNOWN."""
+
+    __slots__ = ("plain", "sources", "statuses", "values")
+
+    def __init__(self, plan: ReadPlan) -> None:
+        self.values: list[object] = [None] * plan.width
+        self.statuses: list[Status] = [UNKNOWN] * plan.width
+        self.sources: list[Provenance] = [_NOWHERE] * len(plan.views)
+        self.plain = True
+        """Whether all is PRESENT or EMPTY so far."""
+
+
+def _read_view(draft: _Draft, view: ViewRead, key: str, *, value: bytes | None, moment: Moment) -> Provenance:
+    shard = moment.readiness.shard_of(view.layout.entity, key) if view.is_stream else None
+    vouched = moment.readiness.of(view.id, shard)
+    if value is None:
+        status, at_us = worth_of_nothing(view, moment, vouched)
+        _place_nothing(draft, view.slots, status)
+        run, n = (vouched.run, vouched.n) if vouched else (0, 0)
+        return Provenance(run, n, at_us, shard)
+    try:
+        row = decode_row(value)
+    except ValueError:
+        _place_nothing(draft, view.slots, ERROR)
+        return Provenance(0, 0, moment.asked_us, shard)
+    slots = view.layouts.get(row.layout_id)
+    if slots is None:
+        raise UnknownLayout(view, row.layout_id)
+    status, at_us = worth_of_row(view, row, moment, vouched)
+    try:
+        _place_row(draft, slots, row, status=status, at_us=at_us)
+    except (IndexError, OverflowError, TypeError):  # damaged: it decodes, but to something else than the layout says
+        _place_nothing(draft, slots, ERROR)
+    event_us = None if row.age_us is None else row.from_us - row.age_us
+    return Provenance(row.run, row.n, at_us, shard, event_us)
+
+
+def _place_row(draft: _Draft, slots: Sequence[Slot], row: PackedRow, *, status: Status, at_us: int) -> None:
+    """Put the values of a row at a time where they belong."""
+    values, statuses, items = draft.values, draft.statuses, row.items
+    seconds = seconds_since(row.from_us, at_us)
+    draft.plain &= status is PRESENT
+    for position, index, convert, empty in slots:
+        if index < 0:
+            draft.plain = False
+            continue
+        item = items[index]
+        if type(item) is list:
+            item = item_at(item, seconds)
+        if item is None:
+            values[position] = empty.copy() if type(empty) is list else empty
+            statuses[position] = EMPTY if status is PRESENT else status
+        elif item is packed.ERROR:
+            statuses[position] = ERROR
+            draft.plain = False
+        else:
+            values[position] = item if convert is None else convert(item)
+            statuses[position] = status
+
+
+def _place_nothing(draft: _Draft, slots: Sequence[Slot], status: Status) -> None:
+    """Give features without a row one status and, unless nothing is known, the value of an empty window."""
+    draft.plain &= status is EMPTY
+    for position, _, _, empty in slots:
+        draft.statuses[position] = status
+        known = status is not UNKNOWN and status is not ERROR
+        draft.values[position] = (empty.copy() if type(empty) is list else empty) if known else None
+
+
+def _divide(plan: ReadPlan, draft: _Draft) -> None:
+    """Compute the ratios from what is stored, before defaults take its place."""
+    values, statuses = draft.values, draft.statuses
+    for position, top, bottom, empty in plan.ratios:
+        values[position], statuses[position] = ratio(
+            (values[top], statuses[top]), (values[bottom], statuses[bottom]), empty=empty
+        )
+
+
+def _apply_policies(plan: ReadPlan, draft: _Draft) -> None:
+    """Put the service's defaults in the place of what is not to be served."""
+    service = plan.service
+    for position, default in enumerate(plan.defaults):
+        status = draft.statuses[position]
+        if status is UNKNOWN:
+            draft.values[position] = default
+        elif status is STALE:
+            _apply(draft, position, default, policy=service.on_stale, plan=plan)
+        elif status is AHEAD:
+            _apply(draft, position, default, policy=service.on_ahead, plan=plan)
+
+
+def _apply(draft: _Draft, position: int, default: Value, *, policy: Policy, plan: ReadPlan) -> None:
+    if policy == "default":
+        draft.values[position] = default
+    elif policy == "fail":
+        status = draft.statuses[position]
+        raise OnlineStoreError(
+            f"feature '{plan.names.features[position]}' is {status.name}, and service '{plan.service.id}' says "
+            f"on_{status.name.lower()}='fail'"
+        )

@@ -1,0 +1,241 @@
+"""One round trip to Redis: commands out, replies back.
+
+A URL gets a connection of our own, on a socket and hiredis: importing redis-py alone would take longer than a first
+read may, and its pipeline longer than Redis does. A client of redis-py is taken as it is, with all that it can do.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from feature_store.errors import InputError, OnlineStoreError
+
+if TYPE_CHECKING:
+    import hiredis
+    from redis import Redis
+
+Command = tuple[str | bytes, ...]
+Reply = object
+"""bytes, int, None, or a list (of a hash: a flat list or a dict)."""
+
+CHUNK_BYTES = 1 << 16
+
+
+class Transport(Protocol):
+    """Sends commands and returns their replies, in order."""
+
+    def exchange(self, commands: Sequence[Command]) -> list[Reply]:
+        """One round trip.
+
+        Raises:
+            OnlineStoreError: Redis cannot be reached or refuses a command.
+        """
+
+    def close(self) -> None:
+        """Give connections back."""
+
+
+class Address(NamedTuple):
+    """Where a Redis listens and how it wants to be greeted."""
+
+    shown: str
+    """The URL without its password."""
+    host: str
+    port: int
+    path: str | None
+    """Of a Unix socket."""
+    tls: bool
+    hello: tuple[Command, ...]
+
+
+def parse_url(url: str) -> Address:
+    """The address in `redis://`, `rediss://` or `unix://`, as redis-py spells it.
+
+    Raises:
+        InputError: for another scheme, a wrong port or database, or an option.
+    """
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    database = options.pop("db", "" if parts.scheme == "unix" else parts.path.strip("/")) or "0"
+    try:
+        port = parts.port or 6379
+    except ValueError:
+        port = 0
+    shown = url.replace(f":{parts.password}@", ":***@") if parts.password else url
+    if parts.scheme not in ("redis", "rediss", "unix") or not port or not database.isdigit():
+        raise InputError(
+            f"`url` must be like redis://user:password@host:6379/0, rediss://... or unix://..., got '{shown}'"
+        )
+    if options:
+        raise InputError(
+            f"`url` takes no option but `db`, got {', '.join(f'`{name}`' for name in options)} in '{shown}'; "
+            "for others pass a client of redis-py instead of a URL"
+        )
+    hello: list[Command] = []
+    if parts.password:
+        user = (unquote(parts.username),) if parts.username else ()
+        hello.append(("AUTH", *user, unquote(parts.password)))
+    if database != "0":
+        hello.append(("SELECT", database))
+    path = unquote(parts.path) if parts.scheme == "unix" else None
+    return Address(shown, parts.hostname or "localhost", port, path, parts.scheme == "rediss", tuple(hello))
+
+
+class SocketTransport:
+    """Connections of our own, kept open and shared by threads; each is used by one thread at a time."""
+
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        self.address = parse_url(url)
+        self._timeout_s = timeout_s
+        self._idle: list[_Connection] = []
+        self._pid = os.getpid()
+
+    def exchange(self, commands: Sequence[Command]) -> list[Reply]:
+        """One round trip; tried again once on a new connection if an old one turns out to be closed."""
+        connection = self._take()
+        try:
+            replies = connection.exchange(commands)
+        except TimeoutError as error:
+            raise self._away(f"no answer within {self._timeout_s:g} s") from error
+        except OSError:
+            self.close()  # the others are as old
+            connection = self._connect()
+            try:
+                replies = connection.exchange(commands)
+            except OSError as error:
+                raise self._away(error) from error
+        self._idle.append(connection)
+        return checked(replies, commands, self.address.shown)
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _take(self) -> _Connection:
+        if self._pid != os.getpid():  # a fork: these connections belong to the parent
+            self._idle, self._pid = [], os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._connect()
+
+    def _connect(self) -> _Connection:
+        try:
+            connection = _Connection(self.address, self._timeout_s)
+            greeted = connection.exchange(self.address.hello)
+        except OSError as error:
+            raise self._away(error) from error
+        checked(greeted, self.address.hello, self.address.shown)
+        return connection
+
+    def _away(self, why: object) -> OnlineStoreError:
+        return away(self.address.shown, why)
+
+
+class _Connection:
+    """A socket and the parser of what comes from it."""
+
+    def __init__(self, address: Address, timeout_s: float) -> None:
+        import hiredis
+
+        self._pack = hiredis.pack_command
+        self._reader: hiredis.Reader = hiredis.Reader()
+        self._socket = _open(address, timeout_s)
+
+    def exchange(self, commands: Sequence[Command]) -> list[Reply]:
+        """Send all, then read as many replies; an error reply is an exception among them."""
+        pack, reader = self._pack, self._reader
+        replies: list[Reply] = []
+        if not commands:
+            return replies
+        try:
+            self._socket.sendall(b"".join([pack(command) for command in commands]))  # type: ignore[arg-type]
+            missing = len(commands)
+            while missing:
+                reader.feed(self._receive())
+                while missing and (reply := reader.gets()) is not False:
+                    replies.append(reply)
+                    missing -= 1
+        except BaseException:
+            # Interrupted half way: the replies that are still to come would answer the next request.
+            self.close()
+            raise
+        return replies
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _receive(self) -> bytes:
+        data = self._socket.recv(CHUNK_BYTES)
+        if not data:
+            raise ConnectionResetError("the server closed the connection")
+        return data
+
+
+def _open(address: Address, timeout_s: float) -> socket.socket:
+    if address.path is not None:
+        local = socket.socket(socket.AF_UNIX)
+        local.settimeout(timeout_s)
+        local.connect(address.path)
+        return local
+    connected = socket.create_connection((address.host, address.port), timeout=timeout_s)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not address.tls:
+        return connected
+    import ssl
+
+    return ssl.create_default_context().wrap_socket(connected, server_hostname=address.host)
+
+
+class ClientTransport:
+    """A client of redis-py, with its pool, retries, sentinels or cluster."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._shown = shown_client(client)
+
+    def exchange(self, commands: Sequence[Command]) -> list[Reply]:
+        """One round trip through the client's pipeline."""
+        from redis.exceptions import RedisError
+
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        try:
+            replies = cast("list[Reply]", pipeline.execute(raise_on_error=False))
+        except RedisError as error:
+            raise away(self._shown, error) from error
+        return checked(replies, commands, self._shown)
+
+    def close(self) -> None:
+        """Nothing: the client belongs to whoever made it."""
+
+
+def shown_client(client: object) -> str:
+    """How errors name a client of redis-py.
+
+    Raises:
+        InputError: if it would decode packed values as text.
+    """
+    options = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
+    if options.get("decode_responses"):
+        raise InputError("`url` must be a URL or a client of redis-py made with decode_responses=False")
+    return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
+
+
+def checked(replies: list[Reply], commands: Sequence[Command], shown: str) -> list[Reply]:
+    """The replies, if none is a refusal."""
+    for reply, command in zip(replies, commands, strict=True):
+        if isinstance(reply, Exception):
+            raise OnlineStoreError(f"Redis at {shown} refused {command[0]!s}: {reply}")
+    return replies
+
+
+def away(shown: str, why: object) -> OnlineStoreError:
+    """The error for a Redis that does not answer."""
+    return OnlineStoreError(f"Redis at {shown} cannot be reached: {why}; start it, or set the URL of one that runs")

@@ -1,0 +1,97 @@
+"""What a read returns: values with their statuses, in the order in which the service declares them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from feature_store.errors import UnknownNameError
+from feature_store.status import Status
+from feature_store.time_rule import from_us
+
+
+class FeatureValue(NamedTuple):
+    """One feature of one entity."""
+
+    value: object
+    status: Status
+    event_time: datetime | None
+    """When the newest event happened that the entity's values know; None if there is none, or for a ratio."""
+
+
+class Provenance(NamedTuple):
+    """What a view's values rest on."""
+
+    run: int
+    n: int
+    """The commit that wrote them: (run, n); of a missing row, the last commit known to the reader."""
+    as_of_us: int
+    """The time for which they were given."""
+    shard: int | None
+    """None for batch views and null keys."""
+    event_us: int | None = None
+    """Time of the entity's newest event in the view."""
+
+
+class Names(NamedTuple):
+    """What all vectors of one service share: names and where each value comes from."""
+
+    service: str
+    features: tuple[str, ...]
+    positions: Mapping[str, int]
+    """Of each name, also with its view's version."""
+    views: tuple[str, ...]
+    view_of: Sequence[int | None]
+    """Of each feature, the position of its view; None for a ratio."""
+
+
+class FeatureVector:
+    """The features of one row of a request. `values[i]` and `statuses[i]` belong to `names[i]`."""
+
+    __slots__ = ("_names", "_sources", "statuses", "values")
+
+    def __init__(self, values: list[object], statuses: list[Status], names: Names, sources: list[Provenance]) -> None:
+        self.values = values
+        self.statuses = statuses
+        self._names = names
+        self._sources = sources
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The features' names, in declared order."""
+        return self._names.features
+
+    @property
+    def provenance(self) -> dict[str, Provenance]:
+        """For each view (`name@version`): commit, effective time and shard of its values."""
+        return dict(zip(self._names.views, self._sources, strict=True))
+
+    def to_dict(self) -> dict[str, object]:
+        """Feature name -> value."""
+        return dict(zip(self._names.features, self.values, strict=True))
+
+    def __getitem__(self, name: str) -> FeatureValue:
+        """One feature by name, also with the version of its view (`view@1:feature`).
+
+        Raises:
+            UnknownNameError: listing the features there are.
+        """
+        position = self._names.positions.get(name)
+        if position is None:
+            raise UnknownNameError(f"feature of '{self._names.service}'", name, self._names.features)
+        view = self._names.view_of[position]
+        event_us = None if view is None else self._sources[view].event_us
+        return FeatureValue(
+            self.values[position], self.statuses[position], None if event_us is None else from_us(event_us)
+        )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{name}={value!r} {status.name}"
+            for name, value, status in zip(self.names, self.values, self.statuses, strict=True)
+        )
+        return f"FeatureVector({shown})"

@@ -1,0 +1,72 @@
+"""What a row is worth when it is read, and for which time it answers: the rule of statuses, pure.
+
+It follows from three times: the time asked (or the reader's own, but never before the row begins), the row's own
+span, and how far its shard had read.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from feature_store.online.packed import PackedRow, seconds_since
+from feature_store.online.ready import EXPIRY_SLACK_US
+from feature_store.reader.plan import ViewRead
+from feature_store.reader.readiness import Readiness, Vouched
+from feature_store.status import Status
+
+# Looking a member up in an enum costs more than all else that is done for a value.
+PRESENT, EMPTY, UNKNOWN, STALE, AHEAD, ERROR = Status
+
+Worth = tuple[Status, int]
+"""A status and the time, in µs, for which the row's values are given."""
+
+
+class Moment(NamedTuple):
+    """When a row of a request is answered, and what is known then."""
+
+    as_of_us: int | None
+    """The time asked; None: now, or when a value begins if that is later."""
+    now_us: int
+    readiness: Readiness
+    """Never younger than the rows: else a row written in between would have seemed missing, and empty."""
+
+    @property
+    def asked_us(self) -> int:
+        """The time asked, or now."""
+        return self.now_us if self.as_of_us is None else self.as_of_us
+
+
+def worth_of_row(view: ViewRead, row: PackedRow, moment: Moment, vouched: Vouched | None) -> Worth:
+    """PRESENT, STALE or AHEAD, for a row that is there."""
+    at_us = moment.asked_us
+    if at_us < row.from_us:
+        return (PRESENT if moment.as_of_us is None else AHEAD), row.from_us
+    if row.until_s and seconds_since(row.from_us, at_us) >= row.until_s:
+        return STALE, at_us
+    if not view.is_stream:
+        known_us = row.from_us
+    elif vouched is None:
+        return STALE, at_us
+    else:
+        known_us = vouched.known_us
+    return (STALE if at_us - known_us > view.layout.sla_us else PRESENT), at_us
+
+
+def worth_of_nothing(view: ViewRead, moment: Moment, vouched: Vouched | None) -> Worth:
+    """EMPTY, UNKNOWN, STALE or AHEAD, for a row that is missing.
+
+    It is taken for empty windows only if somebody vouches that all rows of the view are there, has done so within
+    the SLA (who is silent does not keep rows from expiring), and a row of the time asked cannot have expired since.
+    """
+    at_us, sla_us = moment.asked_us, view.layout.sla_us
+    if (
+        vouched is None
+        or not vouched.complete
+        or vouched.views.get(view.id) != view.layout.layout_id
+        or at_us - vouched.beat_us > sla_us
+    ):
+        return UNKNOWN, at_us
+    since_us = vouched.beat_us - (EXPIRY_SLACK_US if view.is_stream else 0)
+    if at_us < since_us:
+        return (EMPTY if moment.as_of_us is None else AHEAD), since_us
+    return (STALE if at_us - vouched.known_us > sla_us else EMPTY), at_us
