@@ -1,0 +1,87 @@
+"""Runs the flow and the archiver until they are told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from bytewax.run import cli_main
+
+from feature_store.errors import FeatureStoreError, LakeError
+from feature_store.fold.archive import Archiver, CommitArchiver
+from streams.context import begin_run
+from streams.flow import EPOCH, TICK, build_flow
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from streams.context import FlowContext
+
+logger = logging.getLogger(__name__)
+
+
+def run_flow(context: FlowContext, *, tick: timedelta = TICK) -> None:
+    """Run one process of one worker until SIGTERM or SIGINT.
+
+    Raises:
+        FeatureStoreError: what stopped the flow, without the engine's wrapping.
+    """
+    start = begin_run(context)
+    logger.info("run %d begins at %s", start.run, dict(start.origin.positions))
+    try:
+        cli_main(build_flow(context, start, tick=tick), workers_per_process=1, epoch_interval=EPOCH)
+    except Exception as error:
+        cause = root_cause(error)
+        if isinstance(cause, FeatureStoreError):
+            raise cause from error
+        raise
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What really happened, under the errors that the engine wraps around it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.Event | None = None) -> None:
+    """Bring every live source and the commit records to the lake every few seconds, until SIGTERM or `stop`.
+
+    A lake that is away delays archiving, never freshness; it is tried again.
+    """
+    stop = stop or _stop_on_signal()
+    client = context.connect()
+    with context.open_lake() as lake:
+        registry = context.compiled.registry
+        archivers = [
+            Archiver(context.compiled, lake, context.log(client, name), source=name, clock=context.clock)
+            for name, source in registry.sources.items()
+            if source.log is not None
+        ]
+        commits = CommitArchiver(lake, client, context.env)
+        while not stop.is_set():
+            try:
+                moved = sum(archiver.step() for archiver in archivers) + commits.step()
+                for name in context.live_sources():
+                    context.log(client, name).trim()
+            except LakeError as error:
+                logger.warning("archiving waits: %s", error)
+                moved = 0
+            if moved:
+                logger.info("archived %d records", moved)
+            stop.wait(every_s)
+
+
+def _stop_on_signal() -> threading.Event:
+    stop = threading.Event()
+
+    def halt(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stop.set()
+
+    signal.signal(signal.SIGTERM, halt)
+    signal.signal(signal.SIGINT, halt)
+    return stop
