@@ -93,8 +93,9 @@ def sources(cursor: duckdb.DuckDBPyConnection) -> list[str]:
 
 def qualified(session: Session, table: str, *, snapshot: int | None = None) -> str:
     """A table as it is now, or as of a snapshot, for any cursor of this lake."""
-    at = "" if snapshot is None else f" AT (VERSION => {int(snapshot)})"
-    return f"{CATALOG}.{quote(session.env)}.{quote(table)}{at}"
+    name = f"{CATALOG}.{quote(session.env)}.{quote(table)}"
+    # In brackets, because the grammar knows no alias behind AT.
+    return name if snapshot is None else f"(SELECT * FROM {name} AT (VERSION => {int(snapshot)}))"
 
 
 def events_sql(
