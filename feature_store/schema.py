@@ -74,7 +74,7 @@ def check_rows(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Check
 
     The good rows come back in their order, with the table's own Arrow types.
     """
-    import pandera.errors  # noqa: PLC0415 - takes a second and a half
+    import pandera.errors
 
     frame = table.to_pandas(types_mapper=_pandas_type, date_as_object=True)
     try:
@@ -105,7 +105,7 @@ def _reason(case: dict[object, object]) -> str:
 
 def _pandas_type(arrow_type: pa.DataType) -> object:
     """Pandas types that keep nulls apart from values: nullable integers and booleans."""
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     nullable = {
         **{getattr(pa, f"int{b}")(): getattr(pd, f"Int{b}Dtype")() for b in (8, 16, 32, 64)},

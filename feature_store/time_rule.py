@@ -41,7 +41,7 @@ def parse_duration(value: str | timedelta, *, name: str = "over") -> int:
     if isinstance(value, timedelta):
         micros = value // timedelta(microseconds=1)
     else:
-        match = re.fullmatch(r"(\d+)\s*(s|min|m|h|d|w)", value.strip()) if isinstance(value, str) else None
+        match = re.fullmatch(r"(\d+)\s*(s|min|m|h|d|w)", str(value).strip())
         micros = int(match[1]) * _UNITS_US[match[2]] if match else 0
     if micros <= 0 or micros % SECOND_US:
         raise ValueError(f"`{name}` must be a positive duration in whole seconds such as '30s' or '7d', got {value!r}")

@@ -74,7 +74,7 @@ def last(
     return _spec("last", column, over, hop, None, name, description)
 
 
-def last_n(  # noqa: PLR0913
+def last_n(
     column: str,
     *,
     n: int,
@@ -87,7 +87,7 @@ def last_n(  # noqa: PLR0913
     return _spec("last_n", column, over, hop, n, name, description)
 
 
-def count_distinct(  # noqa: PLR0913
+def count_distinct(
     column: str,
     *,
     over: Over,
@@ -100,7 +100,7 @@ def count_distinct(  # noqa: PLR0913
     return _spec("count_distinct", column, over, hop, cap, name, description)
 
 
-def _spec(  # noqa: PLR0913
+def _spec(
     aggregate: str,
     column: str | None,
     over: Over,

@@ -85,7 +85,9 @@ class FeatureSpec:
         parts = [self.column.strip()] if self.column else []
         parts.append(f"{self.aggregate}{self.cap}" if self.aggregate == "last_n" else self.aggregate)
         if over is not None:
-            parts.append(format_duration(parse_duration(over)) if isinstance(over, timedelta) else over.replace(" ", ""))
+            parts.append(
+                format_duration(parse_duration(over)) if isinstance(over, timedelta) else over.replace(" ", "")
+            )
         return "_".join(parts).replace("last_n", "last_")
 
 

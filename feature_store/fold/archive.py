@@ -92,7 +92,7 @@ class Archiver:
             rejected=rejected_table(self._source, [row for part in accepted for row in part.rejected]),
         )
         self._log.acknowledge(CONSUMER, end)
-        records = sum(part.events.num_rows + len(part.rejected) for part in accepted)
+        records = sum(int(part.events.num_rows) + len(part.rejected) for part in accepted)
         self._positions, self._intake = end, intake
         return records
 
@@ -106,9 +106,7 @@ class Archiver:
         committed = origin.positions[self._source]
         registered = self._log.register(CONSUMER, committed)
         self._positions = {p: committed.get(p, registered[p]) for p in range(self._log.partitions)}
-        self._intake = open_intake(
-            self._compiled, self._lake, self._source, origin=origin, now_us=self._clock.now_us()
-        )
+        self._intake = open_intake(self._compiled, self._lake, self._source, origin=origin, now_us=self._clock.now_us())
 
     def _accept(self, intake: Intake, partition: int, max_records: int) -> Accepted:
         start = self._positions[partition]

@@ -111,11 +111,9 @@ class Intake:
                 problems[row] = ("rejected", f"column '{name}': must not be null")
             elif times[i] - arrived[i] > tolerance:
                 ahead = (times[i] - arrived[i]) / 1_000_000
-                problems[row] = (
-                    "rejected",
-                    f"column '{self._source.event_time}': {ahead:.3f} s later than its arrival, "
-                    f"more than the tolerance of {format_duration(tolerance)}",
-                )
+                limit = format_duration(tolerance)
+                reason = f"{ahead:.3f} s later than its arrival, more than the tolerance of {limit}"
+                problems[row] = ("rejected", f"column '{self._source.event_time}': {reason}")
             else:
                 good.append(i)
         found = self._known.check([ids[i] for i in good], [times[i] for i in good], [digests[i] for i in good])

@@ -113,14 +113,16 @@ def open_intake(compiled: Compiled, lake: Lake, source: str, *, origin: Origin, 
     return Intake(compiled.registry.source(source), schema, known=known)
 
 
-def _rebuild_view(  # noqa: PLR0913
+def _rebuild_view(
     lake: Lake, plan: ViewPlan, origin: Origin, shards: Mapping[int, Shard], *, count: int, now_us: int
 ) -> None:
     hops = sorted({state_hop_us(feature) for feature in plan.features})
     features = {hop: [f for f in plan.features if state_hop_us(f) == hop] for hop in hops}
     cutoffs = {hop: horizon_us(features[hop], now_us) for hop in hops}
     with lake.cursor() as cursor:
-        cursor.execute(f"CREATE OR REPLACE TEMP TABLE rebuilt AS {_tiles_since_sql(lake, plan, origin, cutoffs, now_us)}")
+        cursor.execute(
+            f"CREATE OR REPLACE TEMP TABLE rebuilt AS {_tiles_since_sql(lake, plan, origin, cutoffs, now_us)}"
+        )
         for hop in hops:
             sql = f"SELECT * FROM rebuilt WHERE {HOP} = {features[hop][0].feature.hop_us} AND {TILE} >= {cutoffs[hop]}"
             table = cursor.execute(sql).to_arrow_table()
@@ -182,9 +184,7 @@ def _by_shard(
     return parts
 
 
-def _seed(
-    state: ViewState, hop: int, features: Sequence[FeaturePlan], rows: tuple[list[str], Ints, pa.Table]
-) -> None:
+def _seed(state: ViewState, hop: int, features: Sequence[FeaturePlan], rows: tuple[list[str], Ints, pa.Table]) -> None:
     keys, index, table = rows
     if not table.num_rows:
         return
@@ -209,13 +209,13 @@ def _values(column: PartialColumn, lists: pa.ChunkedArray, entity: Ints, time: I
     if column.merge is Merge.LAST_N:
         fields = {name: items.field(name) for name in ("t", "id", "v")}
         columns = {"value": to_numpy(fields["v"], column.kind)[0], "id": to_numpy(fields["id"], "str")[0]}
-        return RowSet(entity=entity[parents], time=to_numpy(fields["t"], "int")[0], columns=columns)
+        return RowSet(entity=entity[parents], time=to_numpy(fields["t"], "int")[0].astype(np.int64), columns=columns)
     values = to_numpy(items, column.kind)[0]
     ids = np.full(len(values), "", dtype=object)
     return RowSet(entity=entity[parents], time=time[parents], columns={"value": values, "id": ids})
 
 
-def _hold_future(  # noqa: PLR0913
+def _hold_future(
     compiled: Compiled, lake: Lake, source: str, origin: Origin, shards: Mapping[int, Shard], *, count: int, now_us: int
 ) -> None:
     """Events that were accepted although stamped slightly ahead wait in the shards, as they would have."""

@@ -194,7 +194,7 @@ def _expire_ms(state: ViewState, steps: ViewSteps, now_us: int) -> list[int]:
     if longest is None:
         return [_NEVER_MS] * len(steps.newest_us)
     left = np.maximum(steps.newest_us + longest - now_us, 0) + EXPIRY_SLACK_US
-    return (left // 1000).tolist()
+    return [int(milliseconds) for milliseconds in (left // 1000).tolist()]
 
 
 def _chosen(rows: ViewRows, chosen: Ints) -> ViewRows:

@@ -75,14 +75,20 @@ class Splitter:
         chosen = np.flatnonzero(~keys.is_null().to_numpy(zero_copy_only=False))
         if len(chosen) == 0:
             return [None] * self._shards
-        rows = _view_rows(plan, ordinal, projected if len(chosen) == len(keys) else projected.take(chosen), encoded, chosen)
+        rows = _view_rows(
+            plan, ordinal, projected if len(chosen) == len(keys) else projected.take(chosen), encoded, chosen
+        )
         if self._shards == 1:
             return [rows]
-        shard = np.array([shard_of(plan.view.entity.name, key, shards=self._shards) for key in rows.keys], dtype=np.int64)
+        shard = np.array(
+            [shard_of(plan.view.entity.name, key, shards=self._shards) for key in rows.keys], dtype=np.int64
+        )
         return [_take(rows, np.flatnonzero(shard[rows.key] == number)) for number in range(self._shards)]
 
 
-def _view_rows(plan: ViewPlan, ordinal: int, projected: pa.Table, encoded: pa.DictionaryArray, chosen: Ints) -> ViewRows:
+def _view_rows(
+    plan: ViewPlan, ordinal: int, projected: pa.Table, encoded: pa.DictionaryArray, chosen: Ints
+) -> ViewRows:
     indices = encoded.indices if len(chosen) == len(encoded) else encoded.indices.take(pa.array(chosen))
     return ViewRows(
         keys=encoded.dictionary.to_pylist(),

@@ -35,7 +35,9 @@ class ViewState:
         self._forgotten_us: dict[int, int] = {}
         hops = sorted({state_hop_us(feature) for feature in plan.features})
         self._features = {hop: [f for f in plan.features if state_hop_us(f) == hop] for hop in hops}
-        self._tiles = {hop: Accumulator(partial(merge_tiles, ops=tile_ops(self._features[hop])), per_time=True) for hop in hops}
+        self._tiles = {
+            hop: Accumulator(partial(merge_tiles, ops=tile_ops(self._features[hop])), per_time=True) for hop in hops
+        }
         self._values: dict[ValueFamily, Accumulator] = {
             (column.name, hop): Accumulator(_value_merge(column))
             for hop in hops

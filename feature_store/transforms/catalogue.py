@@ -59,12 +59,13 @@ class Aggregate:
     """True if it takes numbers only."""
 
 
-_N = Partial(row="({x} IS NOT NULL)::BIGINT", merge=Merge.ADD)
 _SUM = {
-    "n": _N,
+    # What does not fit 64 bits is null, so it must not be counted by the mean either.
+    "n": Partial(row="({v} IS NOT NULL)::BIGINT", merge=Merge.ADD),
     "hi": Partial(row=f"coalesce({{v}} >> {LIMB}, 0)", merge=Merge.ADD),
     "lo": Partial(row=f"coalesce({{v}} & {LIMB_MASK}, 0)", merge=Merge.ADD),
 }
+_COMPARED = Partial(row="({m} IS NOT NULL)::BIGINT", merge=Merge.ADD)
 _SQUARES = {
     f"q{i}": Partial(
         row=f"coalesce(((({{v}})::HUGEINT * ({{v}})::HUGEINT) >> {LIMB * i} & {LIMB_MASK})::BIGINT, 0)", merge=Merge.ADD
@@ -155,10 +156,12 @@ CATALOGUE: Mapping[str, Aggregate] = {
     "sum": Aggregate(partials=_SUM, finish=_sum, empty=0),
     "mean": Aggregate(partials=_SUM, finish=_mean, empty=None),
     "min": Aggregate(
-        partials={"n": _N, "value": Partial(row="coalesce({m}, {largest})", merge=Merge.MIN)}, finish=_extreme, empty=None
+        partials={"n": _COMPARED, "value": Partial(row="coalesce({m}, {largest})", merge=Merge.MIN)},
+        finish=_extreme,
+        empty=None,
     ),
     "max": Aggregate(
-        partials={"n": _N, "value": Partial(row="coalesce({m}, {smallest})", merge=Merge.MAX)},
+        partials={"n": _COMPARED, "value": Partial(row="coalesce({m}, {smallest})", merge=Merge.MAX)},
         finish=_extreme,
         empty=None,
     ),

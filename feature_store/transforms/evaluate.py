@@ -8,6 +8,7 @@ from feature_store.time_rule import BEGINNING_US
 from feature_store.transforms.catalogue import Array, Ints, Values
 from feature_store.transforms.families import Families, index_of
 from feature_store.transforms.kernel import RangeIndex
+from feature_store.transforms.ordering import INT64_MAX, INT64_MIN
 from feature_store.transforms.plan import FeaturePlan, PartialColumn, ViewPlan
 from feature_store.transforms.project import EVENTS
 from feature_store.transforms.rowset import Merge
@@ -61,16 +62,16 @@ def window_values(plan: FeaturePlan, index: RangeIndex, *, lo: Ints, hi: Ints, u
     return plan.aggregate.finish(parts, plan.scale)
 
 
-def _reduce(  # noqa: PLR0913 - one dispatch on the merge operation
+def _reduce(
     partial: str, column: PartialColumn, index: RangeIndex, lo: Ints, hi: Ints, unique: bool
 ) -> dict[str, Array]:
     match column.merge:
         case Merge.ADD:
             return {partial: index.sum_range(column.name, lo, hi)}
         case Merge.MIN:
-            return {partial: index.min_range(column.name, lo, hi, identity=0)}
+            return {partial: index.min_range(column.name, lo, hi, identity=_limit(column, largest=True))}
         case Merge.MAX:
-            return {partial: index.max_range(column.name, lo, hi, identity=0)}
+            return {partial: index.max_range(column.name, lo, hi, identity=_limit(column, largest=False))}
         case Merge.FIRST | Merge.LAST:
             find = index.first_valid if column.merge is Merge.FIRST else index.last_valid
             row = find(f"{column.name}__t", lo, hi)
@@ -79,8 +80,15 @@ def _reduce(  # noqa: PLR0913 - one dispatch on the merge operation
             distinct = index.count_range(lo, hi) if unique else index.distinct_range("value", lo, hi)
             return {partial: np.minimum(distinct, column.cap or distinct)}
         case Merge.LAST_N:
-            rows = index.last_n_range("value", lo, hi, n=column.cap or 1)
-            return {partial: _lists(index.rows.columns["value"], rows), "valid": (rows >= 0).any(axis=1)}
+            rows = index.last_n_range(None, lo, hi, n=column.cap or 1)
+            return {partial: _lists(index.rows.columns["value"], rows), "valid": np.asarray((rows >= 0).any(axis=1))}
+
+
+def _limit(column: PartialColumn, *, largest: bool) -> float:
+    """What no value of a column lies beyond: ranges are reduced from there."""
+    if column.kind == "float":
+        return np.inf if largest else -np.inf
+    return INT64_MAX if largest else INT64_MIN
 
 
 def _at(column: Array, row: Ints) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import duckdb
 
@@ -43,11 +43,13 @@ class Expressions:
         return str(row[1]) if row else "NULL"
 
     def _column_problem(self, expression: str) -> str | None:
-        names = {node["column_names"][-1] for node in _nodes(_parse(expression)) if node.get("class") == "COLUMN_REF"}
+        names = {cast("list[str]", node["column_names"])[-1] for node in _nodes(_parse(expression)) if node.get("class") == "COLUMN_REF"}
         unknown = sorted(names - self._columns)
         if not unknown:
             return None
-        return f"no column {', '.join(repr(n) for n in unknown)} in the schema (it has {', '.join(sorted(self._columns))})"
+        return (
+            f"no column {', '.join(repr(n) for n in unknown)} in the schema (it has {', '.join(sorted(self._columns))})"
+        )
 
     def _binding_problem(self, expression: str) -> str | None:
         try:
@@ -61,12 +63,12 @@ def _parse_problem(expression: str) -> str | None:
     tree = _parse(expression)
     if tree.get("error"):
         return f"not valid SQL: {tree.get('error_message', '')}"
-    statements = tree["statements"]
-    if len(statements) != 1 or len(statements[0]["node"]["select_list"]) != 1:
+    statements = cast("list[dict[str, dict[str, object]]]", tree["statements"])
+    query = statements[0]["node"]
+    selected, origin = cast("list[object]", query["select_list"]), cast("dict[str, object]", query["from_table"])
+    if len(statements) != 1 or len(selected) != 1 or origin["type"] != "EMPTY":
         return "must be one expression"
-    if statements[0]["node"]["from_table"]["type"] != "EMPTY":
-        return "must be one expression"
-    for node in _nodes(statements[0]["node"]["select_list"]):
+    for node in _nodes(selected):
         reason = _node_problem(node)
         if reason:
             return reason

@@ -87,8 +87,11 @@ class RangeIndex:
         """Return how many rows of each range have a value (see `has_value`)."""
         return self._valid(name).count(lo, hi)
 
-    def last_n_range(self, name: str, lo: Ints, hi: Ints, *, n: int) -> Ints:
-        """Return the last n rows with a value of each range, oldest first: int64[q, n] ending in -1 where fewer."""
+    def last_n_range(self, name: str | None, lo: Ints, hi: Ints, *, n: int) -> Ints:
+        """Return the last n rows with a value of each range, oldest first: int64[q, n] ending in -1 where fewer.
+
+        Without a name every row counts, for row sets that leave out rows without a value.
+        """
         return self._valid(name).last_n(lo, hi, n=n)
 
     def distinct_range(self, name: str, lo: Ints, hi: Ints) -> Ints:
@@ -111,8 +114,13 @@ class RangeIndex:
         """Return the rows of each (entity, value of a column)."""
         return self._part("groups", name, lambda: Groups(self.rows.entity, self.rows.columns[name]))
 
-    def has_value(self, name: str) -> Bools:
-        """Return which rows have a value: True in a bool column, no limit of int64 in `c__t`, anything but None."""
+    def has_value(self, name: str | None) -> Bools:
+        """Return which rows have a value: True in a bool column, no limit of int64 in `c__t`, anything but None.
+
+        Without a name, all of them.
+        """
+        if name is None:
+            return np.ones(len(self.rows), dtype=np.bool_)
         column = self.rows.columns[name]
         if column.dtype == np.bool_:
             return column.astype(np.bool_, copy=False)
@@ -132,8 +140,8 @@ class RangeIndex:
         """Return per row the first row of its entity."""
         return self._part("start", "", lambda: spread_starts(self.rows.entity))
 
-    def _valid(self, name: str) -> Valid:
-        return self._part("valid", name, lambda: Valid(self.has_value(name)))
+    def _valid(self, name: str | None) -> Valid:
+        return self._part("valid", name or "", lambda: Valid(self.has_value(name)))
 
     def _locator(self) -> Locator:
         return self._part("locator", "", lambda: Locator(self.rows))

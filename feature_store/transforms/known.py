@@ -99,7 +99,7 @@ class KnownWindows:
         rows = self._index.last_valid(name, self._run_lo, self._run_hi)
         return Extrema(rows, largest=True).reduce(lo, hi, identity=-1).astype(np.int64, copy=False)
 
-    def last_n_range(self, name: str, lo: Ints, hi: Ints, *, n: int) -> Ints:
+    def last_n_range(self, name: str | None, lo: Ints, hi: Ints, *, n: int) -> Ints:
         """Return the last n rows with a value of each window, oldest first: int64[q, n] ending in -1 where fewer."""
         rows = self._index.last_n_range(name, self._run_lo, self._run_hi, n=n)
         held = rows >= 0

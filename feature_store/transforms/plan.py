@@ -113,7 +113,7 @@ def _compile_feature(feature: Feature, expressions: Expressions) -> FeaturePlan:
     problem = expressions.problem(feature.column)
     if problem:
         raise ValueError(f"`{feature.column}`: {problem}")
-    if feature.cap is not None and not 0 < feature.cap <= 100_000:  # noqa: PLR2004
+    if feature.cap is not None and not 0 < feature.cap <= 100_000:
         raise ValueError(f"`{'n' if feature.aggregate == 'last_n' else 'cap'}` must be 1 to 100000, got {feature.cap}")
     typed = _Typed.of(feature.column, expressions.type_of(feature.column))
     if aggregate.numeric and typed.kind not in ("int", "float", "bool"):

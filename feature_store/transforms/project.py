@@ -53,7 +53,8 @@ def project_sql(plan: ViewPlan, relation: str, *, extra: Sequence[str] = ()) -> 
 
 def project_batch_sql(plans: Sequence[ViewPlan], relation: str) -> str:
     """Rows of several views of one source in one pass: view i has the columns `<i>.<name>`; `<i>._key` is null
-    where the view does not accept the event."""
+    where the view does not accept the event.
+    """
     columns = [ID, TIME]
     for i, plan in enumerate(plans):
         columns.append(f'CASE WHEN {accepts_sql(plan)} THEN {plan.key_sql} END AS "{i}.{KEY}"')
@@ -132,10 +133,12 @@ def tile_types(plan: ViewPlan) -> dict[str, str]:
 
 def to_numpy(column: pa.Array | pa.ChunkedArray, kind: Kind) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     """An Arrow column as (values, valid); nulls are zero, False or None."""
-    import pyarrow as pa  # noqa: PLC0415 - the reader never needs it
+    import pyarrow as pa
 
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    valid = np.ones(len(array), dtype=bool) if array.null_count == 0 else ~array.is_null().to_numpy(zero_copy_only=False)
+    valid = (
+        np.ones(len(array), dtype=bool) if array.null_count == 0 else ~array.is_null().to_numpy(zero_copy_only=False)
+    )
     if kind == "str":
         return array.to_numpy(zero_copy_only=False).astype(object, copy=False), valid
     zero = {"float": 0.0, "bool": False}.get(kind, 0)

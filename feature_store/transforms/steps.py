@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.status import Status
 from feature_store.time_rule import BEGINNING_US
-from feature_store.transforms.catalogue import Ints, Status, Values
+from feature_store.transforms.catalogue import Ints, Values
 from feature_store.transforms.evaluate import tails_us, window_values
 from feature_store.transforms.families import Families, index_of, state_hop_us
 from feature_store.transforms.plan import FeaturePlan, ViewPlan
@@ -28,7 +29,8 @@ _END = np.int64(2**63 - 1)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureSteps:
     """One feature of q entities: entity i has the steps `first[i]` to `first[i + 1]`; a step is `values` from
-    `since_us` on. The first step of an entity is the value now."""
+    `since_us` on. The first step of an entity is the value now.
+    """
 
     plan: FeaturePlan
     first: Ints
@@ -133,7 +135,7 @@ def _differs(values: Values) -> NDArray[np.bool_]:
     status, value = values.status, values.values
     present = (status[1:] == Status.PRESENT) & (status[:-1] == Status.PRESENT)
     same = np.asarray(value[1:] == value[:-1], dtype=bool)
-    return (status[1:] != status[:-1]) | (present & ~same)
+    return np.asarray((status[1:] != status[:-1]) | (present & ~same), dtype=bool)
 
 
 def _take(steps: FeatureSteps, owner: Ints, chosen: Ints) -> FeatureSteps:
@@ -151,4 +153,3 @@ def _cut(steps: FeatureSteps, until_us: Ints) -> FeatureSteps:
     """Drop the steps at or after the end of validity."""
     owner = np.repeat(np.arange(len(until_us)), np.diff(steps.first))
     return _take(steps, owner, np.flatnonzero(steps.since_us < until_us[owner]))
-
