@@ -120,9 +120,9 @@ def _write_tables(directory: Path) -> None:
     con = duckdb.connect(config={"threads": 2})
     try:
         con.execute("SET TimeZone = 'UTC'")
-        con.register("raw_flights", _read_csv("flights.csv.zip"))
-        con.register("raw_weather", _read_csv("weather.csv"))
-        con.register("airports", _read_csv("airports.csv"))
+        con.register("raw_flights", read_csv("flights.csv.zip"))
+        con.register("raw_weather", read_csv("weather.csv"))
+        con.register("airports", read_csv("airports.csv"))
         con.execute(f"CREATE TEMP TABLE flights AS {FLIGHTS}")
         for name, query in TABLES.items():
             table = con.execute(query).to_arrow_table()
@@ -131,7 +131,8 @@ def _write_tables(directory: Path) -> None:
         con.close()
 
 
-def _read_csv(name: str) -> pa.Table:
+def read_csv(name: str) -> pa.Table:
+    """One of the package's tables as it is, from its file name."""
     path = Path(str(_distribution().locate_file(f"{PACKAGE}/data/{name}")))
     data = path.read_bytes()
     if path.suffix == ".zip":
