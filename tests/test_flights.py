@@ -1,5 +1,6 @@
 """The flights: what the package's files become, checked against plain recomputation from the raw files."""
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -26,8 +27,9 @@ SOURCES = ["departures", "arrivals", "cancellations", "weather"]
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory):
-    # One place for all workers: whoever comes second finds the tables, or throws its own away.
-    return tmp_path_factory.getbasetemp().parent / "flights-home"
+    # One place for all workers of a run: whoever comes second finds the tables, or throws its own away.
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "flights-home"
 
 
 @pytest.fixture(scope="session")
