@@ -35,6 +35,22 @@ class ReplayClock:
     """The machine's time at that moment."""
     speed: float = 1.0
 
+    @classmethod
+    def parse(cls, text: str) -> ReplayClock:
+        """Read what `str()` of a replay clock gives: `origin_us/started_us/speed`.
+
+        Raises:
+            ValueError: for any other form.
+        """
+        try:
+            origin, started, speed = text.split("/")
+            return cls(origin_us=int(origin), started_us=int(started), speed=float(speed))
+        except ValueError as error:
+            raise ValueError(f"a replay must be given as 'origin_us/started_us/speed', got {text!r}") from error
+
+    def __str__(self) -> str:
+        return f"{self.origin_us}/{self.started_us}/{self.speed}"
+
     def now_us(self) -> int:
         elapsed = max(0, time.time_ns() // 1000 - self.started_us)
         return self.origin_us + int(elapsed * self.speed)

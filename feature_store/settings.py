@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from feature_store.clock import Clock, ReplayClock, SystemClock
 from feature_store.errors import SettingsError
 
 PREFIX = "FEATURE_STORE_"
@@ -57,6 +58,19 @@ class Settings(BaseSettings):
         if not re.match(r"(rediss?|unix)://", value):
             raise ValueError(f"must start with redis://, rediss:// or unix://, got {value!r}")
         return value
+
+    replay: str | None = None
+    """`origin_us/started_us/speed`: live in a past that runs again instead of now; a demo's or a test's clock."""
+
+    @field_validator("replay")
+    @classmethod
+    def _replay_clock(cls, value: str | None) -> str | None:
+        return None if value is None else str(ReplayClock.parse(value))
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that everything of this deployment runs on."""
+        return SystemClock() if self.replay is None else ReplayClock.parse(self.replay)
 
     @property
     def lake_directory(self) -> Path:

@@ -12,7 +12,7 @@ from bytewax.run import cli_main
 
 from feature_store.errors import FeatureStoreError, LakeError
 from feature_store.fold.archive import Archiver, CommitArchiver
-from streams.context import begin_run
+from feature_store.fold.run import live_sources
 from streams.flow import EPOCH, TICK, build_flow
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def run_flow(context: FlowContext, *, tick: timedelta = TICK) -> None:
     Raises:
         FeatureStoreError: what stopped the flow, without the engine's wrapping.
     """
-    start = begin_run(context)
+    start = context.begin()
     logger.info("run %d begins at %s", start.run, dict(start.origin.positions))
     try:
         cli_main(build_flow(context, start, tick=tick), workers_per_process=1, epoch_interval=EPOCH)
@@ -65,7 +65,7 @@ def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.
         while not stop.is_set():
             try:
                 moved = sum(archiver.step() for archiver in archivers) + commits.step()
-                for name in context.live_sources():
+                for name in live_sources(registry):
                     context.log(client, name).trim()
             except LakeError as error:
                 logger.warning("archiving waits: %s", error)

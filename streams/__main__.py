@@ -1,0 +1,47 @@
+"""`python -m streams flow` and `python -m streams archive`: the stream's two processes, by the settings."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from datetime import timedelta
+
+from feature_store.errors import FeatureStoreError
+from feature_store.registry import load_registry
+from feature_store.settings import Settings
+from feature_store.transforms.compiled import compile_registry
+from streams.context import FlowContext
+from streams.run import run_archiver, run_flow
+
+
+def main() -> int:
+    """Run what the command line names; exit code 2 with one clear line if it cannot."""
+    parser = argparse.ArgumentParser(prog="python -m streams", description=__doc__)
+    parser.add_argument("process", choices=["flow", "archive"])
+    parser.add_argument("--every", type=float, default=5.0, help="archive: seconds between commits")
+    parser.add_argument("--tick", type=float, default=1.0, help="flow: seconds between ticks")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        settings = Settings()
+        context = FlowContext(
+            compiled=compile_registry(load_registry(settings.declarations)),
+            lake_directory=settings.lake_directory,
+            redis_url=settings.redis_url,
+            env=settings.environment,
+            shards=settings.shards,
+            clock=settings.clock,
+        )
+        if options.process == "flow":
+            run_flow(context, tick=timedelta(seconds=options.tick))
+        else:
+            run_archiver(context, every_s=options.every)
+    except FeatureStoreError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
