@@ -58,7 +58,7 @@ class ReaderCore:
         if refresh:
             readiness = self._refresh(replies, plan, name, now_us=now_us, now_s=now_s)
             replies = replies[2:]
-        moments = [Moment(at_us, now_us, readiness) for at_us in as_of]
+        moments = [Moment(now_us if at_us is None else at_us, at_us is not None, readiness) for at_us in as_of]
         return (yield from self._decode(plan, keys, replies, moments))
 
     def _decode(self, plan: ReadPlan, keys: list[Keys], replies: list[Reply], moments: list[Moment]) -> Read:
@@ -82,8 +82,9 @@ class ReaderCore:
     ) -> Readiness:
         generation = cast("bytes | None", replies[0])
         self._readiness = parse_readiness(generation, _hash(replies[1]), now_us=now_us, now_s=now_s)
-        served = {view for record in self._readiness.records.values() for view in record.views.items()}
-        if any(view.id in dict(served) and (view.id, view.layout.layout_id) not in served for view in plan.views):
+        records = self._readiness.records.values()
+        layouts = [(view.id, view.layout.layout_id) for view in plan.views]
+        if any(record.views.get(view, layout) != layout for record in records for view, layout in layouts):
             self._plans.pop(name, None)  # a feature was added: the next read takes the new layout
         return self._readiness
 

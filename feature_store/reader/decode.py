@@ -60,7 +60,7 @@ def decode_vector(
             view = plan.views[position]
             if key is None or reply is None:
                 draft.plain = False
-                draft.sources[position] = _NOWHERE._replace(as_of_us=moment.asked_us)
+                draft.sources[position] = _NOWHERE._replace(as_of_us=moment.at_us)
             else:
                 draft.sources[position] = _read_view(draft, view, key, value=reply[i], moment=moment)
     if plan.ratios:
@@ -98,7 +98,7 @@ def _read_view(draft: _Draft, view: ViewRead, key: str, *, value: bytes | None, 
         row = decode_row(value)
     except ValueError:
         _place_nothing(draft, view.slots, ERROR)
-        return Provenance(0, 0, moment.asked_us, shard)
+        return Provenance(0, 0, moment.at_us, shard)
     slots = view.layouts.get(row.layout_id)
     if slots is None:
         raise UnknownLayout(view, row.layout_id)
@@ -122,7 +122,8 @@ def _place_row(draft: _Draft, slots: Sequence[Slot], row: PackedRow, *, status: 
             continue
         item = items[index]
         if type(item) is list:
-            item = item_at(item, seconds)
+            # Most reads fall before the first change: one comparison.
+            item = item[0] if len(item) == 1 or seconds < item[1] else item_at(item, seconds)
         if item is None:
             values[position] = empty.copy() if type(empty) is list else empty
             statuses[position] = EMPTY if status is PRESENT else status

@@ -37,15 +37,10 @@ class ViewRead:
 
     id: str
     layout: ViewLayout
-    key: int
-    """Position of the entity among the plan's."""
+    is_stream: bool
+    """True if the flow keeps it fresh, False if rows of it are published."""
     layouts: dict[int, tuple[Slot, ...]] = field(default_factory=dict)
     """Of each layout that rows may still have."""
-
-    @property
-    def is_stream(self) -> bool:
-        """True if the flow keeps it fresh, False if rows of it are published."""
-        return self.layout.online == "stream"
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -198,7 +193,7 @@ class _Builder:
             ViewRead(
                 id=view.id,
                 layout=view,
-                key=self.entity_of(view),
+                is_stream=view.online == "stream",
                 layouts={view.layout_id: tuple(self.slots[view.id])},
             )
             for view in self.views.values()

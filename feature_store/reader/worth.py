@@ -24,23 +24,19 @@ Worth = tuple[Status, int]
 class Moment(NamedTuple):
     """When a row of a request is answered, and what is known then."""
 
-    as_of_us: int | None
-    """The time asked; None: now, or when a value begins if that is later."""
-    now_us: int
+    at_us: int
+    """The time asked, or now."""
+    exact: bool
+    """Whether it was asked; else a value that begins later answers for its beginning."""
     readiness: Readiness
     """Never younger than the rows: else a row written in between would have seemed missing, and empty."""
-
-    @property
-    def asked_us(self) -> int:
-        """The time asked, or now."""
-        return self.now_us if self.as_of_us is None else self.as_of_us
 
 
 def worth_of_row(view: ViewRead, row: PackedRow, moment: Moment, vouched: Vouched | None) -> Worth:
     """PRESENT, STALE or AHEAD, for a row that is there."""
-    at_us = moment.asked_us
+    at_us = moment.at_us
     if at_us < row.from_us:
-        return (PRESENT if moment.as_of_us is None else AHEAD), row.from_us
+        return (AHEAD if moment.exact else PRESENT), row.from_us
     if row.until_s and seconds_since(row.from_us, at_us) >= row.until_s:
         return STALE, at_us
     if not view.is_stream:
@@ -58,7 +54,7 @@ def worth_of_nothing(view: ViewRead, moment: Moment, vouched: Vouched | None) ->
     It is taken for empty windows only if somebody vouches that all rows of the view are there, has done so within
     the SLA (who is silent does not keep rows from expiring), and a row of the time asked cannot have expired since.
     """
-    at_us, sla_us = moment.asked_us, view.layout.sla_us
+    at_us, sla_us = moment.at_us, view.layout.sla_us
     if (
         vouched is None
         or not vouched.complete
@@ -68,5 +64,5 @@ def worth_of_nothing(view: ViewRead, moment: Moment, vouched: Vouched | None) ->
         return UNKNOWN, at_us
     since_us = vouched.beat_us - (EXPIRY_SLACK_US if view.is_stream else 0)
     if at_us < since_us:
-        return (EMPTY if moment.as_of_us is None else AHEAD), since_us
+        return (AHEAD if moment.exact else EMPTY), since_us
     return (STALE if at_us - vouched.known_us > sla_us else EMPTY), at_us
