@@ -352,3 +352,43 @@ def test_every_kind_of_column_comes_back_as_it_was(lake):
     cursor = lake.cursor()
     back = cursor.execute(f"SELECT * FROM ({lake.events_sql('kinds')}) ORDER BY _event_id").to_arrow_table()
     assert back.select(list(columns)).to_pylist() == table.select(list(columns)).to_pylist()
+
+
+def test_a_loaded_event_that_contradicts_what_came_live_is_rejected_and_the_live_one_stays(lake):
+    lake.append_live("departures", live(3), owner="a", start={0: 0}, end={0: 3})
+    rows = pa.concat_tables([events(1, delay=99.0), events(23, start_hour=1)])
+
+    commit = lake.replace_loaded("departures", rows, days=[day(0)])
+
+    assert (commit.rows, commit.conflicts) == (23, 1)
+    assert query(lake, "SELECT event_id, kind FROM rejected_events") == [("e0", "conflict")]
+    assert query(lake, f"SELECT count(*), max(delay) FROM ({lake.events_sql('departures')})") == [(24, 23.0)]
+
+
+def test_dead_letters_of_a_load_are_committed_with_it_and_only_once(lake):
+    letters = rejected("rejected", "rejected").drop_columns(["partition", "offset"])
+    letters = letters.append_column("partition", pa.array([None, None], pa.int32()))
+    letters = letters.append_column("offset", pa.array([None, None], pa.int64()))
+    conflicting = pa.concat_tables([events(1), events(1, delay=9.0)])
+
+    for _ in range(2):
+        lake.replace_loaded("departures", conflicting, days=[day(0)], rejected=letters)
+
+    assert query(lake, "SELECT kind, count(*) FROM rejected_events GROUP BY ALL ORDER BY 1") == [
+        ("conflict", 1),
+        ("rejected", 2),
+    ]
+
+
+def test_columns_may_have_any_name(lake):
+    names = ["payload", "rank", "taken", "select", "kind", "a b"]
+    schema = pa.schema([(name, pa.int64()) for name in names])
+    lake.ensure_source("odd", schema)
+    system = events(2).select(["_event_id", "_event_us"])
+    columns = {**{name: [1, 2] for name in names}, **{name: system[name] for name in system.column_names}}
+    table = pa.table(columns)
+
+    commit = lake.replace_loaded("odd", pa.concat_tables([table, table]), days=[day(0)])
+
+    assert (commit.rows, commit.duplicates) == (2, 2)
+    assert query(lake, f'SELECT sum("a b"), sum("select") FROM ({lake.events_sql("odd")})') == [(3, 3)]

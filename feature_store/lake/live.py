@@ -14,8 +14,7 @@ from feature_store.lake.days import DAY, UTC_DAY
 from feature_store.lake.events import live_table, qualified, source_columns
 from feature_store.lake.records import record_commit, record_rejected
 from feature_store.lake.session import first_line
-from feature_store.lake.staging import relation
-from feature_store.lake.tables import projection, relation_columns
+from feature_store.lake.tables import projection, relation, relation_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,8 +12,8 @@ from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, UTC_DAY, in_days
 from feature_store.lake.events import SYSTEM, live_table, loaded_table, source_columns
 from feature_store.lake.records import record_commit, record_rejected
-from feature_store.lake.staging import Rows, Stage, check_days, commit_staged, staged, write
-from feature_store.lake.tables import Columns, projection
+from feature_store.lake.staging import Stage, check_days, commit_staged, staged, write
+from feature_store.lake.tables import Columns, Rows, projection, relation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +25,20 @@ if TYPE_CHECKING:
 
 _DEFAULTS = {"_arrived_us": "NULL", "_partition": "NULL", "_offset": "NULL", "_late": "FALSE", DAY: UTC_DAY}
 
+_CONFLICTS = """SELECT ? AS source, NULL::INTEGER AS "partition", NULL::BIGINT AS "offset", _arrived_us AS arrived_us,
+    'event id seen before with another payload' AS reason, _lake_payload::BLOB AS payload, 'conflict' AS kind,
+    _event_id AS event_id
+FROM temp.doubled WHERE _lake_taken OR _lake_payload <> _lake_kept"""
+
 
 def replace_loaded(
-    session: Session, source: str, *, events: Rows, days: Sequence[date], cursor: duckdb.DuckDBPyConnection | None
+    session: Session,
+    source: str,
+    *,
+    events: Rows,
+    days: Sequence[date],
+    rejected: pa.Table | None,
+    cursor: duckdb.DuckDBPyConnection | None,
 ) -> Commit:
     """Replace exactly `days` of a source's loaded events; live events stay as they are."""
     wanted, what = sorted(set(days)), f"events of source '{source}'"
@@ -40,9 +51,10 @@ def replace_loaded(
 
         with staged(session, events, cursor=cursor or own, select=select, what=what) as stage:
             check_days(stage, wanted, what=what)
-            rejected, duplicates = _clean(stage, source, columns=columns, cursor=own, days=wanted)
+            conflicting, duplicates = _clean(stage, source, columns=columns, cursor=own, days=wanted)
 
             def record(transaction: Transaction) -> None:
+                record_rejected(transaction, conflicting)
                 record_rejected(transaction, rejected)
                 record_commit(
                     transaction,
@@ -59,43 +71,45 @@ def replace_loaded(
                 rows=stage.rows,
                 days=tuple(wanted),
                 duplicates=duplicates,
-                conflicts=rejected.num_rows,
+                conflicts=0 if conflicting is None else conflicting.num_rows,
             )
 
 
 def _clean(
     stage: Stage, source: str, *, columns: Columns, cursor: duckdb.DuckDBPyConnection, days: Sequence[date]
-) -> tuple[pa.Table, int]:
-    """Drop staged rows whose event is there already; returns the conflicting ones as rejected events, and the rest's number."""
+) -> tuple[pa.Table | None, int]:
+    """Drop staged rows whose event is there already.
+
+    Returns the conflicting ones as dead letters, and the number of the others.
+    """
     if not stage.rows:
-        return _rejected(cursor, "SELECT 1 AS _event_id, 1 AS _arrived_us, '' AS payload WHERE FALSE", source), 0
+        return None, 0
     _check_rows(stage, source, cursor=cursor)
-    known = _known_ids(stage, source, cursor=cursor, days=days)
+    known = _known_ids(stage, source, columns=columns, cursor=cursor, days=days)
     if not known.num_rows:
-        return _rejected(cursor, "SELECT 1 AS _event_id, 1 AS _arrived_us, '' AS payload WHERE FALSE", source), 0
-    cursor.register("known_ids", known)
-    payload = ", ".join(
-        f"{quote(name)} := {quote(name)}" for name in columns if name == "_event_us" or name not in SYSTEM
-    )
-    cursor.execute(
-        f"""CREATE OR REPLACE TEMP TABLE doubled AS
-        SELECT *, row_number() OVER first_come AS rank, first_value(payload) OVER first_come AS kept
-        FROM (SELECT s.*, k.elsewhere, CAST(to_json(struct_pack({payload})) AS VARCHAR) AS payload
-              FROM {stage.scan()} AS s JOIN known_ids AS k USING (_event_id))
-        WINDOW first_come AS (PARTITION BY _event_id ORDER BY _arrived_us NULLS LAST, payload)"""
-    )
-    listed = ", ".join(map(quote, columns))
-    before = stage.rows
-    write(
-        stage,
-        f"SELECT {listed} FROM {stage.scan()} ANTI JOIN known_ids USING (_event_id) "
-        f"UNION ALL SELECT {listed} FROM temp.doubled WHERE rank = 1 AND NOT elsewhere",
-        cursor=cursor,
-    )
-    conflicts = _rejected(cursor, "SELECT * FROM temp.doubled WHERE elsewhere OR payload <> kept", source)
+        return None, 0
+    with relation(cursor, known) as ids:
+        cursor.execute(f"CREATE OR REPLACE TEMP TABLE doubled AS {_ranked(stage, ids, columns=columns)}")
+        listed, before = ", ".join(map(quote, columns)), stage.rows
+        write(
+            stage,
+            f"SELECT {listed} FROM {stage.scan()} ANTI JOIN {ids} USING (_event_id) "
+            f"UNION ALL SELECT {listed} FROM temp.doubled WHERE _lake_rank = 1 AND NOT _lake_taken",
+            cursor=cursor,
+        )
+    conflicts = cursor.execute(_CONFLICTS, [source]).to_arrow_table()
     cursor.execute("DROP TABLE temp.doubled")
-    cursor.unregister("known_ids")
     return conflicts, before - stage.rows - conflicts.num_rows
+
+
+def _ranked(stage: Stage, ids: str, *, columns: Columns) -> str:
+    """Every staged row of the given ids: which of its event's rows it is, and whether it says the same as the first."""
+    return f"""SELECT *, row_number() OVER first_come AS _lake_rank,
+            first_value(_lake_payload) OVER first_come AS _lake_kept
+        FROM (SELECT s.*, k.taken AS _lake_taken,
+                     CAST(to_json(struct_pack({_payload(columns, of="s")})) AS VARCHAR) AS _lake_payload
+              FROM {stage.scan()} AS s JOIN {ids} AS k USING (_event_id))
+        WINDOW first_come AS (PARTITION BY _event_id ORDER BY _arrived_us NULLS LAST, _lake_payload)"""
 
 
 def _check_rows(stage: Stage, source: str, *, cursor: duckdb.DuckDBPyConnection) -> None:
@@ -109,25 +123,28 @@ def _check_rows(stage: Stage, source: str, *, cursor: duckdb.DuckDBPyConnection)
         raise LakeError(f"events of source '{source}' hold {', '.join(broken)}; nothing was written")
 
 
-def _known_ids(stage: Stage, source: str, *, cursor: duckdb.DuckDBPyConnection, days: Sequence[date]) -> pa.Table:
-    """Staged ids that come more than once, or stand in the lake under another day (`elsewhere`)."""
+def _known_ids(
+    stage: Stage, source: str, *, columns: Columns, cursor: duckdb.DuckDBPyConnection, days: Sequence[date]
+) -> pa.Table:
+    """Staged ids that come more than once, or are taken: by another day, or by another payload that came live."""
     loaded, live = quote(loaded_table(source)), quote(live_table(source))
+    given, came = (f"struct_pack({_payload(columns, of=side)})" for side in ("s", "o"))
     return cursor.execute(
-        f"""SELECT _event_id, bool_or(elsewhere) AS elsewhere FROM (
-            SELECT _event_id, FALSE AS elsewhere FROM {stage.scan()} GROUP BY _event_id HAVING count(*) > 1
+        f"""SELECT _event_id, bool_or(taken) AS taken FROM (
+            SELECT _event_id, FALSE AS taken FROM {stage.scan()} GROUP BY _event_id HAVING count(*) > 1
             UNION ALL
             SELECT s._event_id, TRUE FROM {stage.scan()} AS s JOIN (
                 SELECT _event_id, {DAY} FROM {loaded} WHERE NOT {in_days(days)}
                 UNION ALL SELECT _event_id, {DAY} FROM {live}
             ) AS o ON s._event_id = o._event_id AND s.{DAY} <> o.{DAY}
+            UNION ALL
+            SELECT s._event_id, TRUE FROM {stage.scan()} AS s JOIN (SELECT * FROM {live} WHERE {in_days(days)}) AS o
+            ON s._event_id = o._event_id AND {given} IS DISTINCT FROM {came}
         ) GROUP BY _event_id"""
     ).to_arrow_table()
 
 
-def _rejected(cursor: duckdb.DuckDBPyConnection, query: str, source: str) -> pa.Table:
-    return cursor.execute(
-        f"""SELECT ? AS source, NULL::INTEGER AS "partition", NULL::BIGINT AS "offset", _arrived_us AS arrived_us,
-            'event id seen before with another payload' AS reason, payload::BLOB AS payload, 'conflict' AS kind,
-            _event_id AS event_id FROM ({query})""",
-        [source],
-    ).to_arrow_table()
+def _payload(columns: Columns, *, of: str) -> str:
+    """What two deliveries of one event have in common: its own columns and its time."""
+    names = [name for name in columns if name == "_event_us" or name not in SYSTEM]
+    return ", ".join(f"{quote(name)} := {of}.{quote(name)}" for name in names)

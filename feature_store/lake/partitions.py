@@ -12,14 +12,16 @@ from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, between_days
 from feature_store.lake.events import qualified
 from feature_store.lake.records import record_builds
-from feature_store.lake.staging import Rows, check_days, commit_staged, relation, staged
+from feature_store.lake.staging import check_days, commit_staged, staged
 from feature_store.lake.tables import (
     Columns,
+    Rows,
     arrow_columns,
     check_name,
     ensure_table,
     is_current,
     projection,
+    relation,
     relation_columns,
     table_columns,
 )

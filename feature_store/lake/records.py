@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from feature_store.lake.connection import CATALOG, literal
-from feature_store.lake.tables import Columns, ensure_table, is_current, projection, relation_columns, table_columns
+from feature_store.lake.connection import CATALOG, literal, quote
+from feature_store.lake.tables import (
+    Columns,
+    ensure_table,
+    is_current,
+    projection,
+    relation,
+    relation_columns,
+    table_columns,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,15 +122,21 @@ def record_commit(
 
 
 def record_rejected(transaction: Transaction, rejected: pa.Table | None) -> None:
-    """Append to the dead letters; `event_id` may be left out."""
+    """Append to the dead letters; `event_id` may be left out.
+
+    What came by loading (no partition) and is there already is not added again, so loading twice changes nothing.
+    """
     if rejected is None or not rejected.num_rows:
         return
     cursor = transaction.cursor
-    cursor.register("rejected_rows", rejected)
-    given = relation_columns(cursor, "SELECT * FROM rejected_rows")
-    listed = projection(given, REJECTED, table="rejected_events", defaults={"event_id": "NULL"})
-    cursor.execute(f"INSERT INTO rejected_events SELECT {listed} FROM rejected_rows")
-    cursor.unregister("rejected_rows")
+    with relation(cursor, rejected) as rows:
+        given = relation_columns(cursor, f"SELECT * FROM {rows}")
+        listed = projection(given, REJECTED, table="rejected_events", defaults={"event_id": "NULL"})
+        same = " AND ".join(f"r.{quote(name)} IS NOT DISTINCT FROM old.{quote(name)}" for name in REJECTED)
+        cursor.execute(
+            f"""INSERT INTO rejected_events SELECT r.* FROM (SELECT {listed} FROM {rows}) AS r
+            ANTI JOIN (SELECT * FROM rejected_events WHERE "partition" IS NULL) AS old ON {same}"""
+        )
 
 
 def record_builds(

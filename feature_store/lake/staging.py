@@ -8,26 +8,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import duckdb
-import pyarrow as pa
 
 from feature_store.errors import LakeError
 from feature_store.lake.connection import CATALOG, literal, quote
 from feature_store.lake.days import DAY, in_days
 from feature_store.lake.session import first_line
-from feature_store.lake.tables import relation_columns
+from feature_store.lake.tables import Rows, relation, relation_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from feature_store.lake.session import Session, Transaction
     from feature_store.lake.tables import Columns
-
-Rows: TypeAlias = "pa.Table | pa.RecordBatchReader | str"
-"""Arrow data, or the text of an SQL query."""
 
 
 @dataclass(slots=True)
@@ -87,20 +83,6 @@ def write(stage: Stage, query: str, *, cursor: duckdb.DuckDBPyConnection) -> Non
     ).fetchone()
     shutil.rmtree(stage.directory, ignore_errors=True)
     stage.directory, stage.rows = fresh, int(row[0]) if row else 0
-
-
-@contextmanager
-def relation(cursor: duckdb.DuckDBPyConnection, rows: Rows) -> Iterator[str]:
-    """A table expression for `rows` on this cursor."""
-    if isinstance(rows, str):
-        yield f"({rows}) AS input_rows"
-        return
-    name = f"input_{uuid.uuid4().hex}"
-    cursor.register(name, rows)
-    try:
-        yield name
-    finally:
-        cursor.unregister(name)
 
 
 def check_days(stage: Stage, days: Sequence[date], *, what: str) -> None:

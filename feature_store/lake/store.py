@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from feature_store.clock import Clock
     from feature_store.lake.commit import Commit
-    from feature_store.lake.staging import Rows
-    from feature_store.lake.tables import Columns
+    from feature_store.lake.tables import Columns, Rows
 
 _DAY_US = 86_400_000_000
 
@@ -113,7 +112,13 @@ class Lake:
             return event_tables.sources(cursor)
 
     def replace_loaded(
-        self, source: str, events: Rows, *, days: Sequence[date], cursor: duckdb.DuckDBPyConnection | None = None
+        self,
+        source: str,
+        events: Rows,
+        *,
+        days: Sequence[date],
+        rejected: pa.Table | None = None,
+        cursor: duckdb.DuckDBPyConnection | None = None,
     ) -> Commit:
         """Replace exactly `days` of the loaded events, whole or not at all; days without rows become empty.
 
@@ -123,9 +128,11 @@ class Lake:
                 `_arrived_us` (null), `_late` (false), `_day` (the UTC day of `_event_us`). One row per event id is
                 kept; repeated rows are counted, conflicting ones go to `rejected_events`.
             days: the UTC days of event time that are replaced; rows of other days are refused.
+            rejected: dead letters of this load, as for `append_live` but without partition and offset; they are
+                committed with it, once however often it is repeated.
             cursor: where SQL finds its tables; a fresh one by default.
         """
-        return loaded.replace_loaded(self._session, source, events=events, days=days, cursor=cursor)
+        return loaded.replace_loaded(self._session, source, events=events, days=days, rejected=rejected, cursor=cursor)
 
     def append_live(
         self,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -12,10 +14,13 @@ from feature_store.errors import InputError, LakeError
 from feature_store.lake.connection import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 Columns = dict[str, str]
 """Column name -> DuckDB type, in order."""
+
+Rows: TypeAlias = "pa.Table | pa.RecordBatchReader | str"
+"""Arrow data, or the text of an SQL query."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _INTEGERS = (("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"), ("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"))
@@ -46,6 +51,20 @@ def relation_columns(cursor: duckdb.DuckDBPyConnection, query: str) -> Columns:
     """Names and types of what `query` returns."""
     rows = cursor.execute(f"DESCRIBE {query}").fetchall()
     return {str(row[0]): str(row[1]) for row in rows}
+
+
+@contextmanager
+def relation(cursor: duckdb.DuckDBPyConnection, rows: Rows) -> Iterator[str]:
+    """A table expression for `rows` on this cursor."""
+    if isinstance(rows, str):
+        yield f"({rows}) AS input_rows"
+        return
+    name = f"input_{uuid.uuid4().hex}"
+    cursor.register(name, rows)
+    try:
+        yield name
+    finally:
+        cursor.unregister(name)
 
 
 def table_columns(cursor: duckdb.DuckDBPyConnection, table: str) -> Columns | None:
