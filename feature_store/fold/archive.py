@@ -47,6 +47,7 @@ _COMMITS = pa.schema(
         ("source", pa.string()),
         ("partition", pa.int64()),
         ("position", pa.int64()),
+        ("now_us", pa.int64()),
         ("visible_at_us", pa.int64()),
     ]
 )
@@ -135,7 +136,7 @@ class CommitArchiver:
         commits = read_commits(self._client, self._env, after=after, count=max_records)
         if commits:
             rows = [
-                (entry, c.shard, c.run, c.n, source, partition, position, c.visible_at_us)
+                (entry, c.shard, c.run, c.n, source, partition, position, c.now_us, c.visible_at_us)
                 for entry, c in commits
                 for source, positions in c.positions.items()
                 for partition, position in positions.items()

@@ -99,7 +99,7 @@ class Shard:
             for name, state in self.views.items():
                 values.extend(self._refresh(name, state, now_us=now_us, margin_us=margin))
         self._last_us = now_us
-        return Writes(values=values, commit=self._commit())
+        return Writes(values=values, commit=self._commit(now_us))
 
     def _take_in(self, batches: Sequence[ShardBatch], now_us: int) -> dict[str, Ints]:
         rows = {name: list(waiting) for name, waiting in self._waiting.items()}
@@ -154,9 +154,9 @@ class Shard:
             [_items(feature, base_s) for feature in steps.features],
         )
 
-    def _commit(self) -> CommitRecord:
+    def _commit(self, now_us: int) -> CommitRecord:
         positions = {source: dict(known) for source, known in self._positions.items()}
-        return CommitRecord(shard=self.shard, run=self.run, n=self.n, positions=positions)
+        return CommitRecord(shard=self.shard, run=self.run, n=self.n, positions=positions, now_us=now_us)
 
 
 def _items(steps: FeatureSteps, base_s: Ints) -> list[Item]:

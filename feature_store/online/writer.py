@@ -43,6 +43,8 @@ class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):
     run: int
     n: int
     positions: Positions
+    now_us: int = 0
+    """The time of the fold: events stamped at or after it were read but wait, so no value knows them yet."""
     visible_at_us: int = 0
     """Stamped by the writer, by the clock of the flow, when Redis had acknowledged the values."""
 
