@@ -43,8 +43,6 @@ class PackedRow(NamedTuple):
     """One for each feature of the layout."""
 
 
-_HEADS = ([int] * HEAD, [int, int, int, int, type(None), int])
-
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -95,10 +93,13 @@ def decode_row(value: bytes) -> PackedRow:
         row = _decode(value)
     except msgspec.DecodeError as error:
         raise ValueError(f"not a packed value: {error}") from error
-    if [type(part) for part in row[:HEAD]] not in _HEADS:
-        raise ValueError(f"a packed value begins with {HEAD} integers, got {row[:HEAD]}")
-    layout_id, run, n, from_us, age_us, until_s = row[:HEAD]
-    return PackedRow(layout_id, run, n, from_us, age_us, until_s, row[HEAD:])
+    if len(row) < HEAD:
+        raise ValueError(f"not a packed value: it has {len(row)} elements, at least {HEAD} are needed")
+    layout_id, run, n, from_us, age_us, until_s, *items = row
+    whole = type(layout_id) is type(run) is type(n) is type(from_us) is type(until_s) is int
+    if not whole or (age_us is not None and type(age_us) is not int):
+        raise ValueError(f"not a packed value: it begins with {row[:HEAD]}, integers are needed")
+    return PackedRow(layout_id, run, n, from_us, age_us, until_s, items)
 
 
 def item_at(item: Item, seconds: int) -> Item:

@@ -102,13 +102,15 @@ class ReaderCore:
         return plan
 
 
-def as_of_us(as_of: AsOf) -> int | None:
+def as_of_us(as_of: object) -> int | None:
     """A time asked, in microseconds.
 
     Raises:
         InputError: for anything but an aware datetime, whole microseconds or None.
     """
-    if as_of is None or type(as_of) is int:
+    if as_of is None:
+        return None
+    if isinstance(as_of, int) and not isinstance(as_of, bool):
         return as_of
     if not isinstance(as_of, datetime):
         raise InputError(f"`as_of` must be a datetime with a time zone or whole microseconds, got {as_of!r}")
@@ -118,13 +120,13 @@ def as_of_us(as_of: AsOf) -> int | None:
         raise InputError(str(error)) from None
 
 
-def as_of_each(as_of: AsOf | Sequence[AsOf], rows: int) -> list[int | None]:
+def as_of_each(as_of: object, rows: int) -> list[int | None]:
     """One time for every row: the same for all, or each its own.
 
     Raises:
         InputError: if there are more or fewer times than rows.
     """
-    if as_of is None or isinstance(as_of, int | datetime) or not isinstance(as_of, Sequence):
+    if not isinstance(as_of, Sequence) or isinstance(as_of, str):
         return [as_of_us(as_of)] * rows
     if len(as_of) != rows:
         raise InputError(f"`as_of` must be one time or one for each of the {rows} rows, got {len(as_of)}")

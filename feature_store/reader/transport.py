@@ -130,7 +130,11 @@ class SocketTransport:
             greeted = connection.exchange(self.address.hello)
         except OSError as error:
             raise self._away(error) from error
-        checked(greeted, self.address.hello, self.address.shown)
+        try:
+            checked(greeted, self.address.hello, self.address.shown)
+        except OnlineStoreError:
+            connection.close()
+            raise
         return connection
 
     def _away(self, why: object) -> OnlineStoreError:
