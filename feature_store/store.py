@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from feature_store.clock import Clock, SystemClock
+from feature_store.clock import Clock
+from feature_store.errors import OnlineStoreError
 from feature_store.registry import Registry, load_registry
 from feature_store.settings import Settings
 from feature_store.transforms.compiled import Compiled, compile_registry
@@ -18,12 +20,17 @@ if TYPE_CHECKING:
 
     import pandas as pd
     import pyarrow as pa
+    from redis import Redis
 
     from feature_store.declare.service import FeatureService
     from feature_store.history.loading import LoadResult
     from feature_store.history.manifest import Knowledge
+    from feature_store.history.publish import PublishResult
     from feature_store.history.training import TrainingSet
-    from feature_store.lake import Lake
+    from feature_store.lake import Commit, Lake
+    from feature_store.log.protocol import EventLog, Position
+    from feature_store.operate import StoreStatus
+    from feature_store.reader import FeatureReader, FeatureVector
 
 
 class FeatureStore:
@@ -32,35 +39,60 @@ class FeatureStore:
     def __init__(
         self, registry: Registry | None = None, *, settings: Settings | None = None, clock: Clock | None = None
     ) -> None:
-        """The store of these declarations.
+        """Check the declarations; nothing is opened yet.
 
         Args:
             registry: by default the one that the setting `declarations` names.
             settings: from the environment by default.
-            clock: the machine's by default.
+            clock: the settings' clock by default, which is the machine's.
 
         Raises:
-            SettingsError, DeclarationError: what is wrong with either, all of it.
+            SettingsError: the registry cannot be found.
+            DeclarationError: everything that is wrong with the declarations.
         """
         self.settings = settings or Settings()
-        self.clock = clock or SystemClock()
+        self.clock = clock or self.settings.clock
         self.registry = registry if registry is not None else load_registry(self.settings.declarations)
         self.compiled: Compiled = compile_registry(self.registry)
+        self._opened = ExitStack()
 
     @cached_property
     def lake(self) -> Lake:
         """The lake, opened on first use."""
         from feature_store.lake import Lake
 
-        return Lake.open(self.settings.lake_directory, env=self.settings.environment, clock=self.clock)
+        lake = Lake.open(self.settings.lake_directory, env=self.settings.environment, clock=self.clock)
+        return self._opened.enter_context(lake)
+
+    @cached_property
+    def redis(self) -> Redis:
+        """A client of the online store and the log.
+
+        Raises:
+            OnlineStoreError: its address cannot be read.
+        """
+        from redis import Redis
+
+        try:
+            client = Redis.from_url(self.settings.redis_url)
+        except ValueError as error:
+            raise OnlineStoreError(f"`redis_url` cannot be read: {error}") from error
+        self._opened.callback(client.close)
+        return client
+
+    @cached_property
+    def _reader(self) -> FeatureReader:
+        reader = self.reader()
+        self._opened.callback(reader.close)
+        return reader
 
     def close(self) -> None:
-        """Close what was opened."""
-        if "lake" in self.__dict__:
-            self.lake.close()
-            del self.__dict__["lake"]
+        """Close what was opened; what is needed again opens again."""
+        self._opened.close()
+        for name in ("lake", "redis", "_reader"):
+            self.__dict__.pop(name, None)
 
-    def __enter__(self) -> FeatureStore:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -68,11 +100,50 @@ class FeatureStore:
     ) -> None:
         self.close()
 
+    # ---- declarations
+
+    def apply(self) -> list[str]:
+        """Publish layouts and services for the readers, record the definitions; returns what is new or changed.
+
+        Raises:
+            DeclarationError: a feature changed its meaning under the same version of its view; nothing was written.
+            OnlineStoreError: Redis is away.
+        """
+        from feature_store.operate import apply
+
+        return apply(self.compiled, self.lake, self.redis, env=self.settings.environment, clock=self.clock)
+
+    def status(self) -> StoreStatus:
+        """What lake, log and online store hold, as far as they answer."""
+        from feature_store.operate import status
+
+        return status(self.compiled, self.lake, self.redis, env=self.settings.environment)
+
+    # ---- history
+
     def load(self, source: str, *, start: datetime, end: datetime) -> LoadResult:
         """Replace the loaded events of the whole UTC days in [start, end). See `history.loading.load`."""
         from feature_store.history.loading import load
 
         return load(self.compiled, self.lake, source, start=start, end=end)
+
+    def materialize(self, view: str, *, start: datetime, end: datetime) -> list[Commit]:
+        """Build the whole UTC days in [start, end) of a view anew: rows of a batch view, tiles of any other."""
+        from feature_store.history.loading import whole_days
+        from feature_store.history.rows import materialize_rows
+        from feature_store.history.tiles import materialize_tiles
+
+        declared, days = self.registry.view(view), whole_days(start, end)
+        if not declared.is_batch:
+            return materialize_tiles(self.compiled, self.lake, declared, days=days)
+        return materialize_rows(
+            self.compiled,
+            self.lake,
+            declared,
+            days=days,
+            now_us=self.clock.now_us(),
+            bucket_events=self.settings.training_bucket_events,
+        )
 
     def get_historical_features(
         self,
@@ -100,3 +171,53 @@ class FeatureStore:
             snapshot=snapshot,
             bucket_events=self.settings.training_bucket_events,
         )
+
+    # ---- the present
+
+    def log(self, source: str) -> EventLog:
+        """The log of a source.
+
+        Raises:
+            InputError: it has none.
+        """
+        from feature_store.fold.run import open_log
+
+        return open_log(self.redis, self.settings.environment, self.registry.source(source))
+
+    def publish(
+        self, source: str, rows: Sequence[Mapping[str, object]] | pa.Table | pd.DataFrame
+    ) -> Sequence[Position]:
+        """Append events to a source's log, stamped with the clock's time; says where each one stands.
+
+        Raises:
+            InputError: the source has no log, or a row has no event id or no form in the log.
+            LogFull: the log has no room.
+        """
+        from feature_store.operate import publish_events
+
+        return publish_events(self.registry.source(source), self.log(source), rows, clock=self.clock)
+
+    def publish_view(self, view: str) -> PublishResult:
+        """Write a batch view's newest rows to the online store. See `history.publish.publish_rows`."""
+        from feature_store.history.publish import publish_rows
+
+        return publish_rows(
+            self.compiled,
+            self.lake,
+            self.redis,
+            self.registry.view(view),
+            env=self.settings.environment,
+            clock=self.clock,
+        )
+
+    def reader(self) -> FeatureReader:
+        """A reader of this environment; the caller closes it."""
+        from feature_store.reader import FeatureReader
+
+        return FeatureReader(self.settings.redis_url, env=self.settings.environment, clock=self.clock)
+
+    def get_online_features(
+        self, features: str | Sequence[str], row: Mapping[str, object], *, as_of: datetime | None = None
+    ) -> FeatureVector:
+        """The features of one row, now or at a time. See `FeatureReader.get_online_features`."""
+        return self._reader.get_online_features(features, row, as_of=as_of)

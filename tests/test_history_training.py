@@ -2,10 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import pandas as pd
-import pandera.pandas as pa
-import pyarrow as arrow
+import pandera.pandas as pandera
+import pyarrow as pa
 import pytest
 from pandera.typing import Series
 
@@ -16,12 +15,12 @@ DAY = timedelta(days=1)
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-class Ride(pa.DataFrameModel):
+class Ride(pandera.DataFrameModel):
     ride_id: Series[str]
-    city: Series[str] = pa.Field(nullable=True)
-    at: Series[pd.DatetimeTZDtype] = pa.Field(dtype_kwargs={"unit": "us", "tz": "UTC"}, nullable=True)
-    fare: Series[float] = pa.Field(nullable=True, ge=0)
-    seen: Series[pd.DatetimeTZDtype] = pa.Field(dtype_kwargs={"unit": "us", "tz": "UTC"}, nullable=True)
+    city: Series[str] = pandera.Field(nullable=True)
+    at: Series[pd.DatetimeTZDtype] = pandera.Field(dtype_kwargs={"unit": "us", "tz": "UTC"}, nullable=True)
+    fare: Series[float] = pandera.Field(nullable=True, ge=0)
+    seen: Series[pd.DatetimeTZDtype] = pandera.Field(dtype_kwargs={"unit": "us", "tz": "UTC"}, nullable=True)
 
 
 city = Entity("city", join_keys=["city"])
@@ -29,15 +28,15 @@ city = Entity("city", join_keys=["city"])
 
 def rides(rows):
     """Rows of (city, minutes after START, fare, minutes until seen)."""
-    return arrow.table(
+    return pa.table(
         {
             "ride_id": [f"r{n}" for n in range(len(rows))],
             "city": [row[0] for row in rows],
-            "at": arrow.array([START + timedelta(minutes=row[1]) for row in rows], arrow.timestamp("us", "UTC")),
-            "fare": arrow.array([row[2] for row in rows], arrow.float64()),
-            "seen": arrow.array(
+            "at": pa.array([START + timedelta(minutes=row[1]) for row in rows], pa.timestamp("us", "UTC")),
+            "fare": pa.array([row[2] for row in rows], pa.float64()),
+            "seen": pa.array(
                 [START + timedelta(minutes=row[1] + (row[3] if len(row) > 3 else 0)) for row in rows],
-                arrow.timestamp("us", "UTC"),
+                pa.timestamp("us", "UTC"),
             ),
         }
     )
@@ -46,7 +45,7 @@ def rides(rows):
 def source(rows, *, arrival=None):
     table = rides(rows)
     return EventSource(
-        "rides", schema=Ride, event_time="at", event_id="ride_id", load=lambda start, end: table, arrival=arrival
+        "rides", schema=Ride, event_time="at", event_id="ride_id", load=lambda _start, _end: table, arrival=arrival
     )
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from feature_store.transforms.catalogue import Array, Status, Values
+from feature_store.status import Status
+from feature_store.transforms.catalogue import Array, Values
 
 if TYPE_CHECKING:
     from feature_store.declare.feature import FeatureRef

@@ -90,16 +90,14 @@ def _load_days(lake: Lake, source: EventSource, schema: pa.Schema, days: list[da
     start, end = _midnight(days[0]), _midnight(days[-1] + timedelta(days=1))
     conformed = conform(source, _read(source, start, end), schema=schema, arrival=_arrival(source))
     events = _within(conformed.events, start, end)
-    commit = lake.replace_loaded(source.name, events, days=days)
     rejected = _of_these_days(conformed, start, end, is_first=is_first)
-    if rejected.num_rows:
-        lake.append("rejected_events", rejected)
+    commit = lake.replace_loaded(source.name, events, days=days, rejected=rejected if rejected.num_rows else None)
     return LoadResult(
         rows=commit.rows,
         rejected=rejected.num_rows,
         duplicates=commit.duplicates,
         conflicts=commit.conflicts,
-        snapshot=lake.snapshot(),
+        snapshot=commit.snapshot,
         days=tuple(days),
     )
 

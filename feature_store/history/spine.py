@@ -33,7 +33,7 @@ class Spine:
     """int64[n], microseconds since the epoch."""
 
     def __len__(self) -> int:
-        return self.table.num_rows
+        return int(self.table.num_rows)
 
     @property
     def digest(self) -> str:
@@ -56,7 +56,7 @@ class SpineKeys:
     """Their canonical keys, in that order."""
 
     def __len__(self) -> int:
-        return self.entities.num_rows
+        return int(self.entities.num_rows)
 
 
 def read_spine(spine: pd.DataFrame | pa.Table | Path | str, *, lake: Lake, time_column: str) -> Spine:

@@ -47,7 +47,8 @@ class TrainingSet:
 
     def to_pandas(self) -> pd.DataFrame:
         """As a pandas frame; integers with nulls become floats, as pandas does."""
-        return self.table.to_pandas()
+        frame: pd.DataFrame = self.table.to_pandas()
+        return frame
 
     def to_duckdb(self, connection: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
         """As a DuckDB relation, on a connection of its own unless one is given."""
@@ -113,7 +114,7 @@ def get_historical_features(
     table = rows.table
     for name, column in columns.items():
         table = table.append_column(name, column)
-    manifest = _manifest(compiled, lake, service, resolved, views, knowledge, at, rows, recomputed)
+    manifest = _manifest(lake, service, resolved, views, knowledge, at, rows, recomputed)
     return TrainingSet(table=table, feature_columns=tuple(names), manifest=manifest)
 
 
@@ -223,7 +224,6 @@ def _served(item: FeatureRef | Ratio, answers: Answers, service: FeatureService 
 
 
 def _manifest(
-    compiled: Compiled,
     lake: Lake,
     service: FeatureService | Sequence[object],
     resolved: Sequence[FeatureRef | Ratio],

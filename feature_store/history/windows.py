@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from feature_store.history.served import KNOWN, known_sql, known_values
-from feature_store.time_rule import DAY_US, from_us
-from feature_store.transforms.catalogue import Ints, Status, Values
+from feature_store.status import Status
+from feature_store.time_rule import from_us
+from feature_store.transforms.catalogue import Ints, Values
 from feature_store.transforms.evaluate import evaluate
 from feature_store.transforms.families import History, event_rows
 from feature_store.transforms.ordering import order_by
@@ -114,7 +116,7 @@ def _buckets(
     bucket = (ends - 1) // bucket_events
     heads = counts[CODE][np.flatnonzero(np.diff(bucket)) + 1].tolist()
     bounds = [0, *heads, entities]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(pairwise(bounds))
 
 
 def _bucket(
@@ -137,7 +139,9 @@ def _bucket(
     values = evaluate(plan, history, codes, time_us=times)
     if not served:
         return WindowValues(values=values, recomputed=0)
-    values, recomputed = known_values(plan, history, table.column(KNOWN).to_numpy(), codes, times, values)
+    values, recomputed = known_values(
+        plan, history, table.column(KNOWN).to_numpy(), codes=codes, times=times, values=values
+    )
     return WindowValues(values=values, recomputed=recomputed)
 
 

@@ -1,0 +1,178 @@
+"""Batch rows to the online store: the newest row of every entity, one owner, older never over newer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store.errors import InputError
+from feature_store.history.asof import ROW_US, built_days, rows_table, status_column, steps_at
+from feature_store.history.rows import NEWEST
+from feature_store.online.keys import features_prefix
+from feature_store.online.layout import publish_layouts, view_layout
+from feature_store.online.packed import ERROR, Item, encode_rows
+from feature_store.online.ready import EXPIRY_SLACK_US, ReadyRecord, read_ready, store_generation
+from feature_store.online.server import check_server
+from feature_store.online.writer import OnlineWriter, Write
+from feature_store.registry import view_fingerprint
+from feature_store.status import Status
+from feature_store.time_rule import from_us
+from feature_store.transforms.project import KEY
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from feature_store.clock import Clock
+    from feature_store.declare.view import FeatureView
+    from feature_store.lake import Lake
+    from feature_store.transforms.compiled import Compiled
+    from feature_store.transforms.plan import FeaturePlan, ViewPlan
+
+_WRITES = 50_000
+"""Rows encoded at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishResult:
+    """What a publication did."""
+
+    entities: int
+    """Rows written; 0 if Redis has newer rows already, or these are too old to be of use."""
+    row_us: int
+    """The time of the rows."""
+    row_version: int
+    """The version of the rows that stand there now, which readers see as `run`."""
+
+
+def publish_rows(
+    compiled: Compiled, lake: Lake, client: Redis, view: FeatureView, *, env: str, clock: Clock
+) -> PublishResult:
+    """Write the rows of the newest step at or before now.
+
+    Rows expire some time after the SLA. An entity that had a row before and has none at this step gets an empty one, so
+    that no value outlives its window. The view's ready record follows the rows.
+
+    Raises:
+        InputError: the view is no batch view, or no row of it was built up to now.
+        OnlineStoreError: Redis is away, evicts, or cannot expire a field.
+    """
+    if not view.is_batch:
+        raise InputError(f"view '{view.name}' is not a batch view (online='batch'), so it has no rows to publish")
+    check_server(client)
+    plan, now_us = compiled.plan(view), clock.now_us()
+    row_us = newest_step(lake, view, now_us=now_us)
+    generation = store_generation(client, env)
+    current = read_ready(client, env).get(view.id)
+    if current is not None and current.generation == generation and current.beat_us > row_us:
+        return PublishResult(entities=0, row_us=current.beat_us, row_version=current.run)
+    rows = _rows(plan, lake, row_us)
+    version = lake.snapshot() if rows.num_rows == 0 else int(rows.column("row_version")[0].as_py() or 0)
+    layout = view_layout(plan)
+    publish_layouts(client, env, [layout])
+    writer = OnlineWriter(client, env, clock=clock)
+    expire_us = row_us + view.freshness_sla_us + EXPIRY_SLACK_US - now_us
+    written = rows.num_rows if expire_us > 0 else 0
+    for start in range(0, written, _WRITES):
+        writer.write(
+            _writes(plan, rows.slice(start, _WRITES), env, version, layout.layout_id, row_us, expire_us // 1000)
+        )
+    ready = ReadyRecord(
+        field=view.id,
+        generation=generation,
+        fingerprint=view_fingerprint(view),
+        views={view.id: layout.layout_id},
+        run=version,
+        beat_us=row_us,
+    )
+    writer.write([], ready=ready)
+    return PublishResult(entities=written, row_us=row_us, row_version=version)
+
+
+def newest_step(lake: Lake, view: FeatureView, *, now_us: int) -> int:
+    """The time of the newest rows of a batch view at or before now.
+
+    Raises:
+        InputError: there are none.
+    """
+    days = built_days(lake, view) if lake.exists(rows_table(view)) else []
+    step = int(steps_at(np.array([now_us], dtype=np.int64), days, view.every_us)[0])
+    if step < 0:
+        raise InputError(
+            f"batch view '{view.name}' has no rows up to {from_us(now_us).isoformat()}; materialize it first"
+        )
+    return step
+
+
+def latest_rows(lake: Lake, view: FeatureView, *, at_us: int) -> pa.Table:
+    """The newest version of the rows of the newest step at or before a time, as the lake keeps them."""
+    return _query(lake, view, f"{ROW_US} = {newest_step(lake, view, now_us=at_us)}", (at_us, at_us), "*")
+
+
+def _rows(plan: ViewPlan, lake: Lake, row_us: int) -> pa.Table:
+    """The rows of a step, and all-null ones for entities whose older rows may still stand in Redis."""
+    view = plan.view
+    since_us = row_us - view.freshness_sla_us - EXPIRY_SLACK_US
+    names = [feature.feature.name for feature in plan.features]
+    listed = ", ".join(f'"{column}"' for name in names for column in (name, status_column(name)))
+    recent = f"{ROW_US} >= {since_us} AND {ROW_US} <= {row_us}"
+    newest = f"{KEY}, {ROW_US}, {NEWEST}, {listed}, row_version"
+    table = _query(
+        lake,
+        view,
+        f"{recent} QUALIFY row_number() OVER (PARTITION BY {KEY} ORDER BY {ROW_US} DESC) = 1",
+        (since_us, row_us),
+        newest,
+    )
+    return table.sort_by([(ROW_US, "descending"), (KEY, "ascending")])
+
+
+def _query(lake: Lake, view: FeatureView, where: str, span_us: tuple[int, int], listed: str) -> pa.Table:
+    days = (from_us(span_us[0] - 1).date(), from_us(span_us[1] - 1).date())
+    cursor = lake.cursor()
+    try:
+        rows = lake.latest_rows_sql(rows_table(view), days=days)
+        return cursor.execute(f"SELECT {listed} FROM ({rows}) WHERE {where}").to_arrow_table()
+    finally:
+        cursor.close()
+
+
+def _writes(
+    plan: ViewPlan, rows: pa.Table, env: str, version: int, layout_id: int, row_us: int, expire_ms: int
+) -> list[Write]:
+    view = plan.view
+    keys = rows.column(KEY).to_pylist()
+    current = [time == row_us for time in rows.column(ROW_US).to_pylist()]
+    ages = [row_us - newest for newest in rows.column(NEWEST).to_pylist()]
+    values = encode_rows(
+        layout_id,
+        version,
+        0,
+        [row_us] * len(keys),
+        ages,
+        [0] * len(keys),
+        [_items(feature, rows, current) for feature in plan.features],
+    )
+    prefix = features_prefix(env, view.entity.name, personal=view.is_personal)
+    return [Write(f"{prefix}{key}}}", view.id, value, expire_ms) for key, value in zip(keys, values, strict=True)]
+
+
+def _items(feature: FeaturePlan, rows: pa.Table, current: Sequence[bool]) -> list[Item]:
+    """A feature of all rows as it is packed; empty where the row is of an older step."""
+    name = feature.feature.name
+    values, statuses = rows.column(name).to_pylist(), rows.column(status_column(name)).to_pylist()
+    return [
+        _item(value, status, is_list=feature.is_list) if now else None
+        for value, status, now in zip(values, statuses, current, strict=True)
+    ]
+
+
+def _item(value: object, status: int, *, is_list: bool) -> Item:
+    if status == Status.ERROR:
+        return ERROR
+    if status == Status.EMPTY:
+        return None
+    return [value] if is_list else value

@@ -1,0 +1,175 @@
+"""What operating a store takes beside its parts: recording definitions, publishing events, saying how things stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, cast
+
+import pyarrow as pa
+
+from feature_store.decoders import json
+from feature_store.errors import DeclarationError, FeatureStoreError, InputError
+from feature_store.fold.run import open_log
+from feature_store.log.protocol import Record
+from feature_store.online.layout import publish_layouts, service_layout, view_layout
+from feature_store.online.ready import ReadyRecord, read_ready
+from feature_store.online.server import inspect_server
+from feature_store.registry import fingerprint
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from redis import Redis
+
+    from feature_store.clock import Clock
+    from feature_store.declare.source import EventSource
+    from feature_store.lake import Lake
+    from feature_store.log.protocol import EventLog, Position
+    from feature_store.transforms.compiled import Compiled
+
+VERSIONS = "registry_versions"
+
+
+def apply(compiled: Compiled, lake: Lake, client: Redis, *, env: str, clock: Clock) -> list[str]:
+    """Publish layouts and services, create the sources' tables, record definitions; says what is new.
+
+    Raises:
+        DeclarationError: a feature changed its meaning under the same version of its view; nothing was written.
+        OnlineStoreError: Redis is away.
+    """
+    inspect_server(client)
+    registry, known = compiled.registry, _recorded(lake)
+    wanted = {
+        (view.id, feature.name): fingerprint(view, feature) for view in registry.views for feature in view.declared
+    }
+    changed = [
+        f"view '{view}', feature '{feature}': its meaning has changed; give the view a new `version`"
+        for (view, feature), digest in wanted.items()
+        if known.get((view, feature), digest) != digest
+    ]
+    if changed:
+        raise DeclarationError(changed)
+    for name, schema in compiled.schemas.items():
+        lake.ensure_source(name, schema)
+    publish_layouts(
+        client,
+        env,
+        [view_layout(plan) for plan in compiled.plans.values() if plan.view.online is not None],
+        [service_layout(service, registry) for service in registry.services],
+    )
+    fresh = {key: digest for key, digest in wanted.items() if key not in known}
+    if fresh:
+        lake.append(VERSIONS, _versions(fresh, clock.now_us()))
+    return [f"{view}:{feature}" for view, feature in fresh]
+
+
+def _recorded(lake: Lake) -> dict[tuple[str, str], str]:
+    """(`view@version`, feature) -> fingerprint of everything that was ever applied."""
+    if not lake.exists(VERSIONS):
+        return {}
+    with lake.cursor() as cursor:
+        rows = cursor.execute(f"SELECT view, feature, fingerprint FROM {lake.table_sql(VERSIONS)}").fetchall()
+    return {(view, feature): digest for view, feature, digest in rows}
+
+
+def _versions(fresh: Mapping[tuple[str, str], str], at_us: int) -> pa.Table:
+    return pa.table(
+        {
+            "view": [view for view, _ in fresh],
+            "feature": [feature for _, feature in fresh],
+            "fingerprint": list(fresh.values()),
+            "applied_us": pa.array([at_us] * len(fresh), type=pa.int64()),
+        }
+    )
+
+
+def publish_events(
+    source: EventSource,
+    log: EventLog,
+    rows: Sequence[Mapping[str, object]] | pa.Table | pd.DataFrame,
+    *,
+    clock: Clock,
+) -> Sequence[Position]:
+    """Append rows to a source's log; each arrives now, and goes to the partition of its event id.
+
+    Raises:
+        InputError: a row has no event id, or no form in the log; nothing was published.
+        LogFull: the log has no room.
+    """
+    events = _plain_rows(rows)
+    for number, row in enumerate(events):
+        if row.get(source.event_id) is None:
+            raise InputError(f"row {number}: the event id `{source.event_id}` is missing")
+    payloads = (source.decode or json()).encode(events)
+    now_us = clock.now_us()
+    return log.publish(
+        [Record(str(row[source.event_id]), payload, now_us) for row, payload in zip(events, payloads, strict=True)]
+    )
+
+
+def _plain_rows(rows: Sequence[Mapping[str, object]] | pa.Table | pd.DataFrame) -> Sequence[Mapping[str, object]]:
+    """Rows as mappings. A frame goes through Arrow, which knows a missing integer from NaN."""
+    if isinstance(rows, pa.Table):
+        return cast("list[dict[str, object]]", rows.to_pylist())
+    if hasattr(rows, "columns") and hasattr(rows, "index"):
+        return cast("list[dict[str, object]]", pa.Table.from_pandas(rows, preserve_index=False).to_pylist())
+    return cast("Sequence[Mapping[str, object]]", rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceStatus:
+    """How a source stands."""
+
+    name: str
+    days_loaded: int
+    first_day: date | None
+    last_day: date | None
+    positions: Mapping[int, int]
+    """Partition -> the first offset that the lake does not have."""
+    lag: Mapping[int, int]
+    """Partition -> records of the log that the lake does not have; empty without a log or if it does not answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStatus:
+    """How a deployment stands."""
+
+    snapshot: int
+    sources: Sequence[SourceStatus]
+    ready: Mapping[str, ReadyRecord]
+    """Shard or batch view -> what it vouches for."""
+    server: str
+    """The online store's server and version, or why it does not answer."""
+
+
+def status(compiled: Compiled, lake: Lake, client: Redis, *, env: str) -> StoreStatus:
+    """What lake, log and online store hold; an online store that does not answer is part of the status."""
+    ready: Mapping[str, ReadyRecord] = {}
+    try:
+        facts = inspect_server(client)
+        server, answers = f"{facts.name} {facts.version}", True
+        ready = read_ready(client, env)
+    except FeatureStoreError as error:
+        server, answers = str(error), False
+    sources = [
+        _source_status(source, lake, client if answers else None, env) for source in compiled.registry.sources.values()
+    ]
+    return StoreStatus(snapshot=lake.snapshot(), sources=sources, ready=ready, server=server)
+
+
+def _source_status(source: EventSource, lake: Lake, client: Redis | None, env: str) -> SourceStatus:
+    days = lake.days_loaded(source.name)
+    positions = lake.positions(source.name)
+    lag: dict[int, int] = {}
+    if client is not None and source.log is not None:
+        log = open_log(client, env, source)
+        lag = {p: log.lag(p, positions.get(p, log.begin(p))) for p in range(log.partitions)}
+    return SourceStatus(
+        name=source.name,
+        days_loaded=len(days),
+        first_day=days[0] if days else None,
+        last_day=days[-1] if days else None,
+        positions=positions,
+        lag=lag,
+    )
