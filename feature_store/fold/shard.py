@@ -12,18 +12,16 @@ from feature_store.fold.state import ViewState
 from feature_store.online.keys import features_prefix
 from feature_store.online.layout import view_layout
 from feature_store.online.packed import ERROR, Item, encode_rows
+from feature_store.online.ready import EXPIRY_SLACK_US
 from feature_store.online.writer import CommitRecord, Write
 from feature_store.status import Status
-from feature_store.time_rule import MINUTE_US, SECOND_US
+from feature_store.time_rule import SECOND_US
 from feature_store.transforms.catalogue import Ints
 from feature_store.transforms.plan import ViewPlan
 from feature_store.transforms.steps import FOREVER_US, FeatureSteps, ViewSteps
 
 REFRESH_US = 30 * SECOND_US
 """Values are written anew at least this long before they cease to be valid."""
-
-EXPIRY_SLACK_US = 10 * MINUTE_US
-"""Memory is kept this much longer than a value can differ from an empty one."""
 
 _NEVER_MS = 10 * 365 * 86_400_000
 
