@@ -91,7 +91,7 @@ def _feature_steps(
         count = np.minimum(hi - lo, MAX_STEPS)
         until = np.where(hi - lo > MAX_STEPS, leaves.at(lo + MAX_STEPS), FOREVER_US)
         start = index.locate(entity, np.full(len(entity), BEGINNING_US))
-        before = np.maximum(leaves.at(lo - 1), 0) if len(index.rows) else lo
+        before = leaves.at(lo - 1)
         since = np.where(lo > start, before, max(forgotten_us + window, BEGINNING_US))
     first = np.concatenate(([0], np.cumsum(count + 1)))
     owner = np.repeat(np.arange(len(entity)), count + 1)
