@@ -7,7 +7,7 @@ the stream sees what real streams see: events that are late and events that over
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from feature_store.settings import Settings
 from features.nycflights import prepared_tables
 
+HISTORY_START = date(2013, 1, 1)
 LIVE_FROM = datetime(2013, 12, 1, tzinfo=UTC)
 """Events before it are history, events from it on come over the log."""
 END = datetime(2014, 1, 2, tzinfo=UTC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from feature_store.time_rule import MINUTE_US, parse_duration
@@ -57,6 +57,8 @@ class EventSource:
     """The zone of naive times in loaded history. Live events must carry their own."""
     arrival: str | None = field(default=None, kw_only=True)
     """The column of loaded history that says when the event arrived, if there is one."""
+    history_start: date | None = field(default=None, kw_only=True)
+    """The first day that `load` knows: from there on history can be loaded day by day."""
     future_tolerance: str | timedelta = field(default=timedelta(microseconds=MINUTE_US), kw_only=True)
     """An event whose time is later than its arrival by more than this is rejected."""
     owner: str | None = field(default=None, kw_only=True)

@@ -1,0 +1,1 @@
+"""When and where batch runs: Dagster assets, schedules and backfills, generated from the registry."""

@@ -1,0 +1,109 @@
+"""What a declaration says of its asset: owners, descriptions, code versions, columns."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+import pyarrow as pa
+
+from assets.markdown import table
+from feature_store.declare import EventSource, FeatureService, FeatureView, Ratio
+from feature_store.registry import Registry, view_fingerprint
+from feature_store.time_rule import format_duration
+
+
+def owners(owner: str | None) -> list[str] | None:
+    """As Dagster takes them; it accepts an e-mail address or `team:name`."""
+    return None if owner is None else [owner]
+
+
+def source_description(source: EventSource) -> str:
+    """What the source is, and how its events are told apart and timed."""
+    return f"{source.description or source.name}\n\nEvent time `{source.event_time}`, event id `{source.event_id}`."
+
+
+def view_description(view: FeatureView) -> str:
+    """What the view is, and its features with their windows."""
+    rows = [
+        [
+            f"`{feature.name}`",
+            feature.aggregate,
+            f"`{feature.column}`" if feature.column else "",
+            "every event" if feature.window_us is None else format_duration(feature.window_us),
+            f"{feature.window_error:.1%}",
+            feature.description,
+        ]
+        for feature in view.declared
+    ]
+    features = table(["feature", "aggregate", "of", "window", "at most too long by", "description"], rows)
+    where = f"\n\nOnly events with `{view.where}`." if view.where else ""
+    return f"{view.description or view.name}\n\nOf {view.entity.name} ({', '.join(view.entity.join_keys)}).{where}\n\n{features}"
+
+
+def service_description(service: FeatureService, registry: Registry) -> str:
+    """What the service is, and its features in order."""
+    resolved = registry.resolve(service)
+    names = [f"`{item.name}` (ratio)" if isinstance(item, Ratio) else f"`{item}`" for item in resolved]
+    listed = "\n".join(f"1. {name}" for name in names)
+    return f"{service.description or service.name}\n\n{listed}"
+
+
+def source_version(source: EventSource, schema: pa.Schema) -> str:
+    """A digest of what a source's rows depend on."""
+    return _digest([source.event_time, source.event_id, source.timezone, str(schema)])
+
+
+def view_metadata(view: FeatureView) -> dict[str, object]:
+    """What is declared of a view beside its features."""
+    metadata: dict[str, object] = {
+        "entity": f"{view.entity.name} ({', '.join(view.entity.join_keys)})",
+        "online": view.online or "training only",
+        "freshness_sla": format_duration(view.freshness_sla_us),
+        "late_events": view.late_events,
+        "version": view.version,
+    }
+    return metadata | ({"every": format_duration(view.every_us)} if view.is_batch else {})
+
+
+def view_version(view: FeatureView) -> str:
+    """The view's fingerprint: it changes when a feature's meaning does."""
+    return view_fingerprint(view)
+
+
+def service_version(service: FeatureService, registry: Registry) -> str:
+    """A digest of the features and of everything that they depend on."""
+    resolved = registry.resolve(service)
+    views = {f"{ref.view}@{ref.version}" for item in resolved for ref in references(item)}
+    return _digest([*(str(item) for item in resolved), *(view_fingerprint(registry.view(v)) for v in sorted(views))])
+
+
+def references(item: object) -> Sequence[object]:
+    """The stored features of a resolved item."""
+    return (item.numerator, item.denominator) if isinstance(item, Ratio) else (item,)
+
+
+def arrow_columns(schema: pa.Schema) -> dg.TableSchema:
+    """A source's columns as Dagster shows them."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=field.name, type=str(field.type), constraints=dg.TableColumnConstraints(nullable=field.nullable)
+            )
+            for field in schema
+        ]
+    )
+
+
+def lake_columns(columns: Mapping[str, str], view: FeatureView) -> dg.TableSchema:
+    """The columns of a view's table, with its features' descriptions."""
+    described = {feature.name: feature.description for feature in view.declared}
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(name=name, type=kind, description=described.get(name) or None)
+            for name, kind in columns.items()
+        ]
+    )
+
+
+def _digest(parts: Sequence[str]) -> str:
+    return hashlib.blake2b("|".join(parts).encode(), digest_size=8).hexdigest()

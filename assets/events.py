@@ -1,0 +1,61 @@
+"""`events/<source>`: history into the lake."""
+
+import dagster as dg
+
+from assets import declared
+from assets.keys import events_key
+from assets.partitions import BY_MONTH, window_of
+from assets.rejected import rejected_sample
+from assets.results import written
+from feature_store.declare import EventSource
+from feature_store.lake.events import loaded_table
+from feature_store.store import FeatureStore
+from feature_store.transforms.compiled import Compiled
+
+REJECTED = "rejected"
+"""Metadata: how many rows of the run's days were no events or contradicted one; what the schema check reads."""
+SAMPLE = "rejected_rows"
+"""Metadata: some of them."""
+
+
+def build_events_asset(
+    source: EventSource, compiled: Compiled, *, env: str, partitions: dg.PartitionsDefinition
+) -> dg.AssetsDefinition:
+    """The asset that loads days of a source's history; each run replaces its days, whole or not at all."""
+    schema = compiled.schemas[source.name]
+    columns = declared.arrow_columns(schema)
+
+    @dg.asset(
+        key=events_key(env, source),
+        description=declared.source_description(source),
+        group_name="sources",
+        owners=declared.owners(source.owner),
+        kinds={"ducklake", "parquet"},
+        code_version=declared.source_version(source, schema),
+        partitions_def=partitions,
+        backfill_policy=BY_MONTH,
+        metadata={"dagster/column_schema": columns, "event_time": source.event_time, "event_id": source.event_id},
+    )
+    def events(
+        context: dg.AssetExecutionContext, feature_store: dg.ResourceParam[FeatureStore]
+    ) -> dg.MaterializeResult:
+        start, end = window_of(context)
+        result = feature_store.load(source.name, start=start, end=end)
+        refused = result.rejected + result.conflicts
+        metadata = {
+            **written(
+                feature_store,
+                loaded_table(source.name),
+                rows=result.rows,
+                snapshot=result.snapshot,
+                days=(start, end),
+                columns=columns,
+            ),
+            "duplicates": result.duplicates,
+            REJECTED: refused,
+        }
+        if refused:
+            metadata[SAMPLE] = dg.MetadataValue.md(rejected_sample(feature_store, source, start=start, end=end))
+        return dg.MaterializeResult(metadata=metadata)
+
+    return events

@@ -1,0 +1,35 @@
+"""What things are called in Dagster: the environment stands before every key, so environments never meet."""
+
+import dagster as dg
+
+from feature_store.declare import EventSource, FeatureService, FeatureView
+
+
+def events_key(env: str, source: EventSource) -> dg.AssetKey:
+    """The events of a source in the lake."""
+    return dg.AssetKey([env, "events", source.name])
+
+
+def history_key(env: str, view: FeatureView) -> dg.AssetKey:
+    """What a view keeps in the lake: rows of a batch view, tiles of any other."""
+    return dg.AssetKey([env, "rows" if view.is_batch else "tiles", versioned(view.name, view.version)])
+
+
+def online_key(env: str, view: FeatureView) -> dg.AssetKey:
+    """A batch view's newest rows in Redis."""
+    return dg.AssetKey([env, "online", versioned(view.name, view.version)])
+
+
+def training_key(env: str, service: FeatureService) -> dg.AssetKey:
+    """The training set of a service."""
+    return dg.AssetKey([env, "training", versioned(service.name, service.version)])
+
+
+def versioned(name: str, version: int) -> str:
+    """The name of a version: the first one is called by the bare name, for ever."""
+    return name if version == 1 else f"{name}_v{version}"
+
+
+def op_name(key: dg.AssetKey) -> str:
+    """A key as the name of a step or a schedule."""
+    return "__".join(key.path)

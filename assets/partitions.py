@@ -1,0 +1,52 @@
+"""Daily partitions: one definition for every asset, so that a backfill can run events and features together."""
+
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+
+import dagster as dg
+
+from feature_store.declare import EventSource, FeatureView
+from feature_store.registry import Registry
+from feature_store.time_rule import DAY_US, floor_us, from_us
+
+DEFAULT_START = date(2020, 1, 1)
+"""Where the partitions begin if no source says since when it has a history."""
+
+BY_MONTH = dg.BackfillPolicy.multi_run(max_partitions_per_run=31)
+"""A failed run loses a month at most; a month costs one process, not thirty."""
+
+BY_YEAR = dg.BackfillPolicy.multi_run(max_partitions_per_run=366)
+"""For what is cheap to build again and reads far back: a shorter run would spend its time on the days before its own."""
+
+
+def daily_partitions(registry: Registry) -> dg.DailyPartitionsDefinition:
+    """UTC days from the earliest history of any source to today, whose partition is incomplete until midnight."""
+    return dg.DailyPartitionsDefinition(
+        start_date=first_day(registry.sources.values()).isoformat(), timezone="UTC", end_offset=1
+    )
+
+
+def first_day(sources: Iterable[EventSource]) -> date:
+    """The earliest day on which a source has events."""
+    return min((source.history_start for source in sources if source.history_start), default=DEFAULT_START)
+
+
+def lookback(view: FeatureView) -> dg.PartitionMapping:
+    """The days of events that a day of a batch view's rows reads: back over its longest window."""
+    span = view.longest_window_us
+    if span is None:
+        return dg.AllPartitionMapping()
+    return dg.TimeWindowPartitionMapping(
+        start_offset=-(-(-span // DAY_US)), end_offset=0, allow_nonexistent_upstream_partitions=True
+    )
+
+
+def newest_partition(now_us: int, *, every_us: int) -> str:
+    """The day to which the newest complete step belongs; the step at midnight ends the day before."""
+    return (from_us(floor_us(now_us, every_us)) - timedelta(microseconds=1)).date().isoformat()
+
+
+def window_of(context: dg.AssetExecutionContext) -> tuple[datetime, datetime]:
+    """The UTC days of this run's partitions: from midnight to midnight, the end excluded."""
+    window = context.partition_time_window
+    return window.start, window.end

@@ -1,0 +1,53 @@
+"""What a materialization tells: rows, snapshot, a preview."""
+
+from datetime import datetime, timedelta
+
+import dagster as dg
+
+from assets.markdown import table
+from feature_store.store import FeatureStore
+
+PREVIEW_ROWS = 5
+
+
+def written(
+    store: FeatureStore,
+    name: str,
+    *,
+    rows: int,
+    snapshot: int,
+    days: tuple[datetime, datetime],
+    columns: dg.TableSchema,
+) -> dict[str, object]:
+    """Metadata of days that were written to a table of the lake; the second of `days` is the end, excluded."""
+    first, last = days[0].date(), (days[1] - timedelta(days=1)).date()
+    relation = store.lake.table_sql(name)
+    return {
+        "dagster/row_count": _count(store, relation),
+        "dagster/relation_identifier": f"lake.{store.lake.env}.{name}",
+        "dagster/column_schema": columns,
+        "rows_written": rows,
+        "snapshot_id": snapshot,
+        "days": f"{first} to {last}",
+        "preview": preview(store, f"SELECT * FROM {relation} WHERE _day BETWEEN DATE '{first}' AND DATE '{last}'"),
+    }
+
+
+def preview(store: FeatureStore, query: str) -> dg.MarkdownMetadataValue:
+    """The first rows of a query as a table."""
+    cursor = store.lake.cursor()
+    try:
+        found = cursor.execute(f"SELECT * FROM ({query}) LIMIT {PREVIEW_ROWS}").to_arrow_table()
+    finally:
+        cursor.close()
+    rows = [list(row.values()) for row in found.to_pylist()]
+    return dg.MetadataValue.md(table(found.schema.names, rows) if rows else "no rows")
+
+
+def _count(store: FeatureStore, relation: str) -> int:
+    cursor = store.lake.cursor()
+    try:
+        row = cursor.execute(f"SELECT count(*) FROM {relation}").fetchone()
+    finally:
+        cursor.close()
+    return int(row[0]) if row else 0

@@ -1,0 +1,46 @@
+"""`tiles/<view>` and `rows/<view>`: features from events."""
+
+import dagster as dg
+
+from assets import declared
+from assets.keys import events_key, history_key
+from assets.partitions import BY_MONTH, BY_YEAR, lookback, window_of
+from assets.results import written
+from feature_store.declare import FeatureView
+from feature_store.history.asof import rows_table
+from feature_store.history.tiles import tiles_table
+from feature_store.store import FeatureStore
+
+
+def build_view_asset(view: FeatureView, *, env: str, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """The asset that keeps a view in the lake: the rows of a batch view, the tiles of any other.
+
+    A day's tiles need that day's events alone, so both run together; a day's rows look back over the longest window.
+    """
+    table = rows_table(view) if view.is_batch else tiles_table(view)
+    events = dg.AssetDep(events_key(env, view.source), partition_mapping=lookback(view) if view.is_batch else None)
+
+    @dg.asset(
+        key=history_key(env, view),
+        deps=[events],
+        description=declared.view_description(view),
+        group_name=view.entity.name,
+        owners=declared.owners(view.owner),
+        tags=dict(view.tags),
+        kinds={"ducklake", "duckdb"},
+        code_version=declared.view_version(view),
+        partitions_def=partitions,
+        backfill_policy=BY_YEAR if view.is_batch else BY_MONTH,
+        metadata=declared.view_metadata(view),
+    )
+    def features(
+        context: dg.AssetExecutionContext, feature_store: dg.ResourceParam[FeatureStore]
+    ) -> dg.MaterializeResult:
+        start, end = window_of(context)
+        commits = feature_store.materialize(view.id, start=start, end=end)
+        columns = declared.lake_columns(feature_store.lake.columns(table), view)
+        rows, snapshot = sum(commit.rows for commit in commits), commits[-1].snapshot
+        metadata = written(feature_store, table, rows=rows, snapshot=snapshot, days=(start, end), columns=columns)
+        return dg.MaterializeResult(metadata=metadata)
+
+    return features

@@ -1,0 +1,42 @@
+"""The only wiring: settings and registry in, everything that Dagster runs out. `workspace.yaml` names this file."""
+
+import sys
+from pathlib import Path
+
+import dagster as dg
+
+from assets.events import build_events_asset
+from assets.partitions import daily_partitions
+from assets.resource import STORE, feature_store_resource
+from assets.views import build_view_asset
+from feature_store.clock import Clock
+from feature_store.registry import Registry, load_registry
+from feature_store.settings import Settings
+from feature_store.transforms.compiled import compile_registry
+
+
+def build_definitions(registry: Registry, settings: Settings, *, clock: Clock | None = None) -> dg.Definitions:
+    """Everything that Dagster runs for these declarations."""
+    compiled, env = compile_registry(registry), settings.environment
+    partitions = daily_partitions(registry)
+    events = [
+        build_events_asset(source, compiled, env=env, partitions=partitions)
+        for source in registry.sources.values()
+        if source.load is not None
+    ]
+    views = [build_view_asset(view, env=env, partitions=partitions) for view in registry.views]
+    return dg.Definitions(
+        assets=[*events, *views],
+        resources={STORE: feature_store_resource(registry, settings, clock=clock)},
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def definitions() -> dg.Definitions:
+    """This deployment, as its settings describe it."""
+    # Dagster knows this directory only while it imports this file, but declarations may import more of it later.
+    if (here := str(Path(__file__).parent)) not in sys.path:
+        sys.path.append(here)
+    settings = Settings()
+    return build_definitions(load_registry(settings.declarations), settings)
