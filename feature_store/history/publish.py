@@ -20,7 +20,7 @@ from feature_store.online.server import check_server
 from feature_store.online.writer import OnlineWriter, Write
 from feature_store.registry import view_fingerprint
 from feature_store.status import Status
-from feature_store.time_rule import from_us
+from feature_store.time_rule import SECOND_US, from_us
 from feature_store.transforms.project import KEY
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class PublishResult:
     row_us: int
     """The time of the rows."""
     row_version: int
-    """The version of the rows that stand there now, which readers see as `run`."""
+    """The version of the rows that stand there now, which readers see as `run`; as `n` they see the second of `row_us`."""
 
 
 def publish_rows(
@@ -86,6 +86,7 @@ def publish_rows(
         fingerprint=view_fingerprint(view),
         views={view.id: layout.layout_id},
         run=version,
+        n=row_us // SECOND_US,
         beat_us=row_us,
     )
     writer.write([], ready=ready)
@@ -150,7 +151,7 @@ def _writes(
     values = encode_rows(
         layout_id,
         version,
-        0,
+        row_us // SECOND_US,
         [row_us] * len(keys),
         ages,
         [0] * len(keys),
