@@ -1,6 +1,12 @@
 """The demo's model: will a flight arrive more than 15 minutes late? Gradient boosting on schedule and features.
 
 Also the join that would have fooled you: the same facts, joined by calendar day, which lets a flight know itself.
+
+What to expect, trained on January to August: AUC 0.66 from the schedule and 0.74 with features on September to
+November, 0.79 with the leaky join instead. Live features tell one day from another, and the days of that autumn were
+alike: 16 % late with a standard deviation of 10 points between days, against 26 % and 14 from January to August. Within
+those months (train until June, test on July and August) the gain is 0.09 to 0.10, and in December, with 33 % late and
+16 points, a model trained on January to November goes from 0.62 to 0.74.
 """
 
 from collections.abc import Sequence
