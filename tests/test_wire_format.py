@@ -1,0 +1,32 @@
+"""The page on the wire format is true: its vectors are those of today's code, and its example reads them."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from feature_store.online.packed import ERROR, decode_row, is_valid_at, item_at, seconds_since
+
+VECTORS = Path(__file__).parent / "vectors"
+CASES = json.loads((VECTORS / "packed_values.json").read_text())
+
+
+def test_the_vectors_are_what_the_generator_writes():
+    spec = importlib.util.spec_from_file_location("generate_vectors", VECTORS / "generate.py")
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+
+    assert json.loads(json.dumps(generate.cases())) == CASES
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_every_vector_reads_as_it_says(case):
+    row = decode_row(bytes.fromhex(case["hex"]))
+
+    assert row._asdict() | {"items": None} == case["row"] | {"items": None}
+    for at in case["at"]:
+        seconds = seconds_since(row.from_us, at["time_us"])
+        values = [item_at(item, seconds) for item in row.items]
+        assert [{"error": True} if value is ERROR else value for value in values] == at["values"]
+        assert is_valid_at(row.from_us, row.until_s, at["time_us"]) == at["valid"]

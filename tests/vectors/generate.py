@@ -1,0 +1,84 @@
+"""Writes `packed_values.json`: what a reader in any language must make of packed values, byte for byte.
+
+The cases are chosen by hand; the bytes come from `encode_rows` and the answers from the naive function below, which
+shares no code with the reader. Run it as `python tests/vectors/generate.py` after a change of the format, and look at
+the difference: readers that exist must still understand what was there before.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from feature_store.online.packed import ERROR, encode_rows
+
+FILE = Path(__file__).with_name("packed_values.json")
+FROM_US = 1_357_041_600_250_000
+"""2013-01-01T12:00:00.25Z"""
+
+
+def cases() -> list[dict[str, object]]:
+    """Every shape of value, each read before, at and after its edges."""
+    return [
+        case("constants of every type", [3, -1.5, True, "N14228", 1_357_041_600_000_000], offsets=(0, 10**15)),
+        case("an empty window and a value that cannot be expressed", [None, ERROR], offsets=(0, 5_000_000)),
+        case(
+            "steps change at whole seconds after the second of from_us",
+            [[5, 60, 2, 120, None], [2.5, 60, 0.25], 7],
+            offsets=(0, 59_749_999, 59_750_000, 119_749_999, 119_750_000, 10**12),
+        ),
+        case("a step may become an error and recover", [[ERROR, 1, 4]], offsets=(0, 749_999, 750_000)),
+        case(
+            "lists always stand in steps", [[["N1", "N2"], 30, ["N2"], 60, None]], offsets=(0, 29_750_000, 60_000_000)
+        ),
+        case("valid until 90 s after the second of from_us", [1], until_s=90, offsets=(0, 89_749_999, 89_750_000)),
+        case("no event is known", [None], age_us=None, offsets=(0,)),
+        case("integers at the ends of int64", [2**63 - 1, -(2**63)], offsets=(0,)),
+        case("before the epoch", [[1, 1, 2]], from_us=-1_500_000, offsets=(0, 499_999, 500_000)),
+    ]
+
+
+def case(
+    name: str,
+    items: list[object],
+    *,
+    offsets: tuple[int, ...],
+    from_us: int = FROM_US,
+    age_us: int | None = 1_000_000,
+    until_s: int = 0,
+) -> dict[str, object]:
+    """One packed value, its decoded row, and what it says at some times after `from_us`."""
+    [value] = encode_rows(1_234_567_890, 2, 3, [from_us], [age_us], [until_s], [[item] for item in items])
+    return {
+        "name": name,
+        "hex": value.hex(),
+        "row": {"layout_id": 1_234_567_890, "run": 2, "n": 3, "from_us": from_us, "age_us": age_us, "until_s": until_s},
+        "at": [
+            {
+                "time_us": from_us + offset,
+                "valid": until_s == 0 or from_us + offset < (from_us // 1_000_000 + until_s) * 1_000_000,
+                "values": [shown(naive_value(item, from_us, from_us + offset)) for item in items],
+            }
+            for offset in offsets
+        ],
+    }
+
+
+def naive_value(item: object, from_us: int, time_us: int) -> object:
+    """The value of the last step that has begun."""
+    if not isinstance(item, list):
+        return item
+    value = item[0]
+    for second, following in zip(item[1::2], item[2::2], strict=True):
+        if (from_us // 1_000_000 + second) * 1_000_000 <= time_us:
+            value = following
+    return value
+
+
+def shown(value: object) -> object:
+    """JSON has no extension types."""
+    return {"error": True} if value is ERROR else value
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(cases(), indent=1) + "\n")
