@@ -15,7 +15,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 def test_live_commits_beside_replacements_lose_nothing_and_readers_see_whole_loads(tmp_path):
     """A live commit each 100 ms, two loaders that replace three days each, and a reader all the while."""
-    directory, commits, generations = tmp_path / "lake", 30, 12
+    directory, commits, generations = tmp_path / "lake", 20, 6
     with new_lake(directory) as lake:
         for first in (0, 10):
             days = [day(first + number) for number in range(3)]

@@ -142,6 +142,8 @@ def test_what_was_fresh_at_a_snapshot_is_known_later(lake):
 
     assert lake.fresh_days("tiles_a_v1", source="departures", snapshot=snapshot) == [day(0)]
     assert lake.fresh_days("tiles_a_v1", source="departures") == []
+    assert lake.stale_days("tiles_a_v1", source="departures", snapshot=snapshot) == []
+    assert lake.stale_days("tiles_a_v1", source="departures") == [day(0)]
 
 
 def test_plain_tables_are_appended_to_and_widened(lake):

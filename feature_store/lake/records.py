@@ -163,8 +163,11 @@ _LATEST_BUILDS = """
 """
 _TOUCHED = """
     EXISTS (
-        FROM (SELECT snapshot, unnest(days) AS touched FROM commits {at} WHERE source = $source) AS c
-        WHERE c.snapshot > b.built_from AND c.touched BETWEEN b.first_day AND b.day
+        FROM (
+            SELECT touched, max(snapshot) AS last
+            FROM (SELECT snapshot, unnest(days) AS touched FROM commits {at} WHERE source = $source) GROUP BY touched
+        ) AS c
+        WHERE c.last > b.built_from AND c.touched BETWEEN b.first_day AND b.day
     )
 """
 

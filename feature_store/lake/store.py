@@ -244,16 +244,18 @@ class Lake:
         """SQL text for the newest version of each day of a table written by `append_rows`."""
         return partitions.latest_sql(self._session, table, snapshot=snapshot, days=days)
 
-    def stale_days(self, table: str, *, source: str) -> list[date]:
-        """Days built from an older state of the source's events than now: a later commit touched what they read."""
+    def stale_days(self, table: str, *, source: str, snapshot: int | None = None) -> list[date]:
+        """Days built from an older state of the source's events: a later commit touched what they read.
+
+        As of now, or as of a snapshot.
+        """
         with self._session.reading() as cursor:
-            return records.built_days(cursor, table, source=source, stale=True)
+            return records.built_days(cursor, table, source=source, stale=True, at=_at(snapshot))
 
     def fresh_days(self, table: str, *, source: str, snapshot: int | None = None) -> list[date]:
         """Days whose build still holds, now or at a snapshot."""
-        at = "" if snapshot is None else f"AT (VERSION => {int(snapshot)})"
         with self._session.reading() as cursor:
-            return records.built_days(cursor, table, source=source, stale=False, at=at)
+            return records.built_days(cursor, table, source=source, stale=False, at=_at(snapshot))
 
     # ---- plain tables
 
@@ -282,3 +284,7 @@ class Lake:
     def expire(self, *, older_than_us: int, keep: Collection[int] = (), grace_us: int = _DAY_US) -> int:
         """Forget snapshots older than that, except pinned ones in `keep`; returns how many."""
         return upkeep.expire(self._session, older_than_us=older_than_us, keep=keep, grace_us=grace_us)
+
+
+def _at(snapshot: int | None) -> str:
+    return "" if snapshot is None else f"AT (VERSION => {int(snapshot)})"
