@@ -84,7 +84,9 @@ def _watch(stage: Stage, processes: dict[str, subprocess.Popen[bytes]], clock: R
     _complain(stage, processes)
     processes["publisher"].wait(timeout=30)
     beats = read_ready(client, stage.settings.environment)
-    stage.say(f"three processes at once; the flow wrote {max(record.n for field, record in beats.items() if field.isdigit()):,} commits")
+    stage.say(
+        f"three processes at once; the flow wrote {max(record.n for field, record in beats.items() if field.isdigit()):,} commits"
+    )
 
 
 def _complain(stage: Stage, processes: dict[str, subprocess.Popen[bytes]]) -> None:

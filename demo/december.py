@@ -33,6 +33,7 @@ def step_days(
     with stage.progress() as progress:
         task = progress.add_task("December, stepped", total=len(days))
         for day in days:
+            clock.move_to(to_us(day))
             archive(stage, store, clock)
             start_of_day(store, day)
             _step_day(store, stream, publisher, scorer, clock, day)
@@ -40,7 +41,7 @@ def step_days(
     archive(stage, store, clock)
 
 
-def _step_day(  # noqa: PLR0913
+def _step_day(
     store: FeatureStore, stream: LocalStream, publisher: Publisher, scorer: Scorer, clock: ManualClock, day: datetime
 ) -> None:
     asked = requests(day, day + DAY).to_pylist()
@@ -52,7 +53,7 @@ def _step_day(  # noqa: PLR0913
         end = start + STEP
         clock.move_to(to_us(start))
         if start.minute == 0:
-            start_of_hour(store, start)
+            start_of_hour(store)
         stream.step()
         mine = due.take(end)
         if mine:

@@ -31,8 +31,8 @@ def main(day: datetime) -> None:
         hours = Due([day + timedelta(hours=hour) for hour in range(24)], time=lambda hour: hour)
         while coming or hours:
             now = from_us(store.clock.now_us())
-            for hour in hours.take(now):
-                start_of_hour(store, hour)
+            if hours.take(now):
+                start_of_hour(store)
             publisher.publish(coming.take(now))
             time.sleep(PAUSE_S)
 

@@ -94,12 +94,12 @@ def start_of_day(store: FeatureStore, day: datetime) -> None:
     store.load("weather", start=day, end=day + DAY)
     store.materialize(HOURLY, start=day, end=day + DAY)
     store.materialize(DAILY, start=day - DAY, end=day)
-    store.publish_rows(DAILY, now=day)
+    store.publish_view(DAILY)
 
 
-def start_of_hour(store: FeatureStore, hour: datetime) -> None:
-    """Publish the hourly rows."""
-    store.publish_rows(HOURLY, now=hour)
+def start_of_hour(store: FeatureStore) -> None:
+    """What the scheduler does every hour: publish the hourly rows."""
+    store.publish_view(HOURLY)
 
 
 class Due(Generic[T]):

@@ -1,0 +1,17 @@
+"""The command line `feature-store`. Wrong input gets one clear line and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from feature_store.cli.app import run
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith(("typer", "rich")):
+            raise
+        sys.stderr.write("error: the command line needs the extra `cli`: install feature-store[cli]\n")
+        sys.exit(2)
+    sys.exit(run())
