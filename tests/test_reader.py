@@ -112,7 +112,7 @@ def test_a_missing_row_is_empty_only_under_a_valid_ready_record(world, reader):
     vector = reader.get_online_features("delay", JFK)
 
     assert (vector.values, statuses(vector)) == ([0, None], ["EMPTY", "EMPTY"])
-    assert vector.provenance["departures@1"] == Provenance(1, 9, NOW_US, 0)
+    assert vector.provenance["departures@1"] == Provenance(1, 9, NOW_US, 0, None)
     assert vector["departures:count_1h"].event_time is None
 
 

@@ -15,7 +15,7 @@ import sys
 import feature_store
 from feature_store import FeatureReader
 vector = FeatureReader(sys.argv[1], env=sys.argv[2]).get_online_features("delay", {"origin": "JFK"})
-assert vector.values == [3], vector
+assert vector.values == [2], vector  # long after the clock of the test
 print(*{name.partition(".")[0] for name in sys.modules})
 """
 

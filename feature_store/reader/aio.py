@@ -49,7 +49,9 @@ class AsyncFeatureReader:
         try:
             commands = next(read)
             while True:
-                commands = read.send(await self._exchange(commands))
+                replies = await self._exchange(commands)
+                del commands  # before the replies become vectors: fewer containers at once
+                commands = read.send(replies)
         except StopIteration as done:
             vectors: list[FeatureVector] = done.value
             return vectors

@@ -18,7 +18,7 @@ from feature_store.online.keys import generation_key, layouts_key, ready_key, se
 from feature_store.online.layout import ServiceLayout, parse_layout, parse_service
 from feature_store.reader.decode import UnknownLayout, decode_vector
 from feature_store.reader.listed import list_service
-from feature_store.reader.plan import ReadPlan, commands_of, plan_read
+from feature_store.reader.plan import ReadPlan, commands_of, keys_of, plan_read
 from feature_store.reader.readiness import NOTHING, Readiness, parse_readiness
 from feature_store.reader.transport import Command, Reply
 from feature_store.reader.vector import FeatureVector
@@ -29,7 +29,7 @@ AsOf = datetime | int | None
 Features = str | Sequence[str]
 Row = Mapping[str, object]
 Read = Generator[list[Command], list[Reply], list[FeatureVector]]
-Keys = list[str | None]
+Packed = Sequence[bytes | None]
 
 
 class ReaderCore:
@@ -46,29 +46,45 @@ class ReaderCore:
         plan = self._plans.get(name)
         if plan is None:
             plan = yield from self._load(name)
-        keys = [[entity.key(row) for entity in plan.entities] for row in rows]
+        keys = keys_of(plan, rows)
         now_us, now_s = self._clock.now_us(), time.perf_counter()
         commands = commands_of(plan, keys)
-        refresh = self._readiness.is_old(now_us, now_s)
+        readiness = self._readiness  # another thread may put a younger one there while we wait
+        refresh = readiness.is_old(now_us, now_s)
         if refresh:
             # Before the values: what was missing when they were read had been missing at the beat.
             commands = [("GET", generation_key(self._env)), ("HGETALL", ready_key(self._env)), *commands]
         replies = (yield commands) if commands else []
-        readiness = self._readiness
+        del commands
         if refresh:
-            readiness = self._refresh(replies, plan, name, now_us=now_us, now_s=now_s)
+            readiness = self._refresh(replies[:2], plan, name, now_us=now_us, now_s=now_s)
             replies = replies[2:]
-        moments = [Moment(now_us if at_us is None else at_us, at_us is not None, readiness) for at_us in as_of]
-        return (yield from self._decode(plan, keys, replies, moments))
+        packed = cast("list[Packed]", replies)
+        return (yield from self._decode(plan, keys, packed, as_of=as_of, now_us=now_us, readiness=readiness))
 
-    def _decode(self, plan: ReadPlan, keys: list[Keys], replies: list[Reply], moments: list[Moment]) -> Read:
+    def _decode(
+        self,
+        plan: ReadPlan,
+        keys: list[str | None],
+        packed: list[Packed],
+        *,
+        as_of: Sequence[int | None],
+        now_us: int,
+        readiness: Readiness,
+    ) -> Read:
         """The vectors; fetches layouts that rows still have from before a feature was added."""
-        packed = _by_row(plan, keys, replies)
+        width = len(plan.entities)
         while True:
+            replies = iter(packed)
             try:
                 return [
-                    decode_vector(plan, key, replies=row, moment=moment)
-                    for key, row, moment in zip(keys, packed, moments, strict=True)
+                    decode_vector(
+                        plan,
+                        keys[i * width : i * width + width],
+                        replies=replies,
+                        moment=Moment(now_us if at_us is None else at_us, at_us is not None, readiness),
+                    )
+                    for i, at_us in enumerate(as_of)
                 ]
             except UnknownLayout as unknown:
                 [found] = yield [("HGET", layouts_key(self._env), str(unknown))]
@@ -81,12 +97,12 @@ class ReaderCore:
         self, replies: list[Reply], plan: ReadPlan, name: str | tuple[str, ...], *, now_us: int, now_s: float
     ) -> Readiness:
         generation = cast("bytes | None", replies[0])
-        self._readiness = parse_readiness(generation, _hash(replies[1]), now_us=now_us, now_s=now_s)
-        records = self._readiness.records.values()
-        layouts = [(view.id, view.layout.layout_id) for view in plan.views]
-        if any(record.views.get(view, layout) != layout for record in records for view, layout in layouts):
+        readiness = parse_readiness(generation, _hash(replies[1]), now_us=now_us, now_s=now_s)
+        self._readiness = readiness
+        records = readiness.records.values()
+        if any(record.views.get(view, layout) != layout for record in records for view, layout in plan.layouts.items()):
             self._plans.pop(name, None)  # a feature was added: the next read takes the new layout
-        return self._readiness
+        return readiness
 
     def _load(self, name: str | tuple[str, ...]) -> Generator[list[Command], list[Reply], ReadPlan]:
         """The plan of a service or of a list of features, from what `apply` has published."""
@@ -144,14 +160,6 @@ def _find_service(name: str, fields: Mapping[bytes, bytes]) -> ServiceLayout:
         return parse_service(found)
     except msgspec.DecodeError as error:
         raise OnlineStoreError(f"service '{name}' was published by another version of this library: {error}") from error
-
-
-def _by_row(plan: ReadPlan, keys: list[Keys], replies: list[Reply]) -> list[list[list[bytes | None] | None]]:
-    """The replies, grouped by row, with None for a fetch that a null key made needless."""
-    if len(plan.fetches) == 1 and len(replies) == len(keys):
-        return [[cast("list[bytes | None]", reply)] for reply in replies]
-    following = iter(cast("list[list[bytes | None]]", replies))
-    return [[None if row[fetch.key] is None else next(following) for fetch in plan.fetches] for row in keys]
 
 
 def _hash(reply: Reply) -> dict[bytes, bytes]:

@@ -5,7 +5,7 @@ A value that cannot be expressed is ERROR whatever its row is worth; all other v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from feature_store.errors import OnlineStoreError
 from feature_store.on_demand import ratio
@@ -13,7 +13,7 @@ from feature_store.online import packed
 from feature_store.online.layout import Policy, Value
 from feature_store.online.packed import PackedRow, decode_row, item_at, seconds_since
 from feature_store.reader.plan import ReadPlan, Slot, ViewRead
-from feature_store.reader.vector import FeatureVector, Provenance
+from feature_store.reader.vector import FeatureVector
 from feature_store.reader.worth import (
     AHEAD,
     EMPTY,
@@ -27,8 +27,6 @@ from feature_store.reader.worth import (
 )
 from feature_store.status import Status
 
-_NOWHERE = Provenance(0, 0, 0, None)
-
 
 class UnknownLayout(Exception):  # noqa: N818 - no error: the reader fetches the layout and decodes again
     """A row was written with a layout that the plan has not learned yet."""
@@ -39,30 +37,30 @@ class UnknownLayout(Exception):  # noqa: N818 - no error: the reader fetches the
 
 
 def decode_vector(
-    plan: ReadPlan, keys: Sequence[str | None], *, replies: Sequence[Sequence[bytes | None] | None], moment: Moment
+    plan: ReadPlan, keys: Sequence[str | None], *, replies: Iterator[Sequence[bytes | None]], moment: Moment
 ) -> FeatureVector:
     """The vector of one row of a request.
 
     Args:
         plan: the service.
         keys: the canonical key of each entity of the plan; None: null.
-        replies: for each fetch of the plan the packed values of its views; None where the key is null.
+        replies: yields, for each fetch of the plan whose key is not null, the packed values of its views.
         moment: when, and what is known then.
 
     Raises:
         UnknownLayout: a row has a layout that the plan must learn first.
         OnlineStoreError: a value is STALE or AHEAD, and the service says that this fails.
     """
-    draft = _Draft(plan)
-    for fetch, reply in zip(plan.fetches, replies, strict=True):
-        key = keys[fetch.key]
-        for i, position in enumerate(fetch.views):
-            view = plan.views[position]
-            if key is None or reply is None:
-                draft.plain = False
-                draft.sources[position] = _NOWHERE._replace(as_of_us=moment.at_us)
-            else:
-                draft.sources[position] = _read_view(draft, view, key, value=reply[i], moment=moment)
+    draft = _Draft(plan.width)
+    for fetch in plan.fetches:
+        key = keys[fetch.entity]
+        if key is None:
+            draft.plain = False
+            for _ in fetch.views:
+                draft.rests_on(0, 0, moment.at_us, None, None)
+            continue
+        for view, value in zip(fetch.views, next(replies), strict=True):
+            _read_view(draft, view, key, value=value, moment=moment)
     if plan.ratios:
         _divide(plan, draft)
     if not draft.plain:
@@ -78,27 +76,32 @@ class _Draft:
 
     __slots__ = ("plain", "sources", "statuses", "values")
 
-    def __init__(self, plan: ReadPlan) -> None:
-        self.values: list[object] = [None] * plan.width
-        self.statuses: list[Status] = [UNKNOWN] * plan.width
-        self.sources: list[Provenance] = [_NOWHERE] * len(plan.views)
+    def __init__(self, width: int) -> None:
+        self.values: list[object] = [None] * width
+        self.statuses: list[Status] = [UNKNOWN] * width
+        self.sources: list[int | None] = []
         self.plain = True
         """Whether all is PRESENT or EMPTY so far."""
 
+    def rests_on(self, run: int, n: int, at_us: int, shard: int | None, event_us: int | None) -> None:
+        """Note what the next view's values rest on, as `Provenance` says."""
+        self.sources += (run, n, at_us, shard, event_us)
 
-def _read_view(draft: _Draft, view: ViewRead, key: str, *, value: bytes | None, moment: Moment) -> Provenance:
+
+def _read_view(draft: _Draft, view: ViewRead, key: str, *, value: bytes | None, moment: Moment) -> None:
     shard = moment.readiness.shard_of(view.layout.entity, key) if view.is_stream else None
     vouched = moment.readiness.of(view.id, shard)
     if value is None:
         status, at_us = worth_of_nothing(view, moment, vouched)
         _place_nothing(draft, view.slots, status)
-        run, n = (vouched.run, vouched.n) if vouched else (0, 0)
-        return Provenance(run, n, at_us, shard)
+        draft.rests_on(vouched.run if vouched else 0, vouched.n if vouched else 0, at_us, shard, None)
+        return
     try:
         row = decode_row(value)
     except ValueError:
         _place_nothing(draft, view.slots, ERROR)
-        return Provenance(0, 0, moment.at_us, shard)
+        draft.rests_on(0, 0, moment.at_us, shard, None)
+        return
     slots = view.layouts.get(row.layout_id)
     if slots is None:
         raise UnknownLayout(view, row.layout_id)
@@ -108,7 +111,7 @@ def _read_view(draft: _Draft, view: ViewRead, key: str, *, value: bytes | None, 
     except (IndexError, OverflowError, TypeError):  # damaged: it decodes, but to something else than the layout says
         _place_nothing(draft, slots, ERROR)
     event_us = None if row.age_us is None else row.from_us - row.age_us
-    return Provenance(row.run, row.n, at_us, shard, event_us)
+    draft.rests_on(row.run, row.n, at_us, shard, event_us)
 
 
 def _place_row(draft: _Draft, slots: Sequence[Slot], row: PackedRow, *, status: Status, at_us: int) -> None:

@@ -83,10 +83,11 @@ class EntityRead:
 class Fetch:
     """One HMGET per row: the views of one entity under one key."""
 
-    key: int
+    entity: int
+    """Position among the plan's entities."""
     prefix: str
     fields: tuple[str, ...]
-    views: tuple[int, ...]
+    views: tuple[ViewRead, ...]
 
 
 class RatioRead(NamedTuple):
@@ -105,12 +106,16 @@ class ReadPlan:
     service: ServiceLayout
     names: Names
     width: int
-    """Values with those that only ratios need."""
+    """Values, with those that only ratios need."""
     entities: tuple[EntityRead, ...]
     fetches: tuple[Fetch, ...]
-    views: tuple[ViewRead, ...]
     ratios: tuple[RatioRead, ...]
     defaults: tuple[Value, ...]
+
+    @property
+    def layouts(self) -> dict[str, int]:
+        """`view@version` -> layout in use."""
+        return {view.id: view.layout.layout_id for fetch in self.fetches for view in fetch.views}
 
 
 def plan_read(env: str, service: ServiceLayout, layouts: Mapping[str, ViewLayout]) -> ReadPlan:
@@ -124,110 +129,107 @@ def plan_read(env: str, service: ServiceLayout, layouts: Mapping[str, ViewLayout
     Raises:
         UnknownNameError: if a view or a feature of the service is not served online.
     """
-    builder = _Builder(layouts)
+    places = _Places(layouts, len(service.features))
     for position, item in enumerate(service.features):
         if isinstance(item, StoredItem):
-            builder.place(item, position)
-    width = len(service.features)
-    ratios: list[RatioRead] = []
-    for position, item in enumerate(service.features):
-        if isinstance(item, RatioItem):
-            top = builder.position_of(item.numerator, width)
-            width = max(width, top + 1)
-            bottom = builder.position_of(item.denominator, width)
-            width = max(width, bottom + 1)
-            ratios.append(RatioRead(position, top, bottom, item.empty))
+            places.place(item, position)
+    ratios = tuple(
+        RatioRead(position, places.find(item.numerator), places.find(item.denominator), item.empty)
+        for position, item in enumerate(service.features)
+        if isinstance(item, RatioItem)
+    )
+    entities = places.entities()
+    fetches = _fetches(env, places, entities)
     return ReadPlan(
         service=service,
-        names=_names(service, builder),
-        width=width,
-        entities=tuple(builder.entities),
-        fetches=_fetches(env, builder),
-        views=builder.view_reads(),
-        ratios=tuple(ratios),
+        names=_names(service, [view.id for fetch in fetches for view in fetch.views]),
+        width=places.width,
+        entities=entities,
+        fetches=fetches,
+        ratios=ratios,
         defaults=tuple(_default(service, item) for item in service.features),
     )
 
 
-class _Builder:
-    """Collects views, entities and slots while a service's features are walked through."""
+class _Places:
+    """Where the features of a service go, collected while it is walked through."""
 
-    def __init__(self, layouts: Mapping[str, ViewLayout]) -> None:
-        self.layouts = layouts
+    def __init__(self, layouts: Mapping[str, ViewLayout], width: int) -> None:
+        self.width = width
         self.views: dict[str, ViewLayout] = {}
-        self.entities: list[EntityRead] = []
         self.slots: dict[str, list[Slot]] = {}
-        self.positions: dict[tuple[str, str], int] = {}
+        self._layouts = layouts
+        self._positions: dict[tuple[str, str], int] = {}
 
-    def position_of(self, item: StoredItem, free: int) -> int:
-        """Where a feature stands; at `free` if it stood nowhere before."""
-        key = (f"{item.view}@{item.version}", item.feature)
-        if key not in self.positions:
-            self.place(item, free)
-        return self.positions[key]
+    def find(self, item: StoredItem) -> int:
+        """Where a feature stands; behind all others if it is not served itself."""
+        key = (_view_id(item), item.feature)
+        if key not in self._positions:
+            self.place(item, self.width)
+            self.width += 1
+        return self._positions[key]
 
     def place(self, item: StoredItem, position: int) -> None:
-        view = self._view(f"{item.view}@{item.version}")
+        """Put a feature at a position."""
+        view_id = _view_id(item)
+        if view_id not in self._layouts:
+            raise UnknownNameError("online view", view_id, self._layouts)
+        view = self.views.setdefault(view_id, self._layouts[view_id])
         names = [feature.name for feature in view.features]
         if item.feature not in names:
-            raise UnknownNameError(f"feature of view '{view.id}'", item.feature, names)
+            raise UnknownNameError(f"feature of view '{view_id}'", item.feature, names)
         index = names.index(item.feature)
-        self.slots[view.id].append(_slot(position, index, view.features[index]))
-        self.positions.setdefault((view.id, item.feature), position)
+        self.slots.setdefault(view_id, []).append(_slot(position, index, view.features[index]))
+        self._positions.setdefault((view_id, item.feature), position)
 
-    def _view(self, view_id: str) -> ViewLayout:
-        if view_id not in self.layouts:
-            raise UnknownNameError("online view", view_id, [name for name in self.layouts if "#" not in name])
-        view = self.views.setdefault(view_id, self.layouts[view_id])
-        self.slots.setdefault(view_id, [])
-        entity = EntityRead(name=view.entity, join_keys=tuple(view.join_keys))
-        if entity not in self.entities:
-            self.entities.append(entity)
-        return view
-
-    def entity_of(self, view: ViewLayout) -> int:
-        return self.entities.index(EntityRead(name=view.entity, join_keys=tuple(view.join_keys)))
-
-    def view_reads(self) -> tuple[ViewRead, ...]:
-        return tuple(
-            ViewRead(
-                id=view.id,
-                layout=view,
-                is_stream=view.online == "stream",
-                layouts={view.layout_id: tuple(self.slots[view.id])},
-            )
-            for view in self.views.values()
-        )
+    def entities(self) -> tuple[EntityRead, ...]:
+        """The entities of all views, each once."""
+        return tuple(dict.fromkeys(_entity_of(view) for view in self.views.values()))
 
 
-def _fetches(env: str, builder: _Builder) -> tuple[Fetch, ...]:
-    views: dict[tuple[int, str], list[int]] = {}
-    ids = list(builder.views)
-    for i, view in enumerate(builder.views.values()):
+def _fetches(env: str, places: _Places, entities: Sequence[EntityRead]) -> tuple[Fetch, ...]:
+    """Views of one entity together, personal ones apart."""
+    reads: dict[tuple[int, str], list[ViewRead]] = {}
+    for view in places.views.values():
         prefix = features_prefix(env, view.entity, personal=view.personal)
-        views.setdefault((builder.entity_of(view), prefix), []).append(i)
+        read = ViewRead(
+            id=view.id,
+            layout=view,
+            is_stream=view.online == "stream",
+            layouts={view.layout_id: tuple(places.slots[view.id])},
+        )
+        reads.setdefault((entities.index(_entity_of(view)), prefix), []).append(read)
     return tuple(
-        Fetch(key=key, prefix=prefix, fields=tuple(ids[i] for i in members), views=tuple(members))
-        for (key, prefix), members in views.items()
+        Fetch(entity=entity, prefix=prefix, fields=tuple(view.id for view in views), views=tuple(views))
+        for (entity, prefix), views in reads.items()
     )
 
 
-def _names(service: ServiceLayout, builder: _Builder) -> Names:
-    positions: dict[str, int] = {}
+def _names(service: ServiceLayout, views: Sequence[str]) -> Names:
+    positions = {item.name: position for position, item in enumerate(service.features)}
     view_of: list[int | None] = []
-    ids = list(builder.views)
     for position, item in enumerate(service.features):
-        positions[item.name] = position
         if isinstance(item, StoredItem):
-            positions.setdefault(f"{item.view}@{item.version}:{item.feature}", position)
-        view_of.append(ids.index(f"{item.view}@{item.version}") if isinstance(item, StoredItem) else None)
-    return Names(service.name, tuple(item.name for item in service.features), positions, tuple(ids), tuple(view_of))
+            view_of.append(views.index(_view_id(item)))
+            positions.setdefault(f"{_view_id(item)}:{item.feature}", position)
+        else:
+            view_of.append(None)
+    features = tuple(item.name for item in service.features)
+    return Names(service.name, features, positions, tuple(views), tuple(view_of))
+
+
+def _view_id(item: StoredItem) -> str:
+    return f"{item.view}@{item.version}"
+
+
+def _entity_of(view: ViewLayout) -> EntityRead:
+    return EntityRead(name=view.entity, join_keys=tuple(view.join_keys))
 
 
 def _default(service: ServiceLayout, item: StoredItem | RatioItem) -> Value:
     """The declared default of a feature, under its name with or without the view's version."""
     if isinstance(item, StoredItem):
-        pinned = f"{item.view}@{item.version}:{item.feature}"
+        pinned = f"{_view_id(item)}:{item.feature}"
         return service.defaults.get(item.name, service.defaults.get(pinned))
     return service.defaults.get(item.name)
 
@@ -256,11 +258,16 @@ def _listed(row: Mapping[str, object]) -> str:
     return ", ".join(f"`{name}`" for name in row) or "no keys"
 
 
-def commands_of(plan: ReadPlan, keys: Sequence[Sequence[str | None]]) -> list[Command]:
+def keys_of(plan: ReadPlan, rows: Sequence[Mapping[str, object]]) -> list[str | None]:
+    """The entity keys of all rows, row by row; one flat list, because every container costs the collector."""
+    return [entity.key(row) for row in rows for entity in plan.entities]
+
+
+def commands_of(plan: ReadPlan, keys: Sequence[str | None]) -> list[Command]:
     """One HMGET for every row, entity and kind of key, except for null keys; row by row."""
     return [
         ("HMGET", f"{fetch.prefix}{key}}}", *fetch.fields)
-        for row in keys
+        for start in range(0, len(keys), len(plan.entities) or 1)
         for fetch in plan.fetches
-        if (key := row[fetch.key]) is not None
+        if (key := keys[start + fetch.entity]) is not None
     ]

@@ -69,7 +69,9 @@ class FeatureReader:
         try:
             commands = next(read)
             while True:
-                commands = read.send(exchange(commands))
+                replies = exchange(commands)
+                del commands  # before the replies become vectors: fewer containers at once
+                commands = read.send(replies)
         except StopIteration as done:
             vectors: list[FeatureVector] = done.value
             return vectors

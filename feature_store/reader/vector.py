@@ -30,7 +30,7 @@ class Provenance(NamedTuple):
     """The time for which they were given."""
     shard: int | None
     """None for batch views and null keys."""
-    event_us: int | None = None
+    event_us: int | None
     """Time of the entity's newest event in the view."""
 
 
@@ -51,11 +51,18 @@ class FeatureVector:
 
     __slots__ = ("_names", "_sources", "statuses", "values")
 
-    def __init__(self, values: list[object], statuses: list[Status], names: Names, sources: list[Provenance]) -> None:
+    def __init__(self, values: list[object], statuses: list[Status], names: Names, sources: list[int | None]) -> None:
         self.values = values
         self.statuses = statuses
         self._names = names
+        # One flat list, five for each view: a large read makes hundreds of vectors, and every further container in
+        # each would bring the garbage collector's next pass, and with it a pause, nearer.
         self._sources = sources
+
+    @property
+    def service(self) -> str:
+        """The name of the service."""
+        return self._names.service
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -65,7 +72,7 @@ class FeatureVector:
     @property
     def provenance(self) -> dict[str, Provenance]:
         """For each view (`name@version`): commit, effective time and shard of its values."""
-        return dict(zip(self._names.views, self._sources, strict=True))
+        return {view: self._source(i) for i, view in enumerate(self._names.views)}
 
     def to_dict(self) -> dict[str, object]:
         """Feature name -> value."""
@@ -81,10 +88,14 @@ class FeatureVector:
         if position is None:
             raise UnknownNameError(f"feature of '{self._names.service}'", name, self._names.features)
         view = self._names.view_of[position]
-        event_us = None if view is None else self._sources[view].event_us
+        event_us = None if view is None else self._source(view).event_us
         return FeatureValue(
             self.values[position], self.statuses[position], None if event_us is None else from_us(event_us)
         )
+
+    def _source(self, view: int) -> Provenance:
+        run, n, as_of_us, shard, event_us = self._sources[view * 5 : view * 5 + 5]
+        return Provenance(run or 0, n or 0, as_of_us or 0, shard, event_us)
 
     def __len__(self) -> int:
         return len(self.values)
