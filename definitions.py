@@ -6,8 +6,11 @@ from pathlib import Path
 import dagster as dg
 
 from assets.events import build_events_asset
+from assets.online import build_online_asset
 from assets.partitions import daily_partitions
 from assets.resource import STORE, feature_store_resource
+from assets.schedules import build_view_schedule
+from assets.training import build_training_asset
 from assets.views import build_view_asset
 from feature_store.clock import Clock
 from feature_store.registry import Registry, load_registry
@@ -25,8 +28,12 @@ def build_definitions(registry: Registry, settings: Settings, *, clock: Clock | 
         if source.load is not None
     ]
     views = [build_view_asset(view, env=env, partitions=partitions) for view in registry.views]
+    batch = [view for view in registry.views if view.is_batch]
+    online = [build_online_asset(view, env=env) for view in batch]
+    training = [build_training_asset(service, registry, env=env) for service in registry.services]
     return dg.Definitions(
-        assets=[*events, *views],
+        assets=[*events, *views, *online, *training],
+        schedules=[build_view_schedule(view, env=env, partitions=partitions) for view in batch],
         resources={STORE: feature_store_resource(registry, settings, clock=clock)},
         executor=dg.in_process_executor,
     )

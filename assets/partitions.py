@@ -1,5 +1,6 @@
 """Daily partitions: one definition for every asset, so that a backfill can run events and features together."""
 
+import math
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 
@@ -36,9 +37,8 @@ def lookback(view: FeatureView) -> dg.PartitionMapping:
     span = view.longest_window_us
     if span is None:
         return dg.AllPartitionMapping()
-    return dg.TimeWindowPartitionMapping(
-        start_offset=-(-(-span // DAY_US)), end_offset=0, allow_nonexistent_upstream_partitions=True
-    )
+    days = math.ceil(span / DAY_US)
+    return dg.TimeWindowPartitionMapping(start_offset=-days, end_offset=0, allow_nonexistent_upstream_partitions=True)
 
 
 def newest_partition(now_us: int, *, every_us: int) -> str:

@@ -2,10 +2,9 @@
 
 from datetime import datetime
 
+from assets.markdown import table
 from feature_store.declare import EventSource
 from feature_store.store import FeatureStore
-
-from assets.markdown import table
 
 SAMPLE_ROWS = 5
 

@@ -1,0 +1,137 @@
+"""`training/<service>`: a point-in-time correct training set as a Parquet file with its manifest."""
+
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from assets import declared
+from assets.keys import history_key, training_key
+from assets.markdown import table
+from feature_store.declare import EventSource, FeatureService
+from feature_store.errors import InputError
+from feature_store.history.manifest import Knowledge
+from feature_store.history.training import TrainingSet
+from feature_store.registry import Registry
+from feature_store.store import FeatureStore
+from feature_store.transforms.project import TIME
+
+DEFAULT_ROWS = 10_000
+PREVIEW_ROWS, PREVIEW_COLUMNS = 5, 12
+
+
+class TrainingConfig(dg.Config):
+    """What a training set is made for."""
+
+    spine: str | None = Field(
+        default=None,
+        description="Join keys and times: a Parquet file, or SQL over the lake; by default the newest events of a "
+        "source that has all join keys, each asked for just before it happened",
+    )
+    time_column: str = Field(default="event_timestamp", description="The spine's column of times")
+    knowledge: str = Field(
+        default="served", description="'served': what a value could know at the time; 'corrected': all events"
+    )
+    allow_incomplete: bool = Field(default=False, description="Answer rows beyond what the lake has")
+
+
+def build_training_asset(service: FeatureService, registry: Registry, *, env: str) -> dg.AssetsDefinition:
+    """The asset that writes a service's training set."""
+    views = service_views(service, registry)
+
+    @dg.asset(
+        key=training_key(env, service),
+        deps=[history_key(env, view) for view in views],
+        description=declared.service_description(service, registry),
+        group_name="services",
+        owners=declared.owners(service.owner),
+        kinds={"parquet", "duckdb"},
+        code_version=declared.service_version(service, registry),
+    )
+    def training(
+        context: dg.AssetExecutionContext, config: TrainingConfig, feature_store: dg.ResourceParam[FeatureStore]
+    ) -> dg.MaterializeResult:
+        found = feature_store.get_historical_features(
+            _spine(config, feature_store, service),
+            service,
+            knowledge=_knowledge(config.knowledge),
+            time_column=config.time_column,
+            allow_incomplete=config.allow_incomplete,
+        )
+        path = write_training_set(found, feature_store.settings.home / "training" / service.id, context.run_id)
+        return dg.MaterializeResult(metadata=_metadata(found, path))
+
+    return training
+
+
+def service_views(service: FeatureService, registry: Registry) -> list:
+    """The views that a service needs, each once."""
+    ids = {f"{ref.view}@{ref.version}" for item in registry.resolve(service) for ref in declared.references(item)}
+    return [registry.view(name) for name in sorted(ids)]
+
+
+def default_spine(service: FeatureService, store: FeatureStore) -> str:
+    """SQL for the newest events of a source that has all join keys: the features as they were just before each.
+
+    Raises:
+        InputError: no source has them.
+    """
+    keys = sorted({key for view in service_views(service, store.registry) for key in view.entity.join_keys})
+    source = _source_with(keys, store)
+    if source is None:
+        raise InputError(
+            f"service '{service.name}': no source has all the join keys {', '.join(keys)}; give the run a `spine`"
+        )
+    listed = ", ".join(f'"{key}"' for key in keys)
+    events = store.lake.events_sql(source.name)
+    return (
+        f"SELECT {listed}, make_timestamptz({TIME}) AS event_timestamp FROM ({events}) "
+        f"ORDER BY {TIME} DESC LIMIT {DEFAULT_ROWS}"
+    )
+
+
+def write_training_set(found: TrainingSet, directory: Path, name: str) -> Path:
+    """Write rows and manifest side by side; returns the rows' file."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}.parquet"
+    path.with_suffix(".json").write_text(found.manifest.to_json())
+    pq.write_table(found.table, path)
+    return path
+
+
+def _source_with(keys: list[str], store: FeatureStore) -> EventSource | None:
+    known = set(store.lake.sources())
+    for name, source in store.registry.sources.items():
+        if name in known and set(keys) <= set(store.compiled.schemas[name].names):
+            return source
+    return None
+
+
+def _spine(config: TrainingConfig, store: FeatureStore, service: FeatureService) -> Path | str:
+    if config.spine is None:
+        return default_spine(service, store)
+    return Path(config.spine) if config.spine.endswith(".parquet") else config.spine
+
+
+def _knowledge(text: str) -> Knowledge:
+    if text not in ("served", "corrected"):
+        raise InputError(f"`knowledge` must be 'served' or 'corrected', got {text!r}")
+    return text
+
+
+def _metadata(found: TrainingSet, path: Path) -> dict[str, object]:
+    missing = {name: found.table.column(name).null_count / max(len(found), 1) for name in found.feature_columns}
+    shown = found.table.select(found.table.column_names[:PREVIEW_COLUMNS]).slice(0, PREVIEW_ROWS)
+    rows = [list(row.values()) for row in shown.to_pylist()]
+    return {
+        "dagster/row_count": len(found),
+        "path": dg.MetadataValue.path(str(path.absolute())),
+        "snapshot_id": found.manifest.snapshot,
+        "knowledge": found.manifest.knowledge,
+        "fingerprints": dg.MetadataValue.json(dict(found.manifest.fingerprints)),
+        "missing": dg.MetadataValue.md(
+            table(["feature", "missing"], [[f"`{name}`", f"{share:.1%}"] for name, share in missing.items()])
+        ),
+        "preview": dg.MetadataValue.md(table(shown.column_names, rows)),
+    }
