@@ -289,6 +289,9 @@ class Scenario:
     batches: Sequence[int]
     spine: Sequence[Row] = field(default=())
     """Join keys and `t_us`, in any order, with repetitions, null keys and strangers."""
+    clock: Sequence[int] = field(default=())
+    """The flow's time at each batch, and at some ticks after them; it never goes back."""
+    shards: int = 1
 
 
 @st.composite
@@ -303,7 +306,11 @@ def scenarios(draw: st.DrawFn, *, max_events: int = 24, copies: bool = True, max
         after = st.one_of(st.sampled_from([0, 1]), moments(anchor=0, spans=spans_of(view)).map(abs))
         rows = st.one_of(rows, *[st.builds(asked_after, st.sampled_from(happened), after)] * 4)
     spine = draw(st.lists(rows, min_size=1, max_size=max_rows))
-    return Scenario(view=view, events=happened, batches=draw(splits(len(happened))), spine=spine)
+    batches = draw(splits(len(happened)))
+    ticks = len(batches) + draw(st.integers(0, 3))
+    clock = sorted(draw(st.lists(times, min_size=ticks, max_size=ticks)))
+    shards = draw(st.sampled_from([1, 1, 3]))
+    return Scenario(view=view, events=happened, batches=batches, spine=spine, clock=clock, shards=shards)
 
 
 def asked_after(event: Row, after_us: int) -> Row:

@@ -6,9 +6,24 @@ import numpy as np
 import pytest
 import reference
 from hypothesis import HealthCheck, given, settings
-from strategies import arrow_events, declared, entity_of, expected, scenarios
+from strategies import (
+    accepts,
+    arrow_events,
+    declared,
+    entity_of,
+    event_source,
+    expected,
+    in_batches,
+    reference_events,
+    scenarios,
+)
 
-from feature_store.transforms.catalogue import Status
+from feature_store.fold.shard import Shard
+from feature_store.fold.split import Splitter
+from feature_store.online.keys import features_prefix
+from feature_store.online.packed import ERROR, decode_row, is_valid_at, item_at, seconds_since
+from feature_store.status import Status
+from feature_store.time_rule import SECOND_US
 from feature_store.transforms.evaluate import evaluate
 from feature_store.transforms.expressions import Expressions
 from feature_store.transforms.families import History, event_rows
@@ -28,7 +43,6 @@ def connection():
 
 @pytest.fixture(scope="module")
 def expressions():
-    from strategies import event_source
 
     from feature_store.schema import arrow_schema
 
@@ -62,6 +76,58 @@ def wanted(table, position):
     return [(bits(row[position][0]) if row[position][1] == "PRESENT" else None, row[position][1]) for row in table]
 
 
+class Served:
+    """What a reader would find: the shards' state behind it, folded batch by batch."""
+
+    def __init__(self, scenario, expressions):
+        self.scenario = scenario
+        self.plan = compile_view(declared(scenario.view), expressions)
+        self.splitter = Splitter("happenings", [self.plan], shards=scenario.shards)
+        self.shards = [Shard([self.plan], env="test", shard=number, run=1) for number in range(scenario.shards)]
+        self.values = {}  # entity key -> (packed row, when it expires)
+        self.now_us = None
+
+    def fold(self, events, now_us):
+        """Fold one batch (a tick if it is empty) at a time, and keep what it writes as Redis would."""
+        self.now_us = now_us
+        for batch in self.splitter.split(arrow_events(events), {0: 0}):
+            writes = self.shards[batch.shard].fold([batch] if events else [], now_us)
+            for write in writes.values:
+                key = write.key.removeprefix(self.prefix()).removesuffix("}")
+                self.values[key] = decode_row(write.value), now_us + write.expire_ms * 1000
+
+    def prefix(self):
+        return features_prefix("test", self.plan.view.entity.name, personal=False)
+
+    def row(self, key):
+        return self.values.get(key, (None, 0))[0]
+
+    def times(self, key):
+        """Times at which an entity's value may be read: the edges of validity and of steps, now, and later."""
+        row = self.row(key)
+        if row is None:
+            return [self.now_us, self.now_us + reference.DAY]
+        second = row.from_us // SECOND_US
+        edges = {row.from_us, row.from_us + 1, self.now_us, self.now_us + SECOND_US, self.now_us + reference.DAY}
+        steps = {after for item in row.items if isinstance(item, list) for after in item[1::2]} | {row.until_s}
+        edges |= {(second + after) * SECOND_US + beside for after in steps for beside in (-1, 0)}
+        return sorted(t for t in edges if is_valid_at(row.from_us, row.until_s, t))
+
+    def at(self, key, t_us):
+        """The features of an entity at a time: what the packed row says, empty where there is none (any more)."""
+        row, expires_us = self.values.get(key, (None, 0))
+        if row is None or t_us >= expires_us:
+            return [(None, "EMPTY")] * len(self.plan.features)
+        seconds = seconds_since(row.from_us, t_us)
+        return [answer_of(item_at(item, seconds)) for item in row.items]
+
+
+def answer_of(value):
+    if value is None:
+        return None, "EMPTY"
+    return (None, "ERROR") if value is ERROR else (bits(value), "PRESENT")
+
+
 def offline(scenario, connection, expressions):
     """Feature name -> Values over the scenario's spine, computed as a training set is."""
     view = declared(scenario.view)
@@ -87,3 +153,44 @@ def test_a_training_row_is_what_the_reference_says(scenario, connection, express
     for position, feature in enumerate(scenario.view.features):
         values = found[feature["name"]]
         assert answers(values.values, values.status) == wanted(table, position), feature
+
+
+def known_to(scenario, taken, now_us):
+    """The events that the stream has aggregated: those of the batches so far whose time has come, each id once."""
+    kept = reference.deduplicate(scenario.events)[0]
+    batches = in_batches(scenario)[: taken + 1]
+    positions = {id(event) for batch in batches for event in batch}
+    happened = [event for event in kept if id(event) in positions and event["event_us"] < now_us]
+    return [event for event in reference_events(scenario.view, happened) if accepts(scenario.view, event)]
+
+
+def keys_of(scenario):
+    rows = [*scenario.events, *scenario.spine]
+    return sorted({key for key in (entity_of(scenario.view, row) for row in rows) if key is not None})
+
+
+@FEW_HUNDRED
+@given(scenario=scenarios())
+def test_a_served_value_is_what_the_reference_says_at_every_time_it_is_valid(scenario, expressions):
+    served = Served(scenario, expressions)
+    kept = {id(event) for event in reference.deduplicate(scenario.events)[0]}
+    batches = in_batches(scenario)
+
+    for number, now_us in enumerate(scenario.clock):
+        batch = batches[number] if number < len(batches) else []
+        served.fold([event for event in batch if id(event) in kept], now_us)
+
+        known = known_to(scenario, number, now_us)
+        for key in keys_of(scenario):
+            own = [event for event in known if entity_of(scenario.view, event) == key]
+            assert_valid_now(served, key)
+            for t_us in served.times(key):
+                wanted_now = [reference.feature_value(own, feature, t_us) for feature in scenario.view.features]
+                found = served.at(key, t_us)
+                assert found == [(bits(v) if s == "PRESENT" else None, s) for v, s in wanted_now], (key, t_us)
+
+
+def assert_valid_now(served, key):
+    """A value that has not expired holds now."""
+    row, expires_us = served.values.get(key, (None, 0))
+    assert row is None or served.now_us >= expires_us or is_valid_at(row.from_us, row.until_s, served.now_us)
