@@ -43,6 +43,22 @@ def test_the_first_read_of_a_process_loads_neither_redis_py_nor_anything_heavier
     assert "hiredis" in done.stdout.split()
 
 
+def test_reading_a_hundred_rows_again_and_again_never_wakes_the_garbage_collector(world):
+    passes = []
+    with FeatureReader(world.url, env=world.env, clock=world.clock) as reader:
+        rows = [{"origin": "JFK"}] * 100
+        reader.get_online_features_batch("delay", rows)
+        gc.collect()
+        gc.callbacks.append(lambda phase, info: passes.append(info) if phase == "start" else None)
+        try:
+            for _ in range(50):
+                reader.get_online_features_batch("delay", rows)
+        finally:
+            gc.callbacks.pop()
+
+    assert passes == []
+
+
 def test_reads_leave_no_cycles_for_the_garbage_collector(world):
     with FeatureReader(world.url, env=world.env, clock=world.clock) as reader:
         rows = [{"origin": "JFK"}] * 50
