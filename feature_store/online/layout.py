@@ -15,7 +15,7 @@ from feature_store.online.keys import layouts_key, services_key
 if TYPE_CHECKING:
     from redis import Redis
 
-    from feature_store.transforms.plan import ViewPlan
+    from feature_store.transforms.plan import FeaturePlan, ViewPlan
 
 Dtype = Literal["int", "float", "bool", "str", "timestamp", "date"]
 Value = float | int | str | bool | None
@@ -109,7 +109,7 @@ def view_layout(plan: ViewPlan) -> ViewLayout:
             name=feature.feature.name,
             dtype=feature.kind,
             is_list=feature.is_list,
-            empty=_plain(feature.aggregate.empty),
+            empty=_empty_value(feature),
         )
         for feature in plan.features
     ]
@@ -212,5 +212,9 @@ def _stored(ref: FeatureRef, names: set[str]) -> StoredItem:
     )
 
 
-def _plain(empty: object) -> Value | list[Value]:
-    return list(empty) if isinstance(empty, tuple) else empty  # type: ignore[return-value]
+def _empty_value(feature: FeaturePlan) -> Value | list[Value]:
+    """The aggregate's empty value in the feature's own type: no sum of floats is the whole number 0."""
+    empty = feature.aggregate.empty
+    if isinstance(empty, tuple):
+        return list(empty)
+    return float(empty) if feature.kind == "float" and isinstance(empty, int) else empty  # type: ignore[return-value]
