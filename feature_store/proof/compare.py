@@ -1,0 +1,215 @@
+"""Served and recomputed values side by side: equal to the last bit, or a difference with its place and its times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from feature_store.declare.feature import FeatureRef, Ratio
+from feature_store.history.answers import Answer, answer, ratio, with_defaults
+from feature_store.proof.layout import ServedFeature, ServedLayout, view_id
+from feature_store.proof.recompute import UNPROVABLE
+from feature_store.proof.served_log import REQUESTED, VECTOR, view_column
+from feature_store.status import Status
+
+if TYPE_CHECKING:
+    from feature_store.transforms.catalogue import Values
+
+Bools = NDArray[np.bool_]
+Statuses = NDArray[np.int8]
+Recomputed = Mapping[str, Mapping[str, "Values"]]
+"""`view@version` -> feature -> a value per vector, as `recompute` gives them."""
+
+SHOWN = 100
+"""How many differences a report lists; it counts all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A served value that is not what it should have been."""
+
+    vector: str
+    feature: str
+    served: object
+    served_status: str
+    recomputed: object
+    recomputed_status: str
+    """'UNPROVABLE' if the lake does not hold the commit that the value names."""
+    as_of_us: int | None
+    """The effective time (of a ratio, of its first part)."""
+    run: int | None
+    n: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofReport:
+    """What a comparison of a record with its recomputation found."""
+
+    vectors: int
+    values: int
+    """Compared: all but those of which a vector itself says that nothing is known."""
+    unequal: int
+    unknown: int
+    """Served as UNKNOWN although their key is not null: no value, so nothing to compare."""
+    stale_unequal: int
+    """Served as STALE and different; such a value says itself that it may be, and does not count as unequal."""
+    by_feature: Mapping[str, int]
+    """Unequal values per feature, of the features that have some."""
+    differences: Sequence[Difference]
+    """The first of them."""
+
+
+def compare(layout: ServedLayout, served: pa.Table, recomputed: Recomputed, *, shown: int = SHOWN) -> ProofReport:
+    """Compare every value and status of a record with what it should have been."""
+    judge = _Judge(layout, served, recomputed)
+    values = unknown = stale = 0
+    by_feature: dict[str, int] = {}
+    differences: list[Difference] = []
+    for feature in layout.features:
+        found = judge.expected(feature)
+        status = _statuses(served, feature.status)
+        unequal = (status != found.status) | ~same(served.column(feature.column).combine_chunks(), found.column)
+        silent = (status == Status.UNKNOWN) & ~judge.null_key(feature)
+        excused = status == Status.STALE
+        values += int((~silent).sum())
+        unknown += int(silent.sum())
+        stale += int((unequal & excused).sum())
+        wrong = np.flatnonzero(unequal & ~excused & ~silent)
+        if len(wrong):
+            by_feature[feature.name] = len(wrong)
+            listed = wrong[: max(0, shown - len(differences))].tolist()
+            differences += [_difference(feature, served, found, row) for row in listed]
+    return ProofReport(
+        vectors=served.num_rows,
+        values=values,
+        unequal=sum(by_feature.values()),
+        unknown=unknown,
+        stale_unequal=stale,
+        by_feature=by_feature,
+        differences=differences,
+    )
+
+
+def same(one: pa.Array, other: pa.Array) -> Bools:
+    """Where two columns of one type hold the same bits; null equals null. -0.0 is not 0.0, and NaN equals itself."""
+    null, other_null = (column.is_null().to_numpy(zero_copy_only=False) for column in (one, other))
+    if pa.types.is_list(one.type):
+        pairs = zip(_texts(one), _texts(other), strict=True)
+        equal = np.fromiter((a == b for a, b in pairs), dtype=bool, count=len(one))
+    elif pa.types.is_floating(one.type):
+        equal = _bits(one) == _bits(other)
+    else:
+        equal = pc.fill_null(pc.equal(one, other), False).to_numpy(zero_copy_only=False).astype(bool)
+    return np.where(null | other_null, null & other_null, equal)
+
+
+def _bits(column: pa.Array) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False).view(np.int64)
+    return found
+
+
+def _texts(column: pa.Array) -> list[str]:
+    """Lists as text that tells all floats apart."""
+    return [repr(value) for value in column.to_pylist()]
+
+
+class _Judge:
+    """What each value should have been, given what the reader saw of the moment."""
+
+    def __init__(self, layout: ServedLayout, served: pa.Table, recomputed: Recomputed) -> None:
+        self._layout, self._served, self._recomputed = layout, served, recomputed
+        self._requested = served.column(REQUESTED).combine_chunks()
+        self._null_key = {view.id: self._null_keys(view.entity.join_keys) for view in layout.views}
+        self._stored: dict[tuple[str, str], Answer] = {}
+
+    def expected(self, feature: ServedFeature) -> Answer:
+        """One feature as the service should have served it."""
+        served = _statuses(self._served, feature.status)
+        if isinstance(feature.item, Ratio):
+            parts = [self._answer(ref, self._moment(ref, served)) for ref in feature.refs]
+            found = ratio(parts[0], parts[1], empty=feature.item.empty)
+            unprovable = np.logical_or(*(self._base(ref).status == UNPROVABLE for ref in feature.refs))
+            found = Answer(column=found.column, status=np.where(unprovable, UNPROVABLE, found.status))
+        else:
+            found = self._answer(feature.item, served)
+        service = self._layout.service
+        names = (feature.name, str(feature.item) if isinstance(feature.item, FeatureRef) else feature.name)
+        default = next((service.defaults[name] for name in names if name in service.defaults), None)
+        return with_defaults(
+            found, default=default, on_stale=service.on_stale, on_ahead=service.on_ahead, name=feature.name
+        )
+
+    def null_key(self, feature: ServedFeature) -> Bools:
+        """Where a key that the feature needs is null, so that it must be UNKNOWN."""
+        masks: list[Bools] = [self._null_key[view_id(ref)] for ref in feature.refs]
+        found: Bools = np.logical_or.reduce(masks)
+        return found
+
+    def _moment(self, ref: FeatureRef, own: Statuses) -> Statuses:
+        """The statuses that a part of a ratio was served with; the ratio's own where the part itself is not served."""
+        for other in self._layout.features:
+            if isinstance(other.item, FeatureRef) and str(other.item) == str(ref):
+                return _statuses(self._served, other.status)
+        return own
+
+    def _answer(self, ref: FeatureRef, served: Statuses) -> Answer:
+        """A stored feature with the status that follows from its windows, its key and the time it was asked for.
+
+        That a value is STALE, or that nothing is known of it, is a fact of the moment, which only the record has.
+        """
+        base = self._base(ref)
+        status = base.status.copy()
+        judged = (status != UNPROVABLE) & (status != Status.ERROR) & (status != Status.UNKNOWN)
+        ahead = self._ahead(ref)
+        status[judged & ahead] = Status.AHEAD
+        status[judged & ~ahead & (served == Status.STALE)] = Status.STALE
+        status[~self._null_key[view_id(ref)] & (served == Status.UNKNOWN)] = Status.UNKNOWN
+        column = pc.if_else(pa.array(status == Status.UNKNOWN), pa.scalar(None, type=base.column.type), base.column)
+        return Answer(column=column, status=status)
+
+    def _base(self, ref: FeatureRef) -> Answer:
+        """A stored feature as its windows give it."""
+        key = (view_id(ref), ref.feature)
+        if key not in self._stored:
+            self._stored[key] = answer(self._layout.plan_of(ref), self._recomputed[view_id(ref)][ref.feature])
+        return self._stored[key]
+
+    def _ahead(self, ref: FeatureRef) -> Bools:
+        """Where the value was given for a later time than was asked for."""
+        effective = self._served.column(view_column(view_id(ref), "as_of_us")).combine_chunks()
+        return _true(pc.greater(effective, self._requested))
+
+    def _null_keys(self, names: Sequence[str]) -> Bools:
+        masks = [self._served.column(name).combine_chunks().is_null().to_numpy(zero_copy_only=False) for name in names]
+        found: Bools = np.logical_or.reduce(masks)
+        return found
+
+
+def _true(mask: pa.Array) -> Bools:
+    found: Bools = pc.fill_null(mask, False).to_numpy(zero_copy_only=False).astype(bool)
+    return found
+
+
+def _statuses(served: pa.Table, name: str) -> Statuses:
+    found: Statuses = served.column(name).combine_chunks().to_numpy(zero_copy_only=False).astype(np.int8)
+    return found
+
+
+def _difference(feature: ServedFeature, served: pa.Table, found: Answer, row: int) -> Difference:
+    view = view_id(feature.refs[0])
+    moment = {name: served.column(view_column(view, name))[row].as_py() for name in ("as_of_us", "run", "n")}
+    return Difference(
+        vector=str(served.column(VECTOR)[row].as_py()),
+        feature=feature.name,
+        served=served.column(feature.column)[row].as_py(),
+        served_status=Status(served.column(feature.status)[row].as_py()).name,
+        recomputed=found.column[row].as_py(),
+        recomputed_status="UNPROVABLE" if found.status[row] == UNPROVABLE else Status(int(found.status[row])).name,
+        **moment,
+    )

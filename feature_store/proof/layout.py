@@ -1,0 +1,170 @@
+"""A service's vectors as the declarations see them: which columns of a record are what, and of which type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.declare.feature import FeatureRef, Ratio
+from feature_store.errors import InputError
+from feature_store.history.columns import shown_type
+from feature_store.proof.served_log import (
+    PER_VIEW,
+    REQUESTED,
+    SERVICE,
+    VECTOR,
+    feature_column,
+    status_column,
+    view_column,
+)
+from feature_store.status import Status
+
+if TYPE_CHECKING:
+    from feature_store.declare.service import FeatureService
+    from feature_store.declare.view import FeatureView
+    from feature_store.transforms.compiled import Compiled
+    from feature_store.transforms.plan import FeaturePlan, ViewPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedFeature:
+    """One feature of a service."""
+
+    name: str
+    """`view:feature`, or the name of a ratio: as in the vector."""
+    item: FeatureRef | Ratio
+    type: pa.DataType
+
+    @property
+    def column(self) -> str:
+        """The column of its values."""
+        return feature_column(self.name)
+
+    @property
+    def status(self) -> str:
+        """The column of its statuses."""
+        return status_column(self.name)
+
+    @property
+    def refs(self) -> tuple[FeatureRef, ...]:
+        """The stored features that it is made of."""
+        return (self.item.numerator, self.item.denominator) if isinstance(self.item, Ratio) else (self.item,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedLayout:
+    """One service, as its vectors are recorded."""
+
+    service: FeatureService
+    features: Sequence[ServedFeature]
+    plans: Sequence[ViewPlan]
+    """Of each view that a feature is read from, once."""
+    schema: pa.Schema
+    """The columns that a proof needs."""
+
+    @property
+    def views(self) -> Sequence[FeatureView]:
+        """The views that features are read from."""
+        return [plan.view for plan in self.plans]
+
+    def plan_of(self, ref: FeatureRef) -> FeaturePlan:
+        """The plan of a stored feature."""
+        return feature_plan(next(plan for plan in self.plans if plan.view.id == view_id(ref)), ref.feature)
+
+
+def view_id(ref: FeatureRef) -> str:
+    """`view@version` of a resolved reference."""
+    return f"{ref.view}@{ref.version}"
+
+
+def feature_plan(plan: ViewPlan, name: str) -> FeaturePlan:
+    """A feature of a view by name, which it must have."""
+    return next(feature for feature in plan.features if feature.feature.name == name)
+
+
+def served_layout(compiled: Compiled, service: str) -> ServedLayout:
+    """The layout of a service: `name` (its newest version) or `name@version`.
+
+    Raises:
+        UnknownNameError: no such service.
+    """
+    declared = compiled.registry.service(service)
+    resolved = compiled.registry.resolve(declared)
+    plans: dict[str, ViewPlan] = {}
+    for item in resolved:
+        for ref in (item.numerator, item.denominator) if isinstance(item, Ratio) else (item,):
+            plans.setdefault(view_id(ref), compiled.plans[view_id(ref)])
+    features: list[ServedFeature] = []
+    for item in resolved:
+        name = _vector_name(item, {feature.name for feature in features})
+        kind = pa.float64() if isinstance(item, Ratio) else shown_type(feature_plan(plans[view_id(item)], item.feature))
+        features.append(ServedFeature(name=name, item=item, type=kind))
+    schema = _schema(compiled, features, list(plans.values()))
+    return ServedLayout(service=declared, features=features, plans=list(plans.values()), schema=schema)
+
+
+def _vector_name(item: FeatureRef | Ratio, taken: set[str]) -> str:
+    """The name that the reader gives to a feature."""
+    if isinstance(item, Ratio):
+        return item.name
+    name = f"{item.view}:{item.feature}"
+    return str(item) if name in taken else name
+
+
+def _schema(compiled: Compiled, features: Sequence[ServedFeature], plans: Sequence[ViewPlan]) -> pa.Schema:
+    fields = {VECTOR: pa.string(), SERVICE: pa.string(), REQUESTED: pa.int64()}
+    for plan in plans:
+        source = compiled.schemas[plan.view.source.name]
+        fields |= {key: source.field(key).type for key in plan.view.entity.join_keys if key not in fields}
+        fields |= {view_column(plan.view.id, name): pa.int64() for name in PER_VIEW}
+    for feature in features:
+        fields |= {feature.column: feature.type, feature.status: pa.int8()}
+    return pa.schema(list(fields.items()))
+
+
+def conform(layout: ServedLayout, served: pa.Table) -> pa.Table:
+    """A record with the layout's columns and types.
+
+    A feature's values of another type than the feature's become null, so that a proof finds them unequal.
+
+    Raises:
+        InputError: a column is missing, or cannot have its type.
+    """
+    values = {feature.column: feature for feature in layout.features}
+    columns = []
+    for field in layout.schema:
+        if field.name not in served.schema.names:
+            raise InputError(f"the record of service '{layout.service.id}' has no column '{field.name}'")
+        column = served.column(field.name).combine_chunks()
+        if field.name in values:
+            columns.append(_value_column(column, served.column(values[field.name].status), field.type))
+            continue
+        try:
+            columns.append(column.cast(field.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise InputError(f"column '{field.name}' of a record must be {field.type}: {error}") from error
+    return pa.table(columns, schema=layout.schema)
+
+
+def _value_column(column: pa.Array, statuses: pa.ChunkedArray, wanted: pa.DataType) -> pa.Array:
+    if column.type == wanted or pa.types.is_null(column.type) or _same_values(column.type, wanted):
+        return column.cast(wanted)
+    if pa.types.is_floating(wanted) and pa.types.is_integer(column.type):
+        # A default may be a whole number; a served value may not.
+        defaulted = pc.is_in(
+            statuses.combine_chunks(), pa.array([Status.UNKNOWN, Status.STALE, Status.AHEAD], pa.int8())
+        )
+        return pc.if_else(defaulted, column, pa.scalar(None, type=column.type)).cast(wanted)
+    return pa.nulls(len(column), type=wanted)
+
+
+def _same_values(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether two types spell the same values: lists that differ in their element's name, times in their unit."""
+    if pa.types.is_list(found) and pa.types.is_list(wanted):
+        inner = found.value_type
+        return inner == wanted.value_type or pa.types.is_null(inner) or _same_values(inner, wanted.value_type)
+    return bool(pa.types.is_timestamp(found) and pa.types.is_timestamp(wanted))

@@ -1,0 +1,265 @@
+"""Every served value once more, by the kernel, over the events that its commit could know, at its effective time.
+
+Stream views: the windows at the effective time over the events known to the commit (shard, run, n). Batch views: the
+windows at the time of the published row over the events that the lake held when the row was built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store.history.spine import Spine, SpineKeys, spine_keys
+from feature_store.proof.knowledge import ALWAYS, NEVER, Commits, Snapshots
+from feature_store.proof.layout import ServedLayout
+from feature_store.proof.served_log import view_column
+from feature_store.status import Status
+from feature_store.time_rule import SECOND_US, from_us
+from feature_store.transforms.catalogue import Ints, Values
+from feature_store.transforms.evaluate import tails_us, window_values
+from feature_store.transforms.families import History, event_rows, index_of
+from feature_store.transforms.known import KnownWindows, Visibility
+from feature_store.transforms.ordering import order_by
+from feature_store.transforms.project import DAY, ID, KEY, OFFSET, PARTITION, TIME, project_sql
+
+if TYPE_CHECKING:
+    from feature_store.declare.view import FeatureView
+    from feature_store.lake import Lake
+    from feature_store.transforms.compiled import Compiled
+    from feature_store.transforms.kernel import RangeIndex
+    from feature_store.transforms.plan import FeaturePlan, ViewPlan
+
+UNPROVABLE = np.int8(-1)
+"""The status of a value whose knowledge is not on record: equal to nothing that was served."""
+
+_FIRST_DAY = date(1, 1, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queries:
+    """What is asked of a view: q windows with their knowledge."""
+
+    row: Ints
+    """int64[q], positions in the record."""
+    code: Ints
+    """int64[q], entities."""
+    time_us: Ints
+    """int64[q], effective times."""
+    group: Ints
+    """int64[q], which order of knowledge applies (see `Knowledge`)."""
+    cutoff: Ints
+    """int64[q], what is known: events that became known at or before it, in the group's order."""
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, chosen: Ints) -> Queries:
+        """Some of them."""
+        return Queries(
+            row=self.row[chosen],
+            code=self.code[chosen],
+            time_us=self.time_us[chosen],
+            group=self.group[chosen],
+            cutoff=self.cutoff[chosen],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Events:
+    """The rows of one view that queries may need, with where they came from."""
+
+    history: History
+    partition: Ints
+    """int64[e]; -1: loaded."""
+    offset: Ints
+    day: Ints
+    """int64[e], days since the epoch."""
+
+
+KnownFrom = Callable[[Events], Ints]
+"""Since when each event is known, in the order of one group: ALWAYS, an ordinal, or NEVER."""
+
+
+def recompute(
+    compiled: Compiled, lake: Lake, layout: ServedLayout, served: pa.Table, *, snapshot: int
+) -> dict[str, dict[str, Values]]:
+    """Every stored feature of the record's views: `view@version` -> feature -> a value per vector.
+
+    The status is UNKNOWN for a null key, `UNPROVABLE` where the lake does not say what the value could know.
+    """
+    numbered = _Entities(compiled, served)
+    commits = Commits.of(lake, snapshot=snapshot)
+    return {
+        plan.view.id: recompute_view(
+            plan, lake, served, keys=numbered.of(plan.view), commits=commits, snapshot=snapshot
+        )
+        for plan in layout.plans
+    }
+
+
+def recompute_view(
+    plan: ViewPlan, lake: Lake, served: pa.Table, *, keys: SpineKeys, commits: Commits, snapshot: int
+) -> dict[str, Values]:
+    """The features of one view: a value per vector."""
+    view = plan.view
+    if view.is_batch:
+        asked, known = _batch_queries(view, lake, served, keys, snapshot)
+    else:
+        asked, known = _stream_queries(view, served, keys, commits)
+    asked = asked.take(order_by(asked.code, asked.time_us))
+    status = np.where(keys.codes < 0, np.int8(Status.UNKNOWN), UNPROVABLE)
+    if len(asked) == 0:
+        return {f.feature.name: Values(np.zeros(served.num_rows), status.copy()) for f in plan.features}
+    events = read_events(plan, lake, keys, asked, snapshot=snapshot)
+    parts = []
+    for group, known_from in enumerate(known):
+        mine = asked.take(np.flatnonzero(asked.group == group))
+        if len(mine):
+            parts.append((mine.row, known_windows(plan, events, known_from(events), mine)))
+    return {f.feature.name: _scatter(parts, f.feature.name, status) for f in plan.features}
+
+
+class _Entities:
+    """Numbers the entities of a record, once per entity."""
+
+    def __init__(self, compiled: Compiled, served: pa.Table) -> None:
+        self._compiled = compiled
+        self._spine = Spine(table=served, time_column="", time_us=np.zeros(0, dtype=np.int64))
+        self._known: dict[str, SpineKeys] = {}
+
+    def of(self, view: FeatureView) -> SpineKeys:
+        schema = self._compiled.schemas[view.source.name]
+        types = {name: schema.field(name).type for name in view.entity.join_keys}
+        known = f"{view.entity.name} {types}"
+        if known not in self._known:
+            self._known[known] = spine_keys(
+                self._spine, join_keys=view.entity.join_keys, types=types, entity=view.entity.name
+            )
+        return self._known[known]
+
+
+def _stream_queries(
+    view: FeatureView, served: pa.Table, keys: SpineKeys, commits: Commits
+) -> tuple[Queries, list[KnownFrom]]:
+    """A group per (shard, run); the commits' numbers are its order."""
+    time_us, run, n, shard = (_ints(served, view, name) for name in ("as_of_us", "run", "n", "shard"))
+    group = np.full(served.num_rows, -1)
+    known: list[KnownFrom] = []
+    for number, of_run in set(zip(shard.tolist(), run.tolist(), strict=True)):
+        found = commits.run(number, of_run)
+        rows = np.flatnonzero((shard == number) & (run == of_run) & (keys.codes >= 0))
+        if found is not None:
+            group[rows[np.isin(n[rows], found.n)]] = len(known)
+            known.append(
+                lambda events, found=found: found.known_from(  # type: ignore[misc]
+                    view.source.name, events.partition, offset=events.offset, event_us=events.history.rows.time
+                )
+            )
+    row = np.flatnonzero(group >= 0)
+    return Queries(row=row, code=keys.codes[row], time_us=time_us[row], group=group[row], cutoff=n[row]), known
+
+
+def _batch_queries(
+    view: FeatureView, lake: Lake, served: pa.Table, keys: SpineKeys, snapshot: int
+) -> tuple[Queries, list[KnownFrom]]:
+    """One group; the lake's snapshots are its order. A row names its version as `run` and its step's second as `n`."""
+    run, n = _ints(served, view, "run"), _ints(served, view, "n")
+    snapshots = Snapshots.of(lake, view.source.name, snapshot=snapshot)
+    row = np.flatnonzero((keys.codes >= 0) & (run > 0))
+    asked = Queries(
+        row=row,
+        code=keys.codes[row],
+        time_us=n[row] * SECOND_US,
+        group=np.zeros(len(row), dtype=np.int64),
+        cutoff=snapshots.built_from(lake, view, versions=run[row], snapshot=snapshot),
+    )
+    return asked, [lambda events: snapshots.known_from(events.partition, offset=events.offset, day=events.day)]
+
+
+def read_events(plan: ViewPlan, lake: Lake, keys: SpineKeys, asked: Queries, *, snapshot: int) -> Events:
+    """The events of the asked entities in the span of time that can matter, sorted by (entity, time, id)."""
+    first, last, span = int(asked.time_us.min()), int(asked.time_us.max()), plan.view.longest_window_us
+    where = f"{TIME} < {last}" + ("" if span is None else f" AND {TIME} >= {first - span}")
+    days = (_FIRST_DAY if span is None else from_us(first - span).date(), from_us(last).date())
+    events = lake.events_sql(plan.view.source.name, snapshot=snapshot, days=days, where=where)
+    projected = project_sql(plan, events, extra=[PARTITION, OFFSET, DAY])
+    entities = pa.table({KEY: keys.text, "_code": np.arange(len(keys), dtype=np.int64)})
+    with lake.cursor() as cursor:
+        cursor.register("served_entities", entities)
+        table = cursor.execute(
+            f"SELECT p.* EXCLUDE ({KEY}), k._code, coalesce({PARTITION}, -1)::BIGINT AS _p, coalesce({OFFSET}, -1) AS _o, "
+            f"({DAY} - DATE '1970-01-01')::BIGINT AS _d "
+            f"FROM ({projected}) AS p JOIN served_entities AS k USING ({KEY}) ORDER BY k._code, {TIME}, {ID}"
+        ).to_arrow_table()
+    rows = event_rows(plan, table, table.column("_code").to_numpy(), is_sorted=True)
+    partition, offset, day = (table.column(name).to_numpy() for name in ("_p", "_o", "_d"))
+    return Events(history=History(rows), partition=partition, offset=offset, day=day)
+
+
+def known_windows(plan: ViewPlan, events: Events, known_from: Ints, asked: Queries) -> dict[str, Values]:
+    """The features of a view over the events that each query could know."""
+    windows = _Windows(events.history, known_from, asked)
+    found = {}
+    for feature in plan.features:
+        known = windows.of(feature)
+        # Known windows are asked as a range index is.
+        asked_of = cast("RangeIndex", known)
+        found[feature.feature.name] = window_values(feature, asked_of, lo=known.lo, hi=known.hi, unique=False)
+    return found
+
+
+class _Windows:
+    """The known windows of some queries; those of equal length over the same rows are found once."""
+
+    def __init__(self, history: History, known_from: Ints, asked: Queries) -> None:
+        self._history, self._known_from, self._asked = history, known_from, asked
+        self._visible: dict[int, Visibility] = {}
+        self._found: dict[tuple[int, int | None, int], KnownWindows] = {}
+
+    def of(self, feature: FeaturePlan) -> KnownWindows:
+        """A feature's windows."""
+        index = index_of(feature, self._history)
+        window, hop = feature.feature.window_us, feature.feature.hop_us
+        key = (id(index), window, hop)
+        if key not in self._found:
+            if id(index) not in self._visible:
+                self._visible[id(index)] = Visibility(index, self._aligned(feature))
+            code, time_us = self._asked.code, self._asked.time_us
+            lo = index.locate(code, tails_us(time_us, window_us=window, hop_us=hop))
+            hi = index.locate(code, time_us)
+            self._found[key] = self._visible[id(index)].known(lo, hi, cutoff=self._asked.cutoff)
+        return self._found[key]
+
+    def _aligned(self, feature: FeaturePlan) -> Ints:
+        """Since when each row is known: of a set or list column only the events with a value are rows."""
+        for column in feature.columns.values():
+            if not column.in_tiles:
+                return self._known_from[np.flatnonzero(self._history.rows.columns[f"{column.name}__valid"])]
+        return self._known_from
+
+
+def _scatter(parts: Sequence[tuple[Ints, Mapping[str, Values]]], name: str, status: np.ndarray) -> Values:
+    """The groups' values at their vectors' places."""
+    if not parts:
+        return Values(np.zeros(len(status)), status.copy())
+    found = [part[name] for _, part in parts]
+    values = np.zeros(len(status), dtype=np.result_type(*[each.values for each in found]))
+    statuses = status.copy()
+    for (rows, _), each in zip(parts, found, strict=True):
+        values[rows], statuses[rows] = each.values, each.status
+    return Values(values, statuses)
+
+
+def _ints(served: pa.Table, view: FeatureView, name: str) -> Ints:
+    """A column of a view's provenance; nulls are -1."""
+    column = served.column(view_column(view.id, name))
+    filled: Ints = column.combine_chunks().fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return filled
+
+
+__all__ = ["ALWAYS", "NEVER", "UNPROVABLE", "Events", "Queries", "known_windows", "read_events", "recompute"]
