@@ -134,7 +134,7 @@ def test_a_redis_that_does_not_run_is_named_without_its_password(given):
         ("redis://h/zero", "got 'redis://h/zero'"),
         (
             "redis://:pass@h/0?max_connections=3",
-            "`url` takes no option but `db`, got `max_connections` in 'redis://:***@h/0?",
+            "`url` takes no option but `db`, got `max_connections` in 'redis://:***@h/0'",
         ),
     ],
 )
@@ -158,6 +158,26 @@ def test_a_url_may_name_a_user_a_password_a_database_and_a_socket():
         False,
         (("SELECT", "2"),),
     )
+
+
+def test_a_password_among_the_options_is_not_shown():
+    with pytest.raises(InputError) as error:
+        FeatureReader("redis://h/0?password=secret")
+
+    assert "`password`" in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_a_unix_socket_is_read_through(tmp_path):
+    path = tmp_path / "valkey.sock"
+    with EmbeddedValkey(tmp_path / "data", options={"unixsocket": str(path)}) as server:
+        world = World(server.url, "dev")
+        view = departures()
+        world.publish(view, services=[service(item("departures", "count_1h"))])
+        world.put(view, "JFK", 3, 1.0)
+        with FeatureReader(f"unix://{path}", clock=world.clock) as reader:
+            assert reader.get_online_features("delay", JFK).values == [3]
+        world.client.close()
 
 
 def test_a_client_that_decodes_replies_is_refused(valkey):

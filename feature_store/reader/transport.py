@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from feature_store.errors import InputError, OnlineStoreError
 
@@ -43,7 +43,7 @@ class Address(NamedTuple):
     """Where a Redis listens and how it wants to be greeted."""
 
     shown: str
-    """The URL without its password."""
+    """The URL without its password and options."""
     host: str
     port: int
     path: str | None
@@ -65,7 +65,9 @@ def parse_url(url: str) -> Address:
         port = parts.port or 6379
     except ValueError:
         port = 0
-    shown = url.replace(f":{parts.password}@", ":***@") if parts.password else url
+    shown = urlunsplit(parts._replace(query=""))  # an option may hold a password too
+    if parts.password:
+        shown = shown.replace(f":{parts.password}@", ":***@")
     if parts.scheme not in ("redis", "rediss", "unix") or not port or not database.isdigit():
         raise InputError(
             f"`url` must be like redis://user:password@host:6379/0, rediss://... or unix://..., got '{shown}'"
