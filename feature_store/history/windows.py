@@ -17,17 +17,19 @@ from feature_store.transforms.catalogue import Ints, Values
 from feature_store.transforms.evaluate import evaluate
 from feature_store.transforms.families import History, event_rows
 from feature_store.transforms.ordering import order_by
-from feature_store.transforms.project import ID, KEY, TIME, project_sql
+from feature_store.transforms.project import DAY, ID, KEY, TIME, project_sql
+from feature_store.transforms.rowset import Merge
 
 if TYPE_CHECKING:
     import duckdb
 
-    from feature_store.declare.view import FeatureView
     from feature_store.history.spine import SpineKeys
     from feature_store.lake import Lake
     from feature_store.transforms.plan import ViewPlan
 
 CODE = "_code"
+
+_PICKS = (Merge.FIRST, Merge.LAST, Merge.LAST_N)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +69,11 @@ def window_values(
     cursor = lake.cursor()
     try:
         cursor.register("spine_entities", keys.entities)
-        relation = _relation(plan.view, lake, snapshot, times)
+        source = _Events(plan, lake, snapshot, times)
         parts, recomputed = [], 0
-        for low, high in _buckets(cursor, relation, len(keys), bucket_events):
+        for low, high in source.buckets(cursor, len(keys), bucket_events):
             rows = slice(*np.searchsorted(codes, (low, high)).tolist())
-            found = _bucket(cursor, plan, relation, low, high, codes[rows], times[rows], served)
+            found = _bucket(cursor, source, (low, high), codes[rows], times[rows], served)
             parts.append(found.values)
             recomputed += found.recomputed
     finally:
@@ -79,69 +81,78 @@ def window_values(
     return WindowValues(values=_scatter(parts, order, len(time_us)), recomputed=recomputed)
 
 
-def event_days(view: FeatureView, first_us: int, last_us: int) -> tuple[date, date] | None:
-    """The days of events that windows between two times need; None if the view looks back for ever."""
-    span = view.longest_window_us
-    if span is None:
-        return None
-    return from_us(first_us - span).date(), from_us(last_us).date()
-
-
-def _relation(view: FeatureView, lake: Lake, snapshot: int, times: Ints) -> str:
+class _Events:
     """The events of the spine's entities, with their codes, in the span of time that can matter."""
-    if len(times) == 0:
-        return _joined(view, lake.events_sql(view.source.name, snapshot=snapshot, where="FALSE"))
-    first, last = int(times.min()), int(times.max())
-    span = view.longest_window_us
-    where = f"{TIME} < {last}" + ("" if span is None else f" AND {TIME} >= {first - span}")
-    days = event_days(view, first, last) or (date(1, 1, 1), from_us(last).date())
-    return _joined(view, lake.events_sql(view.source.name, snapshot=snapshot, days=days, where=where))
 
+    def __init__(self, plan: ViewPlan, lake: Lake, snapshot: int, times: Ints) -> None:
+        self.plan, self._lake, self._snapshot = plan, lake, snapshot
+        view, source = plan.view, plan.view.source.name
+        first, last = (int(times.min()), int(times.max())) if len(times) else (0, 0)
+        span = view.longest_window_us
+        self._first = None if span is None else first - span
+        self._last = last
+        self.days = (date(1, 1, 1) if span is None else from_us(first - span).date(), from_us(last).date())
+        where = f"{TIME} < {last}" + ("" if self._first is None else f" AND {TIME} >= {self._first}")
+        events = lake.events_sql(source, snapshot=snapshot, days=self.days, where=where)
+        on = " AND ".join(f'e."{name}" = k."{name}"' for name in view.entity.join_keys)
+        self.relation = f"SELECT e.*, k.{CODE} FROM ({events}) AS e JOIN spine_entities AS k ON {on}"
 
-def _joined(view: FeatureView, events: str) -> str:
-    on = " AND ".join(f'e."{name}" = k."{name}"' for name in view.entity.join_keys)
-    return f"SELECT e.*, k.{CODE} FROM ({events}) AS e JOIN spine_entities AS k ON {on}"
+    def buckets(
+        self, cursor: duckdb.DuckDBPyConnection, entities: int, bucket_events: int
+    ) -> Sequence[tuple[int, int]]:
+        """Ranges of codes with about `bucket_events` events each."""
+        if self._at_most(cursor) <= bucket_events:
+            return [(0, entities)]
+        counts = cursor.execute(
+            f"SELECT {CODE}, count(*) AS n FROM ({self.relation}) GROUP BY {CODE} ORDER BY {CODE}"
+        ).fetchnumpy()
+        ends = np.cumsum(counts["n"])
+        bucket = (ends - 1) // bucket_events
+        heads = counts[CODE][np.flatnonzero(np.diff(bucket)) + 1].tolist()
+        return list(pairwise([0, *heads, entities]))
 
+    def order(self, entities: int) -> str:
+        """What sorts the events by (code, time, event id); the id only where a feature depends on the order of ties."""
+        tie = f", {ID}" if any(column.merge in _PICKS for column in self.plan.columns) else ""
+        if self._first is None or entities * (self._last - self._first) >= 1 << 62:
+            return f"{KEY}, {TIME}{tie}"
+        # One number sorts in two thirds of the time of a pair.
+        return f"{KEY} * {self._last - self._first} + ({TIME} - ({self._first})){tie}"
 
-def _buckets(
-    cursor: duckdb.DuckDBPyConnection, relation: str, entities: int, bucket_events: int
-) -> Sequence[tuple[int, int]]:
-    """Ranges of codes with about `bucket_events` events each."""
-    counts = cursor.execute(
-        f"SELECT {CODE}, count(*) AS n FROM ({relation}) GROUP BY {CODE} ORDER BY {CODE}"
-    ).fetchnumpy()
-    ends = np.cumsum(counts["n"])
-    if len(ends) == 0 or ends[-1] <= bucket_events:
-        return [(0, entities)]
-    bucket = (ends - 1) // bucket_events
-    heads = counts[CODE][np.flatnonzero(np.diff(bucket)) + 1].tolist()
-    bounds = [0, *heads, entities]
-    return list(pairwise(bounds))
+    def _at_most(self, cursor: duckdb.DuckDBPyConnection) -> int:
+        """A bound on the number of events that needs no reading of them."""
+        source = self.plan.view.source.name
+        tables = [
+            self._lake.table_sql(f"events_{source}_{kind}", snapshot=self._snapshot) for kind in ("loaded", "live")
+        ]
+        within = f"{DAY} BETWEEN DATE '{self.days[0]}' AND DATE '{self.days[1]}'"
+        counts = " + ".join(f"(SELECT count(*) FROM {table} WHERE {within})" for table in tables)
+        row = cursor.execute(f"SELECT {counts}").fetchone()
+        return int(row[0]) if row else 0
 
 
 def _bucket(
     cursor: duckdb.DuckDBPyConnection,
-    plan: ViewPlan,
-    relation: str,
-    low: int,
-    high: int,
+    source: _Events,
+    span: tuple[int, int],
     codes: Ints,
     times: Ints,
     served: bool,
 ) -> WindowValues:
     """The values of the entities [low, high), in the order of their queries."""
-    within = f"SELECT * FROM ({relation}) WHERE {CODE} >= {low} AND {CODE} < {high}"
+    plan, (low, high) = source.plan, span
+    within = f"SELECT * FROM ({source.relation}) WHERE {CODE} >= {low} AND {CODE} < {high}"
     # Events carry the number of their entity instead of its key.
-    numbered = replace(plan, key_sql=CODE)
-    projected = project_sql(numbered, within, extra=[known_sql()] if served else [])
-    table = cursor.execute(f"SELECT * FROM ({projected}) ORDER BY {KEY}, {TIME}, {ID}").to_arrow_table()
+    projected = project_sql(replace(plan, key_sql=CODE), within, extra=[known_sql()] if served else [])
+    listed = ", ".join([KEY, TIME, *(column.name for column in plan.columns), *([KNOWN] if served else [])])
+    table = cursor.execute(f"SELECT {listed} FROM ({projected}) ORDER BY {source.order(high)}").to_arrow_table()
+    known_us = table.column(KNOWN).to_numpy() if served else None
     history = History(event_rows(plan, table, table.column(KEY).to_numpy(), is_sorted=True))
+    del table
     values = evaluate(plan, history, codes, time_us=times)
-    if not served:
+    if known_us is None:
         return WindowValues(values=values, recomputed=0)
-    values, recomputed = known_values(
-        plan, history, table.column(KNOWN).to_numpy(), codes=codes, times=times, values=values
-    )
+    values, recomputed = known_values(plan, history, known_us, codes=codes, times=times, values=values)
     return WindowValues(values=values, recomputed=recomputed)
 
 
