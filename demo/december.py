@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter, itemgetter
 
+import redis
+
 from demo.replay import DAY, Due, Publisher, Scorer, start_of_day, start_of_hour
 from demo.stage import Stage
 from feature_store.clock import ManualClock
@@ -29,16 +31,16 @@ def step_days(
     stream = LocalStream(
         store.compiled, store.lake, client, env=store.settings.environment, clock=clock, shards=store.settings.shards
     )
-    publisher = Publisher(store, client)
+    publisher, archive = Publisher(store, client), Archive(store, client)
     with stage.progress() as progress:
         task = progress.add_task("December, stepped", total=len(days))
         for day in days:
             clock.move_to(to_us(day))
-            archive(stage, store, clock)
+            archive.step()
             start_of_day(store, day)
             _step_day(store, stream, publisher, scorer, clock, day)
             progress.advance(task)
-    archive(stage, store, clock)
+    archive.step()
 
 
 def _step_day(
@@ -66,17 +68,26 @@ def _step_day(
         scorer.score(asked, vectors)
 
 
-def archive(stage: Stage, store: FeatureStore, clock: ManualClock) -> None:
-    """Bring the logs and the commit records to the lake, all of it."""
-    client, env = stage.client(), store.settings.environment
-    for name, source in store.registry.sources.items():
-        if source.log is None:
-            continue
-        log = open_log(client, env, source)
-        archiver = Archiver(store.compiled, store.lake, log, source=name, clock=clock)
-        while archiver.step():
-            pass
-        log.trim()
-    commits = CommitArchiver(store.lake, client, env)
-    while commits.step():
-        pass
+class Archive:
+    """Brings the logs and the commit records to the lake."""
+
+    def __init__(self, store: FeatureStore, client: redis.Redis) -> None:
+        env = store.settings.environment
+        logs = {
+            name: open_log(client, env, source)
+            for name, source in store.registry.sources.items()
+            if source.log is not None
+        }
+        self._logs = logs
+        self._archivers = [
+            Archiver(store.compiled, store.lake, log, source=name, clock=store.clock) for name, log in logs.items()
+        ]
+        self._commits = CommitArchiver(store.lake, client, env)
+
+    def step(self) -> None:
+        """Bring over all there is."""
+        for archiver in (*self._archivers, self._commits):
+            while archiver.step():
+                pass
+        for log in self._logs.values():
+            log.trim()

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from demo.day import replay_day
-from demo.december import archive, step_days
+from demo.december import Archive, step_days
 from demo.history import Trained, feature_columns, train_models, training_set
 from demo.lake import fill_lake
 from demo.replay import DAY, SERVICE, Scorer, start_of_day
@@ -78,7 +78,7 @@ def _december(stage: Stage, trained: Trained) -> Served:
         start_of_day(store, LIVE_DAY)
     live, live_scores = replay_day(stage, trained.model, day=LIVE_DAY)
     with stage.store(ManualClock(to_us(LIVE_DAY + DAY))) as store:
-        archive(stage, store, ManualClock(to_us(LIVE_DAY + DAY)))
+        Archive(store, stage.client()).step()
     return Served(
         vectors=pa.concat_tables([scorer.log.table(), live], promote_options="default"),
         live_vectors=live.num_rows,

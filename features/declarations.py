@@ -11,6 +11,9 @@ from features.schemas import Arrival, Cancellation, Departure, Observation
 OPS = "team:network-ops"
 ML = "team:ml"
 
+REPORTED_WITHIN = "15m"
+"""Flights are reported within minutes; a stream that is further behind serves STALE values."""
+
 airport = Entity("airport", join_keys=["origin"], description="Departure airport, IATA code")
 origin_carrier = Entity("origin_carrier", join_keys=["origin", "carrier"], description="An airline at an airport")
 destination = Entity("destination", join_keys=["dest"], description="Arrival airport, IATA code")
@@ -75,6 +78,7 @@ airport_departures = FeatureView(
         agg.max("dep_delay", over=["1h", "24h"], description="minutes"),
         agg.mean("dep_delay > 15", over="3h", name="late_share_3h", description="share leaving over 15 min late"),
     ],
+    freshness_sla=REPORTED_WITHIN,
     tags={"pii": "none"},
 )
 airport_arrivals = FeatureView(
@@ -84,6 +88,7 @@ airport_arrivals = FeatureView(
     owner=OPS,
     description="How late the flights from an airport come in where they go",
     features=[agg.mean("arr_delay", over="6h", description="minutes")],
+    freshness_sla=REPORTED_WITHIN,
     tags={"pii": "none"},
 )
 airport_cancellations = FeatureView(
@@ -93,6 +98,7 @@ airport_cancellations = FeatureView(
     owner=OPS,
     description="Flights that an airport has lost",
     features=[agg.count(over="24h", description="cancelled flights")],
+    freshness_sla=REPORTED_WITHIN,
     tags={"pii": "none"},
 )
 origin_carrier_departures = FeatureView(
@@ -105,6 +111,7 @@ origin_carrier_departures = FeatureView(
         agg.mean("dep_delay", over=["3h", "24h"], description="minutes"),
         agg.mean("dep_delay > 15", over="7d", name="late_share_7d", description="share leaving over 15 min late"),
     ],
+    freshness_sla=REPORTED_WITHIN,
     tags={"pii": "none"},
 )
 destination_arrivals = FeatureView(
@@ -114,6 +121,7 @@ destination_arrivals = FeatureView(
     owner=OPS,
     description="How late flights are arriving at a destination, by the time of their arrival",
     features=[agg.mean("arr_delay", over=["3h", "24h"], description="minutes")],
+    freshness_sla=REPORTED_WITHIN,
     tags={"pii": "none"},
 )
 route_arrivals = FeatureView(
@@ -127,6 +135,7 @@ route_arrivals = FeatureView(
         agg.stddev("arr_delay", over="7d", description="minutes"),
         agg.last("arr_delay", description="the route's latest arrival, minutes"),
     ],
+    freshness_sla=REPORTED_WITHIN,
     tags={"pii": "none"},
 )
 aircraft_arrivals = FeatureView(
@@ -136,6 +145,7 @@ aircraft_arrivals = FeatureView(
     owner=OPS,
     description="What happened to an aircraft last",
     features=[agg.last("arr_delay", description="its latest arrival, minutes")],
+    freshness_sla=REPORTED_WITHIN,
     tags={"pii": "none"},
 )
 aircraft_departures = FeatureView(
@@ -148,6 +158,7 @@ aircraft_departures = FeatureView(
         agg.count(over="24h", name="legs_24h", description="departures from New York"),
         agg.count_distinct("dest", over="7d", cap=100, name="destinations_7d", description="different destinations"),
     ],
+    freshness_sla=REPORTED_WITHIN,
     tags={"pii": "none"},
 )
 carrier_arrivals = FeatureView(

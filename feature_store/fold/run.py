@@ -106,7 +106,7 @@ class PartitionReader:
         self, compiled: Compiled, lake: Lake, log: EventLog, start: Start, *, source: str, partition: int, now_us: int
     ) -> None:
         """Begin where the lake ends. The lake stays in use: ids of old events are looked up there."""
-        self._source, self._partition, self._log = source, partition, log
+        self._source, self._partition, self._log, self._shards = source, partition, log, start.shards
         self._intake = open_intake(compiled, lake, source, origin=start.origin, now_us=now_us)
         self._splitter = Splitter(source, compiled.plans_of(source), shards=start.shards)
         begin = log.begin(partition)
@@ -123,8 +123,7 @@ class PartitionReader:
 
     def take(self, records: Sequence[LogRecord]) -> list[Reading]:
         """Move past these records: one reading per shard, also for no records, so that positions and hearts go on."""
-        accepted = self._intake.accept(self._partition, records, start=self.position)
-        self.position = accepted.end
+        batches = self._idle() if not records else self._batches(records)
         unread = records[-1].arrived_us if len(records) == MAX_RECORDS else None
         return [
             Reading(
@@ -134,7 +133,18 @@ class PartitionReader:
                 oldest_unread_us=unread,
                 caught_up=self.position >= self._target,
             )
-            for batch in self._splitter.split(accepted.events, {self._partition: self.position})
+            for batch in batches
+        ]
+
+    def _batches(self, records: Sequence[LogRecord]) -> list[ShardBatch]:
+        accepted = self._intake.accept(self._partition, records, start=self.position)
+        self.position = accepted.end
+        return self._splitter.split(accepted.events, {self._partition: self.position})
+
+    def _idle(self) -> list[ShardBatch]:
+        positions = {self._partition: self.position}
+        return [
+            ShardBatch(shard=shard, source=self._source, views={}, positions=positions) for shard in range(self._shards)
         ]
 
 

@@ -46,9 +46,7 @@ def status_column(feature: str) -> str:
 
 def built_days(lake: Lake, view: FeatureView, *, snapshot: int | None = None) -> list[date]:
     """The days for which rows were built, from whatever state of the events."""
-    table, source = rows_table(view), view.source.name
-    days = set(lake.fresh_days(table, source=source, snapshot=snapshot))
-    return sorted(days.union(lake.stale_days(table, source=source)))
+    return lake.built_days(rows_table(view), snapshot=snapshot)
 
 
 def steps_at(time_us: Ints, days: Sequence[date], every_us: int) -> Ints:

@@ -182,6 +182,12 @@ def built_days(cursor: duckdb.DuckDBPyConnection, table: str, *, source: str, st
     return [row[0] for row in rows]
 
 
+def days_with_builds(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = "") -> list[date]:
+    """Days of `table` that were ever built, from whatever state of the events."""
+    sql = f"SELECT DISTINCT day FROM builds {at} WHERE table_name = $table ORDER BY day"
+    return [row[0] for row in cursor.execute(sql, {"table": table}).fetchall()]
+
+
 def committed_days(cursor: duckdb.DuckDBPyConnection, source: str, *, kind: str) -> list[date]:
     """Days that commits of this kind have touched."""
     rows = cursor.execute(

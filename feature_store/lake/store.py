@@ -257,6 +257,12 @@ class Lake:
         with self._session.reading() as cursor:
             return records.built_days(cursor, table, source=source, stale=False, at=_at(snapshot))
 
+    def built_days(self, table: str, *, snapshot: int | None = None) -> list[date]:
+        """Days that were ever built, from whatever state of the events, now or at a snapshot."""
+        at = "" if snapshot is None else f"AT (VERSION => {int(snapshot)})"
+        with self._session.reading() as cursor:
+            return records.days_with_builds(cursor, table, at=at)
+
     # ---- plain tables
 
     def append(self, table: str, rows: pa.Table) -> Commit:
