@@ -7,10 +7,12 @@ for the next runs as soon as those before are done, and starts a few at a time.
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Self
 from uuid import uuid4
 
 import dagster as dg
@@ -23,10 +25,11 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster._daemon.backfill import execute_backfill_jobs
 from dagster._daemon.daemon import BackfillDaemon
 
+from assets.books import relax_syncing
 from assets.instance import WORKSPACE, dagster_instance
 from feature_store.errors import FeatureStoreError, InputError
 
-_POLL_S = 0.25
+_POLL_S = 0.5
 _DAEMON_FRESH_S = 60
 _WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
 _logger = logging.getLogger("assets.backfill")
@@ -63,7 +66,7 @@ def launch_backfill(
     start: date,
     end: date,
     assets: Sequence[dg.AssetKey] | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
     title: str | None = None,
     workspace: Path = WORKSPACE,
     concurrency: int = 2,
@@ -91,6 +94,7 @@ def launch_backfill(
     """
     if start >= end:
         raise InputError(f"`start` must lie before `end`, got {start} and {end}")
+    relax_syncing()
     with ExitStack() as stack:
         instance = stack.enter_context(dagster_instance(home))
         context = stack.enter_context(WorkspaceProcessContext(instance, WorkspaceFileTarget([str(workspace)])))
@@ -142,19 +146,20 @@ def _wait(
     timeout_s: float,
 ) -> Progress:
     begun, counter, last = time.perf_counter(), _Counter(context, backfill_id), None
-    while True:
-        if not has_daemon(context.instance):
-            _drive(context, backfill_id, concurrency=concurrency)
-        now = counter.progress(seconds=time.perf_counter() - begun)
-        if last is None or now.state != last.state:
-            on_progress(now)
-            last = now
-        if now.finished:
-            return now
-        if now.seconds > timeout_s:
-            _cancel(context.instance, backfill_id)
-            raise FeatureStoreError(f"backfill {backfill_id} did not finish within {timeout_s:g} s and was cancelled")
-        time.sleep(_POLL_S)
+    with _Driver(context, backfill_id, concurrency=concurrency) as driver:
+        while True:
+            if not has_daemon(context.instance):
+                driver.step()
+            now = counter.progress(seconds=time.perf_counter() - begun)
+            if last is None or now.state != last.state:
+                on_progress(now)
+                last = now
+            if now.finished:
+                return now
+            if now.seconds > timeout_s:
+                _cancel(context.instance, backfill_id)
+                raise FeatureStoreError(f"backfill {backfill_id} took more than {timeout_s:g} s and was cancelled")
+            time.sleep(_POLL_S)
 
 
 def has_daemon(instance: dg.DagsterInstance) -> bool:
@@ -163,18 +168,43 @@ def has_daemon(instance: dg.DagsterInstance) -> bool:
     return heartbeat is not None and time.time() - heartbeat.timestamp < _DAEMON_FRESH_S
 
 
-def _drive(context: WorkspaceProcessContext, backfill_id: str, *, concurrency: int) -> None:
-    """One step of what the daemon does: start waiting runs, and when there are none left, ask for the next ones."""
-    instance = context.instance
-    runs = _runs(instance, backfill_id)
-    waiting = [run for run in runs if run.status in _WAITING]
-    active = [run for run in runs if run.status in IN_PROGRESS_RUN_STATUSES]
-    for run in waiting[: max(concurrency - len(active), 0)]:
-        instance.launch_run(run.run_id, context.create_request_context())
-    backfill = instance.get_backfill(backfill_id)
-    if not waiting and not active and backfill is not None:
-        for _ in execute_backfill_jobs(context, _logger, [backfill]):
-            pass
+class _Driver:
+    """Does the daemon's part for one backfill."""
+
+    def __init__(self, context: WorkspaceProcessContext, backfill_id: str, *, concurrency: int) -> None:
+        self._context, self._backfill_id, self._concurrency = context, backfill_id, concurrency
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="backfill")
+        self._asking: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def step(self) -> None:
+        """Start waiting runs, and ask for the next ones when there are none left.
+
+        Asking takes seconds, because it notes every partition; the first runs start while it goes on.
+        """
+        instance = self._context.instance
+        runs = _runs(instance, self._backfill_id)
+        waiting = [run for run in runs if run.status is dg.DagsterRunStatus.QUEUED]
+        active = [run for run in runs if run.status in IN_PROGRESS_RUN_STATUSES]
+        for run in waiting[: max(self._concurrency - len(active), 0)]:
+            instance.launch_run(run.run_id, self._context.create_request_context())
+        if self._asking is not None and not self._asking.done():
+            return
+        if self._asking is not None:
+            self._asking.result()
+        self._asking = None if waiting or active else self._pool.submit(self._ask)
+
+    def _ask(self) -> None:
+        backfill = self._context.instance.get_backfill(self._backfill_id)
+        if backfill is not None and backfill.status not in BULK_ACTION_TERMINAL_STATUSES:
+            errors = [error for error in execute_backfill_jobs(self._context, _logger, [backfill]) if error]
+            if errors:
+                raise FeatureStoreError(f"backfill {self._backfill_id}: {errors[0].message.strip()}")
 
 
 def _cancel(instance: dg.DagsterInstance, backfill_id: str) -> None:
