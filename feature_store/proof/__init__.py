@@ -8,5 +8,6 @@ reader --ServedLog--> served vectors --recompute--> the same values? <--oracle--
 from feature_store.proof.compare import Difference, ProofReport
 from feature_store.proof.prove import Proof, prove
 from feature_store.proof.served_log import ServedLog
+from feature_store.proof.served_table import append_served, read_served
 
-__all__ = ["Difference", "Proof", "ProofReport", "ServedLog", "prove"]
+__all__ = ["Difference", "Proof", "ProofReport", "ServedLog", "append_served", "prove", "read_served"]

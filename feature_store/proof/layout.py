@@ -107,6 +107,20 @@ def served_layout(compiled: Compiled, service: str) -> ServedLayout:
     return ServedLayout(service=declared, features=features, plans=list(plans.values()), schema=schema)
 
 
+def served_layout_of(compiled: Compiled, served: pa.Table) -> ServedLayout:
+    """The layout of the service that a record is of.
+
+    Raises:
+        InputError: it names none, or several.
+    """
+    if SERVICE not in served.schema.names:
+        raise InputError(f"a record of served vectors has a column '{SERVICE}', got {', '.join(served.schema.names)}")
+    names = served.column(SERVICE).unique().to_pylist()
+    if len(names) != 1:
+        raise InputError(f"a record must be of one service, got {', '.join(map(str, names)) or 'no vectors'}")
+    return served_layout(compiled, str(names[0]))
+
+
 def _vector_name(item: FeatureRef | Ratio, taken: set[str]) -> str:
     """The name that the reader gives to a feature."""
     if isinstance(item, Ratio):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from feature_store.errors import InputError
+import numpy as np
+import pyarrow as pa
+
 from feature_store.proof.compare import ProofReport, compare
-from feature_store.proof.layout import ServedLayout, conform, served_layout
+from feature_store.proof.faults import Bench, Control, plant, take
+from feature_store.proof.knowledge import Commits
+from feature_store.proof.layout import conform, served_layout_of
+from feature_store.proof.oracle import OracleReport, consult
 from feature_store.proof.recompute import recompute
-from feature_store.proof.served_log import SERVICE
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from feature_store.lake import Lake
     from feature_store.transforms.compiled import Compiled
 
@@ -23,10 +26,8 @@ class Proof:
     """What the proof found."""
 
     report: ProofReport
-    oracle_vectors: int = 0
-    oracle_unequal: int = 0
-    controls: int = 0
-    """How many of the planted faults were found, of 3."""
+    oracle: OracleReport
+    faults: Sequence[Control]
 
     @property
     def vectors(self) -> int:
@@ -35,7 +36,7 @@ class Proof:
 
     @property
     def values(self) -> int:
-        """Their values."""
+        """Their values that were compared."""
         return self.report.values
 
     @property
@@ -43,31 +44,53 @@ class Proof:
         """Values that are not what they should have been."""
         return self.report.unequal
 
+    @property
+    def oracle_vectors(self) -> int:
+        """Vectors of the sample."""
+        return self.oracle.vectors
+
+    @property
+    def oracle_unequal(self) -> int:
+        """Values of the sample of which SQL says otherwise."""
+        return self.oracle.unequal
+
+    @property
+    def controls(self) -> int:
+        """How many of the three planted faults were found."""
+        return sum(control.found for control in self.faults)
+
 
 def prove(compiled: Compiled, lake: Lake, served: pa.Table, *, sample: int = 2000, seed: int = 0) -> Proof:
-    """Recompute every served value of a record of one service.
+    """Prove a record of one service: every value by the kernel, a sample by SQL, and three planted faults.
+
+    Args:
+        compiled: the declarations that were served.
+        lake: with the log and the commit records archived up to the newest vector.
+        served: a record (`ServedLog.table`, or `read_served`).
+        sample: how many vectors, drawn at random, are asked of SQL and given faults.
+        seed: of the draw.
 
     Raises:
         InputError: the record is of several services or lacks a column.
         UnknownNameError: the service is not declared.
     """
-    del sample, seed
-    layout = service_of(compiled, served)
-    record = conform(layout, served)
-    snapshot = lake.snapshot()
+    layout = served_layout_of(compiled, served)
+    record, snapshot = conform(layout, served), lake.snapshot()
     recomputed = recompute(compiled, lake, layout, record, snapshot=snapshot)
-    return Proof(report=compare(layout, record, recomputed))
-
-
-def service_of(compiled: Compiled, served: pa.Table) -> ServedLayout:
-    """The layout of the service that a record is of.
-
-    Raises:
-        InputError: it names none, or several.
-    """
-    if SERVICE not in served.schema.names:
-        raise InputError(f"a record of served vectors has a column '{SERVICE}', got {', '.join(served.schema.names)}")
-    names = served.column(SERVICE).unique().to_pylist()
-    if len(names) != 1:
-        raise InputError(f"a record must be of one service, got {', '.join(map(str, names)) or 'no vectors'}")
-    return served_layout(compiled, str(names[0]))
+    drawn = np.random.default_rng(seed).permutation(record.num_rows)[:sample]
+    drawn.sort()
+    some = record.take(pa.array(drawn))
+    bench = Bench(
+        compiled=compiled,
+        lake=lake,
+        layout=layout,
+        record=some,
+        recomputed=take(recomputed, drawn),
+        commits=Commits.of(lake, snapshot=snapshot),
+        snapshot=snapshot,
+    )
+    return Proof(
+        report=compare(layout, record, recomputed),
+        oracle=consult(lake, layout, some, snapshot=snapshot),
+        faults=plant(bench),
+    )

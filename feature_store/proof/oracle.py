@@ -1,0 +1,253 @@
+"""A second opinion: windows by SQL joins written from the declaration alone, sharing no code with `transforms`.
+
+For each served vector its entity's events are joined by a condition on their time, and aggregated where they lie in a
+feature's window and were known. Integer sums come back exact and are finished in plain Python. Slow, so for a sample.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from feature_store.declare.feature import FeatureRef
+from feature_store.proof.layout import ServedFeature, ServedLayout, view_id
+from feature_store.proof.operands import Operand, operand
+from feature_store.proof.served_log import view_column
+from feature_store.status import Status
+from feature_store.time_rule import from_us, parse_duration
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    import duckdb
+
+    from feature_store.declare.feature import Feature, Ratio
+    from feature_store.declare.view import FeatureView
+    from feature_store.lake import Lake
+
+Answer = tuple[object, Status] | None
+"""A value and its status; None where the lake does not say what was known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OracleReport:
+    """What the second opinion was."""
+
+    vectors: int
+    values: int
+    unequal: int
+    by_feature: Mapping[str, int]
+    differences: Sequence[tuple[str, int, object, object]]
+    """(feature, row of the record, served, oracle's), the first of them."""
+
+
+def consult(lake: Lake, layout: ServedLayout, record: pa.Table, *, snapshot: int) -> OracleReport:
+    """Compare the values of a record (conformed) with what SQL says.
+
+    Values that are STALE, or UNKNOWN, or replaced by a policy, promise nothing and are left out.
+    """
+    answers: dict[tuple[str, str], list[Answer]] = {}
+    with lake.cursor() as cursor:
+        cursor.register("record", record.append_column("_i", pa.array(range(record.num_rows), type=pa.int64())))
+        for view in layout.views:
+            answers |= _view_answers(cursor, lake, view, record.num_rows, snapshot)
+    values, by_feature, differences = 0, {}, []
+    for feature in layout.features:
+        compared = _compared(layout, feature, record)
+        wrong = [row for row, served in compared.items() if not _agree(served, _answer_of(feature, answers, row))]
+        values += len(compared)
+        if wrong:
+            by_feature[feature.name] = len(wrong)
+            differences += [(feature.name, row, compared[row], _answer_of(feature, answers, row)) for row in wrong[:10]]
+    return OracleReport(
+        vectors=record.num_rows,
+        values=values,
+        unequal=sum(by_feature.values()),
+        by_feature=by_feature,
+        differences=differences,
+    )
+
+
+# --- what was served -------------------------------------------------------------------------------------------------
+
+
+def _compared(layout: ServedLayout, feature: ServedFeature, record: pa.Table) -> dict[int, tuple[object, Status]]:
+    """Row -> value and status of the served values that promise something."""
+    judged = {Status.PRESENT, Status.EMPTY, Status.ERROR}
+    if layout.service.on_ahead == "serve":
+        judged.add(Status.AHEAD)
+    statuses = [Status(status) for status in record.column(feature.status).to_pylist()]
+    values = _plain_column(record.column(feature.column)).to_pylist()
+    pairs = zip(values, statuses, strict=True)
+    return {row: (value, status) for row, (value, status) in enumerate(pairs) if status in judged}
+
+
+def _plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Times as microseconds and dates as days since the epoch, also in lists."""
+    kind = column.type
+    inner = kind.value_type if pa.types.is_list(kind) else kind
+    plain = pa.int64() if pa.types.is_timestamp(inner) else pa.int32() if pa.types.is_date(inner) else inner
+    return column.cast(pa.list_(plain) if pa.types.is_list(kind) else plain)
+
+
+def _agree(served: tuple[object, Status], answer: Answer) -> bool:
+    if answer is None:
+        return False
+    value, status = served
+    return _bits(value) == _bits(answer[0]) and (status is answer[1] or status is Status.AHEAD)
+
+
+def _bits(value: object) -> object:
+    """What is equal only for the same value of the same type, to the last bit."""
+    if isinstance(value, list):
+        return [_bits(item) for item in value]
+    return (type(value), struct.pack("<d", value) if isinstance(value, float) else value)
+
+
+def _answer_of(feature: ServedFeature, answers: Mapping[tuple[str, str], list[Answer]], row: int) -> Answer:
+    if isinstance(feature.item, FeatureRef):
+        return answers[view_id(feature.item), feature.item.feature][row]
+    return _quotient(feature.item, *(answers[view_id(ref), ref.feature][row] for ref in feature.refs))
+
+
+def _quotient(item: Ratio, top: Answer, bottom: Answer) -> Answer:
+    if top is None or bottom is None:
+        return None
+    if Status.ERROR in (top[1], bottom[1]):
+        return None, Status.ERROR
+    if isinstance(top[0], int | float) and isinstance(bottom[0], int | float) and bottom[0] != 0:
+        return float(top[0]) / float(bottom[0]), Status.PRESENT
+    return item.empty, Status.EMPTY
+
+
+# --- windows ---------------------------------------------------------------------------------------------------------
+
+
+def _view_answers(
+    cursor: duckdb.DuckDBPyConnection, lake: Lake, view: FeatureView, size: int, snapshot: int
+) -> dict[tuple[str, str], list[Answer]]:
+    """Every feature of a view: an answer per row of the record."""
+    ask = _ask_batch if view.is_batch else _ask_stream
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE asked AS {ask(lake, view, snapshot)}")
+    cursor.execute("CREATE OR REPLACE TEMP TABLE reached AS SELECT *, " + _tails_sql(view) + " FROM asked")
+    spans = cursor.execute("SELECT min(since), max(t) FROM reached").fetchone()
+    names = [feature.name for feature in view.declared]
+    if spans is None or spans[1] is None:
+        return {(view.id, name): [None] * size for name in names}
+    asked = {row[0] for row in cursor.execute("SELECT DISTINCT i FROM asked").fetchall()}
+    events = _events_sql(lake, view, snapshot, first_us=spans[0], last_us=spans[1])
+    described = cursor.execute(f"DESCRIBE SELECT {_expressions_sql(view)} FROM ({events})").fetchall()
+    operands = [operand(feature, str(row[1])) for feature, row in zip(view.declared, described, strict=True)]
+    rows = {row[0]: row[1:] for row in cursor.execute(_windows_sql(view, events, operands)).fetchall()}
+    found: dict[tuple[str, str], list[Answer]] = {}
+    for k, (name, each) in enumerate(zip(names, operands, strict=True)):
+        place = sum(len(operands[j].parts) for j in range(k))
+        none = (None,) * len(each.parts)
+        finished = {i: each.finish(rows[i][place : place + len(each.parts)] if i in rows else none) for i in asked}
+        found[view.id, name] = [finished.get(i) for i in range(size)]
+    return found
+
+
+def _ask_stream(lake: Lake, view: FeatureView, snapshot: int) -> str:
+    """(row, keys, time) of each vector, once per partition with how far its commit had read, once for loaded events."""
+    commits = lake.table_sql("stream_commits", snapshot=snapshot)
+    keys = ", ".join(f'r."{key}"' for key in view.entity.join_keys)
+    as_of, run, n, shard = (f'r."{view_column(view.id, name)}"' for name in ("as_of_us", "run", "n", "shard"))
+    at = f"c.shard = {shard} AND c.run = {run} AND c.n = {n}"
+    return (
+        f'SELECT r._i AS i, {keys}, {as_of} AS t, c."partition" AS p, max(c.position) AS upto, min(c.now_us) AS now_us, '
+        f"NULL::BIGINT AS built_from FROM record AS r JOIN {commits} AS c ON {at} "
+        f"WHERE c.source = '{view.source.name}' GROUP BY ALL "
+        f"UNION ALL SELECT DISTINCT r._i, {keys}, {as_of}, -1, NULL::BIGINT, NULL::BIGINT, NULL::BIGINT "
+        f"FROM record AS r JOIN {commits} AS c ON {at}"
+    )
+
+
+def _ask_batch(lake: Lake, view: FeatureView, snapshot: int) -> str:
+    """The same for the rows of a batch view, which know what the lake held when their version was built."""
+    keys = ", ".join(f'r."{key}"' for key in view.entity.join_keys)
+    run, n = (f'r."{view_column(view.id, name)}"' for name in ("run", "n"))
+    table = f"rows_{view.name}_v{view.version}"
+    builds = f"SELECT DISTINCT snapshot, built_from FROM {lake.table_sql('builds', snapshot=snapshot)} WHERE table_name = '{table}'"
+    moved = (
+        f"SELECT snapshot, unnest(map_entries(positions)) AS e FROM {lake.table_sql('commits', snapshot=snapshot)} "
+        f"WHERE source = '{view.source.name}' AND kind = 'live'"
+    )
+    asked = (
+        f"SELECT r._i AS i, {keys}, {n} * 1000000 AS t, coalesce(b.built_from, {run}) AS built_from "
+        f"FROM record AS r LEFT JOIN ({builds}) AS b ON b.snapshot = {run} WHERE {run} > 0"
+    )
+    names = ", ".join(f'a."{key}"' for key in view.entity.join_keys)
+    return (
+        f"WITH a AS ({asked}) SELECT a.i, {names}, a.t, m.e.key AS p, max(m.e.value) AS upto, "
+        f"9223372036854775807 AS now_us, a.built_from FROM a JOIN ({moved}) AS m ON m.snapshot <= a.built_from "
+        f"GROUP BY ALL UNION ALL SELECT a.i, {names}, a.t, -1, NULL, NULL, a.built_from FROM a"
+    )
+
+
+def _tails_sql(view: FeatureView) -> str:
+    """`since<k>`: where the window of feature k begins; `since`: where the longest one does."""
+    tails = [_tail_sql(feature) for feature in view.declared]
+    listed = ", ".join(f"{tail} AS since{k}" for k, tail in enumerate(tails))
+    return f"{listed}, least({', '.join(tails)}) AS since"
+
+
+def _tail_sql(feature: Feature) -> str:
+    if feature.window_us is None:
+        return "(-4611686018427387904)::BIGINT"
+    start, hop = f"(t - {feature.window_us})", feature.hop_us
+    return f"({start} - (({start} % {hop}) + {hop}) % {hop})"
+
+
+def _events_sql(lake: Lake, view: FeatureView, snapshot: int, *, first_us: int, last_us: int) -> str:
+    """The events that belong to the view, with the snapshot that loaded their day."""
+    days = None if first_us < 0 else (_day(first_us), _day(last_us))
+    conditions = [f"_event_us < {last_us}", f"_event_us >= {first_us}"]
+    conditions += [f"coalesce(TRY({view.where}), FALSE)"] if view.where else []
+    if view.late_events == "ignore" and view.lateness is not None:
+        limit = parse_duration(view.lateness, name="lateness")
+        conditions.append(f"(_arrived_us IS NULL OR _arrived_us - _event_us <= {limit})")
+    events = lake.events_sql(view.source.name, snapshot=snapshot, days=days, where=" AND ".join(conditions))
+    loads = (
+        f"SELECT _day, min(snapshot) AS loaded_at FROM (SELECT snapshot, unnest(days) AS _day FROM "
+        f"{lake.table_sql('commits', snapshot=snapshot)} WHERE source = '{view.source.name}' AND kind = 'loaded') "
+        "GROUP BY _day"
+    )
+    return f"SELECT e.*, l.loaded_at FROM ({events}) AS e LEFT JOIN ({loads}) AS l USING (_day)"
+
+
+def _expressions_sql(view: FeatureView) -> str:
+    """The aggregated expression of each feature, as it is; `1` where there is none."""
+    return ", ".join(
+        "1 AS x" if feature.column is None else f"TRY({feature.column}) AS x{k}"
+        for k, feature in enumerate(view.declared)
+    )
+
+
+def _windows_sql(view: FeatureView, events: str, operands: Sequence[Operand]) -> str:
+    """One row per vector that has an event: the parts of all features, one after the other."""
+    values = ", ".join(f"{each.value} AS x{k}" for k, each in enumerate(operands))
+    keys = ", ".join(f'"{key}"' for key in view.entity.join_keys)
+    on = " AND ".join(f'a."{key}" = e."{key}"' for key in view.entity.join_keys)
+    parts = [
+        f"{part.format(x=f'e.x{k}')} FILTER (WHERE e.us >= a.since{k} AND {each.counts.format(x=f'e.x{k}')})"
+        for k, each in enumerate(operands)
+        for part in each.parts
+    ]
+    known = (
+        "CASE WHEN e.p < 0 THEN a.built_from IS NULL OR e.loaded_at <= a.built_from "
+        "ELSE e.o < a.upto AND e.us < a.now_us END"
+    )
+    return (
+        f"SELECT a.i, {', '.join(parts)} FROM reached AS a JOIN (SELECT {keys}, _event_us AS us, _event_id AS id, "
+        f"coalesce(_partition, -1) AS p, _offset AS o, loaded_at, {values} FROM ({events})) AS e "
+        f"ON {on} AND a.p = e.p AND e.us < a.t AND e.us >= a.since WHERE {known} GROUP BY a.i"
+    )
+
+
+def _day(time_us: int) -> date:
+    return from_us(time_us).date()
