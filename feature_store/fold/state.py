@@ -128,8 +128,9 @@ class ViewState:
         return steps
 
     def gather_tiles(self, hop_us: int, entities: Ints) -> RowSet:
-        """The tiles of some entities."""
-        return self._tiles[hop_us].gather(entities)
+        """The tiles of some entities; none if there never was an event."""
+        tiles = self._tiles[hop_us]
+        return tiles.gather(entities) if len(tiles) else RowSet.empty(_tile_dtypes(self._features[hop_us]))
 
     def gather_values(self, family: ValueFamily, entities: Ints) -> RowSet:
         """The rows of a set or list column of some entities; none if there never was a value."""
@@ -185,6 +186,15 @@ def tile_ops(features: Sequence[FeaturePlan]) -> Mapping[str, Merge]:
 def tile_columns(features: Sequence[FeaturePlan]) -> list[PartialColumn]:
     """The partial columns of some features that have a slot in each tile."""
     return list({c.name: c for feature in features for c in feature.columns.values() if c.in_tiles}.values())
+
+
+def _tile_dtypes(features: Sequence[FeaturePlan]) -> dict[str, type]:
+    dtypes: dict[str, type] = {EVENTS: np.int64, NEWEST: np.int64}
+    for column in tile_columns(features):
+        dtypes[column.name] = {"str": object, "float": np.float64, "bool": np.bool_}.get(column.kind, np.int64)
+        if column.merge in NO_TIME:
+            dtypes |= {f"{column.name}__t": np.int64, f"{column.name}__id": object}
+    return dtypes
 
 
 def value_columns(features: Sequence[FeaturePlan]) -> list[PartialColumn]:
