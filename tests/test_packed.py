@@ -47,7 +47,9 @@ def test_a_step_function_has_the_value_of_the_last_step_that_has_begun(item, fro
     # |----- v0 ---|-------- v1 ---------|---- v2 ...
     time_us = from_us + later
     start_us = from_us // SECOND_US * SECOND_US
-    changes = [(-(2**62), item[0])] + [(start_us + s * SECOND_US, v) for s, v in zip(item[1::2], item[2::2], strict=True)]
+    changes = [(-(2**62), item[0])] + [
+        (start_us + s * SECOND_US, v) for s, v in zip(item[1::2], item[2::2], strict=True)
+    ]
     plain = [value for since_us, value in changes if since_us <= time_us][-1]
 
     assert item_at(item, seconds_since(from_us, time_us)) == plain

@@ -43,7 +43,11 @@ class Expressions:
         return str(row[1]) if row else "NULL"
 
     def _column_problem(self, expression: str) -> str | None:
-        names = {cast("list[str]", node["column_names"])[-1] for node in _nodes(_parse(expression)) if node.get("class") == "COLUMN_REF"}
+        names = {
+            cast("list[str]", node["column_names"])[-1]
+            for node in _nodes(_parse(expression))
+            if node.get("class") == "COLUMN_REF"
+        }
         unknown = sorted(names - self._columns)
         if not unknown:
             return None
