@@ -159,6 +159,7 @@ def interleaved(
     for i in range(200):
         ours(i), floor(i)
     gc.collect()
+    gc.freeze()  # a hundred thousand prepared requests are the benchmark's, not a service's
     taken: tuple[list[float], list[float]] = ([], [])
     for start in range(0, times, 100):
         for call, durations in zip((ours, floor), taken, strict=True):
@@ -166,6 +167,7 @@ def interleaved(
                 began = time.perf_counter()
                 call(i)
                 durations.append((time.perf_counter() - began) * 1e6)
+    gc.unfreeze()
     return taken
 
 
