@@ -23,12 +23,13 @@ def build_definitions(registry: Registry, settings: Settings, *, clock: Clock | 
     """Everything that Dagster runs for these declarations."""
     compiled, env = compile_registry(registry), settings.environment
     partitions = daily_partitions(registry)
+    policy = dg.BackfillPolicy.multi_run(max_partitions_per_run=settings.backfill_days)
     events = [
-        build_events_asset(source, compiled, env=env, partitions=partitions)
+        build_events_asset(source, compiled, env=env, partitions=partitions, policy=policy)
         for source in registry.sources.values()
         if source.load is not None
     ]
-    views = [build_view_asset(view, env=env, partitions=partitions) for view in registry.views]
+    views = [build_view_asset(view, env=env, partitions=partitions, policy=policy) for view in registry.views]
     batch = [view for view in registry.views if view.is_batch]
     online = [build_online_asset(view, env=env) for view in batch]
     training = [build_training_asset(service, registry, env=env) for service in registry.services]

@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets import declared
 from assets.keys import events_key
-from assets.partitions import BY_MONTH, window_of
+from assets.partitions import window_of
 from assets.rejected import rejected_sample
 from assets.results import written
 from feature_store.declare import EventSource
@@ -19,7 +19,7 @@ SAMPLE = "rejected_rows"
 
 
 def build_events_asset(
-    source: EventSource, compiled: Compiled, *, env: str, partitions: dg.PartitionsDefinition
+    source: EventSource, compiled: Compiled, *, env: str, partitions: dg.PartitionsDefinition, policy: dg.BackfillPolicy
 ) -> dg.AssetsDefinition:
     """The asset that loads days of a source's history; each run replaces its days, whole or not at all."""
     schema = compiled.schemas[source.name]
@@ -33,7 +33,7 @@ def build_events_asset(
         kinds={"ducklake", "parquet"},
         code_version=declared.source_version(source, schema),
         partitions_def=partitions,
-        backfill_policy=BY_MONTH,
+        backfill_policy=policy,
         metadata={"dagster/column_schema": columns, "event_time": source.event_time, "event_id": source.event_id},
     )
     def events(

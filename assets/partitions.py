@@ -13,12 +13,6 @@ from feature_store.time_rule import DAY_US, floor_us, from_us
 DEFAULT_START = date(2020, 1, 1)
 """Where the partitions begin if no source says since when it has a history."""
 
-BY_MONTH = dg.BackfillPolicy.multi_run(max_partitions_per_run=31)
-"""A failed run loses a month at most; a month costs one process, not thirty."""
-
-BY_YEAR = dg.BackfillPolicy.multi_run(max_partitions_per_run=366)
-"""For what is cheap to build again and reads far back: a shorter run would spend its time on the days before its own."""
-
 
 def daily_partitions(registry: Registry) -> dg.DailyPartitionsDefinition:
     """UTC days from the earliest history of any source to today, whose partition is incomplete until midnight."""

@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets import declared
 from assets.keys import events_key, history_key
-from assets.partitions import BY_MONTH, BY_YEAR, lookback, window_of
+from assets.partitions import lookback, window_of
 from assets.results import written
 from feature_store.declare import FeatureView
 from feature_store.history.asof import rows_table
@@ -12,7 +12,9 @@ from feature_store.history.tiles import tiles_table
 from feature_store.store import FeatureStore
 
 
-def build_view_asset(view: FeatureView, *, env: str, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+def build_view_asset(
+    view: FeatureView, *, env: str, partitions: dg.PartitionsDefinition, policy: dg.BackfillPolicy
+) -> dg.AssetsDefinition:
     """The asset that keeps a view in the lake: the rows of a batch view, the tiles of any other.
 
     A day's tiles need that day's events alone, so both run together; a day's rows look back over the longest window.
@@ -30,7 +32,7 @@ def build_view_asset(view: FeatureView, *, env: str, partitions: dg.PartitionsDe
         kinds={"ducklake", "duckdb"},
         code_version=declared.view_version(view),
         partitions_def=partitions,
-        backfill_policy=BY_YEAR if view.is_batch else BY_MONTH,
+        backfill_policy=policy,
         metadata=declared.view_metadata(view),
     )
     def features(

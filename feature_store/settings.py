@@ -32,8 +32,12 @@ class Settings(BaseSettings):
     """`module:attribute` of the registry."""
     shards: int = Field(default=1, ge=1, le=4096)
     """Shards of the stream's state."""
+    ui_port: int = Field(default=3000, ge=1, le=65535)
+    """The loopback port of Dagster's web UI, as `make up` starts it."""
     alert_webhook_url: str | None = None
     """Where failed checks and their recovery are posted."""
+    backfill_days: int = Field(default=31, ge=1, le=3660)
+    """Days that one run of a backfill loads or builds: what a failed run loses, and what a process is started for."""
     training_bucket_events: int = Field(default=8_000_000, ge=1000)
     """Events that a training set holds in memory at once."""
 
