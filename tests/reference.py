@@ -7,7 +7,7 @@ An event is a dict: `event_id` (text), `event_us`, optionally `arrived_us` and `
 the epoch, UTC), and the source's columns as Python values (None for null).
 A feature is a dict: `aggregate`, `column` and `type` (none for count), `over` and `hop` (a text such as '7d', a
 timedelta or None), `cap` for count_distinct and last_n. A `type` is 'int', 'float', 'bool', 'str' or ('decimal', s).
-A value comes with its status: 'PRESENT', 'EMPTY' or 'ERROR'.
+A value comes with its status: 'PRESENT', 'EMPTY', 'ERROR', or 'UNKNOWN' for a row without an entity.
 """
 
 import math
@@ -324,11 +324,11 @@ def batch_value(events: Iterable[Event], feature: FeatureFields, t_us: int, *, e
     return feature_value(events, feature, batch_row_us(t_us, every))
 
 
-def events_of(events: Iterable[Event], join_keys: Sequence[str], row: Mapping[str, object]) -> list[Event]:
-    """The events of the row's entity; none for a null join key, which is no entity."""
+def events_of(events: Iterable[Event], join_keys: Sequence[str], row: Mapping[str, object]) -> list[Event] | None:
+    """The events of the row's entity; None for a null join key, which is no entity."""
     wanted = entity_key([row[name] for name in join_keys])
     if wanted is None:
-        return []
+        return None
     return [event for event in events if entity_key([event[name] for name in join_keys]) == wanted]
 
 
@@ -355,6 +355,9 @@ def point_in_time(
     for row in rows:
         t_us = int(row["t_us"])
         own = events_of(kept, join_keys, row)
+        if own is None:
+            table.append([(None, "UNKNOWN") for _ in features])
+            continue
         if knowledge == "served":
             own = known(own, t_us)
         as_of = t_us if every is None else batch_row_us(t_us, every)

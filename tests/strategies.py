@@ -135,7 +135,7 @@ decimals = st.one_of(
     st.none(),
     st.integers(-100_000, 100_000).map(lambda cents: Decimal(cents).scaleb(-2)),
     st.sampled_from(
-        [Decimal("9999999999999999.99"), Decimal("-9999999999999999.99"), Decimal("0.10"), Decimal("0.00")]
+        [Decimal("9999999999999999.99"), Decimal("-999999999999999.99"), Decimal("0.10"), Decimal("0.00")]
     ),
 )
 texts = st.one_of(
@@ -369,11 +369,12 @@ def declared(view: View, **options: object) -> object:
         operand = [] if feature["column"] is None else [feature["column"]]
         declare = getattr(agg, feature["aggregate"])
         specs.append(declare(*operand, over=feature["over"], hop=feature["hop"], name=feature["name"], **cap))
+    source = options.pop("source", None) or event_source()
     late = {} if view.lateness is None else {"late_events": "ignore", "lateness": view.lateness}
     return FeatureView(
         view.name,
         entity=Entity("_".join(view.join_keys), join_keys=view.join_keys),
-        source=event_source(),
+        source=source,
         features=specs,
         where=None if view.where is None else view.where.sql,
         owner="team:tests",
@@ -408,6 +409,7 @@ def schema_model() -> type:
         price: Annotated[DecimalType, 18, 2, None] = pa.Field(nullable=True)
         label: str = pa.Field(nullable=True)
         flag: pd.BooleanDtype = pa.Field(nullable=True)
+        seen_at: Annotated[pd.DatetimeTZDtype, "us", "UTC"] = pa.Field(nullable=True)
 
     return Happening
 
@@ -424,6 +426,7 @@ def arrow_schema() -> object:
             pa.field("event_id", pa.string(), nullable=False),
             pa.field("happened_at", pa.timestamp("us", tz="UTC"), nullable=False),
             *(pa.field(name, types[kind]) for name, kind in kinds.items()),
+            pa.field("seen_at", pa.timestamp("us", tz="UTC")),
             pa.field("_event_id", pa.string()),
             pa.field("_event_us", pa.int64()),
             pa.field("_arrived_us", pa.int64()),
@@ -445,6 +448,7 @@ def arrow_events(rows: Sequence[Row], *, first_offset: int = 0) -> object:
             row
             | {
                 "happened_at": row["event_us"],
+                "seen_at": row["arrived_us"],
                 "_event_id": row["event_id"],
                 "_event_us": row["event_us"],
                 "_arrived_us": row["arrived_us"],

@@ -157,7 +157,7 @@ def test_every_spine_row_comes_back_in_order_and_a_null_key_is_nobody():
 
     table = reference.point_in_time(events, rows, [of("count")], join_keys=["k"])
 
-    assert table == [[(2, "PRESENT")], [(0, "EMPTY")], [(0, "EMPTY")], [(1, "PRESENT")]]
+    assert table == [[(2, "PRESENT")], [(None, "UNKNOWN")], [(0, "EMPTY")], [(1, "PRESENT")]]
 
 
 def test_served_knowledge_leaves_out_what_was_seen_later():

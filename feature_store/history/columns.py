@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from feature_store.status import Status
 from feature_store.transforms.catalogue import Array, Values
@@ -70,6 +69,9 @@ def _typed(data: Array, kind: Kind) -> Array:
 
 
 def _list_column(plan: FeaturePlan, values: Values) -> pa.Array:
-    present: NDArray[np.bool_] = values.status == Status.PRESENT
-    lists = [list(value) if ok else [] for value, ok in zip(values.values, present.tolist(), strict=True)]
+    empty: dict[int, list[object]] = {int(Status.EMPTY): []}
+    lists = [
+        list(value) if status == Status.PRESENT else empty.get(status)
+        for value, status in zip(values.values, values.status.tolist(), strict=True)
+    ]
     return pa.array(lists, type=stored_type(plan))
