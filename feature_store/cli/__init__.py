@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 
 def main() -> None:
     """Run the command line."""
+    # Declarations are modules of the folder in which the command is given, as with `python -m`.
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, folder)
     try:
         from feature_store.cli.app import run
     except ModuleNotFoundError as error:

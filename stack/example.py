@@ -1,0 +1,49 @@
+"""An entity that has values now, so that the command which is printed shows something."""
+
+from __future__ import annotations
+
+import shlex
+
+from feature_store.declare import FeatureService, FeatureView, Ratio
+from feature_store.registry import Registry
+from feature_store.store import FeatureStore
+
+
+def example_command(store: FeatureStore) -> str:
+    """`feature-store get ...` for the newest service, or the first view, with the join keys of a recent event."""
+    registry = store.registry
+    if registry.services:
+        service = registry.services[-1]
+        name, views = service.id if service.version > 1 else service.name, _views(service, registry)
+    else:
+        view = registry.views[0]
+        name, views = f"{view.name}:{view.declared[0].name}", [view]
+    keys = list(dict.fromkeys(key for view in views for key in view.entity.join_keys))
+    values = _recent(store, views, keys)
+    pairs = " ".join(shlex.quote(f"{key}={values.get(key, '...')}") for key in keys)
+    return f"feature-store get {name} {pairs}"
+
+
+def _views(service: FeatureService, registry: Registry) -> list[FeatureView]:
+    references = [
+        reference
+        for item in registry.resolve(service)
+        for reference in ((item.numerator, item.denominator) if isinstance(item, Ratio) else (item,))
+    ]
+    return list({view.id: view for view in (registry.view(f"{r.view}@{r.version}") for r in references)}.values())
+
+
+def _recent(store: FeatureStore, views: list[FeatureView], keys: list[str]) -> dict[str, object]:
+    """Join keys of the newest event of the source that has most of them."""
+    known = set(store.lake.sources())
+    sources = {view.source.name: set(store.compiled.schemas[view.source.name].names) & set(keys) for view in views}
+    for source in sorted(known & set(sources), key=lambda name: -len(sources[name])):
+        columns = [key for key in keys if key in sources[source]]
+        listed = ", ".join(f'"{column}"' for column in columns)
+        present = " AND ".join(f'"{column}" IS NOT NULL' for column in columns)
+        query = f"SELECT {listed} FROM ({store.lake.events_sql(source)}) WHERE {present} ORDER BY _event_us DESC LIMIT 1"
+        with store.lake.cursor() as cursor:
+            row = cursor.execute(query).fetchone()
+        if row is not None:
+            return dict(zip(columns, row, strict=True))
+    return {}
