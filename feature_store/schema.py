@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from feature_store.errors import DeclarationError
+from feature_store.row_checks import row_rule
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,14 +76,36 @@ def check_rows(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Check
 
     The good rows come back in their order, with the table's own Arrow types.
     """
+    rule = row_rule(schema, table.schema, _to_frame)
+    if rule is None:
+        return _judge(schema, table)
+    passing = rule.passing(table)
+    if passing is None:
+        return Checked(table, [])
+    doubtful = np.flatnonzero(~passing.to_numpy(zero_copy_only=False))
+    judged = _judge(schema, table.take(doubtful)).rejected
+    if not judged:
+        return Checked(table, [])
+    rejected = [(int(doubtful[row]), reason) for row, reason in judged]
+    kept = np.ones(table.num_rows, dtype=bool)
+    kept[[row for row, _ in rejected]] = False
+    return Checked(table.filter(pa.array(kept)), rejected)
+
+
+def _judge(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Checked:
+    """What Pandera says."""
     import pandera.errors
 
-    frame = table.to_pandas(types_mapper=_pandas_type, date_as_object=True)
     try:
-        schema.validate(frame, lazy=True)
+        schema.validate(_to_frame(table), lazy=True)
     except pandera.errors.SchemaErrors as errors:
         return _divide(table, errors.failure_cases)
     return Checked(table, [])
+
+
+def _to_frame(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_pandas_type, date_as_object=True)
+    return frame
 
 
 def _divide(table: pa.Table, cases: pd.DataFrame) -> Checked:
