@@ -6,6 +6,7 @@ import glob as globbing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from feature_store.errors import InputError, unknown_name
@@ -53,8 +54,7 @@ class FileLoader:
         """
         import duckdb
 
-        if not globbing.glob(self.glob, recursive=True):  # noqa: PTH207 - a pattern as DuckDB reads it
-            raise InputError(f"no file matches '{self.glob}'; correct the loader's path or put the files there")
+        self._check_files()
         connection = duckdb.connect()
         try:
             connection.execute(f"SET TimeZone = '{timezone}'")
@@ -69,6 +69,14 @@ class FileLoader:
             raise InputError(f"files '{self.glob}' cannot be read: {str(error).splitlines()[0]}") from error
         finally:
             connection.close()
+
+    def _check_files(self) -> None:
+        files = globbing.glob(self.glob, recursive=True)  # noqa: PTH207 - a pattern as DuckDB reads it
+        if not files:
+            raise InputError(f"no file matches '{self.glob}'; correct the loader's path or put the files there")
+        for file in files:
+            if Path(file).stat().st_size == 0:
+                raise InputError(f"file '{file}' is empty: not even a header; remove it or write it again")
 
     def _scan(self) -> str:
         path = "'" + self.glob.replace("'", "''") + "'"

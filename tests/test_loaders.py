@@ -1,0 +1,289 @@
+"""Loaders and loading: files to events in the lake, what is no event to `rejected_events`, and clear errors."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pandera.pandas as pandera
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from pandera.typing import Series
+
+from feature_store import Entity, EventSource, FeatureStore, FeatureView, InputError, Registry, Settings, agg
+from feature_store.errors import UnknownNameError
+from feature_store.loaders import csv, parquet
+
+START = datetime(2024, 3, 30, tzinfo=UTC)
+DAY = timedelta(days=1)
+HEADER = "uid,shop,at,amount,items\n"
+
+
+class Sale(pandera.DataFrameModel):
+    uid: Series[str]
+    shop: Series[str] = pandera.Field(nullable=True)
+    at: Series[pd.DatetimeTZDtype] = pandera.Field(dtype_kwargs={"unit": "us", "tz": "UTC"})
+    amount: Series[float] = pandera.Field(ge=0, nullable=True)
+    items: Series[pd.Int64Dtype] = pandera.Field(nullable=True)
+
+
+@pytest.fixture
+def open_store(tmp_path):
+    """Opens a store over one source of sales, with what its declaration says."""
+    stores = []
+
+    def build(load, **options):
+        source = EventSource("sales", schema=Sale, event_time="at", event_id="uid", load=load, **options)
+        view = FeatureView(
+            "shop_sales", entity=Entity("shop", join_keys=["shop"]), source=source, features=[agg.count(over="1h")]
+        )
+        stores.append(FeatureStore(Registry(views=[view]), settings=Settings(home=tmp_path / f"home{len(stores)}")))
+        return stores[-1]
+
+    yield build
+    for store in stores:
+        store.close()
+
+
+def load(store, *, days=2):
+    return store.load("sales", start=START, end=START + days * DAY)
+
+
+def query(store, sql):
+    with store.lake.cursor() as cursor:
+        return cursor.execute(sql).fetchall()
+
+
+def events(store):
+    return query(
+        store, f"SELECT * EXCLUDE (_partition, _offset, _late) FROM ({store.lake.events_sql('sales')}) ORDER BY uid"
+    )
+
+
+def rejected(store):
+    sql = f"SELECT event_id, reason, kind FROM {store.lake.table_sql('rejected_events')} ORDER BY event_id NULLS FIRST"
+    return query(store, sql)
+
+
+def written(path, text):
+    path.write_text(HEADER + text)
+    return str(path)
+
+
+def test_cells_of_a_csv_are_read_by_the_types_of_the_schema(open_store, tmp_path):
+    store = open_store(
+        csv(written(tmp_path / "a.csv", "007,bath,2024-03-30 10:00:00Z,1.50,3\n08,,2024-03-31T11:00:00+02:00,,\n"))
+    )
+
+    result = load(store)
+
+    assert (result.rows, result.rejected, result.days) == (2, 0, (date(2024, 3, 30), date(2024, 3, 31)))
+    at = [START + timedelta(hours=10), START + DAY + timedelta(hours=9)]
+    us = [int(moment.timestamp()) * 1_000_000 for moment in at]
+    assert events(store) == [
+        ("007", "bath", at[0], 1.5, 3, "007", us[0], None, date(2024, 3, 30)),
+        ("08", None, at[1], None, None, "08", us[1], None, date(2024, 3, 31)),
+    ]
+
+
+def test_rows_that_are_no_events_are_kept_with_their_reason_and_cost_only_themselves(open_store, tmp_path):
+    rows = [
+        "a,bath,2024-03-30 10:00:00Z,1.5,3",
+        "b,bath,2024-03-30 10:00:00Z,many,3",
+        "c,bath,2024-03-30 10:00:00Z,-1,3",
+        "d,bath,yesterday,1,3",
+        ",bath,2024-03-30 10:00:00Z,1,3",
+        "e,bath,,1,3",
+    ]
+    store = open_store(csv(written(tmp_path / "a.csv", "\n".join(rows) + "\n")))
+
+    result = load(store)
+
+    assert (result.rows, result.rejected) == (1, 5)
+    reasons = [(event_id, reason) for event_id, reason, kind in rejected(store) if kind == "rejected"]
+    assert [event_id for event_id, _ in reasons] == [None, "b", "c", "d", "e"]
+    assert reasons[0][1] == "column 'uid': must not be null"
+    assert reasons[1][1] == "column 'amount': 'many' is not double"
+    assert "column 'amount'" in reasons[2][1]
+    assert "-1" in reasons[2][1]
+    assert reasons[3][1] == "column 'at': 'yesterday' is not timestamp[us, tz=UTC]"
+    assert reasons[4][1] == "column 'at': must not be null"
+
+
+def test_naive_times_of_files_are_in_the_zone_of_the_source(open_store, tmp_path):
+    # On 31 March 2024 Berlin's clocks went from +01:00 to +02:00.
+    text = "a,x,2024-03-30 12:00:00,1,1\nb,x,2024-03-31 12:00:00,1,1\nc,x,2024-03-30 00:30:00,1,1\n"
+    store = open_store(csv(written(tmp_path / "a.csv", text)), timezone="Europe/Berlin")
+
+    load(store)
+
+    assert [row[2] for row in events(store)] == [START + timedelta(hours=11), START + DAY + timedelta(hours=10)]
+
+
+def test_parquet_is_read_for_the_wanted_range_only_with_columns_renamed(open_store, tmp_path):
+    times = pa.array([START - DAY, START, START + DAY, START + 2 * DAY], pa.timestamp("us", "UTC"))
+    table = pa.table(
+        {"uid": list("abcd"), "store": ["x"] * 4, "at": times, "amount": [1.0] * 4, "items": [1.0, 2.0, None, 4.0]}
+    )
+    pa.parquet.write_table(table, tmp_path / "a.parquet")
+    loader = parquet(str(tmp_path / "*.parquet"), rename={"store": "shop"})
+    store = open_store(loader)
+
+    read = loader.read(event_time="at", start=START, end=START + 2 * DAY)
+    load(store)
+
+    assert read.column("uid").to_pylist() == ["b", "c"]
+    assert [(row[0], row[1], row[4]) for row in events(store)] == [("b", "x", 2), ("c", "x", None)]
+
+
+def test_the_arrival_column_is_kept_and_an_event_from_the_future_is_rejected(open_store, tmp_path):
+    (tmp_path / "a.csv").write_text(
+        "uid,shop,at,amount,items,came\n"
+        "a,x,2024-03-30 10:00:00Z,1,1,2024-03-30 11:00:00Z\n"
+        "b,x,2024-03-30 10:02:00Z,1,1,2024-03-30 10:00:59Z\n"
+        "c,x,2024-03-30 10:01:00Z,1,1,2024-03-30 10:00:00Z\n"
+    )
+    store = open_store(csv(str(tmp_path / "a.csv"), arrival="came"))
+
+    assert load(store).rejected == 1
+    assert [(row[0], (row[7] - row[6]) // 60_000_000) for row in events(store)] == [("a", 60), ("c", -1)]
+    assert rejected(store)[0][:2] == ("b", "column 'at': later than its arrival by more than the tolerance of 1m")
+
+
+def test_whole_floats_become_integers_and_others_are_rejected(open_store):
+    def rows(_start, _end):
+        at = pa.array([START] * 2, pa.timestamp("us", "UTC"))
+        return pa.table({"uid": ["a", "b"], "shop": ["x"] * 2, "at": at, "amount": [1.0] * 2, "items": [2.0, 1.5]})
+
+    store = open_store(rows)
+
+    load(store)
+
+    assert [(row[0], row[4]) for row in events(store)] == [("a", 2)]
+    assert rejected(store)[0][:2] == ("b", "column 'items': 1.5 is not int64")
+
+
+def test_loading_again_gives_the_same_rows_and_an_empty_day_is_loaded_too(open_store, tmp_path):
+    store = open_store(csv(written(tmp_path / "a.csv", "a,x,2024-03-30 10:00:00Z,1,1\n")))
+
+    load(store)
+    before = events(store)
+    load(store)
+
+    assert events(store) == before
+    assert store.lake.days_loaded("sales") == [date(2024, 3, 30), date(2024, 3, 31)]
+
+
+def test_repeated_rows_are_counted_and_conflicting_ones_kept_aside(open_store, tmp_path):
+    rows = "a,x,2024-03-30 10:00:00Z,1,1\n" * 2 + "b,x,2024-03-30 10:00:00Z,1,1\nb,x,2024-03-30 10:00:00Z,2,1\n"
+    store = open_store(csv(written(tmp_path / "a.csv", rows)))
+
+    result = load(store)
+
+    assert (result.rows, result.duplicates, result.conflicts) == (2, 1, 1)
+
+
+def test_long_ranges_are_loaded_in_batches_of_days_and_a_row_without_a_time_counts_once(open_store, tmp_path):
+    text = "".join(f"{n},x,{(START + n * DAY).isoformat()},1,1\n" for n in range(70)) + "none,x,,1,1\n"
+    store = open_store(csv(written(tmp_path / "a.csv", text)))
+
+    result = load(store, days=70)
+
+    assert (result.rows, result.rejected) == (70, 1)
+    assert len(rejected(store)) == 1
+
+
+def no_file(tmp_path: Path):
+    return csv(str(tmp_path / "none-*.csv")), "no file matches '.*none-\\*.csv'"
+
+
+def empty_file(tmp_path: Path):
+    (tmp_path / "empty.parquet").touch()
+    return parquet(str(tmp_path / "empty.parquet")), "file '.*empty.parquet' is empty"
+
+
+def damaged_file(tmp_path: Path):
+    (tmp_path / "damaged.parquet").write_text("no Parquet at all, whatever its name says")
+    return parquet(str(tmp_path / "damaged.parquet")), "files '.*damaged.parquet' cannot be read: "
+
+
+def empty_csv(tmp_path: Path):
+    (tmp_path / "empty.csv").touch()
+    return csv(str(tmp_path / "empty.csv")), "file '.*empty.csv' is empty"
+
+
+def missing_column(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("uid,shop,at,amonut,items\na,x,2024-03-30,1,1\n")
+    return csv(str(tmp_path / "a.csv")), "source 'sales': loaded rows: unknown column 'amount'; did you mean 'amonut'"
+
+
+def missing_time(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("uid,shop,when\na,x,2024-03-30\n")
+    return csv(str(tmp_path / "a.csv")), "unknown event time column 'at'"
+
+
+def missing_renamed(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("uid,shop,at\n")
+    return csv(str(tmp_path / "a.csv"), rename={"place": "shop"}), "unknown column in `rename` 'place'"
+
+
+def wrong_type(_tmp_path: Path):
+    def rows(_start, _end):
+        at = pa.array([START], pa.timestamp("us", "UTC"))
+        return pa.table({"uid": ["a"], "shop": ["x"], "at": at, "amount": at, "items": [1]})
+
+    return rows, "source 'sales', column 'amount': the schema says DOUBLE, but the loaded rows have TIMESTAMP WITH TIME"
+
+
+def no_table(_tmp_path: Path):
+    return (lambda _start, _end: [{"uid": "a"}]), "source 'sales': `load` must return a pyarrow Table, got list"
+
+
+def no_loader(_tmp_path: Path):
+    return None, "source 'sales' has no `load=`"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        no_file,
+        empty_file,
+        empty_csv,
+        damaged_file,
+        missing_column,
+        missing_time,
+        missing_renamed,
+        wrong_type,
+        no_table,
+        no_loader,
+    ],
+)
+def test_a_wrong_loader_or_file_is_a_clear_error_and_nothing_is_written(case, open_store, tmp_path):
+    loader, message = case(tmp_path)
+    store = open_store(loader)
+
+    with pytest.raises(InputError, match=message):
+        load(store)
+
+    assert store.lake.exists("events_sales_loaded") is False or events(store) == []
+    assert store.lake.exists("events_sales_loaded") is False or store.lake.days_loaded("sales") == []
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        (datetime(2024, 1, 1), START, "`start` must carry a time zone, got the naive datetime 2024-01-01T00:00:00"),  # noqa: DTZ001
+        (START, START + timedelta(hours=5), "`end` must be midnight UTC, because whole days are written"),
+        (START, START, "`start` must lie before `end`"),
+    ],
+)
+def test_a_range_must_be_whole_days(start, end, message, open_store):
+    store = open_store(lambda _start, _end: None)
+
+    with pytest.raises(InputError, match=message):
+        store.load("sales", start=start, end=end)
+
+
+def test_an_unknown_source_names_those_that_exist(open_store):
+    with pytest.raises(UnknownNameError, match="unknown source 'sale'; did you mean 'sales'"):
+        open_store(None).load("sale", start=START, end=START + DAY)
