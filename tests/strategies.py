@@ -109,6 +109,7 @@ WINDOWS = [
     ("1d", None),
     ("7d", "1d"),
     ("30d", None),
+    ("30d", "10d"),
 ]
 """`over` and `hop` as declared."""
 
