@@ -97,7 +97,8 @@ def launch_backfill(
     relax_syncing()
     with ExitStack() as stack:
         instance = stack.enter_context(dagster_instance(home))
-        context = stack.enter_context(WorkspaceProcessContext(instance, WorkspaceFileTarget([str(workspace)])))
+        target = WorkspaceFileTarget([str(workspace)])
+        context = stack.enter_context(WorkspaceProcessContext(instance, target, code_server_log_level="WARNING"))
         backfill_id = _submit(context, days=_days(start, end), assets=assets, title=title)
         return _wait(context, backfill_id, on_progress, concurrency=concurrency, timeout_s=timeout_s)
 
