@@ -11,6 +11,9 @@ from pathlib import Path
 from honcho.printer import Message, Printer
 
 _IN_PASSING = re.compile(r"\b(INFO|DEBUG)\b")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_SYSTEM = "system"
+"""What honcho calls itself."""
 _FILE_BYTES, _FILES = 5_000_000, 2
 
 
@@ -19,16 +22,19 @@ class Console(Printer):
 
     def __init__(self, log_file: Path, *, verbose: bool) -> None:
         super().__init__(sys.stdout)
-        self._verbose = verbose
+        self._verbose, self._ending = verbose, False
         self._file = RotatingFileHandler(log_file, maxBytes=_FILE_BYTES, backupCount=_FILES)
 
     def write(self, message: Message) -> None:
         """Take one message of a process or of the manager."""
         data = message.data
         text = data.decode(errors="replace") if isinstance(data, bytes) else data
-        for line in text.splitlines():
+        if message.name == _SYSTEM and "received" in text:
+            self._ending = True
+            self.say("Ending ...")
+        for line in _COLOUR.sub("", text).splitlines():
             self.note(f"{message.time:%Y-%m-%d %H:%M:%S} {message.name:<{self.width}} | {line}")
-            if self._verbose or self._matters(message.name, line):
+            if line.strip() and (self._verbose or self._matters(message.name, line)):
                 super().write(message._replace(data=line))
 
     def say(self, text: str) -> None:
@@ -40,6 +46,6 @@ class Console(Printer):
         """Write to the file alone."""
         self._file.emit(logging.makeLogRecord({"msg": line}))
 
-    @staticmethod
-    def _matters(name: str, line: str) -> bool:
-        return name != "system" and line.strip() != "" and not _IN_PASSING.search(line)
+    def _matters(self, name: str, line: str) -> bool:
+        """What is said by processes that were told to end is of interest to nobody."""
+        return name != _SYSTEM and not self._ending and not _IN_PASSING.search(line)

@@ -26,6 +26,7 @@ def main(process: str) -> None:
     """Become the process."""
     settings = Settings()
     os.environ["DAGSTER_HOME"] = str(prepare_dagster_home(settings.home))
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # a hundred lines about what is beta; the tests look at warnings
     line = command(process, settings)
     os.execv(line[0], line)  # noqa: S606 - no shell is wanted
 

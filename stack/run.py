@@ -53,6 +53,7 @@ def run(procfile: Procfile, settings: Settings, *, verbose: bool = False) -> int
             _release(procfile, settings, environment)
         console = Console(settings.home.absolute() / LOG_FILE, verbose=verbose)
         manager = _manager(procfile, console, environment)
+        console.say(f"Starting {', '.join(procfile.processes)} ...")
         threading.Thread(target=_announce, args=(procfile, settings, console), daemon=True).start()
         manager.loop()
         if procfile.has(VALKEY):
