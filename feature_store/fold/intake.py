@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.decoders import Decoder, json
+from feature_store.fold.batch_query import BatchQuery
 from feature_store.fold.known_ids import KnownIds, Seen
 from feature_store.log.protocol import LogRecord
 from feature_store.schema import check_rows
@@ -20,7 +20,7 @@ from feature_store.transforms.project import ARRIVED, DAY, ID, LATE, OFFSET, PAR
 if TYPE_CHECKING:
     from feature_store.declare.source import EventSource
 
-_ROW = "_row"
+_ROW, _DIGEST = "_row", "_digest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,7 @@ class Intake:
         self._schema = schema
         self._known = known
         self._decode: Decoder = source.decode or json()
-        self._connection = duckdb.connect(":memory:", config={"threads": 1})
-        self._connection.execute("SET TimeZone = 'UTC'")
-        self._system = events_select(source, schema)
+        self._system = BatchQuery(f"SELECT {_system_select(source, schema)} FROM batch")
 
     @property
     def known(self) -> KnownIds:
@@ -83,26 +81,26 @@ class Intake:
             partition=partition,
             start=start,
             end=records[-1].offset + 1 if records else start,
-            events=events.drop_columns([_ROW, "_digest"]),
+            events=events.drop_columns([_ROW, _DIGEST]),
             rejected=[_rejected(partition, records[row], *reasons[row]) for row in sorted(reasons)],
         )
 
     def _with_system_columns(self, table: pa.Table, partition: int, records: Sequence[LogRecord]) -> pa.Table:
         rows = table.column(_ROW).to_pylist()
-        decoded = (
-            table.append_column(ARRIVED, pa.array([records[row].arrived_us for row in rows], type=pa.int64()))
-            .append_column(OFFSET, pa.array([records[row].offset for row in rows], type=pa.int64()))
-            .append_column(PARTITION, pa.array([partition] * len(rows), type=pa.int32()))
-        )
-        cursor = self._connection.cursor()
-        cursor.register("decoded", decoded)
-        return cursor.execute(f"SELECT {self._system}, {_ROW} FROM decoded ORDER BY {OFFSET}").to_arrow_table()
+        system = self._system.run(table)
+        columns = {name: table.column(name) for name in self._schema.names}
+        columns |= {name: system.column(name) for name in (ID, TIME)}
+        columns[ARRIVED] = pa.array([records[row].arrived_us for row in rows], type=pa.int64())
+        columns[PARTITION] = pa.array([partition] * len(rows), type=pa.int32())
+        columns[OFFSET] = pa.array([records[row].offset for row in rows], type=pa.int64())
+        columns |= {name: system.column(name) for name in (LATE, DAY, _DIGEST)}
+        return pa.table(columns | {_ROW: table.column(_ROW)})
 
     def _problems(self, events: pa.Table) -> dict[int, tuple[str, str]]:
         """Null times and ids, events from the future, and ids seen before: row -> (kind, reason)."""
         problems: dict[int, tuple[str, str]] = {}
         rows, times, arrived = (events.column(name).to_pylist() for name in (_ROW, TIME, ARRIVED))
-        ids, digests = events.column(ID).to_pylist(), events.column("_digest").to_pylist()
+        ids, digests = events.column(ID).to_pylist(), events.column(_DIGEST).to_pylist()
         tolerance = self._source.future_tolerance_us
         good: list[int] = []
         for i, row in enumerate(rows):
@@ -125,16 +123,12 @@ class Intake:
         return problems
 
 
-def events_select(source: EventSource, schema: pa.Schema) -> str:
-    """SELECT list of an event: the source's columns, the system columns, and `_digest` of the payload.
-
-    Over rows that have the source's columns and `_arrived_us`, `_partition`, `_offset`.
-    """
-    columns = ", ".join(f'"{name}"' for name in schema.names)
+def _system_select(source: EventSource, schema: pa.Schema) -> str:
+    """SELECT list of what an event's columns say about it: id, time, day, and a digest of the payload."""
     time = f'epoch_us("{source.event_time}")'
     return (
-        f'{columns}, "{source.event_id}"::VARCHAR AS {ID}, {time} AS {TIME}, {ARRIVED}, {PARTITION}, {OFFSET}, '
-        f"FALSE AS {LATE}, make_timestamp({time})::DATE AS {DAY}, {digest_sql(schema)} AS _digest"
+        f'"{source.event_id}"::VARCHAR AS {ID}, {time} AS {TIME}, FALSE AS {LATE}, '
+        f"make_timestamp({time})::DATE AS {DAY}, {digest_sql(schema)} AS {_DIGEST}"
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
+from feature_store.fold.batch_query import BatchQuery
 from feature_store.online.keys import shard_of
 from feature_store.transforms.catalogue import Array, Ints
 from feature_store.transforms.plan import ViewPlan
@@ -49,17 +49,13 @@ class Splitter:
         self._source = source
         self._plans = [plan for plan in plans if plan.view.online == "stream"]
         self._shards = shards
-        self._connection = duckdb.connect(":memory:", config={"threads": 1})
-        self._connection.execute("SET TimeZone = 'UTC'")
-        self._sql = project_batch_sql(self._plans, "SELECT * FROM accepted") if self._plans else ""
+        self._query = BatchQuery(project_batch_sql(self._plans, "SELECT * FROM batch"))
 
     def split(self, events: pa.Table, positions: Mapping[int, int]) -> list[ShardBatch]:
         """One batch per shard, for every shard: positions advance even where no row is."""
         views: list[dict[str, ViewRows]] = [{} for _ in range(self._shards)]
         if self._plans and events.num_rows:
-            cursor = self._connection.cursor()
-            cursor.register("accepted", events)
-            projected = cursor.execute(self._sql).to_arrow_table()
+            projected = self._query.run(events)
             for i, plan in enumerate(self._plans):
                 for shard, rows in enumerate(self._deal(plan, i, projected)):
                     if rows is not None and len(rows):
