@@ -14,7 +14,7 @@ def main() -> None:
     try:
         from feature_store.cli.app import run
     except ModuleNotFoundError as error:
-        if not (error.name or "").startswith(("typer", "rich")):
+        if not (error.name or "").startswith(("typer", "click", "rich")):
             raise
         sys.stderr.write("error: the command line needs the extra `cli`: install feature-store[cli]\n")
         sys.exit(2)
