@@ -11,7 +11,7 @@ import pyarrow as pa
 from demo.day import replay_day
 from demo.december import Archive, step_days
 from demo.history import Trained, feature_columns, train_models, training_set
-from demo.lake import fill_lake
+from demo.lake import describe_features, fill_lake
 from demo.replay import DAY, SERVICE, Scorer, start_of_day
 from demo.stage import Stage, open_stage
 from feature_store.clock import ManualClock
@@ -48,6 +48,8 @@ def tell() -> None:
         with stage.store() as store:
             store.apply()
             fill_lake(stage, store)
+            stage.title(2, "Features: tiles for the streaming views, rows for the batch views")
+            describe_features(stage, store)
             stage.title(3, "Training set: point-in-time correct, and what features are worth")
             trained = train_models(stage, training_set(stage, store))
         stage.title(4, "Stream: December over the log, in the order in which events arrive")
