@@ -228,9 +228,9 @@ class World:
                 "city": pick([*CITIES, *CITIES, None]),
                 "kind": pick([1, 1, 2, None]),
                 "begun": from_us(self._time(start_us, end_us)),
-                "seats": pick([None, 1, 2, 3, 4, 2**40]),
-                "fare": pick([None, 0.1, 7.25, 20.0, 33.3, -0.0, 1e9]),
-                "tip": pick([None, Decimal("1.10"), Decimal("0.05")]),
+                "seats": pick([None, 1, 2, 3, 4, 5, 6, 7, 8, 9, 2**40, -(2**31), pick([7, 7, 2**62])]),
+                "fare": pick([None, 0.1, 7.25, 20.0, 33.3, -0.0, 1e9, 2.5 / 2**20, pick([1.0, 1e300])]),
+                "tip": pick([None, Decimal("1.10"), Decimal("0.05"), Decimal("-0.07"), Decimal("99999999.99")]),
                 "driver": pick([None, "ann", "bob", "cy", "dee", "eve"]),
                 "shared": pick([None, True, False]),
             }

@@ -63,7 +63,7 @@ def test_the_record_holds_every_kind_of_value(world):
     statuses = {status for name in world.table.schema.names if name.endswith("__status") for status in
                 world.table.column(name).to_pylist()}  # fmt: skip
 
-    assert {Status.PRESENT, Status.EMPTY, Status.UNKNOWN, Status.AHEAD} <= statuses
+    assert {Status.PRESENT, Status.EMPTY, Status.UNKNOWN, Status.AHEAD, Status.ERROR} <= statuses
     assert set(world.table.column("every_v1__shard").to_pylist()) == {0, 1, None}
     assert len(set(world.table.column("every_v1__run").to_pylist()) - {0}) == 2  # one restart
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.history.spine import Spine, SpineKeys, spine_keys
-from feature_store.proof.knowledge import ALWAYS, NEVER, Commits, Snapshots
+from feature_store.proof.knowledge import Commits, Snapshots
 from feature_store.proof.layout import ServedLayout
 from feature_store.proof.served_log import view_column
 from feature_store.status import Status
@@ -260,6 +260,3 @@ def _ints(served: pa.Table, view: FeatureView, name: str) -> Ints:
     column = served.column(view_column(view.id, name))
     filled: Ints = column.combine_chunks().fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return filled
-
-
-__all__ = ["ALWAYS", "NEVER", "UNPROVABLE", "Events", "Queries", "known_windows", "read_events", "recompute"]
