@@ -12,7 +12,8 @@ from pandera.typing import Series
 
 from feature_store import Entity, EventSource, FeatureStore, FeatureView, InputError, Registry, Settings, agg
 from feature_store.errors import UnknownNameError
-from feature_store.loaders import csv, parquet
+from feature_store.loaders import csv, parquet, read_file
+from feature_store.schema import arrow_schema
 
 START = datetime(2024, 3, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -287,3 +288,40 @@ def test_a_range_must_be_whole_days(start, end, message, open_store):
 def test_an_unknown_source_names_those_that_exist(open_store):
     with pytest.raises(UnknownNameError, match="unknown source 'sale'; did you mean 'sales'"):
         open_store(None).load("sale", start=START, end=START + DAY)
+
+
+def schema():
+    return arrow_schema(EventSource("sales", schema=Sale, event_time="at", event_id="uid"))
+
+
+def test_a_file_to_publish_has_the_types_of_the_schema(tmp_path):
+    found = read_file(Path(written(tmp_path / "a [1].csv", "007,,2024-03-30 10:00:00+00,1.5,3\n")), schema())
+
+    assert found.schema.types == schema().types
+    assert found.to_pylist()[0] == {
+        "uid": "007",
+        "shop": None,
+        "at": START + timedelta(hours=10),
+        "amount": 1.5,
+        "items": 3,
+    }
+    pa.parquet.write_table(found, tmp_path / "a.parquet")
+    assert read_file(tmp_path / "a.parquet", schema()).to_pylist() == found.to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a,x,2024-03-30 10:00:00Z,many,3", "a.csv', row 1, column 'amount': 'many' is not double"),
+        ("a,x,2024-03-30 10:00:00,1,3", "row 1, column 'at': '2024-03-30 10:00:00' is not a time with a zone"),
+        ("a,x,yesterday,1,3", "row 1, column 'at': 'yesterday' is not a time with a zone"),
+    ],
+)
+def test_a_cell_to_publish_that_does_not_fit_is_named(row, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        read_file(Path(written(tmp_path / "a.csv", row + "\n")), schema())
+
+
+def test_only_known_kinds_of_files_can_be_published(tmp_path):
+    with pytest.raises(InputError, match=r"a\.xlsx' must be a \.parquet or \.csv file"):
+        read_file(tmp_path / "a.xlsx", schema())
