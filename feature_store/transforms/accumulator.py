@@ -8,7 +8,7 @@ from feature_store.transforms.locate import Segments
 from feature_store.transforms.ordering import INT64_MIN, Bools, Ints, expand, run_starts
 from feature_store.transforms.rowset import RowSet, concat
 
-_SMALLEST = 20_000
+_SMALLEST = 5000
 _FACTOR = 8
 
 

@@ -17,13 +17,12 @@ from feature_store.time_rule import BEGINNING_US
 from feature_store.transforms.catalogue import Ints, Values
 from feature_store.transforms.evaluate import tails_us, window_values
 from feature_store.transforms.families import Families, index_of, state_hop_us
+from feature_store.transforms.kernel import RangeIndex
 from feature_store.transforms.plan import FeaturePlan, ViewPlan
 
 FOREVER_US = 2**62
 MAX_STEPS = 8
 """How many changes of a feature are written ahead."""
-
-_END = np.int64(2**63 - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,43 +64,69 @@ def view_steps(
     at_us = np.maximum(np.int64(now_us), newest_us + 1)
     from_us = newest_us + 1
     until_us = np.full(len(entity), FOREVER_US)
-    features: list[FeatureSteps] = []
+    coming: dict[tuple[int, int | None, int], _Coming] = {}
+    found: list[tuple[FeaturePlan, _Coming, Values]] = []
     for feature in plan.features:
-        forgotten = forgotten_us.get(state_hop_us(feature), BEGINNING_US)
-        steps, since, until = _feature_steps(feature, families, entity, at_us=at_us, forgotten_us=forgotten)
-        from_us, until_us = np.maximum(from_us, since), np.minimum(until_us, until)
-        features.append(steps)
-    cut = tuple(_cut(steps, until_us) for steps in features)
-    return ViewSteps(from_us=from_us, until_us=until_us, newest_us=newest_us, features=cut)
+        index = index_of(feature, families)
+        key = (id(index), feature.feature.window_us, feature.feature.hop_us)
+        if key not in coming:
+            forgotten = forgotten_us.get(state_hop_us(feature), BEGINNING_US)
+            coming[key] = _look_ahead(feature, index, entity, at_us=at_us, forgotten_us=forgotten)
+        ahead = coming[key]
+        from_us, until_us = np.maximum(from_us, ahead.from_us), np.minimum(until_us, ahead.until_us)
+        values = window_values(feature, index, lo=ahead.lo, hi=ahead.hi, unique=families.unique)
+        found.append((feature, ahead, values))
+    features = tuple(_compact(feature, ahead, values, until_us) for feature, ahead, values in found)
+    return ViewSteps(from_us=from_us, until_us=until_us, newest_us=newest_us, features=features)
 
 
-def _feature_steps(
-    plan: FeaturePlan, families: Families, entity: Ints, *, at_us: Ints, forgotten_us: int
-) -> tuple[FeatureSteps, Ints, Ints]:
-    """Steps of a feature, since when its first one holds, and until when its last one does."""
-    index = index_of(plan, families)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Coming:
+    """What happens to a window of q entities: one row per step, in the order of entities and time."""
+
+    owner: Ints
+    """Whose step it is, as an index into the entities."""
+    since_us: Ints
+    lo: Ints
+    hi: Ints
+    """The rows in the window from then on."""
+    from_us: Ints
+    """Per entity, since when its first step holds,"""
+    until_us: Ints
+    """and until when its last one does."""
+
+
+def _look_ahead(plan: FeaturePlan, index: RangeIndex, entity: Ints, *, at_us: Ints, forgotten_us: int) -> _Coming:
+    """The window of a feature now and after each of the next rows that leave it."""
     window, hop = plan.feature.window_us, plan.feature.hop_us
-    hi = index.locate(entity, np.full(len(entity), _END))
+    start, end = index.span(entity)
+    since, until = np.full(len(entity), BEGINNING_US), np.full(len(entity), FOREVER_US)
     if window is None:
-        lo = index.locate(entity, np.full(len(entity), BEGINNING_US))
-        count, since, until = np.zeros_like(lo), np.full(len(lo), BEGINNING_US), np.full(len(lo), FOREVER_US)
-    else:
-        lo = index.locate(entity, tails_us(at_us, window_us=window, hop_us=hop))
-        leaves = _Leaving(index.rows.time, window, hop)
-        count = np.minimum(hi - lo, MAX_STEPS)
-        until = np.where(hi - lo > MAX_STEPS, leaves.at(lo + MAX_STEPS), FOREVER_US)
-        start = index.locate(entity, np.full(len(entity), BEGINNING_US))
-        before = leaves.at(lo - 1)
-        since = np.where(lo > start, before, max(forgotten_us + window, BEGINNING_US))
-    first = np.concatenate(([0], np.cumsum(count + 1)))
-    owner = np.repeat(np.arange(len(entity)), count + 1)
-    ordinal = np.arange(len(owner)) - first[:-1][owner]
-    row = lo[owner] + ordinal
-    values = window_values(plan, index, lo=row, hi=hi[owner], unique=families.unique)
-    since_us = np.full(len(owner), BEGINNING_US)
-    if window is not None and len(index.rows):
-        since_us = np.where(ordinal == 0, BEGINNING_US, leaves.at(row - 1))
-    return _compact(FeatureSteps(plan=plan, first=first, since_us=since_us, values=values), owner), since, until
+        return _Coming(
+            owner=np.arange(len(entity)),
+            since_us=since,
+            lo=start,
+            hi=end,
+            from_us=since,
+            until_us=until,
+        )
+    leaves = _Leaving(index.rows.time, window, hop)
+    lo = index.locate(entity, tails_us(at_us, window_us=window, hop_us=hop))
+    inside = end - lo
+    count = np.minimum(inside, MAX_STEPS) + 1
+    owner = np.repeat(np.arange(len(entity)), count)
+    first = np.cumsum(count) - count
+    row = np.arange(len(owner)) + (lo - first)[owner]
+    since_us = leaves.at(row - 1)
+    since_us[first] = BEGINNING_US
+    return _Coming(
+        owner=owner,
+        since_us=since_us,
+        lo=row,
+        hi=end[owner],
+        from_us=np.where(lo > start, leaves.at(lo - 1), max(forgotten_us + window, BEGINNING_US)),
+        until_us=np.where(inside > MAX_STEPS, leaves.at(lo + MAX_STEPS), until),
+    )
 
 
 class _Leaving:
@@ -118,16 +143,23 @@ class _Leaving:
         return time // self._hop_us * self._hop_us + self._hop_us + self._window_us
 
 
-def _compact(steps: FeatureSteps, owner: Ints) -> FeatureSteps:
-    """Leave out steps that another one replaces at the same time, and steps that change nothing."""
-    since = steps.since_us
-    last_of_time = np.ones(len(owner), dtype=bool)
-    last_of_time[:-1] = (owner[1:] != owner[:-1]) | (since[1:] != since[:-1])
-    kept = _take(steps, owner, np.flatnonzero(last_of_time))
-    owner = owner[last_of_time]
+def _compact(plan: FeaturePlan, coming: _Coming, values: Values, until_us: Ints) -> FeatureSteps:
+    """Leave out steps that another one replaces at the same time, steps that change nothing, and what comes after the
+    end of validity.
+    """
+    owner, since = coming.owner, coming.since_us
+    kept = since < until_us[owner]
+    kept[:-1] &= (owner[1:] != owner[:-1]) | (since[1:] != since[:-1])
+    if not kept.all():
+        chosen = np.flatnonzero(kept)
+        owner, since, values = owner[chosen], since[chosen], Values(values.values[chosen], values.status[chosen])
     changes = np.ones(len(owner), dtype=bool)
-    changes[1:] = (owner[1:] != owner[:-1]) | _differs(kept.values)
-    return _take(kept, owner, np.flatnonzero(changes))
+    changes[1:] = (owner[1:] != owner[:-1]) | _differs(values)
+    if not changes.all():
+        chosen = np.flatnonzero(changes)
+        owner, since, values = owner[chosen], since[chosen], Values(values.values[chosen], values.status[chosen])
+    first = np.concatenate(([0], np.cumsum(np.bincount(owner, minlength=len(until_us)))))
+    return FeatureSteps(plan=plan, first=first, since_us=since, values=values)
 
 
 def _differs(values: Values) -> NDArray[np.bool_]:
@@ -136,20 +168,3 @@ def _differs(values: Values) -> NDArray[np.bool_]:
     present = (status[1:] == Status.PRESENT) & (status[:-1] == Status.PRESENT)
     same = np.asarray(value[1:] == value[:-1], dtype=bool)
     return np.asarray((status[1:] != status[:-1]) | (present & ~same), dtype=bool)
-
-
-def _take(steps: FeatureSteps, owner: Ints, chosen: Ints) -> FeatureSteps:
-    entities = len(steps.first) - 1
-    count = np.bincount(owner[chosen], minlength=entities)
-    return FeatureSteps(
-        plan=steps.plan,
-        first=np.concatenate(([0], np.cumsum(count))),
-        since_us=steps.since_us[chosen],
-        values=Values(steps.values.values[chosen], steps.values.status[chosen]),
-    )
-
-
-def _cut(steps: FeatureSteps, until_us: Ints) -> FeatureSteps:
-    """Drop the steps at or after the end of validity."""
-    owner = np.repeat(np.arange(len(until_us)), np.diff(steps.first))
-    return _take(steps, owner, np.flatnonzero(steps.since_us < until_us[owner]))
