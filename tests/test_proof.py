@@ -9,8 +9,10 @@ import pytest
 from proof_world import SERVICE, World, lived
 
 from feature_store.errors import InputError
+from feature_store.online.packed import decode_row
 from feature_store.proof import ServedLog, append_served, prove, read_served
 from feature_store.proof.compare import compare
+from feature_store.proof.faults import changed_bytes
 from feature_store.proof.layout import conform, served_layout
 from feature_store.proof.recompute import recompute
 from feature_store.reader import Status
@@ -130,6 +132,26 @@ def test_a_changed_list_text_or_ratio_is_found(world, column, value):
     report = again(world, changed(world.table, column, row, value))
 
     assert report.unequal == 1
+
+
+def test_a_byte_changed_in_redis_is_found_in_what_is_served_from_then_on(world):
+    redis, key, row = world.store.redis, "features:proof_world:{city:york}", {"city": "york", "kind": 1}
+    packed = redis.hget(key, "every@1")
+    as_of = decode_row(packed).from_us
+    true = world.reader.get_online_features(SERVICE, row, as_of=as_of)
+    for damaged in changed_bytes(packed):
+        redis.hset(key, "every@1", damaged)
+        served = world.reader.get_online_features(SERVICE, row, as_of=as_of)
+        if served.values != true.values:
+            break
+    redis.hset(key, "every@1", packed)
+    log = ServedLog()
+    log.add(row, served, as_of_us=as_of)
+
+    report = again(world, log.table())
+
+    wrong = [name for name, a, b in zip(true.names, true.values, served.values, strict=True) if a != b]
+    assert list(report.by_feature) == wrong != []
 
 
 def test_a_changed_status_is_found(world):

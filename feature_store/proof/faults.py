@@ -81,7 +81,7 @@ def _changed_byte(bench: Bench) -> Control:
             continue
         for changed in changed_bytes(packed):
             cells = _cells(bench, place, decode_row(changed))
-            if len(cells) == 1:
+            if len(cells) == 1 and all(_fits(bench, feature, value) for feature, value in cells.items()):
                 return _judge(bench, fault, place, cells)
     return Control(fault=fault, found=False, detail="no value of the record could be packed again")
 
@@ -220,6 +220,11 @@ def _cells(bench: Bench, place: Refold, row: PackedRow) -> dict[ServedFeature, o
         if bench.record.column(feature.status)[place.row].as_py() == Status.PRESENT and value != served:
             cells[feature] = value
     return cells
+
+
+def _fits(bench: Bench, feature: ServedFeature, value: object) -> bool:
+    """Whether a value has the type that its feature is served with."""
+    return type(value) is (float if pa.types.is_floating(bench.record.schema.field(feature.column).type) else int)
 
 
 def _judge(bench: Bench, fault: str, place: Refold, cells: Mapping[ServedFeature, object]) -> Control:
