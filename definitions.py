@@ -14,6 +14,11 @@ from assets.resource import STORE, feature_store_resource
 from assets.schedules import build_view_schedule
 from assets.training import build_training_asset
 from assets.views import build_view_asset
+from checks.alerts import build_alert_sensor
+from checks.drift import build_source_drift_check, build_view_drift_check
+from checks.freshness import build_freshness_check
+from checks.parity import build_parity_check
+from checks.schema import build_schema_check
 from feature_store.clock import Clock
 from feature_store.registry import Registry, load_registry
 from feature_store.settings import Settings
@@ -32,18 +37,25 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
     compiled, env = compile_registry(registry), settings.environment
     partitions = daily_partitions(registry)
     policy = dg.BackfillPolicy.multi_run(max_partitions_per_run=settings.backfill_days)
-    events = [
-        build_events_asset(source, compiled, env=env, partitions=partitions, policy=policy)
-        for source in registry.sources.values()
-        if source.load is not None
-    ]
+    loaded = [source for source in registry.sources.values() if source.load is not None]
+    events = [build_events_asset(source, compiled, env=env, partitions=partitions, policy=policy) for source in loaded]
     views = [build_view_asset(view, env=env, partitions=partitions, policy=policy) for view in registry.views]
     batch = [view for view in registry.views if view.is_batch]
     online = [build_online_asset(view, env=env) for view in batch]
     training = [build_training_asset(service, registry, env=env) for service in registry.services]
+    served = [view for view in registry.views if view.online is not None]
+    checks = [
+        *(build_schema_check(source, env=env) for source in loaded),
+        *(build_source_drift_check(source, env=env) for source in loaded),
+        *(build_view_drift_check(view, env=env) for view in registry.views),
+        *(build(view, env=env) for view in served for build in (build_freshness_check, build_parity_check)),
+    ]
+    ui_url = f"http://127.0.0.1:{settings.ui_port}"
     return dg.Definitions(
+        asset_checks=checks,
         assets=[*events, *views, *online, *training],
-        schedules=[build_view_schedule(view, env=env, partitions=partitions) for view in batch],
+        sensors=[build_alert_sensor(env=env, webhook_url=settings.alert_webhook_url, ui_url=ui_url)],
+        schedules=[build_view_schedule(view, env=env) for view in batch],
         resources={STORE: feature_store_resource(registry, settings, clock=clock)},
         executor=dg.in_process_executor,
     )

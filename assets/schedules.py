@@ -11,7 +11,7 @@ AFTER_MINUTES = 1
 """How long after a step its rows are built: the last events before it are still on their way to the lake."""
 
 
-def build_view_schedule(view: FeatureView, *, env: str, partitions: dg.PartitionsDefinition) -> dg.ScheduleDefinition:
+def build_view_schedule(view: FeatureView, *, env: str) -> dg.ScheduleDefinition:
     """The schedule of a batch view. A source without a log is loaded first."""
     chosen = [history_key(env, view), online_key(env, view)]
     if view.source.log is None and view.source.load is not None:
@@ -20,7 +20,6 @@ def build_view_schedule(view: FeatureView, *, env: str, partitions: dg.Partition
     job = dg.define_asset_job(
         f"{name}__job",
         selection=dg.AssetSelection.assets(*chosen),
-        partitions_def=partitions,
         description=f"Builds and publishes the newest rows of '{view.id}'",
     )
 

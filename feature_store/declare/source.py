@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -59,6 +59,9 @@ class EventSource:
     """The column of loaded history that says when the event arrived, if there is one."""
     history_start: date | None = field(default=None, kw_only=True)
     """The first day that `load` knows: from there on history can be loaded day by day."""
+    drift: Mapping[str, float | None] = field(default_factory=dict, kw_only=True, hash=False)
+    """Column -> how far its distribution may move before a check says so (distances of `docs/dagster.md`), None to
+    not watch it; other columns have the deployment's threshold."""
     future_tolerance: str | timedelta = field(default=timedelta(microseconds=MINUTE_US), kw_only=True)
     """An event whose time is later than its arrival by more than this is rejected."""
     owner: str | None = field(default=None, kw_only=True)

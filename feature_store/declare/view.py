@@ -45,6 +45,8 @@ class FeatureView:
     owner: str | None = field(default=None, kw_only=True)
     description: str = field(default="", kw_only=True)
     tags: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    drift: Mapping[str, float | None] = field(default_factory=dict, kw_only=True, hash=False)
+    """As of a source, by feature."""
     problems: Sequence[str] = field(default=(), init=False, compare=False)
     """What is wrong with the features declared; the registry reports it."""
 

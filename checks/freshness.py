@@ -1,0 +1,94 @@
+"""`freshness`: what readers get knows everything up to a time that is no older than the view's SLA."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import dagster as dg
+
+from assets.keys import history_key, online_key
+from checks.declared import outcome, spec_metadata
+from checks.window import is_backfill
+from feature_store.declare import FeatureView
+from feature_store.online.keys import generation_key, ready_key
+from feature_store.reader.readiness import Readiness, parse_readiness
+from feature_store.store import FeatureStore
+from feature_store.time_rule import SECOND_US, format_duration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freshness:
+    """How old the online values of a view are."""
+
+    age_us: int | None
+    """Since when something is missing from them, at most; None: nobody vouches for them."""
+    silent: tuple[int, ...] = ()
+    """Shards without a record."""
+
+
+def freshness_of(view: FeatureView, readiness: Readiness, *, now_us: int) -> Freshness:
+    """The age of a view's values: of the oldest event that some shard may not know, or of the published rows."""
+    if view.is_batch:
+        record = readiness.of(view.id, None)
+        return Freshness(age_us=None if record is None else now_us - record.beat_us)
+    records = {shard: readiness.of(view.id, shard) for shard in range(readiness.shards)}
+    known = [record.known_us for record in records.values() if record is not None]
+    silent = tuple(shard for shard, record in records.items() if record is None)
+    return Freshness(age_us=None if silent else now_us - min(known), silent=silent)
+
+
+def build_freshness_check(view: FeatureView, *, env: str) -> dg.AssetChecksDefinition:
+    """The check of a view that is served. A backfill of the past skips it."""
+    key = online_key(env, view) if view.is_batch else history_key(env, view)
+    spec = dg.AssetCheckSpec(
+        "freshness",
+        asset=key,
+        description=f"What readers of '{view.id}' get is at most {format_duration(view.freshness_sla_us)} old",
+        metadata=spec_metadata(view.owner),
+    )
+
+    @dg.multi_asset_check(name=f"{'__'.join(key.path)}__freshness", specs=[spec], can_subset=True)
+    def freshness(
+        context: dg.AssetCheckExecutionContext, feature_store: dg.ResourceParam[FeatureStore]
+    ) -> Iterator[dg.AssetCheckResult]:
+        if not is_backfill(context.run):
+            yield _judge(view, feature_store)
+
+    return freshness
+
+
+def _judge(view: FeatureView, store: FeatureStore) -> dg.AssetCheckResult:
+    from redis.exceptions import RedisError  # takes a third of a second
+
+    now_us = store.clock.now_us()
+    try:
+        readiness = _readiness(store, now_us)
+    except RedisError as error:
+        return outcome(passed=False, description=f"Redis does not answer: {error}", owner=view.owner)
+    found = freshness_of(view, readiness, now_us=now_us)
+    metadata: dict[str, object] = {"sla_seconds": view.freshness_sla_us / SECOND_US}
+    if found.age_us is None:
+        served = view.is_batch or _has_been_live(view, store)
+        said = f"shards {list(found.silent)} are silent" if found.silent else "no rows were published"
+        said = said if served else "no stream has run yet"
+        return outcome(passed=not served, description=said, owner=view.owner, metadata=metadata)
+    metadata["age_seconds"] = found.age_us / SECOND_US
+    return outcome(
+        passed=found.age_us <= view.freshness_sla_us,
+        description=f"{found.age_us / SECOND_US:,.0f} s old, allowed are {format_duration(view.freshness_sla_us)}",
+        owner=view.owner,
+        metadata=metadata,
+    )
+
+
+def _readiness(store: FeatureStore, now_us: int) -> Readiness:
+    env = store.settings.environment
+    generation = cast("bytes | None", store.redis.get(generation_key(env)))
+    fields = cast("dict[bytes, bytes]", store.redis.hgetall(ready_key(env)))
+    return parse_readiness(generation, fields, now_us=now_us, now_s=0.0)
+
+
+def _has_been_live(view: FeatureView, store: FeatureStore) -> bool:
+    """Whether the lake has events that came over the log: then somebody should vouch for the values."""
+    source = view.source.name
+    return source in store.lake.sources() and bool(store.lake.positions(source))

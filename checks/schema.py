@@ -1,0 +1,51 @@
+"""`schema`: every loaded row is an event by the source's Pandera model, and contradicts no other."""
+
+import dagster as dg
+
+from assets.events import REJECTED, SAMPLE
+from assets.keys import events_key
+from checks.declared import outcome, spec_metadata
+from checks.window import days_of_run
+from feature_store.declare import EventSource
+
+
+def build_schema_check(source: EventSource, *, env: str) -> dg.AssetChecksDefinition:
+    """The check of a source's load; what was built from it waits until it passes.
+
+    Loading divides good rows from rejected ones and keeps both, so the check reads what the load has counted.
+    """
+    key = events_key(env, source)
+
+    @dg.asset_check(
+        asset=key,
+        name="schema",
+        blocking=True,
+        description=f"No row of '{source.name}' is refused: types, nulls, ranges ({source.schema.__name__}), ids, times",
+        metadata=spec_metadata(source.owner),
+    )
+    def schema(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        days = days_of_run(context.run)
+        found = _latest(context.instance, key, partition=str(days.last) if days else None)
+        if found is None:
+            return outcome(passed=True, description="nothing was loaded yet", owner=source.owner, days=days)
+        rejected = int(str(found.metadata[REJECTED].value))
+        metadata = {
+            "rejected": rejected,
+            **{name: found.metadata[name] for name in (SAMPLE,) if name in found.metadata},
+        }
+        return outcome(
+            passed=rejected == 0,
+            description=f"{rejected} rows were refused" if rejected else "every row is an event",
+            owner=source.owner,
+            days=days,
+            metadata=metadata,
+        )
+
+    return schema
+
+
+def _latest(instance: dg.DagsterInstance, key: dg.AssetKey, *, partition: str | None) -> dg.AssetMaterialization | None:
+    """What the newest load (of a day) has said."""
+    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition] if partition else None)
+    records = instance.fetch_materializations(wanted, limit=1).records
+    return records[0].asset_materialization if records else None

@@ -1,0 +1,65 @@
+"""Which days a check looks at."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    BACKFILL_ID_TAG,
+    PARTITION_NAME_TAG,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Days:
+    """Whole UTC days, the last one included."""
+
+    first: date
+    last: date
+
+    def __str__(self) -> str:
+        return f"{self.first}/{self.last}" if self.first != self.last else str(self.first)
+
+    @property
+    def start(self) -> datetime:
+        """Midnight at which they begin."""
+        return datetime(self.first.year, self.first.month, self.first.day, tzinfo=UTC)
+
+    @property
+    def end(self) -> datetime:
+        """Midnight after them."""
+        return datetime(self.last.year, self.last.month, self.last.day, tzinfo=UTC) + timedelta(days=1)
+
+    def before(self, count: int) -> "Days":
+        """The `count` days that precede them."""
+        return Days(first=self.first - timedelta(days=count), last=self.first - timedelta(days=1))
+
+    @classmethod
+    def up_to(cls, last: date, count: int) -> "Days":
+        """The `count` days that end with `last`."""
+        return cls(first=last - timedelta(days=count - 1), last=last)
+
+    @classmethod
+    def parse(cls, text: str) -> "Days":
+        """Read `2013-01-01/2013-01-31` or one day.
+
+        Raises:
+            ValueError: for any other form.
+        """
+        first, _, last = text.partition("/")
+        return cls(first=date.fromisoformat(first), last=date.fromisoformat(last or first))
+
+
+def days_of_run(run: dg.DagsterRun) -> Days | None:
+    """The partitions of a run; None if it has none."""
+    tags = run.tags
+    first = tags.get(ASSET_PARTITION_RANGE_START_TAG, tags.get(PARTITION_NAME_TAG))
+    last = tags.get(ASSET_PARTITION_RANGE_END_TAG, first)
+    return None if first is None or last is None else Days.parse(f"{first}/{last}")
+
+
+def is_backfill(run: dg.DagsterRun) -> bool:
+    """Whether the run belongs to a backfill, which says nothing about how things stand now."""
+    return BACKFILL_ID_TAG in run.tags
