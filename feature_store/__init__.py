@@ -6,7 +6,12 @@ Names are imported when they are first used, so a model service that only reads 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
+
+# Importing Pandera sets this to "1" if it is unset, for Spark's sake, and from then on PyArrow takes 10:00-05:00 for
+# 10:00 UTC. Empty is set and yet not true.
+os.environ["PYARROW_IGNORE_TIMEZONE"] = ""
 
 if TYPE_CHECKING:
     from feature_store.clock import Clock, ManualClock, ReplayClock, SystemClock
