@@ -41,7 +41,9 @@ def _recent(store: FeatureStore, views: list[FeatureView], keys: list[str]) -> d
         columns = [key for key in keys if key in sources[source]]
         listed = ", ".join(f'"{column}"' for column in columns)
         present = " AND ".join(f'"{column}" IS NOT NULL' for column in columns)
-        query = f"SELECT {listed} FROM ({store.lake.events_sql(source)}) WHERE {present} ORDER BY _event_us DESC LIMIT 1"
+        query = (
+            f"SELECT {listed} FROM ({store.lake.events_sql(source)}) WHERE {present} ORDER BY _event_us DESC LIMIT 1"
+        )
         with store.lake.cursor() as cursor:
             row = cursor.execute(query).fetchone()
         if row is not None:

@@ -15,5 +15,3 @@ def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
     """Ask the kernel for a signal to this process when its parent ends; it survives an `exec`."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, int(number))
-
-

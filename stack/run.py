@@ -59,7 +59,9 @@ def run(procfile: Procfile, settings: Settings, *, verbose: bool = False) -> int
         if procfile.has(VALKEY):
             end_orphan(server_directory(settings))  # its wrapper may have been killed
         told = manager.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
-        console.say("The stack has ended." if told else f"The stack has ended by itself; see {settings.home / LOG_FILE}")
+        console.say(
+            "The stack has ended." if told else f"The stack has ended by itself; see {settings.home / LOG_FILE}"
+        )
         return 0 if told else 1
 
 

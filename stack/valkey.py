@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -121,10 +121,8 @@ def end_orphan(directory: Path, *, timeout_s: float = 20.0) -> None:
     signalled = 0
     while (orphan := find_orphan(directory)) is not None:
         if orphan.pid and orphan.pid != signalled:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(orphan.pid, signal.SIGTERM)
-            except ProcessLookupError:
-                pass
             signalled = orphan.pid
         if time.perf_counter() > deadline:
             raise OnlineStoreError(f"the Valkey in '{directory}' (pid {orphan.pid}) does not end; end it by hand")

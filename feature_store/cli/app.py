@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import click
+import sys
+
 import typer
 from redis.exceptions import RedisError
-from rich.console import Console
 
 from feature_store.cli import history, launch, live, overview
 from feature_store.errors import FeatureStoreError
+from feature_store.settings import PREFIX
 
 app = typer.Typer(
     name="feature-store",
-    help="A real-time feature store: one declaration, two paths, the same numbers. Settings: FEATURE_STORE_* variables.",
-    no_args_is_help=True,
+    help=f"A real-time feature store: one declaration, two paths, the same numbers. Settings are {PREFIX}* variables.",
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -31,23 +31,36 @@ for command in (
 ):
     app.command()(command)
 
+# Typer has come with a copy of click of its own since 0.2x, so its base of usage errors is reached through a public one.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
-def run() -> int:
-    """Run the command that the arguments name; returns the exit code: 2 for wrong input or a part that is away."""
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit code: 2 for wrong input or a part that is away.
+
+    Args:
+        arguments: those of this process by default; none at all ask for help.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except click.Abort:
+        code = app(given or ["--help"], prog_name="feature-store", standalone_mode=False)
+    except _UsageError as error:
+        return _fail(f"{_said(error)}; see `feature-store --help`")
+    except (typer.Abort, KeyboardInterrupt):
         return 130
     except FeatureStoreError as error:
         return _fail(str(error))
     except RedisError as error:
-        return _fail(f"Redis does not answer: {error}; is it running? (`make up` starts the embedded one)")
+        return _fail(f"Redis does not answer: {error}; is it running? (`feature-store up` starts the embedded one)")
     return code if isinstance(code, int) else 0
 
 
+def _said(error: Exception) -> str:
+    said = error.format_message() if hasattr(error, "format_message") else str(error)
+    return " ".join(str(said).split()).rstrip(".?")
+
+
 def _fail(message: str) -> int:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {message}", markup=False)
+    sys.stdout.flush()
+    sys.stderr.write(f"error: {message}\n")
     return 2

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import signal
 import subprocess
 import sys
-from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Start = Annotated[datetime, typer.Option(help="First day, UTC", formats=["%Y-%m-%d"])]
-End = Annotated[datetime, typer.Option(help="Day after the last one, UTC", formats=["%Y-%m-%d"])]
+from feature_store.cli.days import Day, day
+from feature_store.errors import InputError
 
 
 def demo() -> None:
@@ -19,9 +21,13 @@ def demo() -> None:
     _become("demo")
 
 
-def up() -> None:
+def up(
+    *,
+    procfile: Annotated[Path, typer.Option(help="What to run")] = Path("Procfile"),
+    verbose: Annotated[bool, typer.Option(help="Show also what the processes say in passing")] = False,
+) -> None:
     """Run the long-lived stack until Ctrl-C: Valkey, Dagster, stream, archiver, live replay."""
-    _become("stack")
+    _become("stack", f"--procfile={procfile}", *(["--verbose"] if verbose else []))
 
 
 def stream(
@@ -32,22 +38,29 @@ def stream(
 
 
 def backfill(
-    assets: Annotated[list[str] | None, typer.Argument(help="Assets such as events/departures; all by default")] = None,
+    assets: Annotated[
+        list[str] | None, typer.Argument(help="events/<source>, tiles/<view>, rows/<view>; all by default")
+    ] = None,
     *,
-    start: Start,
-    end: End,
+    start: Annotated[str, typer.Option(help="First day, UTC", metavar="YYYY-MM-DD")],
+    end: Annotated[str, typer.Option(help="Day after the last one, UTC", metavar="YYYY-MM-DD")],
 ) -> None:
-    """Backfill daily partitions through Dagster, as the UI does."""
-    _become("assets.backfill", f"--start={start:%Y-%m-%d}", f"--end={end:%Y-%m-%d}", *(assets or ()))
+    """Load and build daily partitions through Dagster, as the web UI does."""
+    days: tuple[Day, Day] = (day(start, name="--start"), day(end, name="--end"))
+    _become("stack.backfill", f"--start={days[0]:%Y-%m-%d}", f"--end={days[1]:%Y-%m-%d}", "--", *(assets or ()))
 
 
 def _become(module: str, *arguments: str) -> None:
-    """Run a module in this project's folder; Ctrl-C reaches it first, and its exit code is ours."""
-    path = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))  # noqa: PTH109
-    command = [sys.executable, "-m", module, *arguments]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
-    while True:
-        try:
-            raise typer.Exit(process.wait())
-        except KeyboardInterrupt:
-            continue  # the child got it too and is shutting down
+    """Run a module in this project's folder; its exit code is ours, and so are the signals that we get."""
+    if importlib.util.find_spec(module.partition(".")[0]) is None:
+        raise InputError(
+            f"this command runs the program `{module}` of a project, which is not in '{Path.cwd()}'; "
+            "give it in the project's folder, where the Procfile is"
+        )
+    path = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")]))
+    process = subprocess.Popen([sys.executable, "-m", module, *arguments], env={**os.environ, "PYTHONPATH": path})
+    # Ctrl-C reaches the program as well; it ends, and so do we. SIGTERM comes to us alone.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    code = process.wait()
+    raise typer.Exit(code if code >= 0 else 128 - code)

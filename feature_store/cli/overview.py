@@ -2,55 +2,103 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from feature_store.operate import SourceStatus, StoreStatus
+from feature_store.cli.ages import age
+from feature_store.online.server import check_server
 from feature_store.store import FeatureStore
 from feature_store.time_rule import from_us
+
+if TYPE_CHECKING:
+    from feature_store.online.ready import ReadyRecord
+    from feature_store.operate import SourceStatus
+
+REJECTED = "rejected_events"
 
 
 def apply() -> None:
     """Publish the declared views and services for readers, and record the definitions."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     with FeatureStore() as store:
+        check_server(store.redis)
         fresh = store.apply()
         views, services = len(store.registry.views), len(store.registry.services)
-        console.print(f"applied {views} views and {services} services to environment '{store.settings.environment}'")
-        for name in fresh:
-            console.print(f"  new  {name}")
+        new = f"{len(fresh)} features are new" if fresh else "nothing has changed"
+        console.print(
+            f"environment '{store.settings.environment}': {views} views and {services} services applied; {new}"
+        )
+        for view, names in groupby(fresh, key=lambda name: name.partition(":")[0]):
+            console.print(f"  {view}: {', '.join(name.partition(':')[2] for name in names)}")
 
 
 def status() -> None:
-    """Show what lake, logs and online store hold, and whether the stream keeps up."""
+    """Show what lake, logs and online store hold, and whether the stream keeps up. Exit code 2 if Redis is away."""
     console = Console(highlight=False)
     with FeatureStore() as store:
         found = store.status()
-        home = store.settings.home
-        console.print(f"lake at {home}, snapshot {found.snapshot}; online store: {found.server}", soft_wrap=True)
-        console.print(_sources(found.sources))
-        console.print(_shards(found, store.clock.now_us()))
+        now_us = store.clock.now_us()
+        console.print(f"environment   {store.settings.environment}", soft_wrap=True)
+        console.print(f"lake          {store.settings.lake_directory}, snapshot {found.snapshot}", soft_wrap=True)
+        console.print(f"online store  {found.server or 'away'}", soft_wrap=True)
+        console.print(_sources(found.sources, _rejected(store), store))
+        console.print(_stream(found.ready, now_us))
+        batch = [view.id for view in store.registry.views if view.is_batch]
+        if batch:
+            console.print(_batch(batch, found.ready, now_us))
+        if not found.ready and not found.server.startswith(("Valkey", "Redis")):
+            raise typer.Exit(2)
 
 
-def _sources(sources: object) -> Table:
-    table = Table("source", "days loaded", "from", "to", "unread by the lake", title="Sources", title_justify="left")
-    for source in sources if isinstance(sources, list | tuple) else ():
-        if isinstance(source, SourceStatus):
-            lag = f"{sum(source.lag.values()):,}" if source.lag else "-"
-            table.add_row(source.name, str(source.days_loaded), _text(source.first_day), _text(source.last_day), lag)
+def _rejected(store: FeatureStore) -> Mapping[str, str]:
+    """Source -> how many of its records were no events, or no new ones, by kind."""
+    if not store.lake.exists(REJECTED):
+        return {}
+    with store.lake.cursor() as cursor:
+        rows = cursor.execute(
+            f"SELECT source, kind, count(*) FROM {store.lake.table_sql(REJECTED)} GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+    return {
+        source: ", ".join(f"{count:,} {kind}" for _, kind, count in group)
+        for source, group in groupby(rows, key=lambda row: str(row[0]))
+    }
+
+
+def _sources(sources: Sequence[SourceStatus], rejected: Mapping[str, str], store: FeatureStore) -> Table:
+    table = _table("Sources", "source", "days of events", "log, not in the lake yet", "dead letters")
+    for source in sources:
+        days = sorted({*store.lake.days_loaded(source.name), *store.lake.days_live(source.name)})
+        span = f"{len(days)} ({days[0]} to {days[-1]})" if days else "none"
+        lag = f"{sum(source.lag.values()):,}" if source.lag else "-"
+        table.add_row(source.name, span, lag, rejected.get(source.name, "none"))
     return table
 
 
-def _shards(found: StoreStatus, now_us: int) -> Table:
-    table = Table("shard or view", "run", "commit", "last heard of", "caught up", title="Online", title_justify="left")
-    for name, record in sorted(found.ready.items()):
-        age = max(0.0, (now_us - record.beat_us) / 1_000_000)
-        heard = f"{age:.1f} s ago" if age < 3600 else f"{from_us(record.beat_us):%Y-%m-%d %H:%M} UTC"
-        table.add_row(name, str(record.run), str(record.n), heard, "yes" if record.caught_up else "no")
-    if not found.ready:
-        table.add_row("none is running", "", "", "", "")
+def _stream(ready: Mapping[str, ReadyRecord], now_us: int) -> Table:
+    table = _table("Stream", "shard", "run", "commit", "heartbeat", "state")
+    for shard in sorted((field for field in ready if field.isdigit()), key=int):
+        record = ready[shard]
+        state = "caught up" if record.caught_up else "catching up"
+        table.add_row(shard, str(record.run), f"{record.n:,}", age(now_us - record.beat_us), state)
+    if not table.row_count:
+        table.add_row("none", "", "", "", "the stream is not running")
     return table
 
 
-def _text(value: object) -> str:
-    return "-" if value is None else str(value)
+def _batch(views: Sequence[str], ready: Mapping[str, ReadyRecord], now_us: int) -> Table:
+    table = _table("Batch views", "view", "rows online as of", "age")
+    for view in views:
+        if view in ready:
+            table.add_row(view, f"{from_us(ready[view].beat_us):%Y-%m-%d %H:%M} UTC", age(now_us - ready[view].beat_us))
+        else:
+            table.add_row(view, "never published", "-")
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    return Table(*columns, title=f"\n{title}", title_justify="left", title_style="bold")

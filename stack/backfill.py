@@ -1,0 +1,81 @@
+"""`python -m stack.backfill`: daily partitions of some assets, by a Dagster backfill that the web UI shows too."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import dagster as dg
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from assets.backfill import launch_backfill
+from assets.keys import events_key, history_key
+from feature_store.errors import FeatureStoreError, InputError, UnknownNameError
+from feature_store.registry import Registry, load_registry
+from feature_store.settings import PREFIX, Settings
+
+
+def asset_names(registry: Registry, env: str) -> dict[str, dg.AssetKey]:
+    """What can be backfilled: `events/<source>`, and `tiles/<view>` or `rows/<view>`."""
+    keys = [events_key(env, source) for source in registry.sources.values() if source.load is not None]
+    keys += [history_key(env, view) for view in registry.views]
+    return {"/".join(key.path[1:]): key for key in keys}
+
+
+def backfill(settings: Settings, names: Sequence[str], *, start: date, end: date) -> int:
+    """Run a backfill of the days in [start, end) and say what came of it; returns the exit code.
+
+    Raises:
+        UnknownNameError: no such asset.
+        InputError: there is no day between start and end.
+    """
+    known = asset_names(load_registry(settings.declarations), settings.environment)
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("asset", name, known)
+    if start >= end:
+        raise InputError(f"`--start` must lie before `--end`, got {start} and {end}")
+    # The processes of the runs read their settings from the environment.
+    os.environ[f"{PREFIX}HOME"] = str(settings.home.absolute())
+    console = Console(highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("partitions", total=None)
+        done = launch_backfill(
+            settings.home,
+            start=start,
+            end=end,
+            assets=[known[name] for name in names] or None,
+            title="feature-store backfill",
+            on_progress=lambda now: progress.update(task, total=now.total, completed=now.done),
+        )
+    days = f"{start} to {end - timedelta(days=1)}"
+    if not done.ok:
+        raise FeatureStoreError(
+            f"backfill {done.backfill_id} of {days}: {done.total - done.done} of {done.total} partitions were not built; "
+            "the web UI of `feature-store up` shows why, and can launch them again"
+        )
+    console.print(f"{days}: {done.done:,} partitions in {done.runs_done} runs, {done.seconds:.0f} s")
+    return 0
+
+
+def main() -> int:
+    """Run what the command line names; exit code 2 with one clear line if it cannot."""
+    parser = argparse.ArgumentParser(prog="feature-store backfill")
+    parser.add_argument("--start", type=date.fromisoformat, required=True)
+    parser.add_argument("--end", type=date.fromisoformat, required=True)
+    parser.add_argument("assets", nargs="*")
+    options = parser.parse_args()
+    try:
+        return backfill(Settings(), options.assets, start=options.start, end=options.end)
+    except FeatureStoreError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
