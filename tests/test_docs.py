@@ -10,8 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import feature_store
+from feature_store.cli.app import app
+from feature_store.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -58,3 +61,16 @@ def test_the_links_of_a_page_lead_to_files_that_exist(page):
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_in_docstrings_hold(name):
     assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_the_table_of_settings_names_each_with_its_default():
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (?:`([^`]*)`)? *\|", (ROOT / "docs/running.md").read_text(), re.MULTILINE)
+
+    declared = {name.upper(): field.default for name, field in Settings.model_fields.items()}
+    assert dict(rows) == {name: "" if default is None else str(default) for name, default in declared.items()}
+
+
+def test_the_table_of_commands_names_each():
+    listed = re.findall(r"^\| `feature-store ([a-z-]+)", (ROOT / "docs/running.md").read_text(), re.MULTILINE)
+
+    assert sorted(listed) == sorted(typer.main.get_command(app).commands)
