@@ -7,6 +7,8 @@ import logging
 import sys
 from datetime import timedelta
 
+from redis.exceptions import RedisError
+
 from feature_store.errors import FeatureStoreError
 from feature_store.registry import load_registry
 from feature_store.settings import Settings
@@ -39,6 +41,9 @@ def main() -> int:
             run_archiver(context, every_s=options.every)
     except FeatureStoreError as error:
         sys.stderr.write(f"error: {error}\n")
+        return 2
+    except RedisError as error:
+        sys.stderr.write(f"error: Redis does not answer any more: {error}\n")
         return 2
     return 0
 

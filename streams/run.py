@@ -9,10 +9,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from bytewax.run import cli_main
+from redis.exceptions import RedisError
 
 from feature_store.errors import FeatureStoreError, LakeError
 from feature_store.fold.archive import Archiver, CommitArchiver
-from feature_store.fold.run import live_sources
+from feature_store.online.server import check_server
 from streams.flow import EPOCH, TICK, build_flow
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def run_flow(context: FlowContext, *, tick: timedelta = TICK) -> None:
     """Run one process of one worker until SIGTERM or SIGINT.
 
     Raises:
-        FeatureStoreError: what stopped the flow, without the engine's wrapping.
+        FeatureStoreError, RedisError: what stopped the flow, without the engine's wrapping.
     """
     start = context.begin()
     logger.info("run %d begins at %s", start.run, dict(start.origin.positions))
@@ -35,7 +36,7 @@ def run_flow(context: FlowContext, *, tick: timedelta = TICK) -> None:
         cli_main(build_flow(context, start, tick=tick), workers_per_process=1, epoch_interval=EPOCH)
     except Exception as error:
         cause = root_cause(error)
-        if isinstance(cause, FeatureStoreError):
+        if isinstance(cause, FeatureStoreError | RedisError):
             raise cause from error
         raise
 
@@ -54,19 +55,19 @@ def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.
     """
     stop = stop or _stop_on_signal()
     client = context.connect()
+    check_server(client)
     with context.open_lake() as lake:
-        registry = context.compiled.registry
+        sources = context.compiled.registry.sources.items()
+        logs = {name: context.log(client, name) for name, source in sources if source.log is not None}
         archivers = [
-            Archiver(context.compiled, lake, context.log(client, name), source=name, clock=context.clock)
-            for name, source in registry.sources.items()
-            if source.log is not None
+            Archiver(context.compiled, lake, log, source=name, clock=context.clock) for name, log in logs.items()
         ]
         commits = CommitArchiver(lake, client, context.env)
         while not stop.is_set():
             try:
                 moved = sum(archiver.step() for archiver in archivers) + commits.step()
-                for name in live_sources(registry):
-                    context.log(client, name).trim()
+                for log in logs.values():
+                    log.trim()
             except LakeError as error:
                 logger.warning("archiving waits: %s", error)
                 moved = 0
