@@ -37,14 +37,13 @@ def coverage(lake: Lake, source: str) -> Coverage:
     return Coverage(until_us=max(ends, default=None), missing=_holes(loaded, live))
 
 
-def check_complete(lake: Lake, view: FeatureView, *, first_us: int, last_us: int) -> None:
+def check_complete(found: Coverage, view: FeatureView, *, first_us: int, last_us: int) -> None:
     """Refuse rows at times [first_us, last_us] for which the lake does not have every event of the view.
 
     Raises:
         InputError: naming the source, and until when or on which days it is incomplete.
     """
     source = view.source.name
-    found = coverage(lake, source)
     remedy = f"load or stream '{source}' further, or say allow_incomplete=True"
     if found.until_us is None:
         raise InputError(f"source '{source}' has no events in the lake, which view '{view.name}' reads; {remedy}")

@@ -15,8 +15,9 @@ from feature_store.errors import InputError
 from feature_store.history.answers import Answer, answer, ratio, with_defaults
 from feature_store.history.asof import batch_answers, check_materialized, rows_table
 from feature_store.history.columns import column_names
-from feature_store.history.coverage import check_complete
+from feature_store.history.coverage import check_complete, coverage
 from feature_store.history.manifest import Knowledge, Manifest
+from feature_store.history.reading import LakeReading
 from feature_store.history.spine import Spine, SpineKeys, read_spine, spine_keys
 from feature_store.history.windows import window_values
 from feature_store.registry import view_fingerprint
@@ -99,21 +100,19 @@ def get_historical_features(
     views = _views(compiled, resolved)
     _ensure_sources(compiled, lake, views)
     rows = read_spine(spine, lake=lake, time_column=time_column)
+    names = _names(resolved, rows)
     at = lake.snapshot() if snapshot is None else snapshot
     if not allow_incomplete and len(rows):
         _check_complete(lake, views, rows)
-    job = _Job(compiled, lake, rows, at, knowledge == "served", bucket_events)
-    recomputed = {view.id: job.add(view) for view in views}
-    names = _names(resolved, rows)
-    columns = {}
+    with LakeReading(lake, at) as reading:
+        job = _Job(compiled, reading, rows, served=knowledge == "served", bucket_events=bucket_events)
+        recomputed = job.answer_all(views)
+    table = rows.table
     for name, item in zip(names, resolved, strict=True):
         found = _served(item, job.answers, service)
-        columns[name] = found.column
+        table = table.append_column(name, found.column)
         if statuses:
-            columns[f"{name}__status"] = pa.array(found.status, type=pa.int8())
-    table = rows.table
-    for name, column in columns.items():
-        table = table.append_column(name, column)
+            table = table.append_column(f"{name}__status", pa.array(found.status, type=pa.int8()))
     manifest = _manifest(lake, service, resolved, views, knowledge, at, rows, recomputed)
     return TrainingSet(table=table, feature_columns=tuple(names), manifest=manifest)
 
@@ -122,27 +121,39 @@ class _Job:
     """Answers of the views one after another; entities of the spine are numbered once per entity."""
 
     def __init__(
-        self, compiled: Compiled, lake: Lake, spine: Spine, snapshot: int, served: bool, bucket_events: int
+        self, compiled: Compiled, reading: LakeReading, spine: Spine, *, served: bool, bucket_events: int
     ) -> None:
-        self._compiled, self._lake, self._spine = compiled, lake, spine
-        self._snapshot, self._served, self._bucket_events = snapshot, served, bucket_events
+        self._compiled, self._reading, self._spine = compiled, reading, spine
+        self._served, self._bucket_events = served, bucket_events
         self._keys: dict[object, SpineKeys] = {}
         self.answers: dict[tuple[str, str], Answer] = {}
 
-    def add(self, view: FeatureView) -> int:
-        """Answer all features of a view; returns for how many rows a window was computed again."""
-        plan, keys = self._compiled.plan(view), self._entities(view)
-        if view.is_batch:
-            found = batch_answers(
-                plan, lake=self._lake, snapshot=self._snapshot, keys=keys, time_us=self._spine.time_us
-            )
-            self.answers |= {(view.id, name): each for name, each in found.items()}
-            return 0
+    def answer_all(self, views: Sequence[FeatureView]) -> dict[str, int]:
+        """Answer all features of all views; returns `view@version` -> rows with a window computed again."""
+        time_us = self._spine.time_us
+        windowed = [view for view in views if not view.is_batch]
+        for source in dict.fromkeys(view.source.name for view in windowed if len(time_us)):
+            mine = [view for view in windowed if view.source.name == source]
+            self._reading.share(source, mine, first_us=int(time_us.min()), last_us=int(time_us.max()))
+        return {view.id: self._answer_rows(view) if view.is_batch else self._answer_windows(view) for view in views}
+
+    def _answer_rows(self, view: FeatureView) -> int:
+        found = batch_answers(
+            self._compiled.plan(view),
+            lake=self._reading.lake,
+            snapshot=self._reading.snapshot,
+            keys=self._entities(view),
+            time_us=self._spine.time_us,
+        )
+        self.answers |= {(view.id, name): each for name, each in found.items()}
+        return 0
+
+    def _answer_windows(self, view: FeatureView) -> int:
+        plan = self._compiled.plan(view)
         windows = window_values(
             plan,
-            lake=self._lake,
-            snapshot=self._snapshot,
-            keys=keys,
+            reading=self._reading,
+            keys=self._entities(view),
             time_us=self._spine.time_us,
             served=self._served,
             bucket_events=self._bucket_events,
@@ -190,11 +201,12 @@ def _ensure_sources(compiled: Compiled, lake: Lake, views: Sequence[FeatureView]
 
 def _check_complete(lake: Lake, views: Sequence[FeatureView], rows: Spine) -> None:
     first, last = int(rows.time_us.min()), int(rows.time_us.max())
+    found = {source: coverage(lake, source) for source in {view.source.name for view in views if not view.is_batch}}
     for view in views:
         if view.is_batch:
             check_materialized(lake, view, last_us=last)
         else:
-            check_complete(lake, view, first_us=first, last_us=last)
+            check_complete(found[view.source.name], view, first_us=first, last_us=last)
 
 
 def _names(resolved: Sequence[FeatureRef | Ratio], spine: Spine) -> list[str]:
@@ -218,9 +230,9 @@ def _served(item: FeatureRef | Ratio, answers: Answers, service: FeatureService 
         found = answers[ref_id(item), item.feature]
     if not isinstance(service, FeatureService):
         return found
-    names = [item.name] if isinstance(item, Ratio) else [str(item), f"{item.view}:{item.feature}"]
+    names = [item.name] if isinstance(item, Ratio) else [f"{item.view}:{item.feature}", str(item)]
     default = next((service.defaults[name] for name in names if name in service.defaults), None)
-    return with_defaults(found, default=default, on_stale=service.on_stale, on_ahead=service.on_ahead, name=names[-1])
+    return with_defaults(found, default=default, on_stale=service.on_stale, on_ahead=service.on_ahead, name=names[0])
 
 
 def _manifest(
@@ -247,7 +259,9 @@ def _manifest(
         rows=len(rows),
         recomputed=dict(recomputed),
         stale_days={
-            view.id: [day.isoformat() for day in lake.stale_days(rows_table(view), source=view.source.name)]
+            view.id: [
+                day.isoformat() for day in lake.stale_days(rows_table(view), source=view.source.name, snapshot=snapshot)
+            ]
             for view in batch
         },
     )

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from feature_store.history.reading import LakeReading, days_of, time_filter
 from feature_store.history.served import KNOWN, known_sql, known_values
 from feature_store.status import Status
-from feature_store.time_rule import from_us
 from feature_store.transforms.catalogue import Ints, Values
 from feature_store.transforms.evaluate import evaluate
 from feature_store.transforms.families import History, event_rows
 from feature_store.transforms.ordering import order_by
-from feature_store.transforms.project import DAY, ID, KEY, TIME, project_sql
+from feature_store.transforms.project import ID, KEY, TIME, project_sql
 from feature_store.transforms.rowset import Merge
 
 if TYPE_CHECKING:
-    import duckdb
-
     from feature_store.history.spine import SpineKeys
-    from feature_store.lake import Lake
     from feature_store.transforms.plan import ViewPlan
 
 CODE = "_code"
@@ -45,8 +41,7 @@ class WindowValues:
 def window_values(
     plan: ViewPlan,
     *,
-    lake: Lake,
-    snapshot: int,
+    reading: LakeReading,
     keys: SpineKeys,
     time_us: Ints,
     served: bool,
@@ -56,8 +51,7 @@ def window_values(
 
     Args:
         plan: the view.
-        lake: the events.
-        snapshot: as of which the lake is read.
+        reading: the events.
         keys: the entity of each row.
         time_us: int64[n], the time of each row.
         served: only events that had arrived by the row's time count.
@@ -66,44 +60,36 @@ def window_values(
     order = order_by(keys.codes, time_us)
     order = order[int(np.searchsorted(keys.codes[order], 0)) :]  # null keys stand first
     codes, times = keys.codes[order], time_us[order]
-    cursor = lake.cursor()
-    try:
-        cursor.register("spine_entities", keys.entities)
-        source = _Events(plan, lake, snapshot, times)
-        parts, recomputed = [], 0
-        for low, high in source.buckets(cursor, len(keys), bucket_events):
-            rows = slice(*np.searchsorted(codes, (low, high)).tolist())
-            found = _bucket(cursor, source, (low, high), codes[rows], times[rows], served)
-            parts.append(found.values)
-            recomputed += found.recomputed
-    finally:
-        cursor.close()
+    reading.cursor.register("spine_entities", keys.entities)
+    source = _Events(plan, reading, times)
+    parts, recomputed = [], 0
+    for low, high in source.buckets(len(keys), bucket_events):
+        rows = slice(*np.searchsorted(codes, (low, high)).tolist())
+        found = _bucket(source, (low, high), codes[rows], times[rows], served)
+        parts.append(found.values)
+        recomputed += found.recomputed
     return WindowValues(values=_scatter(parts, order, len(time_us)), recomputed=recomputed)
 
 
 class _Events:
     """The events of the spine's entities, with their codes, in the span of time that can matter."""
 
-    def __init__(self, plan: ViewPlan, lake: Lake, snapshot: int, times: Ints) -> None:
-        self.plan, self._lake, self._snapshot = plan, lake, snapshot
-        view, source = plan.view, plan.view.source.name
-        first, last = (int(times.min()), int(times.max())) if len(times) else (0, 0)
-        span = view.longest_window_us
-        self._first = None if span is None else first - span
-        self._last = last
-        self.days = (date(1, 1, 1) if span is None else from_us(first - span).date(), from_us(last).date())
-        where = f"{TIME} < {last}" + ("" if self._first is None else f" AND {TIME} >= {self._first}")
-        events = lake.events_sql(source, snapshot=snapshot, days=self.days, where=where)
+    def __init__(self, plan: ViewPlan, reading: LakeReading, times: Ints) -> None:
+        self.plan, self.cursor, self._reading = plan, reading.cursor, reading
+        view = plan.view
+        self._first, self._last = (int(times.min()), int(times.max())) if len(times) else (0, 0)
+        self._span = view.longest_window_us
+        self._days = days_of(self._span, self._first, self._last)
+        where = time_filter(self._span, self._first, self._last)
+        events = reading.events_sql(view.source.name, days=self._days, where=where)
         on = " AND ".join(f'e."{name}" = k."{name}"' for name in view.entity.join_keys)
         self.relation = f"SELECT e.*, k.{CODE} FROM ({events}) AS e JOIN spine_entities AS k ON {on}"
 
-    def buckets(
-        self, cursor: duckdb.DuckDBPyConnection, entities: int, bucket_events: int
-    ) -> Sequence[tuple[int, int]]:
+    def buckets(self, entities: int, bucket_events: int) -> Sequence[tuple[int, int]]:
         """Ranges of codes with about `bucket_events` events each."""
-        if self._at_most(cursor) <= bucket_events:
+        if self._reading.has_at_most(bucket_events, self.plan.view.source.name, self._days):
             return [(0, entities)]
-        counts = cursor.execute(
+        counts = self.cursor.execute(
             f"SELECT {CODE}, count(*) AS n FROM ({self.relation}) GROUP BY {CODE} ORDER BY {CODE}"
         ).fetchnumpy()
         ends = np.cumsum(counts["n"])
@@ -114,25 +100,13 @@ class _Events:
     def order(self, entities: int) -> str:
         """What sorts the events by (code, time, event id); the id only where a feature depends on the order of ties."""
         tie = f", {ID}" if any(column.merge in _PICKS for column in self.plan.columns) else ""
-        if self._first is None or entities * (self._last - self._first) >= 1 << 62:
+        if self._span is None or entities * (length := self._last - self._first + self._span) >= 1 << 62:
             return f"{KEY}, {TIME}{tie}"
         # One number sorts in two thirds of the time of a pair.
-        return f"{KEY} * {self._last - self._first} + ({TIME} - ({self._first})){tie}"
-
-    def _at_most(self, cursor: duckdb.DuckDBPyConnection) -> int:
-        """A bound on the number of events that needs no reading of them."""
-        source = self.plan.view.source.name
-        tables = [
-            self._lake.table_sql(f"events_{source}_{kind}", snapshot=self._snapshot) for kind in ("loaded", "live")
-        ]
-        within = f"{DAY} BETWEEN DATE '{self.days[0]}' AND DATE '{self.days[1]}'"
-        counts = " + ".join(f"(SELECT count(*) FROM {table} WHERE {within})" for table in tables)
-        row = cursor.execute(f"SELECT {counts}").fetchone()
-        return int(row[0]) if row else 0
+        return f"{KEY} * {length} + ({TIME} - ({self._first - self._span})){tie}"
 
 
 def _bucket(
-    cursor: duckdb.DuckDBPyConnection,
     source: _Events,
     span: tuple[int, int],
     codes: Ints,
@@ -145,7 +119,7 @@ def _bucket(
     # Events carry the number of their entity instead of its key.
     projected = project_sql(replace(plan, key_sql=CODE), within, extra=[known_sql()] if served else [])
     listed = ", ".join([KEY, TIME, *(column.name for column in plan.columns), *([KNOWN] if served else [])])
-    table = cursor.execute(f"SELECT {listed} FROM ({projected}) ORDER BY {source.order(high)}").to_arrow_table()
+    table = source.cursor.execute(f"SELECT {listed} FROM ({projected}) ORDER BY {source.order(high)}").to_arrow_table()
     known_us = table.column(KNOWN).to_numpy() if served else None
     history = History(event_rows(plan, table, table.column(KEY).to_numpy(), is_sorted=True))
     del table

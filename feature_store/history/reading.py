@@ -1,0 +1,88 @@
+"""One look at the lake for one training set: a snapshot, a cursor, and events that several views share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Self
+
+from feature_store.time_rule import from_us
+from feature_store.transforms.project import DAY, TIME
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import duckdb
+
+    from feature_store.declare.view import FeatureView
+    from feature_store.lake import Lake
+
+SHARED_EVENTS = 2_000_000
+"""Up to so many events of a source are copied once for all its views; more are read anew for each."""
+
+_FIRST_DAY = date(1, 1, 1)
+
+
+class LakeReading:
+    """Reads one snapshot. For one thread."""
+
+    def __init__(self, lake: Lake, snapshot: int) -> None:
+        self.lake, self.snapshot = lake, snapshot
+        self.cursor: duckdb.DuckDBPyConnection = lake.cursor()
+        self._shared: set[str] = set()
+        self._counts: dict[tuple[str, str], int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cursor.close()
+
+    def share(self, source: str, views: Sequence[FeatureView], *, first_us: int, last_us: int) -> None:
+        """Copy the events that these views need at times from first to last, if that is worth it."""
+        spans = [view.longest_window_us for view in views]
+        span = None if None in spans else max((span for span in spans if span is not None), default=None)
+        days = days_of(span, first_us, last_us)
+        if len(views) > 1 and self.has_at_most(SHARED_EVENTS, source, days):
+            events = self.lake.events_sql(source, snapshot=self.snapshot, days=days)
+            self.cursor.execute(f"CREATE TEMP TABLE {_copy(source)} AS {events}")
+            self._shared.add(source)
+
+    def events_sql(self, source: str, *, days: tuple[date, date], where: str) -> str:
+        """As `Lake.events_sql`, for `cursor`."""
+        if source in self._shared:
+            return f"SELECT * FROM temp.main.{_copy(source)} WHERE {where}"
+        return self.lake.events_sql(source, snapshot=self.snapshot, days=days, where=where)
+
+    def has_at_most(self, events: int, source: str, days: tuple[date, date]) -> bool:
+        """Whether some days surely have no more events than that. Counting all days needs no file to be opened."""
+        return self._count(source, "TRUE") <= events or (
+            self._count(source, f"{DAY} BETWEEN DATE '{days[0]}' AND DATE '{days[1]}'") <= events
+        )
+
+    def _count(self, source: str, where: str) -> int:
+        key = (source, where)
+        if key not in self._counts:
+            names = [f"events_{source}_{kind}" for kind in ("loaded", "live")]
+            tables = [self.lake.table_sql(name, snapshot=self.snapshot) for name in names]
+            filtered = "" if where == "TRUE" else f" WHERE {where}"
+            counts = " + ".join(f"(SELECT count(*) FROM {table}{filtered})" for table in tables)
+            row = self.cursor.execute(f"SELECT {counts}").fetchone()
+            self._counts[key] = int(row[0]) if row else 0
+        return self._counts[key]
+
+
+def days_of(span_us: int | None, first_us: int, last_us: int) -> tuple[date, date]:
+    """The days of the events that windows of a length (None: lifetimes) hold at times from first to last."""
+    return (_FIRST_DAY if span_us is None else from_us(first_us - span_us).date(), from_us(last_us).date())
+
+
+def time_filter(span_us: int | None, first_us: int, last_us: int) -> str:
+    """SQL for the same, to the microsecond."""
+    return f"{TIME} < {last_us}" + ("" if span_us is None else f" AND {TIME} >= {first_us - span_us}")
+
+
+def _copy(source: str) -> str:
+    return f"shared_{source}"
