@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import pytest
 import redis
 import shop
 
+import streams.__main__
 from feature_store import FeatureStore, Settings
 from feature_store.cli.app import run
+from feature_store.clock import ManualClock
 from feature_store.embedded import HOST, EmbeddedValkey, free_port
 from feature_store.fold.archive import Archiver
 from feature_store.fold.run import LocalStream
@@ -85,19 +88,16 @@ class Project:
 
     folder: Path
     environment: dict[str, str]
-
-    @property
-    def settings(self) -> Settings:
-        return Settings(home=self.folder / "home", redis_url=self.environment[f"{PREFIX}REDIS_URL"])
+    lake: Lake
+    client: redis.Redis
 
     def state(self) -> tuple[object, ...]:
         """All of Redis and of the lake."""
-        with redis.Redis.from_url(self.settings.redis_url) as client:
-            keys = {key: client.dump(key) for key in client.scan_iter()}
-        with Lake.open(self.settings.lake_directory) as lake, lake.cursor() as cursor:
+        keys = {key: self.client.dump(key) for key in self.client.scan_iter()}
+        with self.lake.cursor() as cursor:
             names = [name for (name,) in cursor.execute("SHOW TABLES").fetchall()]
             tables = {name: cursor.execute(f'FROM "{name}" ORDER BY ALL').fetchall() for name in names}
-            return keys, tables, lake.snapshot()
+        return keys, tables, self.lake.snapshot()
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         with FeatureStore() as store:
             start = datetime(2026, 3, 1, tzinfo=UTC)
             store.load("payments", start=start, end=start + timedelta(days=1))
-        yield Project(folder, environment)
+            yield Project(folder, environment, store.lake, store.redis)
 
 
 COMMANDS = table("At the command line")
@@ -145,10 +145,9 @@ def surroundings(request: pytest.FixtureRequest, project: Project, monkeypatch: 
                 with redis.Redis.from_url(old.url) as client:
                     assert client.dbsize() == 0
         case "Redis that evicts":
-            with redis.Redis.from_url(project.settings.redis_url) as client:
-                client.config_set("maxmemory-policy", "allkeys-lru")
-                yield
-                client.config_set("maxmemory-policy", "noeviction")
+            project.client.config_set("maxmemory-policy", "allkeys-lru")
+            yield
+            project.client.config_set("maxmemory-policy", "noeviction")
         case "lake path not writable":
             monkeypatch.setenv(f"{PREFIX}HOME", str(project.folder / "in the way"))
             yield
@@ -176,24 +175,51 @@ def test_wrong_input_gets_one_line_and_changes_nothing(
     assert not (project.folder / "set.parquet").exists()
 
 
-@pytest.mark.parametrize("command", ["publish payments good.jsonl", "stream", "stream --archive"])
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Gives the test process its signal handlers back."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("process", ["flow", "archive"])
 @pytest.mark.parametrize("trouble", ["away", "evicts", "old"])
-def test_other_commands_say_the_same_of_a_wrong_redis(
-    command: str, trouble: str, project: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_flow_and_archiver_say_the_same_of_a_wrong_redis(
+    process: str,
+    trouble: str,
+    project: Project,
+    signals: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     options = {"away": {}, "evicts": {"maxmemory-policy": "allkeys-lru"}, "old": {"rename-command": ("HSETEX", "")}}
     expected = {"away": "no Redis answers at", "evicts": "may evict", "old": "has no field expiry"}[trouble]
     with EmbeddedValkey(tmp_path, options=options[trouble]) as server:
         if trouble == "away":
             server.stop()
+        monkeypatch.setenv(f"{PREFIX}REDIS_URL", server.url)
+        monkeypatch.setattr(sys, "argv", ["streams", process])
 
-        done = started(command, project, {f"{PREFIX}REDIS_URL": server.url})
+        code = streams.__main__.main()
 
-        assert (done.returncode, done.stdout) == (2, "")
-        assert re.fullmatch(f"error: .*{expected}.*\n", done.stderr), done.stderr
+        said = capsys.readouterr()
+        assert (code, said.out) == (2, "")
+        assert re.fullmatch(f"error: .*{expected}.*\n", said.err), said.err
         if trouble != "away":
             with redis.Redis.from_url(server.url) as client:
                 assert client.dbsize() == 0
+
+
+def test_publish_refuses_a_redis_that_is_away(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", f"redis://{HOST}:{free_port()}/0")
+
+    assert run(["publish", "payments", "good.jsonl"]) == 2
+    assert capsys.readouterr().err.startswith("error: no Redis answers at")
 
 
 def test_a_port_in_use_is_named_before_anything_starts(project: Project, tmp_path: Path) -> None:
@@ -206,6 +232,13 @@ def test_a_port_in_use_is_named_before_anything_starts(project: Project, tmp_pat
     assert says(f"error: {row.cells[3]}\n", done.stderr), done.stderr
     assert (str(done.returncode), done.stdout) == (row.cells[2], "")
     assert [path.name for path in tmp_path.iterdir()] == ["stack.lock"]
+
+
+def test_the_installed_program_says_it_too(project: Project) -> None:
+    done = started("publish paymnets good.jsonl", project, {})
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: unknown source 'paymnets'; did you mean 'payments'? (known: payments, refunds)\n"
 
 
 def started(command: str, project: Project, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -243,7 +276,7 @@ def test_a_bad_record_never_stops_the_stream(valkey: EmbeddedValkey, environment
     settings = Settings(home=tmp_path, redis_url=valkey.url, environment=environment)
     now = datetime(2026, 3, 2, 9, 1, tzinfo=UTC)
     last = EVENT.replace("e1", "e9")
-    with FeatureStore(shop.registry, settings=settings) as store:
+    with FeatureStore(shop.registry, settings=settings, clock=ManualClock(to_us(now))) as store:
         store.apply()
         log = store.log("payments")
         records = [EVENT, *RECORDS.values(), last]
@@ -254,8 +287,8 @@ def test_a_bad_record_never_stops_the_stream(valkey: EmbeddedValkey, environment
         assert stream.step() == len(records)
         assert archiver.step() == len(records)
 
-        served = store.get_online_features("risk", {"customer": "ada"}, as_of=datetime.now(UTC))
-        assert served["spending:count_24h"].status in (Status.PRESENT, Status.EMPTY, Status.AHEAD)
+        served = store.get_online_features("risk", {"customer": "ada"})["spending:count_24h"]
+        assert (served.value, served.status) == (2, Status.PRESENT)
         with store.lake.cursor() as cursor:
             kept = cursor.execute(
                 f"SELECT _event_id FROM ({store.lake.events_sql('payments')}) ORDER BY ALL"
