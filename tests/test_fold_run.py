@@ -1,0 +1,118 @@
+"""A run of the stream in one process: what it serves, what it says about itself, and how it begins again."""
+
+import pytest
+from stream_world import NOW_US, SOURCE, World, compiled, equal_where_both_hold, registry, rows, served_at
+
+from feature_store import FeatureReader, FeatureService, Registry
+from feature_store.fold.run import live_sources
+from feature_store.log.protocol import Record
+from feature_store.online.layout import publish_layouts, service_layout, view_layout
+from feature_store.online.ready import read_ready
+from feature_store.reader import Status
+from feature_store.time_rule import HOUR_US, SECOND_US, from_us
+
+
+@pytest.fixture
+def world(valkey, tmp_path, environment):
+    made = World(valkey.url, tmp_path, environment)
+    yield made
+    made.close()
+
+
+def one(**changes):
+    return {**rows(1)[0], "site": "north", "kind": 1, "level": 5, "at": from_us(NOW_US - SECOND_US)} | changes
+
+
+def test_what_is_published_is_served_after_the_next_step(world):
+    stream = world.stream()
+    world.publish([one(uid=f"u{n}", level=n, at=from_us(NOW_US - (9 - n) * SECOND_US)) for n in range(5)])
+
+    assert stream.step() == 5
+
+    seen = served_at(world.values(), NOW_US, ahead=(0, 2 * HOUR_US))
+    sites = {time - NOW_US: items for (_, view, time), items in seen.items() if view == "sites@1"}
+    assert sites[0][:3] == [5, 5, 2.0]
+    assert sites[0][8] == [2, 3, 4]
+    assert sites[2 * HOUR_US][:3] == [None, 5, None]
+    assert stream.step() == 0
+
+
+def test_bad_records_never_stop_the_stream(world):
+    stream = world.stream()
+    world.log.publish([Record(f"b{n}", b"{", NOW_US) for n in range(20)])
+    world.publish([one()])
+
+    assert stream.step() == 21
+    assert len(world.values()) == 2
+
+
+def test_the_ready_record_is_withdrawn_until_everything_is_there(world):
+    world.publish(rows(20))
+    before = world.stream()
+    assert read_ready(world.client, world.env) == {}
+
+    before.step()
+
+    record = read_ready(world.client, world.env)["0"]
+    assert (record.run, record.n, record.beat_us, record.oldest_unread_us) == (1, 1, NOW_US, None)
+    assert record.positions == {SOURCE: {p: world.log.end(p) for p in (0, 1)}}
+    world.stream()
+    assert read_ready(world.client, world.env) == {}
+
+
+def test_a_new_run_begins_at_the_lake_and_serves_the_same(world):
+    some = rows(150, seed=8)
+    stream = world.stream()
+    world.publish(some[:80])
+    stream.step()
+    world.archive()
+    world.publish(some[80:])
+    stream.step()
+    uninterrupted = world.values()
+
+    world.client.delete(*world.client.scan_iter(f"features:{world.env}:*"))
+    again = world.stream(shards=3)
+    assert again.step() == 70
+
+    assert equal_where_both_hold(world.values(), uninterrupted, NOW_US)
+    assert {"0", "1", "2"} <= read_ready(world.client, world.env).keys()
+    assert again.start.run == 2
+
+
+def test_duplicates_count_once_also_across_runs(world):
+    world.publish([one(uid="a"), one(uid="a")])
+    world.stream().step()
+    world.archive()
+    world.publish([one(uid="a"), one(uid="b")])
+
+    world.stream().step()
+
+    [items] = [
+        items for (_, view, _), items in served_at(world.values(), NOW_US, ahead=(0,)).items() if view == "kinds@1"
+    ]
+    assert items[0] == 2
+
+
+def test_a_reader_in_another_place_sees_it(world):
+    service = FeatureService("meter", features=[registry.view("kinds"), registry.view("sites")["count_1h"]])
+    whole = Registry(views=list(registry.views), services=[service])
+    publish_layouts(
+        world.client,
+        world.env,
+        [view_layout(plan) for plan in compiled.plans.values()],
+        [service_layout(service, whole)],
+    )
+    stream = world.stream()
+    world.publish([one(level=n, uid=f"u{n}") for n in (1, 2)])
+    stream.step()
+
+    with FeatureReader(world.url, env=world.env, clock=world.clock) as reader:
+        known = reader.get_online_features("meter", {"site": "north", "kind": 1})
+        unknown = reader.get_online_features("meter", {"site": "nowhere", "kind": 1})
+
+    assert list(known.values) == [2, 1.5, 2]
+    assert {unknown[name].status for name in unknown.names} == {Status.EMPTY}
+
+
+def test_only_sources_with_a_log_and_a_stream_view_are_read():
+    assert live_sources(registry) == [SOURCE]
