@@ -1,5 +1,6 @@
 """How far two samples of some columns are apart, by Evidently: pure but for the report that it may write."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,19 @@ def distances(
         thresholds: column -> distance from which on it counts as drifted; of every column.
         report: where Evidently's page is written.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Evidently's own: escapes in its docstrings, divisions in its statistics
+        return _distances(current, reference, numbers, texts, thresholds, report)
+
+
+def _distances(
+    current: "pd.DataFrame",
+    reference: "pd.DataFrame",
+    numbers: Sequence[str],
+    texts: Sequence[str],
+    thresholds: Mapping[str, float],
+    report: Path | None,
+) -> list[Distance]:
     from evidently import DataDefinition, Dataset, Report  # takes six seconds
     from evidently.presets import DataDriftPreset
 

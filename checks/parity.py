@@ -14,6 +14,7 @@ from checks.samples import newest_day
 from checks.window import Days, is_backfill
 from feature_store.declare import FeatureService, FeatureView
 from feature_store.errors import OnlineStoreError, UnknownNameError
+from feature_store.online.ready import read_ready
 from feature_store.proof.compare import ProofReport, compare
 from feature_store.proof.layout import conform, served_layout
 from feature_store.proof.recompute import recompute
@@ -72,9 +73,18 @@ def online_report(store: FeatureStore, view: FeatureView, rows: Sequence[Mapping
         report = compare(
             layout, record, recompute(compiled, store.lake, layout, record, snapshot=snapshot), shown=SHOWN
         )
-        # The lake follows the stream by some seconds: what it does not have yet cannot be recomputed yet.
-        if report.unequal == 0 or not _moves_on(store, snapshot, deadline):
+        if report.unequal == 0 or not _lags(store, view, report) or not _moves_on(store, snapshot, deadline):
             return report
+
+
+def _lags(store: FeatureStore, view: FeatureView, report: ProofReport) -> bool:
+    """Whether the lake does not have yet what the online values know; it follows the stream by some seconds."""
+    if any(each.recomputed_status == "UNPROVABLE" for each in report.differences):
+        return True
+    source, archived = view.source.name, store.lake.positions(view.source.name)
+    records = read_ready(store.redis, store.settings.environment).values()
+    reached = [each for record in records for each in record.positions.get(source, {}).items()]
+    return any(archived.get(partition, 0) < position for partition, position in reached)
 
 
 def _moves_on(store: FeatureStore, snapshot: int, deadline: float) -> bool:

@@ -1,0 +1,117 @@
+"""Whether what readers get can be believed: freshness and parity against a deployment that lives."""
+
+import dagster as dg
+import msgspec
+import pytest
+from dagster_world import evaluations, run
+from proof_world import World, city, rides
+
+from checks.freshness import freshness_of
+from definitions import build_definitions
+from feature_store.declare import FeatureView, agg
+from feature_store.online.keys import features_key, ready_key
+from feature_store.online.ready import read_ready
+from feature_store.reader.readiness import Readiness, Vouched
+from feature_store.time_rule import HOUR_US, MINUTE_US, SECOND_US
+
+VIEWS = ("every", "pairs")
+
+
+@pytest.fixture
+def world(tmp_path, valkey, environment):
+    """A deployment after two live hours, all of it in the lake."""
+    world = World(valkey.url, tmp_path, environment, shards=1)
+    world.restart()
+    for _ in range(6):
+        world.happen(12, over_us=20 * MINUTE_US)
+        world.step(by_us=20 * MINUTE_US, reads=0)
+    world.publish_rows()
+    world.step(by_us=2 * SECOND_US, reads=0)
+    world.archive()
+    yield world
+    world.close()
+
+
+def check(world, *names):
+    """Evaluate checks of a kind, as the schedule does."""
+    store = world.store
+    definitions = build_definitions(store.registry, store.settings, clock=world.clock)
+    graph = definitions.resolve_asset_graph()
+    wanted = frozenset(key for key in graph.asset_check_keys if key.name in names)
+    with dg.DagsterInstance.ephemeral(tempdir=str(store.settings.home)) as instance:
+        result = run(definitions, instance, (), checks=wanted)
+    assert result.success
+    return evaluations(result)
+
+
+def test_what_readers_get_is_what_the_lake_says(world):
+    found = check(world, "online_parity")
+
+    assert {name: each.passed for name, each in found.items()} == {
+        "tiles/every:online_parity": True, "tiles/pairs:online_parity": True, "online/hourly:online_parity": True,
+    }  # fmt: skip
+    assert found["tiles/every:online_parity"].metadata["compared"].value >= 4 * 20
+    assert found["online/hourly:online_parity"].metadata["compared"].value >= 4 * 3
+
+
+def test_one_changed_value_turns_the_parity_check_red_and_is_shown(world):
+    client, key = world.store.redis, features_key(world.environment, "city", "york")
+    packed = msgspec.msgpack.decode(client.hget(key, "every@1"))
+    packed[6 + 1] = 12345  # count_1d
+    client.hset(key, "every@1", msgspec.msgpack.encode(packed))
+
+    found = check(world, "online_parity")
+
+    assert not found["tiles/every:online_parity"].passed
+    assert "12345" in found["tiles/every:online_parity"].metadata["differences"].value
+    assert found["tiles/pairs:online_parity"].passed
+
+
+def test_values_are_fresh_until_their_sla(world):
+    assert all(each.passed for each in check(world, "freshness").values())
+
+    world.clock.move_to(world.clock.now_us() + 4 * MINUTE_US)
+    assert all(each.passed for each in check(world, "freshness").values())
+
+    world.clock.move_to(world.clock.now_us() + 2 * MINUTE_US)
+    found = check(world, "freshness")
+    assert not found["tiles/every:freshness"].passed
+    assert "allowed are 5m" in found["tiles/every:freshness"].description
+    assert found["online/hourly:freshness"].passed  # its SLA is three hours
+
+
+def test_a_shard_that_vouches_for_nothing_is_named(world):
+    assert read_ready(world.store.redis, world.environment)
+    world.store.redis.hdel(ready_key(world.environment), "0", "hourly@1")
+
+    found = check(world, "freshness")
+
+    assert found["tiles/every:freshness"].description == "shards [0] are silent"
+    assert found["online/hourly:freshness"].description == "no rows were published"
+    assert not any(each.passed for each in found.values())
+
+
+def test_a_redis_that_is_away_is_a_failed_check_and_no_failed_run(world, valkey):
+    store = world.store
+    settings = store.settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    definitions = build_definitions(store.registry, settings, clock=world.clock)
+    wanted = frozenset(definitions.resolve_asset_graph().asset_check_keys)
+    some = frozenset(key for key in wanted if key.name in ("freshness", "online_parity"))
+
+    with dg.DagsterInstance.ephemeral(tempdir=str(settings.home)) as instance:
+        result = run(definitions, instance, (), checks=some)
+
+    assert result.success
+    assert {each.passed for each in evaluations(result).values()} == {False}
+
+
+def vouched(known_us):
+    return Vouched(complete=True, known_us=known_us, beat_us=known_us, run=1, n=1, views={})
+
+
+def test_the_oldest_shard_says_how_fresh_a_view_is():
+    view = FeatureView("v", entity=city, source=rides(None), features=[agg.count(over="1h")])
+    both = Readiness(2, {"0": vouched(5 * HOUR_US), "1": vouched(3 * HOUR_US)}, 0, 0.0)
+
+    assert freshness_of(view, both, now_us=6 * HOUR_US).age_us == 3 * HOUR_US
+    assert freshness_of(view, Readiness(3, both.records, 0, 0.0), now_us=6 * HOUR_US).silent == (2,)

@@ -1,0 +1,112 @@
+"""A month with tripled delays turns the drift check red and names the column; the untouched month is green."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pyarrow.compute as pc
+import pytest
+from dagster_world import evaluations, run
+
+from checks.drift import compare
+from checks.samples import Sample
+from definitions import build_definitions
+from feature_store.registry import Registry, load_registry
+from feature_store.settings import Settings
+from features import flights
+
+APRIL, MAY = datetime(2013, 4, 1, tzinfo=UTC), datetime(2013, 5, 1, tzinfo=UTC)
+EVENTS = dg.AssetKey(["dev", "events", "departures"])
+
+
+class Month:
+    """The departures around a month, whose delays a test may multiply."""
+
+    def __init__(self, home):
+        self.factor = 1
+        declared = load_registry("features:registry").view("airport_departures")
+        source = replace(declared.source, load=self.load)
+        registry = Registry(views=[replace(declared, source=source, features=declared.features)])
+        self.definitions = build_definitions(registry, Settings(home=home))
+        self.instance = dg.DagsterInstance.ephemeral(tempdir=str(home))
+
+    def load(self, start, end):
+        rows = flights.load_departures(start, end)
+        delays = rows.column("dep_delay")
+        changed = pc.if_else(
+            pc.greater_equal(rows.column("departed_at"), APRIL), pc.multiply(delays, self.factor), delays
+        )
+        changed = pc.min_element_wise(changed, 2880)  # what the schema allows
+        changed = pc.max_element_wise(changed, -120)
+        return rows.set_column(rows.schema.get_field_index("dep_delay"), "dep_delay", changed.cast("int64"))
+
+    def check(self, *, first, last):
+        """Load days and evaluate the checks of events and features for them."""
+        checks = frozenset(
+            key for key in self.definitions.resolve_asset_graph().asset_check_keys if key.name in ("drift", "schema")
+        )
+        result = run(self.definitions, self.instance, {EVENTS}, checks=checks, first=first, last=last)
+        assert result.success
+        return evaluations(result)
+
+
+@pytest.fixture(scope="module")
+def month(tmp_path_factory):
+    month = Month(tmp_path_factory.mktemp("drift"))
+    month.check(first="2013-03-01", last="2013-03-31")
+    return month
+
+
+def test_the_untouched_month_is_green(month):
+    month.factor = 1
+
+    found = month.check(first="2013-04-01", last="2013-04-30")
+
+    assert {name: each.passed for name, each in found.items()} == {
+        "events/departures:schema": True, "events/departures:drift": True, "tiles/airport_departures:drift": True,
+    }  # fmt: skip
+    drift = found["events/departures:drift"]
+    assert drift.metadata["days"].value == "2013-04-01/2013-04-30"
+    assert drift.metadata["reference"].value == "2013-03-02/2013-03-31"
+    assert drift.metadata["drifted"].value == []
+    assert {"dep_delay", "distance", "origin", "carrier"} <= set(drift.metadata["columns"].value.split(" "))
+    assert Path(drift.metadata["report"].value).stat().st_size > 100_000
+    assert drift.metadata["report_link"].value.startswith("file:///")
+
+
+def test_the_month_with_tripled_delays_is_red_and_names_the_column(month):
+    month.factor = 3
+
+    found = month.check(first="2013-04-01", last="2013-04-30")
+
+    drift = found["events/departures:drift"]
+    assert not drift.passed
+    assert drift.severity is dg.AssetCheckSeverity.WARN
+    assert drift.metadata["drifted"].value == ["dep_delay"]
+    assert drift.description == "drifted: dep_delay"
+    assert found["events/departures:schema"].passed
+    features = found["tiles/airport_departures:drift"]
+    assert not features.passed
+    assert "dep_delay_mean_24h" in features.metadata["drifted"].value
+    assert not {"count_1h", "count_24h"} & set(features.metadata["drifted"].value)
+
+
+def sample(*values):
+    return Sample(pd.DataFrame({"x": [float(v) for v in values] * 100}), ["x"], [])
+
+
+@pytest.mark.parametrize(
+    ("declared", "drifted"), [({}, ["x"]), ({"x": 2.0}, []), ({"x": None}, []), ({"x": 0.01}, ["x"])]
+)
+def test_a_declaration_may_set_a_columns_threshold_or_not_watch_it(declared, drifted):
+    found = compare(sample(1, 2, 3), sample(2, 3, 4), declared=declared, default=0.5, report=None)
+
+    assert [each.column for each in found if each.drifted] == drifted
+
+
+def test_a_few_rows_say_nothing():
+    few = Sample(pd.DataFrame({"x": [1.0]}), ["x"], [])
+
+    assert compare(few, sample(5, 6), declared={}, default=0.5, report=None) == []

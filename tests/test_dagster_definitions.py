@@ -1,0 +1,147 @@
+"""What Dagster is told: keys, owners, descriptions, versions, schedules; and that the workspace loads."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster_world import registry
+
+from assets.instance import WORKSPACE, prepare_dagster_home
+from assets.partitions import daily_partitions, newest_partition
+from assets.schedules import cron
+from definitions import build_definitions
+from feature_store.errors import SettingsError
+from feature_store.registry import load_registry
+from feature_store.settings import Settings
+from feature_store.time_rule import DAY_US, HOUR_US, MINUTE_US, parse_duration
+
+FLIGHTS = load_registry("features:registry")
+
+
+@pytest.fixture(scope="module")
+def flights(tmp_path_factory):
+    settings = Settings(home=tmp_path_factory.mktemp("home"), environment="staging")
+    return build_definitions(FLIGHTS, settings)
+
+
+def test_every_asset_says_whose_it_is_what_it_is_and_where_it_belongs(flights):
+    specs = list(flights.resolve_all_asset_specs())
+
+    assert len(specs) == len(FLIGHTS.sources) + len(FLIGHTS.views) + 2 + len(FLIGHTS.services)
+    for spec in specs:
+        assert spec.owners, spec.key
+        assert spec.description, spec.key
+        assert spec.group_name != "default", spec.key
+        assert spec.kinds, spec.key
+        assert spec.code_version, spec.key
+
+
+def test_every_check_says_whose_it_is_and_what_it_asserts(flights):
+    graph = flights.resolve_asset_graph()
+    specs = [graph.get_check_spec(key) for key in graph.asset_check_keys]
+
+    names = {spec.name for spec in specs}
+    assert names == {"schema", "drift", "freshness", "online_parity"}
+    assert all(spec.description and str(spec.metadata["owner"]).startswith("team:") for spec in specs)
+    assert {spec.asset_key.path[1] for spec in specs if spec.blocking} == {"events"}
+
+
+def test_keys_begin_with_the_environment_and_follow_the_lineage(flights):
+    graph = flights.resolve_asset_graph()
+
+    assert {key.path[0] for key in graph.get_all_asset_keys()} == {"staging"}
+    assert graph.get(dg.AssetKey(["staging", "online", "carrier_arrivals"])).parent_keys == {
+        dg.AssetKey(["staging", "rows", "carrier_arrivals"])
+    }
+    assert graph.get(dg.AssetKey(["staging", "tiles", "airport_departures"])).parent_keys == {
+        dg.AssetKey(["staging", "events", "departures"])
+    }
+
+
+def test_a_changed_feature_changes_the_code_version_of_its_view_and_of_the_services_that_use_it(tmp_path):
+    before, after = (
+        build_definitions(registry(None, fare_over=over), Settings(home=tmp_path)).resolve_asset_graph()
+        for over in ("1d", "7d")
+    )
+
+    changed = {
+        key for key in before.get_all_asset_keys() if before.get(key).code_version != after.get(key).code_version
+    }
+    assert changed == {dg.AssetKey(["dev", "tiles", "hourly"]), dg.AssetKey(["dev", "training", "pricing"])}
+
+
+def test_each_batch_view_has_one_schedule(flights):
+    names = {schedule.name for schedule in flights.schedules if "rows" in schedule.name}
+
+    assert names == {"staging__rows__carrier_arrivals__schedule", "staging__rows__origin_weather__schedule"}
+
+
+@pytest.mark.parametrize(
+    ("every", "expected"),
+    [
+        ("1d", ["1 0 * * *"]),
+        ("12h", ["1 0 * * *", "1 12 * * *"]),
+        ("1h", "1 * * * *"),
+        ("15m", "1,16,31,46 * * * *"),
+        ("1m", "* * * * *"),
+        ("30s", "* * * * *"),
+        ("480m", ["1 0 * * *", "1 8 * * *", "1 16 * * *"]),
+    ],
+)
+def test_a_schedule_runs_a_minute_after_every_step(every, expected):
+    assert cron(parse_duration(every)) == expected
+
+
+@pytest.mark.parametrize(
+    ("now", "every_us", "expected"),
+    [
+        (10 * DAY_US, DAY_US, "1970-01-10"),  # the row of midnight knows the day that ends there
+        (10 * DAY_US + MINUTE_US, HOUR_US, "1970-01-10"),
+        (10 * DAY_US + HOUR_US, HOUR_US, "1970-01-11"),
+        (10 * DAY_US + 90 * MINUTE_US, HOUR_US, "1970-01-11"),
+    ],
+)
+def test_the_newest_rows_belong_to_the_day_in_which_their_step_ends(now, every_us, expected):
+    assert newest_partition(now, every_us=every_us) == expected
+
+
+def test_partitions_begin_where_the_first_history_does_and_reach_to_today():
+    keys = daily_partitions(FLIGHTS).get_partition_keys()
+
+    assert keys[0] == "2013-01-01"
+    assert len(keys) > 3650
+
+
+def test_the_workspace_loads(tmp_path):
+    environment = os.environ | {
+        "DAGSTER_HOME": str(prepare_dagster_home(tmp_path)),
+        "FEATURE_STORE_HOME": str(tmp_path),
+    }
+    program = Path(sys.executable).with_name("dagster")
+
+    done = subprocess.run(
+        [program, "definitions", "validate", "-w", WORKSPACE],
+        check=False, capture_output=True, text=True, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_dagsters_home_is_prepared_once_and_sends_nothing_home(tmp_path):
+    home = prepare_dagster_home(tmp_path)
+    written = home / "dagster.yaml"
+    assert "telemetry:\n  enabled: false" in written.read_text()
+    written.write_text("telemetry:\n  enabled: false\n# mine\n")
+
+    assert prepare_dagster_home(tmp_path) == home
+    assert "# mine" in written.read_text()
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(SettingsError, match=r"setting `home`: '.*file/dagster' cannot be written: Not a directory"):
+        prepare_dagster_home(tmp_path / "file")
