@@ -71,6 +71,7 @@ EXPRESSIONS = [
     Expression("amount + 1", "int", lambda row: plus_one(row["amount"])),
     Expression("price + 1", ("decimal", 2), lambda row: price_plus_one(row["price"])),
     Expression("sqrt(delay)", "float", lambda row: root(row["delay"])),
+    Expression("sqrt(delay) + 1", "float", lambda row: None if root(row["delay"]) is None else root(row["delay"]) + 1),
     Expression("1 / small", "float", lambda row: 1.0 / row["small"] if row["small"] else None),
     Expression("delay > 15", "bool", lambda row: above(row["delay"], 15)),
     Expression("length(label)", "int", lambda row: None if row["label"] is None else len(row["label"])),
@@ -90,11 +91,7 @@ WHERES = [
         "bool",
         lambda row: either(negated(row["flag"]), None if row["small"] is None else row["small"] > 0),
     ),
-    Expression(
-        "CAST(label AS INTEGER) > 0",
-        "bool",
-        lambda row: int(row["label"]) > 0 if row["label"] in ("1", "0") else None,
-    ),
+    Expression("sqrt(delay) > 2", "bool", lambda row: above(root(row["delay"]), 2)),
 ]
 
 NUMERIC = ("sum", "mean", "variance", "stddev", "min", "max")
@@ -135,9 +132,7 @@ floats = st.one_of(
 decimals = st.one_of(
     st.none(),
     st.integers(-100_000, 100_000).map(lambda cents: Decimal(cents).scaleb(-2)),
-    st.sampled_from(
-        [Decimal("9999999999999999.99"), Decimal("-999999999999999.99"), Decimal("0.10"), Decimal("0.00")]
-    ),
+    st.sampled_from([Decimal("9999999999999999.99"), Decimal("-999999999999999.99"), Decimal("0.10"), Decimal("0.00")]),
 )
 texts = st.one_of(
     st.sampled_from([None, "", "a", "b", "A", "1", "0", "%|{}", "%7C", "ä", "a\u0308", "\U0001f600", "'", '"', "\n"]),
@@ -248,16 +243,21 @@ def events(draw: st.DrawFn, *, view: View, anchor: int, max_size: int = 24, copi
     spans = spans_of(view)
     ids = draw(st.permutations(IDS[: max_size + 5]))
     clusters = draw(st.lists(moments(anchor=anchor, spans=spans), min_size=1, max_size=8))
+    times = st.one_of(st.sampled_from(clusters), moments(anchor=anchor, spans=spans))
+    entity = st.fixed_dictionaries({"airport": airports, "carrier": carriers})
+    crowded = draw(st.booleans())
+    if crowded:  # one entity, with an event in each of many tiles, or many at the same moment
+        hop = draw(st.sampled_from(spans))
+        times = st.one_of(st.sampled_from(clusters[:2]), st.integers(0, 30).map(lambda k: clusters[0] - k * hop))
+        entity = st.just({"airport": "JFK", "carrier": 1})
     found: list[Row] = []
     for number in range(draw(st.sampled_from([0, 1, 4, max_size // 2, max_size, max_size]))):
         if copies and found and draw(st.integers(0, 7)) == 0:
             found.append(draw(copy_of(draw(st.sampled_from(found)))))
             continue
-        at = draw(st.one_of(st.sampled_from(clusters), moments(anchor=anchor, spans=spans)))
-        late = draw(st.sampled_from([None, 0, 1, HOUR, HOUR + 1, DAY, -MINUTE]))
+        at, late = draw(times), draw(st.sampled_from([None, 0, 1, HOUR, HOUR + 1, DAY, -MINUTE]))
         event: Row = {"event_id": ids[number], "event_us": at, "arrived_us": None if late is None else at + late}
-        event |= {"airport": draw(airports), "carrier": draw(carriers)}
-        found.append(event | {name: draw(values) for name, values in VALUES.items()})
+        found.append(event | draw(entity) | {name: draw(values) for name, values in VALUES.items()})
     return found
 
 

@@ -8,6 +8,12 @@ import reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import (
+    COLUMNS,
+    EXPRESSIONS,
+    WHERES,
+    Scenario,
+    View,
+    a_feature,
     accepts,
     arrow_events,
     declared,
@@ -187,6 +193,23 @@ def offline(scenario, connection, expressions):
     asked = [numbers.get(entity_of(scenario.view, row), -1) for row in scenario.spine]
     times = [row["t_us"] for row in scenario.spine]
     return evaluate(plan, History(rows), np.array(asked, dtype=np.int64), time_us=np.array(times, dtype=np.int64))
+
+
+def test_a_value_that_fails_costs_only_itself_though_expressions_share_it(connection, expressions):
+    # DuckDB computes what `sqrt(delay)` and `sqrt(delay) + 1` have in common once, and not within their TRY.
+    chosen = [e for e in EXPRESSIONS if e.sql in ("sqrt(delay)", "sqrt(delay) + 1")]
+    features = [a_feature("sum", e, over=None, hop=None, name=f"f{i}") for i, e in enumerate(chosen)]
+    view = View(features=features, where=next(w for w in WHERES if w and w.sql == "NOT flag OR small > 0"))
+    row = {"airport": "JFK", "carrier": 1, "arrived_us": None} | dict.fromkeys(COLUMNS) | {"small": 1}
+    happened = [row | {"event_id": str(i), "event_us": i, "delay": delay} for i, delay in enumerate((-1.0, 4.0))]
+    scenario = Scenario(view=view, events=happened, batches=[2], spine=[row | {"t_us": 9}], clock=[9])
+
+    found = offline(scenario, connection, expressions)
+    served = Served(scenario, expressions)
+    served.step(0)
+
+    assert [found[f["name"]].values[0] for f in features] == [2.0, 3.0]
+    assert [value for value, _ in served.at("JFK", 9)] == [bits(2.0), bits(3.0)]
 
 
 @FEW_HUNDRED

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, cast
 
 import duckdb
 
+from feature_store.duck import in_memory
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -29,8 +31,7 @@ class Expressions:
 
     def __init__(self, schema: pa.Schema) -> None:
         self._columns = set(schema.names)
-        self._connection = duckdb.connect(":memory:", config={"threads": 1})
-        self._connection.execute("SET TimeZone = 'UTC'")
+        self._connection = in_memory(threads=1)
         self._connection.register("events", schema.empty_table())
 
     def problem(self, expression: str) -> str | None:
@@ -61,6 +62,15 @@ class Expressions:
         except duckdb.Error as error:
             return str(error).splitlines()[0]
         return None
+
+
+def isolated_sql(expression: str) -> str:
+    """The expression over an events relation, null where it fails.
+
+    DuckDB computes what several expressions of one SELECT have in common only once, and takes it out of `TRY` for
+    that: one bad row then fails the query. It leaves alone what stands behind a condition.
+    """
+    return f"CASE WHEN _event_us IS NOT NULL THEN TRY({expression}) END"
 
 
 def _parse_problem(expression: str) -> str | None:

@@ -13,7 +13,7 @@ from feature_store.declare.feature import Feature
 from feature_store.declare.view import FeatureView
 from feature_store.errors import DeclarationError
 from feature_store.transforms.catalogue import CATALOGUE, FLOAT_SCALE, Aggregate
-from feature_store.transforms.expressions import Expressions
+from feature_store.transforms.expressions import Expressions, isolated_sql
 from feature_store.transforms.rowset import Merge
 
 Kind = Literal["int", "float", "bool", "str", "timestamp", "date"]
@@ -62,6 +62,8 @@ class ViewPlan:
     view: FeatureView
     key_sql: str
     where_sql: str
+    operands: Mapping[str, str]
+    """Column -> SQL of each expression of the view; `where_sql` and the partials read these columns."""
     columns: tuple[PartialColumn, ...]
     """Distinct partial columns, in a stable order; shared by features over the same expression."""
     features: tuple[FeaturePlan, ...]
@@ -95,10 +97,12 @@ def compile_view(view: FeatureView, expressions: Expressions) -> ViewPlan:
     if problems:
         raise DeclarationError(problems)
     columns = {column.name: column for plan in plans for column in plan.columns.values()}
+    expressions_used = [expression for expression in (view.where, *(f.column for f in view.declared)) if expression]
     return ViewPlan(
         view=view,
         key_sql=entity_key_sql(view.entity.join_keys),
-        where_sql="TRUE" if view.where is None else f"coalesce(TRY({view.where}), FALSE)",
+        where_sql="TRUE" if view.where is None else f"coalesce({_operand(view.where)}, FALSE)",
+        operands={_operand(expression): isolated_sql(expression) for expression in expressions_used},
         columns=tuple(columns[name] for name in sorted(columns)),
         features=tuple(plans),
     )
@@ -129,6 +133,11 @@ def _compile_feature(feature: Feature, expressions: Expressions) -> FeaturePlan:
         scale=1 if feature.aggregate in ("min", "max") and typed.is_float else typed.scale,
         kind=_result_kind(feature, typed),
     )
+
+
+def _operand(expression: str) -> str:
+    """The name of the column that holds an expression's value."""
+    return f"_x_{hashlib.blake2b(expression.encode(), digest_size=8).hexdigest()}"
 
 
 def _column(partial: str, template: str, merge: Merge, typed: _Typed, cap: int | None) -> PartialColumn:
@@ -167,7 +176,7 @@ class _Typed:
 
     @classmethod
     def of(cls, expression: str, duckdb_type: str) -> _Typed:
-        value = f"TRY({expression})"
+        value = _operand(expression)
         if duckdb_type in _INTEGERS:
             return cls(sql=f"TRY_CAST({value} AS BIGINT)", duckdb=duckdb_type, kind="int", scale=1)
         if duckdb_type == "BOOLEAN":

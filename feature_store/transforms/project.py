@@ -37,7 +37,7 @@ NO_TIME = {Merge.LAST: -(2**63), Merge.FIRST: 2**63 - 1}
 
 
 def accepts_sql(plan: ViewPlan) -> str:
-    """Which events belong to the view: `where`, a whole key, and in time if late events are ignored."""
+    """Which events (with their operands) belong to the view: `where`, a whole key, and in time if late ones do not."""
     conditions = [plan.where_sql, f"({plan.key_sql}) IS NOT NULL"]
     if plan.view.late_events == "ignore" and plan.view.lateness is not None:
         lateness = parse_duration(plan.view.lateness, name="lateness")
@@ -48,7 +48,7 @@ def accepts_sql(plan: ViewPlan) -> str:
 def project_sql(plan: ViewPlan, relation: str, *, extra: Sequence[str] = ()) -> str:
     """Rows of one view: its key, event time, event id, partials and the `extra` columns, for the events it accepts."""
     columns = [f"{plan.key_sql} AS {KEY}", TIME, ID, *(f"{c.sql} AS {c.name}" for c in plan.columns), *extra]
-    return f"SELECT {', '.join(columns)} FROM ({relation}) WHERE {accepts_sql(plan)}"
+    return f"SELECT {', '.join(columns)} FROM ({_with_operands([plan], relation)}) WHERE {accepts_sql(plan)}"
 
 
 def project_batch_sql(plans: Sequence[ViewPlan], relation: str) -> str:
@@ -59,7 +59,13 @@ def project_batch_sql(plans: Sequence[ViewPlan], relation: str) -> str:
     for i, plan in enumerate(plans):
         columns.append(f'CASE WHEN {accepts_sql(plan)} THEN {plan.key_sql} END AS "{i}.{KEY}"')
         columns.extend(f'{column.sql} AS "{i}.{column.name}"' for column in plan.columns)
-    return f"SELECT {', '.join(columns)} FROM ({relation})"
+    return f"SELECT {', '.join(columns)} FROM ({_with_operands(plans, relation)})"
+
+
+def _with_operands(plans: Sequence[ViewPlan], relation: str) -> str:
+    """The relation with a column for each expression of the plans: each is evaluated once, in a step of its own."""
+    computed = {name: sql for plan in plans for name, sql in plan.operands.items()}
+    return f"SELECT {', '.join(['*', *(f'{sql} AS {name}' for name, sql in computed.items())])} FROM ({relation})"
 
 
 def tiles_sql(plan: ViewPlan, relation: str) -> str:
