@@ -48,7 +48,8 @@ def operand(feature: Feature, duckdb_type: str) -> Operand:
     Raises:
         InputError: for an aggregate that the oracle does not know.
     """
-    name, x = feature.aggregate, f"TRY({feature.column})"
+    # Behind a condition, because DuckDB takes what two expressions have in common out of their TRY.
+    name, x = feature.aggregate, f"CASE WHEN _event_us IS NOT NULL THEN TRY({feature.column}) END"
     if name == "count":
         return Operand(value="1", counts="TRUE", parts=["count(*)"], finish=_count)
     if name in ("sum", "mean", "variance", "stddev"):
