@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 
 from demo.story import tell
 from feature_store.errors import FeatureStoreError
 
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does, so that the servers that were started end too."""
+    del frame
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
     try:
         tell()
     except FeatureStoreError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
