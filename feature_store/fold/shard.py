@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from feature_store.transforms.steps import FOREVER_US, FeatureSteps, ViewSteps
 REFRESH_US = 30 * SECOND_US
 """Values are written anew at least this long before they cease to be valid."""
 
+_PRESENT, _ERROR = int(Status.PRESENT), int(Status.ERROR)
 _NEVER_MS = 10 * 365 * 86_400_000
 
 
@@ -160,29 +161,32 @@ class Shard:
 def _items(steps: FeatureSteps, base_s: Ints) -> list[Item]:
     """One packed item per entity: the value if it never changes, else the steps."""
     values = _plain_values(steps)
-    counts = np.diff(steps.first)
-    owner = np.repeat(np.arange(len(counts)), counts)
-    after_s = (steps.since_us // SECOND_US - base_s[owner]).tolist()
-    starts = steps.first[:-1].tolist()
+    starts, counts = steps.first[:-1], np.diff(steps.first)
     is_list = steps.plan.is_list
     if not is_list and len(values) == len(starts):
         return values
-    items: list[Item] = []
-    for start, count in zip(starts, counts.tolist(), strict=True):
-        if count == 1 and not is_list:
-            items.append(values[start])
-            continue
-        item: list[Item] = [values[start]]
-        for i in range(start + 1, start + count):
-            item += (after_s[i], values[i])
-        items.append(item)
+    after_s = (steps.since_us // SECOND_US - np.repeat(base_s, counts)).tolist()
+    items: list[Item] = [None] * len(starts)
+    for count in np.unique(counts).tolist():
+        entities = np.flatnonzero(counts == count)
+        rows = starts[entities].tolist()
+        # v0, s1, v1, s2, v2, ... of all entities with as many steps, column by column
+        columns = [[values[row] for row in rows]]
+        for i in range(1, count):
+            columns += [[after_s[row + i] for row in rows], [values[row + i] for row in rows]]
+        made: Iterable[Item] = columns[0] if count == 1 and not is_list else zip(*columns, strict=True)
+        for entity, item in zip(entities.tolist(), made, strict=True):
+            items[entity] = item
     return items
 
 
 def _plain_values(steps: FeatureSteps) -> list[Item]:
     values: list[Item] = steps.values.values.tolist()
-    for i in np.flatnonzero(steps.values.status != Status.PRESENT).tolist():
-        values[i] = ERROR if steps.values.status[i] == Status.ERROR else None
+    status = steps.values.status
+    for row in np.flatnonzero(status != _PRESENT).tolist():
+        values[row] = None
+    for row in np.flatnonzero(status == _ERROR).tolist():
+        values[row] = ERROR
     return values
 
 

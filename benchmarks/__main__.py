@@ -1,0 +1,112 @@
+"""`python -m benchmarks [part ...]`: measure, print, and write RESULTS.md and results.jsonl."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.results import Result, load, machine, row
+
+HERE = Path(__file__).parent
+PARTS = ("training", "reader", "stream")
+DEMO_LINE = HERE / "demo.txt"
+"""The demo's last line, if somebody has kept it."""
+
+HOW = {
+    "training": "An equal lake and spine for both sides; the best of three taken in turn, each case in a process of "
+    "its own. The floor is DuckDB's ASOF join of the same rows, of the hot key the even case.",
+    "reader": "A real server on loopback; reader and raw pipeline take turns of a hundred calls. The floor is a "
+    "redis-py pipeline that fetches the same bytes, of the first read a bare start of the interpreter.",
+    "stream": "The real flow, server, publisher and reader, each a process of its own; medians of three. Throughput: "
+    "the flow is stopped, the log filled, the flow let go; until the last value is acknowledged. The floor writes the "
+    "same bytes by a redis-py pipeline of single-field `HSETEX`. Bytewax's operators fold the same events in sliding "
+    "windows with the same hops, without emitting or writing anything. Visible is what a reader in another process "
+    "has been given; the time runs from just before the event is published.",
+    "demo": "Seconds in the last line of `make demo`.",
+}
+
+
+def main() -> int:
+    """Run the parts asked for; exit code 1 if something falls short."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[], help="all unless named")
+    parts = parser.parse_args().parts or PARTS
+    busy, began = load(), time.perf_counter()
+    measured = {part: measure(part) for part in parts}
+    if DEMO_LINE.exists():
+        measured["demo"] = [demo_row(DEMO_LINE.read_text())]
+    lines = [line for results in measured.values() for line in results]
+    if set(parts) == set(PARTS):
+        (HERE / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (HERE / "RESULTS.md").write_text(report(measured, seconds=time.perf_counter() - began, busy=max(busy, load())))
+    short = [str(line["name"]) for line in lines if not line["ok"]]
+    print(f"{len(lines) - len(short)} of {len(lines)} hold" + "".join(f"\n  falls short: {name}" for name in short))
+    return 1 if short else 0
+
+
+def measure(part: str) -> list[Result]:
+    """The rows of one module."""
+    results: list[Result] = []
+    for line in importlib.import_module(f"benchmarks.{part}").rows():
+        print(json.dumps(line), flush=True)
+        results.append(line)
+    return results
+
+
+def demo_row(line: str) -> Result:
+    """The demo's own time."""
+    seconds = re.search(r"\bseconds=([\d.]+)", line)
+    if seconds is None:
+        raise SystemExit(f"{DEMO_LINE.name} must hold the demo's last line, got {line[:80]!r}")
+    return row("`make demo` after installation", float(seconds[1]), "s", limit=360.0)
+
+
+def report(measured: dict[str, list[Result]], *, seconds: float, busy: float) -> str:
+    """The results as a page."""
+    facts = machine() | {
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "load": f"{busy:.1f} processes wanted a CPU while this ran; above the number of CPUs, times say too much",
+        "took": f"{seconds:.0f} s",
+    }
+    text = ["# Benchmarks", "", "Written by `make bench`; the same rows for machines are in `results.jsonl`.", ""]
+    text += [f"- {name}: {value}" for name, value in facts.items()]
+    text += ["", "The limit is on the ratio to the floor where there is one, else on the value."]
+    for part, lines in measured.items():
+        text += ["", f"## {part.capitalize()}", "", HOW[part], ""]
+        text += ["| what | value | floor | ratio | limit | holds |", "| --- | ---: | ---: | ---: | ---: | --- |"]
+        text += [_line(line) for line in lines]
+    return "\n".join([*text, *_short([line for lines in measured.values() for line in lines])]) + "\n"
+
+
+def _short(lines: Sequence[Result]) -> list[str]:
+    short = [line for line in lines if not line["ok"]]
+    if not short:
+        return []
+    return [
+        "",
+        "## What falls short",
+        "",
+        *(f"- {line['name']}: {_measured(line)}, limit {line['limit']}" for line in short),
+    ]
+
+
+def _measured(line: Result) -> object:
+    return line["value"] if line["ratio"] is None else f"ratio {line['ratio']}"
+
+
+def _line(line: Result) -> str:
+    value, floor, ratio = (line[name] for name in ("value", "floor", "ratio"))
+    floor_text = "" if floor is None else f"{floor:,} {line['unit']}"
+    cells = (line["name"], f"{value:,} {line['unit']}", floor_text, "" if ratio is None else ratio, line["limit"])
+    return f"| {' | '.join(str(cell) for cell in cells)} | {'yes' if line['ok'] else '**no**'} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
