@@ -28,7 +28,7 @@ from feature_store.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LAST_CLIENTS_S = 15.0
+LAST_CLIENTS_S = 5.0
 """How long a server that is told to end waits for the others to end first."""
 _POLL_S = 0.2
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from feature_store.cli.days import Day, day
+from feature_store.cli.looks import counted
 from feature_store.errors import InputError
 from feature_store.store import FeatureStore
 from feature_store.time_rule import from_us, to_us
@@ -35,8 +36,8 @@ def materialize(
         _check_events(store, declared, first, last)
         commits = store.materialize(view, start=first, end=last)
     rows, days = sum(commit.rows for commit in commits), sum(len(commit.days) for commit in commits)
-    kind = "rows" if declared.is_batch else "tiles"
-    Console(highlight=False).print(f"{declared.id}: {rows:,} {kind} in {days} day{'s' if days != 1 else ''}")
+    kind = "row" if declared.is_batch else "tile"
+    Console(highlight=False).print(f"{declared.id}: {counted(rows, kind)} in {counted(days, 'day')}")
 
 
 def _check_events(store: FeatureStore, view: FeatureView, start: Day, end: Day) -> None:
@@ -106,6 +107,4 @@ def _write(found: TrainingSet, out: Path) -> None:
 
 
 def _summary(out: Path, rows: int, features: Sequence[str]) -> str:
-    return (
-        f"{out}: {rows:,} row{'s' if rows != 1 else ''}, {len(features)} features; manifest {out.with_suffix('.json')}"
-    )
+    return f"{out}: {counted(rows, 'row')}, {counted(len(features), 'feature')}; manifest {out.with_suffix('.json')}"

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from feature_store.cli.events_file import EventsFile
-from feature_store.cli.looks import age, plain_table
+from feature_store.cli.looks import age, counted, plain_table
 from feature_store.errors import InputError
 from feature_store.online.server import check_server
 from feature_store.reader import FeatureReader
@@ -36,7 +36,7 @@ def publish(
         events = EventsFile(file, declared, store.compiled.schemas[source]).read(now_us=store.clock.now_us())
         check_server(store.redis)
         positions = store.publish(source, events)
-    Console(highlight=False).print(f"{source}: {len(positions):,} events published")
+    Console(highlight=False).print(f"{source}: {counted(len(positions), 'event')} published")
 
 
 def get(

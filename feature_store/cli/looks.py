@@ -21,6 +21,15 @@ def age(micros: int) -> str:
     return f"{seconds:.0f} s ago"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "row"), counted(2000, "row")
+    ('1 row', '2,000 rows')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def plain_table(*columns: str, title: str | None = None) -> Table:
     """A table without side lines; long names go on in the next line rather than being cut."""
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from feature_store.cli.looks import age, plain_table
+from feature_store.cli.looks import age, counted, plain_table
 from feature_store.online.server import check_server
 from feature_store.store import FeatureStore
 from feature_store.time_rule import from_us
@@ -29,11 +29,9 @@ def apply() -> None:
     with FeatureStore() as store:
         check_server(store.redis)
         fresh = store.apply()
-        views, services = len(store.registry.views), len(store.registry.services)
-        new = f"{len(fresh)} features are new" if fresh else "nothing has changed"
-        console.print(
-            f"environment '{store.settings.environment}': {views} views and {services} services applied; {new}"
-        )
+        views, services = counted(len(store.registry.views), "view"), counted(len(store.registry.services), "service")
+        new = f"new: {counted(len(fresh), 'feature')}" if fresh else "nothing has changed"
+        console.print(f"environment '{store.settings.environment}': {views} and {services} applied; {new}")
         for view, names in groupby(fresh, key=lambda name: name.partition(":")[0]):
             console.print(f"  {view}: {', '.join(name.partition(':')[2] for name in names)}")
 
