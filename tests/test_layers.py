@@ -54,3 +54,10 @@ def test_only_the_library_lands_in_a_users_site_packages():
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT)
 
     assert done.stdout.split() == ["feature_store"]
+
+
+@pytest.mark.parametrize("package", ["feature_store", "features", "streams", "assets", "checks", "stack", "demo"])
+def test_every_folder_of_code_is_a_package_because_the_layers_are_checked_in_packages_only(package):
+    folders = {module.parent for module in (ROOT / package).rglob("*.py")}
+
+    assert [folder.name for folder in folders if not (folder / "__init__.py").exists()] == []
