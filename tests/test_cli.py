@@ -76,16 +76,16 @@ def test_a_day_with_the_shop(shop_folder: Path, environment: str, capsys: pytest
         assert Archiver(store.compiled, store.lake, store.log("payments"), source="payments", clock=store.clock).step()
 
     values = said("get risk customer=ada", capsys)
-    assert re.search(r"^spending:count_1h +2 +PRESENT +\d+ s ago", values, re.MULTILINE)
-    assert re.search(r"^habits:amount_max_7d +10 +PRESENT +", values, re.MULTILINE)
+    assert re.search(r"^ spending:count_1h +2 +PRESENT +\d+ s ago", values, re.MULTILINE)
+    assert re.search(r"^ habits:amount_max_7d +10 +PRESENT +", values, re.MULTILINE)
     assert "UNKNOWN" not in values
     values = said("get spending:count_1h,habits:amount_max_7d customer=nobody", capsys)
-    assert re.search(r"^spending:count_1h +0 +EMPTY +-", values, re.MULTILINE)
+    assert re.search(r"^ spending:count_1h +0 +EMPTY +-", values, re.MULTILINE)
 
     stands = said("status", capsys)
-    assert re.search(rf"^payments +2 \({YESTERDAY.date()} to {TODAY.date()}\) +0 +none", stands, re.MULTILINE)
-    assert re.search(r"^0 +\d+ +\d+ +\d+ s ago +caught up", stands, re.MULTILINE)
-    assert re.search(rf"^habits@1 +{TODAY.date()} 00:00 UTC", stands, re.MULTILINE)
+    assert re.search(rf"^ payments +2 \({YESTERDAY.date()} to {TODAY.date()}\) +0 +none", stands, re.MULTILINE)
+    assert re.search(r"^ 0 +\d+ +\d+ +\d+ s ago +caught up", stands, re.MULTILINE)
+    assert re.search(rf"^ habits@1 +{TODAY.date()} 00:00 UTC", stands, re.MULTILINE)
 
     spine = pd.DataFrame({"customer": ["ada", "bob"], "event_timestamp": [pd.Timestamp(TODAY)] * 2})
     spine.to_parquet("spine.parquet")
