@@ -101,26 +101,41 @@ class Intake:
         problems: dict[int, tuple[str, str]] = {}
         rows, times, arrived = (events.column(name).to_pylist() for name in (_ROW, TIME, ARRIVED))
         ids, digests = events.column(ID).to_pylist(), events.column(_DIGEST).to_pylist()
-        tolerance = self._source.future_tolerance_us
-        good: list[int] = []
-        for i, row in enumerate(rows):
-            if ids[i] is None or times[i] is None:
-                name = self._source.event_id if ids[i] is None else self._source.event_time
-                problems[row] = ("rejected", f"column '{name}': must not be null")
-            elif times[i] - arrived[i] > tolerance:
-                ahead = (times[i] - arrived[i]) / 1_000_000
-                limit = format_duration(tolerance)
-                reason = f"{ahead:.3f} s later than its arrival, more than the tolerance of {limit}"
-                problems[row] = ("rejected", f"column '{self._source.event_time}': {reason}")
-            else:
-                good.append(i)
-        found = self._known.check([ids[i] for i in good], [times[i] for i in good], [digests[i] for i in good])
-        for i, seen in zip(good, found, strict=True):
+        if not self._all_in_time(events):
+            for i, row in enumerate(rows):
+                reason = self._untimely(ids[i], times[i], arrived[i])
+                if reason is not None:
+                    problems[row] = ("rejected", reason)
+            kept = [i for i, row in enumerate(rows) if row not in problems]
+            rows, times, ids, digests = ([column[i] for i in kept] for column in (rows, times, ids, digests))
+        found = self._known.check(ids, times, digests)
+        if found.count(Seen.NEW) == len(found):
+            return problems
+        for row, event_id, seen in zip(rows, ids, found, strict=True):
             if seen is Seen.DUPLICATE:
-                problems[rows[i]] = ("duplicate", f"event id '{ids[i]}' was seen before with the same payload")
+                problems[row] = ("duplicate", f"event id '{event_id}' was seen before with the same payload")
             elif seen is Seen.CONFLICT:
-                problems[rows[i]] = ("conflict", f"event id '{ids[i]}' was seen before with another payload")
+                problems[row] = ("conflict", f"event id '{event_id}' was seen before with another payload")
         return problems
+
+    def _all_in_time(self, events: pa.Table) -> bool:
+        """Whether every event has an id and a time that is not in the future."""
+        if events.column(ID).null_count or events.column(TIME).null_count:
+            return False
+        ahead = pc.max(pc.subtract(events.column(TIME), events.column(ARRIVED))).as_py()
+        return ahead is None or ahead <= self._source.future_tolerance_us
+
+    def _untimely(self, event_id: str | None, time_us: int | None, arrived_us: int) -> str | None:
+        """Why an event without an id or a time, or from the future, is none."""
+        if event_id is None or time_us is None:
+            name = self._source.event_id if event_id is None else self._source.event_time
+            return f"column '{name}': must not be null"
+        tolerance = self._source.future_tolerance_us
+        if time_us - arrived_us <= tolerance:
+            return None
+        ahead, limit = (time_us - arrived_us) / 1_000_000, format_duration(tolerance)
+        reason = f"{ahead:.3f} s later than its arrival, more than the tolerance of {limit}"
+        return f"column '{self._source.event_time}': {reason}"
 
 
 def _system_select(source: EventSource, schema: pa.Schema) -> str:
