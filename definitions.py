@@ -18,6 +18,7 @@ from checks.alerts import build_alert_sensor
 from checks.drift import build_source_drift_check, build_view_drift_check
 from checks.freshness import build_freshness_check
 from checks.parity import build_parity_check
+from checks.schedules import build_check_schedules
 from checks.schema import build_schema_check
 from feature_store.clock import Clock
 from feature_store.registry import Registry, load_registry
@@ -55,7 +56,7 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
         asset_checks=checks,
         assets=[*events, *views, *online, *training],
         sensors=[build_alert_sensor(env=env, webhook_url=settings.alert_webhook_url, ui_url=ui_url)],
-        schedules=[build_view_schedule(view, env=env) for view in batch],
+        schedules=[*(build_view_schedule(view, env=env) for view in batch), *build_check_schedules(checks, env=env)],
         resources={STORE: feature_store_resource(registry, settings, clock=clock)},
         executor=dg.in_process_executor,
     )

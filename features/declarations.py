@@ -53,6 +53,7 @@ cancellations = EventSource(
     log=redis_stream("cancellations"),
     owner=OPS,
     description="One event for each flight that does not leave, at its scheduled departure",
+    drift={"distance": None, "carrier": None, "origin": None, "dest": None},  # few, and all in the same storm
 )
 weather = EventSource(
     "weather",
@@ -64,6 +65,7 @@ weather = EventSource(
     log=redis_stream("weather"),
     owner=OPS,
     description="Hourly weather reports of the departure airports",
+    drift={"temp": None, "dewp": None, "humid": 1.0, "pressure": None, "visib": 1.0},  # seasons are no defect
 )
 
 airport_departures = FeatureView(
@@ -98,6 +100,7 @@ airport_cancellations = FeatureView(
     owner=OPS,
     description="Flights that an airport has lost",
     features=[agg.count(over="24h", description="cancelled flights")],
+    drift={"count_24h": None},
     freshness_sla=REPORTED_WITHIN,
     tags={"pii": "none"},
 )
@@ -167,6 +170,7 @@ carrier_arrivals = FeatureView(
     source=arrivals,
     owner=OPS,
     description="An airline's punctuality, once a day",
+    drift={"late_share_30d": None},
     features=[
         agg.mean("arr_delay > 15", over="30d", name="late_share_30d", description="share arriving over 15 min late")
     ],
@@ -182,6 +186,7 @@ origin_weather = FeatureView(
     source=weather,
     owner=OPS,
     description="The latest weather report of an airport, if it is at most three hours old",
+    drift={"temp": None, "humid": 1.0, "pressure": None, "visib": 1.0},
     features=[
         agg.last("temp", over="3h", name="temp", description="degrees Fahrenheit"),
         agg.last("humid", over="3h", name="humid", description="relative humidity, per cent"),

@@ -1,0 +1,52 @@
+"""Checks from code: evaluated in this process, kept in Dagster's books like any other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from assets.books import relax_syncing
+from assets.instance import dagster_instance
+from checks.schedules import DRIFT, WATCH, job_name
+from feature_store.errors import FeatureStoreError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a check said."""
+
+    asset: str
+    check: str
+    passed: bool
+    severity: str
+    description: str
+
+
+def evaluate_checks(
+    definitions: dg.Definitions, *, env: str, home: Path, jobs: Sequence[str] = (WATCH, DRIFT)
+) -> list[Verdict]:
+    """Evaluate the checks of some jobs; drift needs some ten seconds, most of them to import Evidently.
+
+    Raises:
+        FeatureStoreError: a check could not be evaluated; the UI shows why.
+    """
+    relax_syncing()
+    with dagster_instance(home) as instance:
+        return [verdict for name in jobs for verdict in _evaluate(definitions, instance, job_name(env, name))]
+
+
+def _evaluate(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str) -> list[Verdict]:
+    result = definitions.resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False)
+    if not result.success:
+        raise FeatureStoreError(f"checks could not be evaluated; Dagster's run {result.run_id} shows why")
+    return [
+        Verdict(
+            asset=each.asset_key.to_user_string(),
+            check=each.check_name,
+            passed=each.passed,
+            severity=each.severity.value,
+            description=each.description or "",
+        )
+        for each in result.get_asset_check_evaluations()
+    ]
