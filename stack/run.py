@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import http
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -132,7 +133,7 @@ def _announce(procfile: Procfile, settings: Settings, console: Console) -> None:
 
 def _answers(procfile: Procfile, settings: Settings) -> bool:
     """Whether Redis, the flow and the web UI do, as far as they are in the Procfile."""
-    if procfile.has(DAGSTER) and not _listens(settings.ui_port):
+    if procfile.has(DAGSTER) and not _serves(settings.ui_port):
         return False
     try:
         with redis.Redis.from_url(settings.redis_url, retry=None) as client:
@@ -147,7 +148,10 @@ def _answers(procfile: Procfile, settings: Settings) -> bool:
     return all(record is not None and record.caught_up and record.beat_us > fresh_us for record in shards)
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex((HOST, port)) == 0
+def _serves(port: int) -> bool:
+    """Whether the web UI answers, not only listens."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/server_info", timeout=5) as answer:
+            return bool(answer.status == http.HTTPStatus.OK)
+    except OSError:
+        return False

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -50,17 +48,13 @@ def backfill(
     _become("stack.backfill", f"--start={days[0]:%Y-%m-%d}", f"--end={days[1]:%Y-%m-%d}", "--", *(assets or ()))
 
 
-def _become(module: str, *arguments: str) -> None:
-    """Run a module in this project's folder; its exit code is ours, and so are the signals that we get."""
+def _become(module: str, *arguments: str) -> NoReturn:
+    """Become a module of this project's folder: its exit code is ours, and so are the signals that we get."""
     if importlib.util.find_spec(module.partition(".")[0]) is None:
         raise InputError(
             f"this command runs the program `{module}` of a project, which is not in '{Path.cwd()}'; "
             "give it in the project's folder, where the Procfile is"
         )
     path = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")]))
-    process = subprocess.Popen([sys.executable, "-m", module, *arguments], env={**os.environ, "PYTHONPATH": path})
-    # Ctrl-C reaches the program as well; it ends, and so do we. SIGTERM comes to us alone.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    code = process.wait()
-    raise typer.Exit(code if code >= 0 else 128 - code)
+    command = [sys.executable, "-m", module, *arguments]
+    os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": path})  # noqa: S606 - no shell is wanted
