@@ -17,6 +17,8 @@ os.environ["TZ"] = "Asia/Kathmandu"
 time.tzset()
 
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+# There is a worker per core already; threads that wait for each other by spinning would cost ten times the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine is no failure; the time limit of a test is pytest's.
 settings.register_profile("project", deadline=None, print_blob=True)
