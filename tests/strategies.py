@@ -247,8 +247,9 @@ def events(draw: st.DrawFn, *, view: View, anchor: int, max_size: int = 24, copi
     entity = st.fixed_dictionaries({"airport": airports, "carrier": carriers})
     crowded = draw(st.booleans())
     if crowded:  # one entity, with an event in each of many tiles, or many at the same moment
-        hop = draw(st.sampled_from(spans))
-        times = st.one_of(st.sampled_from(clusters[:2]), st.integers(0, 30).map(lambda k: clusters[0] - k * hop))
+        hop = draw(st.sampled_from([reference.hop_us(f) for f in view.features if f["over"] is not None] or [SECOND]))
+        steps = st.integers(0, 30).map(lambda k: clusters[0] - k * hop)
+        times = st.one_of(st.sampled_from(clusters[:2]), steps, steps, steps)
         entity = st.just({"airport": "JFK", "carrier": 1})
     found: list[Row] = []
     for number in range(draw(st.sampled_from([0, 1, 4, max_size // 2, max_size, max_size]))):
@@ -306,6 +307,8 @@ def scenarios(draw: st.DrawFn, *, max_events: int = 24, copies: bool = True, max
     if happened:
         after = st.one_of(st.sampled_from([0, 1]), moments(anchor=0, spans=spans_of(view)).map(abs))
         rows = st.one_of(rows, *[st.builds(asked_after, st.sampled_from(happened), after)] * 4)
+        soon = st.builds(lambda event, after_us: event["event_us"] + after_us, st.sampled_from(happened), st.just(1))
+        times = st.one_of(times, soon, soon)
     spine = draw(st.lists(rows, min_size=1, max_size=max_rows))
     batches = draw(splits(len(happened)))
     ticks = len(batches) + draw(st.integers(0, 3))

@@ -8,8 +8,10 @@ import reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import (
+    AGGREGATES,
     COLUMNS,
     EXPRESSIONS,
+    OPERANDS,
     WHERES,
     Scenario,
     View,
@@ -136,7 +138,8 @@ class Served:
         if row is None:
             return [self.now_us, self.now_us + reference.DAY]
         second = row.from_us // SECOND_US
-        edges = {row.from_us, row.from_us + 1, self.now_us, self.now_us + SECOND_US, self.now_us + reference.DAY}
+        later = (0, SECOND_US, reference.MINUTE, reference.HOUR, reference.DAY, 5 * reference.DAY, 50 * reference.DAY)
+        edges = {row.from_us, row.from_us + 1, *(self.now_us + after for after in later)}
         steps = {after for item in row.items if isinstance(item, list) for after in item[1::2]} | {row.until_s}
         edges |= {(second + after) * SECOND_US + beside for after in steps for beside in (-1, 0)}
         return sorted(t for t in edges if is_valid_at(row.from_us, row.until_s, t))
@@ -261,6 +264,24 @@ def test_a_flow_that_starts_again_from_the_lake_serves_the_same(scenario, data, 
             served.restart(connection, number)
 
         assert_reference_says_the_same(served, number)
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_a_value_is_right_until_it_ceases_to_hold_though_many_changes_are_to_come(aggregate, expressions):
+    #  one event in each of 30 tiles:  |.|.|.|. ... .|.|  and two minutes later the first of them leaves
+    operand = next(e for e in OPERANDS[aggregate] if e.sql == "small")
+    view = View(features=[a_feature(aggregate, operand, over="1h", hop="2m", cap=50)])
+    row = {"airport": "JFK", "carrier": 1, "arrived_us": None} | dict.fromkeys(COLUMNS)
+    tile = 2 * reference.MINUTE
+    happened = [row | {"event_id": str(i), "event_us": i * tile, "small": (i * 7) % 11} for i in range(30)]
+    clock = [30 * tile, 31 * tile, 50 * tile, 61 * tile]
+    served = Served(Scenario(view=view, events=happened, batches=[30], clock=clock), expressions)
+
+    for number in range(len(clock)):
+        served.step(number)
+
+        assert_reference_says_the_same(served, number)
+        assert number != 0 or 0 < served.row("JFK").until_s < reference.HOUR // SECOND_US
 
 
 def assert_reference_says_the_same(served, number):
