@@ -73,14 +73,11 @@ def prepare(store: FeatureStore, client: redis.Redis) -> None:
     start, end = source.position, source.now
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console()) as progress:
-        days = (end - start).total_seconds() / DAY.total_seconds()
-        task = progress.add_task(
-            f"flights of the last {days:.0f} days" if days > 2 else "flights since then", total=days
-        )
+        task = progress.add_task(f"flights since {start:%Y-%m-%d %H:%M} UTC", total=(end - start).total_seconds())
         while start < end:
             until = min(end, start + DAY)
             source.publish(list(feed(start, until)), until=until)
-            progress.advance(task, (until - start) / DAY)
+            progress.advance(task, (until - start).total_seconds())
             start = until
     archive(store, client)
     publish_batch_views(store)
