@@ -15,7 +15,7 @@ from feature_store.declare.service import FeatureService
 from feature_store.declare.source import EventSource
 from feature_store.declare.view import FeatureView
 from feature_store.errors import DeclarationError, SettingsError, UnknownNameError, unknown_name
-from feature_store.time_rule import DAY_US, MAX_TILES, format_duration
+from feature_store.time_rule import DAY_US, format_duration
 
 Resolved = FeatureRef | Ratio
 
@@ -156,12 +156,6 @@ def _feature_problems(view: FeatureView) -> Iterator[str]:
     for feature in view.declared:
         if not re.fullmatch(r"[A-Za-z_]\w*", feature.name):
             yield f"view '{view.name}': feature `name` must be letters, digits and _, got '{feature.name}'"
-        tiles = 0 if feature.window_us is None else feature.window_us // feature.hop_us
-        if tiles > MAX_TILES and feature.window_us is not None:
-            yield (
-                f"view '{view.name}', feature '{feature.name}': the window {format_duration(feature.window_us)} has "
-                f"{tiles} tiles of {format_duration(feature.hop_us)}; more than {MAX_TILES} need a longer `hop=`"
-            )
 
 
 def _duration_problems(view: FeatureView) -> Iterator[str]:

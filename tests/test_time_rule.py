@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_store import time_rule
+from feature_store.declare import agg
 
 PAGE = Path(__file__).parent.parent / "docs" / "time-rule.md"
 SECONDS = st.integers(1, 400 * 86_400)
@@ -74,6 +75,9 @@ def test_the_table_says_which_windows_need_a_hop_of_their_own(row):
         time_rule.default_hop_us(window_us) == time_rule.parse_duration(hop) == reference.hop_us(a_feature(over, None))
     )
     assert window_us // time_rule.default_hop_us(window_us) == int(tiles) > time_rule.MAX_TILES
+    with pytest.raises(ValueError, match=f"`hop` must be given for the window .* of {hop} makes {tiles} tiles"):
+        agg.count(over=over).features()
+    assert agg.count(over=over, hop=hop).features()[0].hop_us == time_rule.parse_duration(hop)
 
 
 @pytest.mark.parametrize("row", table("leaving"))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from feature_store.time_rule import DAY_US, default_hop_us, format_duration, parse_duration
+from feature_store.time_rule import DAY_US, MAX_TILES, default_hop_us, format_duration, parse_duration
 
 Duration = str | timedelta
 
@@ -73,7 +73,7 @@ class FeatureSpec:
         if window_us is None:
             return DAY_US
         if self.hop is None:
-            return default_hop_us(window_us)
+            return _checked_default(window_us)
         hop = parse_duration(self.hop, name="hop")
         if window_us % hop:
             raise ValueError(f"`hop` must divide the window {format_duration(window_us)}, got {format_duration(hop)}")
@@ -89,6 +89,17 @@ class FeatureSpec:
                 format_duration(parse_duration(over)) if isinstance(over, timedelta) else over.replace(" ", "")
             )
         return "_".join(parts).replace("last_n", "last_")
+
+
+def _checked_default(window_us: int) -> int:
+    """The default hop, unless it makes so many tiles that they must be asked for."""
+    hop = default_hop_us(window_us)
+    if window_us // hop > MAX_TILES:
+        raise ValueError(
+            f"`hop` must be given for the window {format_duration(window_us)}, because the default of "
+            f"{format_duration(hop)} makes {window_us // hop} tiles, more than {MAX_TILES}"
+        )
+    return hop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
