@@ -18,6 +18,9 @@ DAY_US = 24 * HOUR_US
 BEGINNING_US = -(2**62)
 """Before any event: the tail of a lifetime window."""
 
+LONGEST_US = 36_500 * DAY_US
+"""The longest duration that can be declared, a hundred years: sums of times and durations stay within 64 bits."""
+
 MAX_TILES = 100
 """More tiles than this in one window need an explicit `hop=`."""
 
@@ -45,6 +48,8 @@ def parse_duration(value: str | timedelta, *, name: str = "over") -> int:
         micros = int(match[1]) * _UNITS_US[match[2]] if match else 0
     if micros <= 0 or micros % SECOND_US:
         raise ValueError(f"`{name}` must be a positive duration in whole seconds such as '30s' or '7d', got {value!r}")
+    if micros > LONGEST_US:
+        raise ValueError(f"`{name}` must be at most {format_duration(LONGEST_US)}, got {value!r}")
     return micros
 
 

@@ -208,3 +208,8 @@ def test_a_lifetime_reaches_back_beyond_any_event():
 
 def test_the_examples_of_the_module_hold():
     assert doctest.testmod(time_rule).failed == 0
+
+
+def test_a_duration_beyond_a_hundred_years_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="`over` must be at most 36500d, got '99999999999999d'"):
+        time_rule.parse_duration("99999999999999d")
