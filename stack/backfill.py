@@ -14,9 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from assets.backfill import launch_backfill
 from assets.keys import events_key, history_key
+from assets.partitions import first_day
+from feature_store.cli.looks import counted
 from feature_store.errors import FeatureStoreError, InputError, UnknownNameError
 from feature_store.registry import Registry, load_registry
 from feature_store.settings import PREFIX, Settings
+from feature_store.time_rule import from_us
 
 
 def asset_names(registry: Registry, env: str) -> dict[str, dg.AssetKey]:
@@ -31,14 +34,14 @@ def backfill(settings: Settings, names: Sequence[str], *, start: date, end: date
 
     Raises:
         UnknownNameError: no such asset.
-        InputError: there is no day between start and end.
+        InputError: there is no day between start and end, or not all of them can have data.
     """
-    known = asset_names(load_registry(settings.declarations), settings.environment)
+    registry = load_registry(settings.declarations)
+    known = asset_names(registry, settings.environment)
     for name in names:
         if name not in known:
             raise UnknownNameError("asset", name, known)
-    if start >= end:
-        raise InputError(f"`--start` must lie before `--end`, got {start} and {end}")
+    _check_days(start, end, first=first_day(registry.sources.values()), today=_today(settings))
     # The processes of the runs read their settings from the environment.
     os.environ[f"{PREFIX}HOME"] = str(settings.home.absolute())
     console = Console(highlight=False)
@@ -59,8 +62,25 @@ def backfill(settings: Settings, names: Sequence[str], *, start: date, end: date
             f"backfill {done.backfill_id} of {days}: {done.total - done.done} of {done.total} partitions were not built; "
             "the web UI of `feature-store up` shows why, and can launch them again"
         )
-    console.print(f"{days}: {done.done:,} partitions in {done.runs_done} runs, {done.seconds:.0f} s")
+    console.print(
+        f"{days}: {counted(done.done, 'partition')} in {counted(done.runs_done, 'run')}, {done.seconds:.0f} s"
+    )
     return 0
+
+
+def _check_days(start: date, end: date, *, first: date, today: date) -> None:
+    if start >= end:
+        raise InputError(f"`--start` must lie before `--end`, got {start} and {end}")
+    if start < first:
+        raise InputError(f"`--start` must not lie before {first}, where the history of the sources begins, got {start}")
+    if end > today + timedelta(days=1):
+        raise InputError(
+            f"`--end` must not lie after {today + timedelta(days=1)}, because today is the last day, got {end}"
+        )
+
+
+def _today(settings: Settings) -> date:
+    return from_us(settings.clock.now_us()).date()
 
 
 def main() -> int:

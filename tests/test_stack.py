@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from feature_store.errors import FeatureStoreError, InputError, SettingsError
 from feature_store.settings import PREFIX, Settings
 from feature_store.status import Status
 from feature_store.time_rule import from_us
+from stack.backfill import backfill
 from stack.guard import check_ports, one_stack
 from stack.procfile import Procfile, read_procfile
 from stack.valkey import ServerProcess, find_orphan, server_directory
@@ -326,3 +328,32 @@ def alive(pid: int) -> bool:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("names", "start", "end", "message"),
+    [
+        (
+            ["events/paymnets"],
+            "2026-03-01",
+            "2026-03-02",
+            "unknown asset 'events/paymnets'; did you mean 'events/payments'",
+        ),
+        ([], "2026-03-02", "2026-03-02", "`--start` must lie before `--end`, got 2026-03-02 and 2026-03-02"),
+        (
+            [],
+            "2019-12-31",
+            "2020-01-02",
+            "`--start` must not lie before 2020-01-01, where the history of the sources begins",
+        ),
+        ([], "2026-03-01", "2199-01-01", "because today is the last day, got 2199-01-01"),
+    ],
+)
+def test_a_wrong_backfill_is_refused_before_dagster_starts(
+    names: list[str], start: str, end: str, message: str, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path, declarations="shop:registry")
+
+    with pytest.raises(FeatureStoreError, match=re.escape(message)):
+        backfill(settings, names, start=date.fromisoformat(start), end=date.fromisoformat(end))
+    assert list(tmp_path.iterdir()) == []
