@@ -21,6 +21,7 @@ from bytewax.testing import TestingSink, run_main
 from feature_store.time_rule import default_hop_us, parse_duration
 
 BATCH = 500
+OVER = ("1h", "24h")
 ALIGN = datetime(2024, 1, 1, tzinfo=UTC)
 
 State = tuple[int, float, float]
@@ -35,13 +36,13 @@ class Event(msgspec.Struct):
 
 
 class Payloads(DynamicSource[bytes]):
-    """Events as the log holds them; notes when the last one has been folded."""
+    """Events as the log holds them; notes when the first one was handed out."""
 
     def __init__(self, count: int) -> None:
         draw, now = random.Random(3), datetime.now(UTC)
         encode = msgspec.json.Encoder().encode
         self.payloads = [encode(Event(f"e{n}", f"u{n}", now, round(draw.uniform(0, 100), 2))) for n in range(count)]
-        self.began = self.ended = 0.0
+        self.began = 0.0
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> StatelessSourcePartition[bytes]:
         del step_id, worker_index, worker_count
@@ -57,7 +58,6 @@ class _Partition(StatelessSourcePartition[bytes]):
         if self._at == 0:
             source.began = time.perf_counter()
         if self._at >= len(source.payloads):
-            source.ended = time.perf_counter()  # within one worker, a batch is folded before the next is asked for
             raise StopIteration
         self._at += BATCH
         return source.payloads[self._at - BATCH : self._at]
@@ -70,7 +70,7 @@ def flow(source: Payloads) -> Dataflow:
     keyed = op.key_on("by_user", decoded, lambda event: event.user)
     clock = win.EventClock(lambda event: event.at, wait_for_system_duration=timedelta(minutes=1))
     closed = []
-    for over in ("1h", "24h"):
+    for over in OVER:
         length = parse_duration(over)
         windower = win.SlidingWindower(
             length=timedelta(microseconds=length),
@@ -83,7 +83,14 @@ def flow(source: Payloads) -> Dataflow:
     return made
 
 
+class Folded:
+    """How many events have been folded into windows, and when the last one was."""
+
+    count, at = 0, 0.0
+
+
 def add(state: State, event: Event) -> State:
+    Folded.count, Folded.at = Folded.count + 1, time.perf_counter()
     count, total, largest = state
     return count + 1, total + event.amount, max(largest, event.amount)
 
@@ -100,4 +107,7 @@ def finish(closed: tuple[str, tuple[int, State]]) -> tuple[str, int, int, float,
 if __name__ == "__main__":
     payloads = Payloads(int(sys.argv[1]))
     run_main(flow(payloads))
-    print(len(payloads.payloads) / (payloads.ended - payloads.began))
+    wanted = sum(parse_duration(over) // default_hop_us(parse_duration(over)) for over in OVER)
+    if Folded.count != wanted * len(payloads.payloads):
+        raise SystemExit(f"each event must be in {wanted} windows, but {Folded.count} were folded")
+    print(len(payloads.payloads) / (Folded.at - payloads.began))

@@ -94,11 +94,15 @@ class _Ticker(StatefulSourcePartition[Item, None]):
         self._next = datetime.now(UTC)
 
     def next_batch(self) -> list[Item]:
-        self._next = datetime.now(UTC) + self._every
+        now = datetime.now(UTC)
+        if now < self._next:
+            return []
+        self._next = now + self._every
         return [(str(shard), None) for shard in range(self._shards)]
 
     def next_awake(self) -> datetime | None:
-        return self._next
+        # An input that sleeps holds back all others: no epoch ends before each of them has left it.
+        return datetime.now(UTC) + POLL
 
     def snapshot(self) -> None:
         return None
