@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 from pathlib import Path
 
-from assets.instance import WORKSPACE, prepare_dagster_home
+from assets.instance import WORKSPACE, dagster_instance, prepare_dagster_home
 from feature_store.embedded import HOST
 from feature_store.errors import FeatureStoreError
 from feature_store.settings import Settings
@@ -22,10 +23,22 @@ def command(process: str, settings: Settings) -> list[str]:
     return [str(programs / "dagster-daemon"), "run", "-w", str(WORKSPACE), "--log-level", "warning"]
 
 
+def begin_books(home: Path) -> Path:
+    """The store's DAGSTER_HOME, with all databases in it: two processes that create them at once would spoil them."""
+    directory = prepare_dagster_home(home)
+    begun = directory / "begun"
+    with (directory / "begin.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not begun.exists():
+            with dagster_instance(home):
+                begun.touch()
+    return directory
+
+
 def main(process: str) -> None:
     """Become the process."""
     settings = Settings()
-    os.environ["DAGSTER_HOME"] = str(prepare_dagster_home(settings.home))
+    os.environ["DAGSTER_HOME"] = str(begin_books(settings.home))
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # a hundred lines about what is beta; the tests look at warnings
     line = command(process, settings)
     os.execv(line[0], line)  # noqa: S606 - no shell is wanted

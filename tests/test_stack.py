@@ -6,11 +6,12 @@ import re
 import shlex
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -357,3 +358,13 @@ def test_a_wrong_backfill_is_refused_before_dagster_starts(
     with pytest.raises(FeatureStoreError, match=re.escape(message)):
         backfill(settings, names, start=date.fromisoformat(start), end=date.fromisoformat(end))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dagsters_books_are_begun_by_one_process(tmp_path: Path) -> None:
+    code = "import sys, pathlib; from stack.dagster import begin_books; begin_books(pathlib.Path(sys.argv[1]))"
+    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT) for _ in range(2)]
+
+    assert [process.wait(60) for process in both] == [0, 0]
+    for database in ("schedules/schedules.db", "history/runs.db", "history/runs/index.db"):
+        with closing(sqlite3.connect(tmp_path / "dagster" / database)) as connection:
+            assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
