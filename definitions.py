@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets.books import relax_syncing
+from assets.books import quicken_books
 from assets.events import build_events_asset
 from assets.online import build_online_asset
 from assets.partitions import daily_partitions
@@ -68,6 +68,6 @@ def definitions() -> dg.Definitions:
     # Dagster knows this directory only while it imports this file, but declarations may import more of it later.
     if (here := str(Path(__file__).parent)) not in sys.path:
         sys.path.append(here)
-    relax_syncing()
+    quicken_books()
     settings = Settings()
     return build_definitions(load_registry(settings.declarations), settings)

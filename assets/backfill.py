@@ -1,63 +1,34 @@
-"""Backfills from code: a real Dagster backfill, visible in the UI, with progress.
+"""Backfills from code: a real Dagster backfill, visible in the UI, with progress."""
 
-Dagster's daemon looks at backfills every 30 seconds. Where none is running, this process does the daemon's part: it asks
-for the next runs as soon as those before are done, and starts a few at a time.
-"""
-
-import logging
+import math
+import os
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Self
 from uuid import uuid4
 
 import dagster as dg
-from dagster._core.execution.asset_backfill import AssetBackfillData
-from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionStatus, PartitionBackfill
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES, DagsterRun
-from dagster._core.storage.tags import BACKFILL_ID_TAG
+from dagster._core.definitions.selector import (
+    PartitionRangeSelector,
+    PartitionsByAssetSelector,
+    PartitionsSelector,
+)
+from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
-from dagster._daemon.backfill import execute_backfill_jobs
-from dagster._daemon.daemon import BackfillDaemon
 
-from assets.books import relax_syncing
+from assets.books import quicken_books
+from assets.driver import Driver, cancel, has_daemon
 from assets.instance import WORKSPACE, dagster_instance
+from assets.progress import Counter, Progress
 from feature_store.errors import FeatureStoreError, InputError
+from feature_store.settings import PREFIX, Settings
 
+ROUNDS = 2
+"""How often each of the concurrent runs is followed by another, in a backfill that this process drives."""
 _POLL_S = 0.5
-_DAEMON_FRESH_S = 60
-_WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
-_logger = logging.getLogger("assets.backfill")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a backfill is; partitions are counted once per asset."""
-
-    backfill_id: str
-    done: int
-    failed: int
-    total: int
-    runs_done: int
-    runs: int
-    """Runs asked for so far; more may follow."""
-    finished: bool
-    seconds: float
-
-    @property
-    def state(self) -> tuple[int, int, int, int, bool]:
-        """What is worth telling: all but the time."""
-        return self.done, self.failed, self.runs_done, self.runs, self.finished
-
-    @property
-    def ok(self) -> bool:
-        """Everything was materialized."""
-        return self.finished and self.done == self.total
 
 
 def launch_backfill(
@@ -70,6 +41,7 @@ def launch_backfill(
     title: str | None = None,
     workspace: Path = WORKSPACE,
     concurrency: int = 2,
+    days_per_run: int | None = None,
     timeout_s: float = 3600,
 ) -> Progress:
     """Materialize the days of [start, end) of some assets and wait for it.
@@ -83,6 +55,8 @@ def launch_backfill(
         title: as the UI shows it.
         workspace: the file that names the definitions; run processes read settings from the environment.
         concurrency: runs at a time, if no daemon is running.
+        days_per_run: how many days a run takes, if no daemon is running; by default the setting `backfill_days`, or
+            more where two rounds of runs are enough.
         timeout_s: after it the backfill is cancelled.
 
     Returns:
@@ -94,23 +68,45 @@ def launch_backfill(
     """
     if start >= end:
         raise InputError(f"`start` must lie before `end`, got {start} and {end}")
-    relax_syncing()
+    quicken_books()
     with ExitStack() as stack:
         instance = stack.enter_context(dagster_instance(home))
+        stack.enter_context(_run_size(days_per_run or _fitting(start, end, concurrency)))
         target = WorkspaceFileTarget([str(workspace)])
         context = stack.enter_context(WorkspaceProcessContext(instance, target, code_server_log_level="WARNING"))
-        backfill_id = _submit(context, days=_days(start, end), assets=assets, title=title)
+        backfill_id = _submit(context, first=start, last=end - timedelta(days=1), assets=assets, title=title)
         return _wait(context, backfill_id, on_progress, concurrency=concurrency, timeout_s=timeout_s)
 
 
-def _days(start: date, end: date) -> list[str]:
-    return [(start + timedelta(days=n)).isoformat() for n in range((end - start).days)]
+def _fitting(start: date, end: date, concurrency: int) -> int:
+    """Days per run: each process costs as much as a month of data, so two rounds, unless the setting says more."""
+    return max(Settings().backfill_days, math.ceil((end - start).days / (ROUNDS * concurrency)))
+
+
+@contextmanager
+def _run_size(days: int) -> Iterator[None]:
+    """Tell the processes that are started meanwhile how many days a run takes."""
+    name = f"{PREFIX}BACKFILL_DAYS"
+    before = os.environ.get(name)
+    os.environ[name] = str(days)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _submit(
-    context: WorkspaceProcessContext, *, days: Sequence[str], assets: Sequence[dg.AssetKey] | None, title: str | None
+    context: WorkspaceProcessContext,
+    *,
+    first: date,
+    last: date,
+    assets: Sequence[dg.AssetKey] | None,
+    title: str | None,
 ) -> str:
-    """Ask for a backfill, as the UI does."""
+    """Ask for a backfill of exactly these days; one asked for by names would add the days that look back to them."""
     request = context.create_request_context()
     for entry in request.get_code_location_entries().values():
         if entry.load_error:
@@ -121,21 +117,27 @@ def _submit(
     unknown = [key.to_user_string() for key in chosen if key not in partitioned]
     if unknown:
         raise InputError(f"no asset with daily partitions is called {', '.join(unknown)}")
-    backfill = PartitionBackfill.from_asset_partitions(
+    for day in (first, last):
+        if not all(_has_day(graph.get(key).partitions_def, day) for key in chosen):
+            raise InputError(f"there is no partition {day}: partitions reach from the first history to today")
+    days = PartitionsSelector([PartitionRangeSelector(first.isoformat(), last.isoformat())])
+    backfill = PartitionBackfill.from_partitions_by_assets(
         backfill_id=uuid4().hex[:8],
         asset_graph=graph,
-        partition_names=days,
-        asset_selection=chosen,
         backfill_timestamp=time.time(),  # Dagster's own books, not the store's
         tags={},
         dynamic_partitions_store=context.instance,
-        all_partitions=False,
+        partitions_by_assets=[PartitionsByAssetSelector(key, days) for key in chosen],
         title=title,
         description=None,
         run_config=None,
     )
     context.instance.add_backfill(backfill)
     return backfill.backfill_id
+
+
+def _has_day(partitions: dg.PartitionsDefinition | None, day: date) -> bool:
+    return partitions is not None and partitions.has_partition_key(day.isoformat())
 
 
 def _wait(
@@ -146,8 +148,8 @@ def _wait(
     concurrency: int,
     timeout_s: float,
 ) -> Progress:
-    begun, counter, last = time.perf_counter(), _Counter(context, backfill_id), None
-    with _Driver(context, backfill_id, concurrency=concurrency) as driver:
+    begun, counter, last = time.perf_counter(), Counter(context, backfill_id), None
+    with Driver(context, backfill_id, concurrency=concurrency) as driver:
         while True:
             if not has_daemon(context.instance):
                 driver.step()
@@ -158,116 +160,9 @@ def _wait(
             if now.finished:
                 return now
             if now.seconds > timeout_s:
-                _cancel(context.instance, backfill_id)
+                cancel(context.instance, backfill_id)
                 raise FeatureStoreError(f"backfill {backfill_id} took more than {timeout_s:g} s and was cancelled")
             time.sleep(_POLL_S)
 
 
-def has_daemon(instance: dg.DagsterInstance) -> bool:
-    """Whether a daemon that looks at backfills has shown itself lately."""
-    heartbeat = instance.get_daemon_heartbeats().get(BackfillDaemon.daemon_type())
-    return heartbeat is not None and time.time() - heartbeat.timestamp < _DAEMON_FRESH_S
-
-
-class _Driver:
-    """Does the daemon's part for one backfill."""
-
-    def __init__(self, context: WorkspaceProcessContext, backfill_id: str, *, concurrency: int) -> None:
-        self._context, self._backfill_id, self._concurrency = context, backfill_id, concurrency
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="backfill")
-        self._asking: Future[None] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
-
-    def step(self) -> None:
-        """Start waiting runs, and ask for the next ones when there are none left.
-
-        Asking takes seconds, because it notes every partition; the first runs start while it goes on.
-        """
-        instance = self._context.instance
-        runs = _runs(instance, self._backfill_id)
-        waiting = [run for run in runs if run.status is dg.DagsterRunStatus.QUEUED]
-        active = [run for run in runs if run.status in IN_PROGRESS_RUN_STATUSES]
-        for run in waiting[: max(self._concurrency - len(active), 0)]:
-            instance.launch_run(run.run_id, self._context.create_request_context())
-        if self._asking is not None and not self._asking.done():
-            return
-        if self._asking is not None:
-            self._asking.result()
-        self._asking = None if waiting or active else self._pool.submit(self._ask)
-
-    def _ask(self) -> None:
-        backfill = self._context.instance.get_backfill(self._backfill_id)
-        if backfill is not None and backfill.status not in BULK_ACTION_TERMINAL_STATUSES:
-            errors = [error for error in execute_backfill_jobs(self._context, _logger, [backfill]) if error]
-            if errors:
-                raise FeatureStoreError(f"backfill {self._backfill_id}: {errors[0].message.strip()}")
-
-
-def _cancel(instance: dg.DagsterInstance, backfill_id: str) -> None:
-    for run in _runs(instance, backfill_id):
-        if run.status in _WAITING:
-            instance.report_run_canceled(run)
-        elif run.status in IN_PROGRESS_RUN_STATUSES:
-            instance.run_launcher.terminate(run.run_id)
-    backfill = instance.get_backfill(backfill_id)
-    if backfill is not None:
-        instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
-
-
-class _Counter:
-    """Counts what the runs of a backfill have done; runs that are over are asked once."""
-
-    def __init__(self, context: WorkspaceProcessContext, backfill_id: str) -> None:
-        self._context, self._backfill_id = context, backfill_id
-        self._over: dict[str, int] = {}
-        self._graph = context.create_request_context().asset_graph
-        self._total = self._data().target_subset.num_partitions_and_non_partitioned_assets
-
-    def progress(self, *, seconds: float) -> Progress:
-        runs = _runs(self._context.instance, self._backfill_id)
-        done, failed = sum(self._done(run) for run in runs), 0
-        finished = self._backfill().status in BULK_ACTION_TERMINAL_STATUSES
-        if finished:
-            data = self._data()
-            done = data.materialized_subset.num_partitions_and_non_partitioned_assets
-            failed = data.failed_and_downstream_subset.num_partitions_and_non_partitioned_assets
-        return Progress(
-            backfill_id=self._backfill_id,
-            done=done,
-            failed=failed,
-            total=self._total,
-            runs_done=sum(run.is_finished for run in runs),
-            runs=len(runs),
-            finished=finished,
-            seconds=seconds,
-        )
-
-    def _done(self, run: DagsterRun) -> int:
-        if run.run_id in self._over:
-            return self._over[run.run_id]
-        if run.status in _WAITING:
-            return 0
-        # A step materializes one asset for all days of its run.
-        done = self._context.instance.get_run_stats(run.run_id).materializations
-        if run.is_finished:
-            self._over[run.run_id] = done
-        return done
-
-    def _backfill(self) -> PartitionBackfill:
-        found = self._context.instance.get_backfill(self._backfill_id)
-        if found is None:
-            raise FeatureStoreError(f"backfill {self._backfill_id} is gone from Dagster's books")
-        return found
-
-    def _data(self) -> AssetBackfillData:
-        return self._backfill().get_asset_backfill_data(self._graph)
-
-
-def _runs(instance: dg.DagsterInstance, backfill_id: str) -> Sequence[DagsterRun]:
-    """The runs of a backfill, oldest first."""
-    return instance.get_runs(dg.RunsFilter(tags={BACKFILL_ID_TAG: backfill_id}), ascending=True)
+__all__ = ["Progress", "launch_backfill"]
