@@ -156,3 +156,13 @@ def test_ticks_keep_the_heart_beating_when_nothing_comes(deployment):
         later = first + timedelta(seconds=0.5) // timedelta(microseconds=1)
 
         deployment.wait(lambda: read_ready(deployment.client, deployment.env)["0"].beat_us > later, flow)
+
+
+def test_an_event_does_not_wait_for_the_next_tick(deployment):
+    with deployment.process("flow", "--tick", "100") as flow:
+        deployment.wait(lambda: read_ready(deployment.client, deployment.env), flow)
+        for number in range(3):
+            deployment.publish(rows(1, seed=number))
+            began = time.monotonic()
+            deployment.wait_until_caught_up(flow)
+            assert time.monotonic() - began < 20
