@@ -51,7 +51,7 @@ class Stage:
 
     def say(self, text: str) -> None:
         """One line of plain words."""
-        self.console.print(f"   {text}")
+        self.console.print(f"   {text}", soft_wrap=True)
 
     def progress(self) -> Progress:
         """A progress bar."""

@@ -105,7 +105,13 @@ def _prove(stage: Stage, store: FeatureStore, served: Served) -> Proof:
     proof = prove(store.compiled, store.lake, served.vectors)
     stage.say(f"planted faults found: {proof.controls} of 3")
     stage.say(f"{proof.values:,} values of {proof.vectors:,} vectors recomputed by the kernel: {proof.unequal} unequal")
-    stage.say(f"{proof.oracle_vectors:,} of them by SQL that shares no code with it: {proof.oracle_unequal} unequal")
+    stage.say(
+        f"{proof.report.unknown:,} values were served as UNKNOWN: nothing to compare; "
+        f"{proof.report.stale_unequal:,} were STALE, which promises nothing, and have changed since"
+    )
+    stage.say(
+        f"{proof.oracle_vectors:,} of the vectors by SQL that shares no code with it: {proof.oracle_unequal} unequal"
+    )
     return proof
 
 

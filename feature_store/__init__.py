@@ -122,7 +122,13 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'feature_store' has no attribute '{name}'")
-    found: object = getattr(importlib.import_module(_HOME[name]), name)
+    try:
+        module = importlib.import_module(_HOME[name])
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("feature_store"):
+            raise
+        raise ImportError(f"`{name}` needs more than reading does ({error}): install feature-store[lake]") from error
+    found: object = getattr(module, name)
     globals()[name] = found
     return found
 

@@ -15,7 +15,7 @@ from feature_store.fold.run import open_log
 from feature_store.log.protocol import Record
 from feature_store.online.layout import publish_layouts, service_layout, view_layout
 from feature_store.online.ready import ReadyRecord, read_ready
-from feature_store.online.server import inspect_server
+from feature_store.online.server import check_server, inspect_server
 from feature_store.registry import fingerprint
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def apply(compiled: Compiled, lake: Lake, client: Redis, *, env: str, clock: Clo
 
     Raises:
         DeclarationError: a feature changed its meaning under the same version of its view; nothing was written.
-        OnlineStoreError: Redis is away.
+        OnlineStoreError: Redis is away, evicts, or cannot expire a field.
     """
-    inspect_server(client)
+    check_server(client)
     registry, known = compiled.registry, _recorded(lake)
     wanted = {
         (view.id, feature.name): fingerprint(view, feature) for view in registry.views for feature in view.declared

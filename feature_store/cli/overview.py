@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from feature_store.cli.looks import age, counted, plain_table
-from feature_store.online.server import check_server
 from feature_store.store import FeatureStore
 from feature_store.time_rule import from_us
 
@@ -27,7 +26,6 @@ def apply() -> None:
     """Publish the declared views and services for readers, and record the definitions."""
     console = Console(highlight=False, soft_wrap=True)
     with FeatureStore() as store:
-        check_server(store.redis)
         fresh = store.apply()
         views, services = counted(len(store.registry.views), "view"), counted(len(store.registry.services), "service")
         new = f"new: {counted(len(fresh), 'feature')}" if fresh else "nothing has changed"
