@@ -26,8 +26,8 @@ from feature_store.time_rule import SECOND_US, to_us
 from features.model import DelayModel
 
 SPEED = 720.0
-HEAD_START_S = 15.0
-"""The flow rebuilds its state and the others start up before midnight; at this speed it is three hours."""
+HEAD_START_S = 12.0
+"""The flow rebuilds its state and the others start up before midnight; at this speed it is two and a half hours."""
 
 
 def replay_day(stage: Stage, model: DelayModel, *, day: datetime) -> tuple[pa.Table, pd.DataFrame]:

@@ -17,7 +17,7 @@ from feature_store.store import FeatureStore
 from feature_store.time_rule import to_us
 from features.flights import REQUEST_TIME, arrival_order, requests
 
-STEP = timedelta(minutes=10)
+STEP = timedelta(minutes=15)
 
 
 def step_days(
@@ -25,7 +25,7 @@ def step_days(
 ) -> None:
     """Replay whole days: at each step everything that has arrived is folded, then the flights of the step are scored.
 
-    So a vector knows what had arrived at the beginning of its step, up to ten minutes before it was asked for.
+    So a vector knows what had arrived at the beginning of its step, up to a quarter of an hour before it was asked for.
     """
     client = stage.client()
     stream = LocalStream(
