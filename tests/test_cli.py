@@ -76,7 +76,7 @@ def test_a_day_with_the_shop(shop_folder: Path, environment: str, capsys: pytest
         assert Archiver(store.compiled, store.lake, store.log("payments"), source="payments", clock=store.clock).step()
 
     values = said("get risk customer=ada", capsys)
-    assert re.search(r"^ spending:count_1h +2 +PRESENT +\d+ s ago", values, re.MULTILINE)
+    assert re.search(r"^ spending:count_1h +2 +PRESENT +\d+ (s|min) ago", values, re.MULTILINE)
     assert re.search(r"^ habits:amount_max_7d +10 +PRESENT +", values, re.MULTILINE)
     assert "UNKNOWN" not in values
     values = said("get spending:count_1h,habits:amount_max_7d customer=nobody", capsys)
