@@ -8,7 +8,7 @@ import dagster as dg
 
 from assets.books import quicken_books
 from assets.events import build_events_asset
-from assets.online import build_online_asset
+from assets.online import build_online_asset, build_stream_spec
 from assets.partitions import daily_partitions
 from assets.resource import STORE, feature_store_resource
 from assets.schedules import build_view_schedule
@@ -43,6 +43,7 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
     views = [build_view_asset(view, env=env, partitions=partitions, policy=policy) for view in registry.views]
     batch = [view for view in registry.views if view.is_batch]
     online = [build_online_asset(view, env=env) for view in batch]
+    shown = [build_stream_spec(view, env=env) for view in registry.views if view.online == "stream"]
     training = [build_training_asset(service, registry, env=env) for service in registry.services]
     served = [view for view in registry.views if view.online is not None]
     checks = [
@@ -54,7 +55,7 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
     ui_url = f"http://127.0.0.1:{settings.ui_port}"
     return dg.Definitions(
         asset_checks=checks,
-        assets=[*events, *views, *online, *training],
+        assets=[*events, *views, *online, *shown, *training],
         sensors=[build_alert_sensor(env=env, webhook_url=settings.alert_webhook_url, ui_url=ui_url)],
         schedules=[*(build_view_schedule(view, env=env) for view in batch), *build_check_schedules(checks, env=env)],
         resources={STORE: feature_store_resource(registry, settings, clock=clock)},

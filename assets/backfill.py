@@ -120,14 +120,14 @@ def _submit(
     for day in (first, last):
         if not all(_has_day(graph.get(key).partitions_def, day) for key in chosen):
             raise InputError(f"there is no partition {day}: partitions reach from the first history to today")
-    days = PartitionsSelector([PartitionRangeSelector(first.isoformat(), last.isoformat())])
+    days = PartitionsSelector(ranges=[PartitionRangeSelector(start=first.isoformat(), end=last.isoformat())])
     backfill = PartitionBackfill.from_partitions_by_assets(
         backfill_id=uuid4().hex[:8],
         asset_graph=graph,
         backfill_timestamp=time.time(),  # Dagster's own books, not the store's
         tags={},
         dynamic_partitions_store=context.instance,
-        partitions_by_assets=[PartitionsByAssetSelector(key, days) for key in chosen],
+        partitions_by_assets=[PartitionsByAssetSelector(asset_key=key, partitions=days) for key in chosen],
         title=title,
         description=None,
         run_config=None,

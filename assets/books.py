@@ -5,18 +5,19 @@ event and waits for the disk each time: 15 ms and more an event, which takes lon
 the events of a step in one transaction per file, and does not wait for the disk.
 """
 
+import itertools
 import os
 import sqlite3
 from collections.abc import Sequence
 from functools import cache
 
+from dagster._core.events import ASSET_EVENTS
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import Engine
 
 _BATCH = "1000"
-_ONE_BY_ONE = SqliteEventLogStorage.store_event_batch
 
 
 @cache
@@ -38,18 +39,26 @@ def _relax(connection: object, _record: object) -> None:
 
 def _store_event_batch(self: SqliteEventLogStorage, events: Sequence[EventLogEntry]) -> None:
     """What `store_event` does to asset events one by one, in one transaction per file."""
-    kept = [each for each in events if each.is_dagster_event and each.get_dagster_event().asset_key]
-    if len(kept) < len(events) or len({each.run_id for each in events}) > 1:
-        _ONE_BY_ONE(self, events)
-        return
-    inserts = [self.prepare_insert_event(each) for each in events]
-    with self.run_connection(events[0].run_id) as connection:
+    together = []
+    for each in events:
+        if each.is_dagster_event and each.dagster_event_type in ASSET_EVENTS:
+            together.append(each)
+        else:
+            self.store_event(each)
+    by_run = itertools.groupby(together, key=lambda each: each.run_id)
+    for run_id, of_run in by_run:
+        _store_asset_events(self, run_id, list(of_run))
+
+
+def _store_asset_events(storage: SqliteEventLogStorage, run_id: str, events: Sequence[EventLogEntry]) -> None:
+    inserts = [storage.prepare_insert_event(each) for each in events]
+    with storage.run_connection(run_id) as connection:
         for insert in inserts:
             connection.execute(insert)
-    with self.index_transaction() as connection:
+    with storage.index_transaction() as connection:
         numbers = [connection.execute(insert).inserted_primary_key[0] for insert in inserts]
-        self._store_asset_event_tags(connection, events, numbers)
-        _store_newest(self, connection, events, numbers)
+        storage._store_asset_event_tags(connection, events, numbers)  # noqa: SLF001
+        _store_newest(storage, connection, events, numbers)
 
 
 def _store_newest(

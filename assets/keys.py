@@ -16,7 +16,7 @@ def history_key(env: str, view: FeatureView) -> dg.AssetKey:
 
 
 def online_key(env: str, view: FeatureView) -> dg.AssetKey:
-    """A batch view's newest rows in Redis."""
+    """A view's values in Redis."""
     return dg.AssetKey([env, "online", versioned(view.name, view.version)])
 
 

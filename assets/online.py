@@ -1,4 +1,4 @@
-"""`online/<view>`: a batch view's newest rows in Redis."""
+"""`online/<view>`: what readers get. Batch views are published here; the others are kept by the stream and only shown."""
 
 import dagster as dg
 
@@ -39,3 +39,18 @@ def build_online_asset(view: FeatureView, *, env: str) -> dg.AssetsDefinition:
         )
 
     return online
+
+
+def build_stream_spec(view: FeatureView, *, env: str) -> dg.AssetSpec:
+    """A stream view's online values: nothing for Dagster to make, but a place in the lineage, and for checks."""
+    return dg.AssetSpec(
+        key=online_key(env, view),
+        deps=[history_key(env, view)],
+        description=f"{view.description or view.name}\n\nKept fresh by the stream; Dagster only checks it.",
+        group_name=view.entity.name,
+        owners=declared.owners(view.owner),
+        tags=dict(view.tags),
+        kinds={"redis", "bytewax"},
+        code_version=declared.view_version(view),
+        metadata=declared.view_metadata(view),
+    )

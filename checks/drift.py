@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets.keys import events_key, history_key, op_name
+from assets.keys import events_key, history_key, online_key, op_name
 from assets.markdown import table
 from checks.declared import outcome, spec_metadata
 from checks.distance import Distance, distances
@@ -24,8 +24,10 @@ Sampler = Callable[[FeatureStore, Days], Sample]
 
 
 class DriftConfig(dg.Config):
-    """What to compare with."""
+    """What to compare with what."""
 
+    days: str | None = None
+    """`2013-04-01/2013-04-30`; by default the partitions of the run, or the newest days."""
     reference: str | None = None
     """Pinned days, `2013-01-01/2013-03-31`; by default as many days as are compared, just before them."""
 
@@ -45,7 +47,7 @@ def build_source_drift_check(source: EventSource, *, env: str) -> dg.AssetChecks
 def build_view_drift_check(view: FeatureView, *, env: str) -> dg.AssetChecksDefinition:
     """The check of a view's features, as they were just before a sample of events."""
     return _build(
-        history_key(env, view),
+        history_key(env, view) if view.online is None else online_key(env, view),
         view.source,
         lambda store, days: sample_view(store, view, days),
         described=f"No feature of '{view.id}' has moved away from the days before",
@@ -71,11 +73,11 @@ def _build(
     ) -> Iterator[dg.AssetCheckResult]:
         if is_backfill(context.run):
             return
-        days = days_of_run(context.run) or _newest_days(feature_store, source)
+        days = _asked(config.days, "days") or days_of_run(context.run) or _newest_days(feature_store, source)
         if days is None:
             yield outcome(passed=True, description="there are no events yet", owner=owner)
             return
-        reference = _reference(config, days)
+        reference = _asked(config.reference, "reference") or days.before((days.last - days.first).days + 1)
         path = report_path(feature_store.settings.home, key, days)
         samples = [sampler(feature_store, each) for each in (days, reference)]
         found = compare(*samples, declared=declared, default=feature_store.settings.drift_threshold, report=path)
@@ -117,15 +119,11 @@ def _newest_days(store: FeatureStore, source: EventSource) -> Days | None:
     return None if newest is None else Days.up_to(newest.last, store.settings.drift_days)
 
 
-def _reference(config: DriftConfig, days: Days) -> Days:
-    if config.reference is None:
-        return days.before((days.last - days.first).days + 1)
+def _asked(text: str | None, name: str) -> Days | None:
     try:
-        return Days.parse(config.reference)
+        return None if text is None else Days.parse(text)
     except ValueError as error:
-        raise InputError(
-            f"`reference` must be days such as '2013-01-01/2013-03-31', got {config.reference!r}"
-        ) from error
+        raise InputError(f"`{name}` must be days such as '2013-03-01/2013-03-31', got {text!r}") from error
 
 
 def _result(

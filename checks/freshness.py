@@ -1,14 +1,12 @@
 """`freshness`: what readers get knows everything up to a time that is no older than the view's SLA."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
 import dagster as dg
 
-from assets.keys import history_key, online_key
+from assets.keys import online_key
 from checks.declared import outcome, spec_metadata
-from checks.window import is_backfill
 from feature_store.declare import FeatureView
 from feature_store.online.keys import generation_key, ready_key
 from feature_store.reader.readiness import Readiness, parse_readiness
@@ -38,21 +36,16 @@ def freshness_of(view: FeatureView, readiness: Readiness, *, now_us: int) -> Fre
 
 
 def build_freshness_check(view: FeatureView, *, env: str) -> dg.AssetChecksDefinition:
-    """The check of a view that is served. A backfill of the past skips it."""
-    key = online_key(env, view) if view.is_batch else history_key(env, view)
-    spec = dg.AssetCheckSpec(
-        "freshness",
-        asset=key,
+    """The check of a view that is served."""
+
+    @dg.asset_check(
+        asset=online_key(env, view),
+        name="freshness",
         description=f"What readers of '{view.id}' get is at most {format_duration(view.freshness_sla_us)} old",
         metadata=spec_metadata(view.owner),
     )
-
-    @dg.multi_asset_check(name=f"{'__'.join(key.path)}__freshness", specs=[spec], can_subset=True)
-    def freshness(
-        context: dg.AssetCheckExecutionContext, feature_store: dg.ResourceParam[FeatureStore]
-    ) -> Iterator[dg.AssetCheckResult]:
-        if not is_backfill(context.run):
-            yield _judge(view, feature_store)
+    def freshness(feature_store: dg.ResourceParam[FeatureStore]) -> dg.AssetCheckResult:
+        return _judge(view, feature_store)
 
     return freshness
 

@@ -1,17 +1,17 @@
 """`online_parity`: what readers get now is, bit for bit, what the kernel makes of the events that it could know."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import dagster as dg
 import pyarrow as pa
 
-from assets.keys import history_key, online_key, op_name
+from assets.keys import online_key
 from assets.markdown import table
 from checks.declared import outcome, spec_metadata
 from checks.samples import newest_day
-from checks.window import Days, is_backfill
+from checks.window import Days
 from feature_store.declare import FeatureService, FeatureView
 from feature_store.errors import OnlineStoreError, UnknownNameError
 from feature_store.online.ready import read_ready
@@ -34,21 +34,16 @@ PATIENCE_S = 20.0
 
 
 def build_parity_check(view: FeatureView, *, env: str) -> dg.AssetChecksDefinition:
-    """The check of a view's online values. A backfill of the past skips it."""
-    key = online_key(env, view) if view.is_batch else history_key(env, view)
-    spec = dg.AssetCheckSpec(
-        "online_parity",
-        asset=key,
+    """The check of a view's online values."""
+
+    @dg.asset_check(
+        asset=online_key(env, view),
+        name="online_parity",
         description=f"What readers of '{view.id}' get equals what is recomputed from the lake, to the last bit",
         metadata=spec_metadata(view.owner),
     )
-
-    @dg.multi_asset_check(name=f"{op_name(key)}__online_parity", specs=[spec], can_subset=True)
-    def online_parity(
-        context: dg.AssetCheckExecutionContext, feature_store: dg.ResourceParam[FeatureStore]
-    ) -> Iterator[dg.AssetCheckResult]:
-        if not is_backfill(context.run):
-            yield _judge(view, feature_store)
+    def online_parity(feature_store: dg.ResourceParam[FeatureStore]) -> dg.AssetCheckResult:
+        return _judge(view, feature_store)
 
     return online_parity
 

@@ -48,9 +48,9 @@ def test_what_readers_get_is_what_the_lake_says(world):
     found = check(world, "online_parity")
 
     assert {name: each.passed for name, each in found.items()} == {
-        "tiles/every:online_parity": True, "tiles/pairs:online_parity": True, "online/hourly:online_parity": True,
+        "online/every:online_parity": True, "online/pairs:online_parity": True, "online/hourly:online_parity": True,
     }  # fmt: skip
-    assert found["tiles/every:online_parity"].metadata["compared"].value >= 4 * 20
+    assert found["online/every:online_parity"].metadata["compared"].value >= 4 * 20
     assert found["online/hourly:online_parity"].metadata["compared"].value >= 4 * 3
 
 
@@ -62,9 +62,9 @@ def test_one_changed_value_turns_the_parity_check_red_and_is_shown(world):
 
     found = check(world, "online_parity")
 
-    assert not found["tiles/every:online_parity"].passed
-    assert "12345" in found["tiles/every:online_parity"].metadata["differences"].value
-    assert found["tiles/pairs:online_parity"].passed
+    assert not found["online/every:online_parity"].passed
+    assert "12345" in found["online/every:online_parity"].metadata["differences"].value
+    assert found["online/pairs:online_parity"].passed
 
 
 def test_values_are_fresh_until_their_sla(world):
@@ -75,8 +75,8 @@ def test_values_are_fresh_until_their_sla(world):
 
     world.clock.move_to(world.clock.now_us() + 2 * MINUTE_US)
     found = check(world, "freshness")
-    assert not found["tiles/every:freshness"].passed
-    assert "allowed are 5m" in found["tiles/every:freshness"].description
+    assert not found["online/every:freshness"].passed
+    assert "allowed are 5m" in found["online/every:freshness"].description
     assert found["online/hourly:freshness"].passed  # its SLA is three hours
 
 
@@ -86,7 +86,7 @@ def test_a_shard_that_vouches_for_nothing_is_named(world):
 
     found = check(world, "freshness")
 
-    assert found["tiles/every:freshness"].description == "shards [0] are silent"
+    assert found["online/every:freshness"].description == "shards [0] are silent"
     assert found["online/hourly:freshness"].description == "no rows were published"
     assert not any(each.passed for each in found.values())
 

@@ -19,6 +19,7 @@ from features import flights
 
 APRIL, MAY = datetime(2013, 4, 1, tzinfo=UTC), datetime(2013, 5, 1, tzinfo=UTC)
 EVENTS = dg.AssetKey(["dev", "events", "departures"])
+ONLINE = dg.AssetKey(["dev", "online", "airport_departures"])
 
 
 class Month:
@@ -44,12 +45,13 @@ class Month:
 
     def check(self, *, first, last):
         """Load days and evaluate the checks of events and features for them."""
-        checks = frozenset(
-            key for key in self.definitions.resolve_asset_graph().asset_check_keys if key.name in ("drift", "schema")
-        )
-        result = run(self.definitions, self.instance, {EVENTS}, checks=checks, first=first, last=last)
-        assert result.success
-        return evaluations(result)
+        loaded = run(self.definitions, self.instance, {EVENTS}, first=first, last=last)
+        drift = dg.AssetCheckKey(ONLINE, "drift")
+        config = {"ops": {"dev__online__airport_departures__drift": {"config": {"days": f"{first}/{last}"}}}}
+        asked = run(self.definitions, self.instance, (), checks={drift}, run_config=config)
+        assert loaded.success
+        assert asked.success
+        return evaluations(loaded) | evaluations(asked)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def test_the_untouched_month_is_green(month):
     found = month.check(first="2013-04-01", last="2013-04-30")
 
     assert {name: each.passed for name, each in found.items()} == {
-        "events/departures:schema": True, "events/departures:drift": True, "tiles/airport_departures:drift": True,
+        "events/departures:schema": True, "events/departures:drift": True, "online/airport_departures:drift": True,
     }  # fmt: skip
     drift = found["events/departures:drift"]
     assert drift.metadata["days"].value == "2013-04-01/2013-04-30"
@@ -87,7 +89,7 @@ def test_the_month_with_tripled_delays_is_red_and_names_the_column(month):
     assert drift.metadata["drifted"].value == ["dep_delay"]
     assert drift.description == "drifted: dep_delay"
     assert found["events/departures:schema"].passed
-    features = found["tiles/airport_departures:drift"]
+    features = found["online/airport_departures:drift"]
     assert not features.passed
     assert "dep_delay_mean_24h" in features.metadata["drifted"].value
     assert not {"count_1h", "count_24h"} & set(features.metadata["drifted"].value)
