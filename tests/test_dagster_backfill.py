@@ -1,0 +1,61 @@
+"""A backfill from code, where no daemon runs: real runs in Dagster's books, progress, errors in one line."""
+
+from datetime import date, timedelta
+
+import dagster as dg
+import pytest
+
+from assets.backfill import launch_backfill
+from assets.instance import prepare_dagster_home
+from feature_store.errors import InputError
+from feature_store.settings import Settings
+from feature_store.store import FeatureStore
+
+FIRST, END = date(2013, 1, 1), date(2013, 2, 5)
+ASSETS = [dg.AssetKey(["dev", "events", "cancellations"]), dg.AssetKey(["dev", "tiles", "airport_cancellations"])]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATURE_STORE_HOME", str(tmp_path))
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")
+    return tmp_path
+
+
+def test_a_backfill_without_a_daemon_materializes_exactly_its_days_and_tells_how_far_it_is(home, capfd):
+    told = []
+
+    done = launch_backfill(home, start=FIRST, end=END, assets=ASSETS, on_progress=told.append, title="from code")
+
+    assert done.ok
+    assert (done.done, done.failed, done.total) == (70, 0, 70)
+    assert (done.runs, done.runs_done) == (2, 2)  # 31 days and 4
+    assert [each.done for each in told] == sorted(each.done for each in told)
+    assert told[-1] == done
+    assert capfd.readouterr() == ("", "")
+    with FeatureStore(settings=Settings()) as store:
+        assert store.lake.days_loaded("cancellations") == [FIRST + timedelta(days=n) for n in range(35)]
+        assert len(store.lake.fresh_days("tiles_airport_cancellations_v1", source="cancellations")) == 35
+    with dg.DagsterInstance.from_config(str(prepare_dagster_home(home))) as instance:
+        [backfill] = instance.get_backfills()
+        assert (backfill.title, backfill.status.value) == ("from code", "COMPLETED_SUCCESS")
+        for key in ASSETS:
+            assert len(instance.get_materialized_partitions(key)) == 35
+
+
+def test_days_that_end_before_they_begin_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"`start` must lie before `end`, got 2013-02-05 and 2013-01-01"):
+        launch_backfill(tmp_path, start=END, end=FIRST)
+
+
+@pytest.mark.parametrize(
+    ("assets", "start", "message"),
+    [
+        ([dg.AssetKey(["dev", "events", "departure"])], FIRST, "no asset with daily partitions is called dev/events/departure"),
+        ([dg.AssetKey(["dev", "online", "carrier_arrivals"])], FIRST, "no asset with daily partitions is called"),
+        (ASSETS, date(2012, 12, 31), "there is no partition 2012-12-31: partitions reach from the first history to today"),
+    ],
+)  # fmt: skip
+def test_assets_and_days_that_are_not_there_are_named(home, assets, start, message):
+    with pytest.raises(InputError, match=message):
+        launch_backfill(home, start=start, end=END, assets=assets)
