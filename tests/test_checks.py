@@ -3,10 +3,13 @@
 import dagster as dg
 import msgspec
 import pytest
-from dagster_world import evaluations, run
+from dagster_world import evaluations, quiet, run
 from proof_world import World, city, rides
 
+from assets.instance import dagster_instance
+from checks.evaluate import evaluate_checks
 from checks.freshness import freshness_of
+from checks.schedules import WATCH
 from definitions import build_definitions
 from feature_store.declare import FeatureView, agg
 from feature_store.online.keys import features_key, ready_key
@@ -52,6 +55,22 @@ def test_what_readers_get_is_what_the_lake_says(world):
     }  # fmt: skip
     assert found["online/every:online_parity"].metadata["compared"].value >= 4 * 20
     assert found["online/hourly:online_parity"].metadata["compared"].value >= 4 * 3
+
+
+def test_checks_can_be_evaluated_from_code_and_stand_in_dagsters_books(world):
+    store = world.store
+    definitions = build_definitions(store.registry, store.settings, clock=world.clock)
+
+    with quiet():
+        said = evaluate_checks(definitions, env=world.environment, home=store.settings.home, jobs=[WATCH])
+
+    assert len(said) == 6
+    assert all(verdict.passed for verdict in said), said
+    assert {verdict.check for verdict in said} == {"freshness", "online_parity"}
+    with dagster_instance(store.settings.home) as instance:
+        key = dg.AssetCheckKey(dg.AssetKey([world.environment, "online", "every"]), "online_parity")
+        [record] = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
+        assert record.status.value == "SUCCEEDED"
 
 
 def test_one_changed_value_turns_the_parity_check_red_and_is_shown(world):
