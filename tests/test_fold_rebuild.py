@@ -1,5 +1,6 @@
 """State from the lake is the state that the log would have made, whatever of it stands in tiles."""
 
+import dataclasses
 from datetime import timedelta
 
 import pytest
@@ -21,7 +22,9 @@ from stream_world import (
 
 from feature_store.fold.rebuild import open_intake, rebuild_shards, resolve_origin
 from feature_store.history.tiles import materialize_tiles
+from feature_store.registry import Registry
 from feature_store.time_rule import DAY_US, HOUR_US, MINUTE_US, SECOND_US, from_us
+from feature_store.transforms.compiled import compile_registry
 
 TODAY = from_us(NOW_US).date()
 
@@ -87,6 +90,19 @@ def test_tiles_that_events_have_outdated_are_not_used(world):
     materialize_tiles(compiled, world.lake, sites, days=[TODAY - timedelta(days=n) for n in range(1, 10)])
     world.publish(some[100:])
     world.archive()
+
+    assert values_of(rebuilt(world)[0]) == values_of([from_the_log(some)])
+
+
+@pytest.mark.parametrize("rebuilt_days", [[], [2, 3]])
+def test_tiles_built_before_a_feature_was_added_are_not_used(world, rebuilt_days):
+    some = rows(300, seed=5, days=10)
+    world.publish(some)
+    world.archive()
+    earlier = dataclasses.replace(sites, features=sites.declared[:1])
+    past = compile_registry(Registry(views=[earlier, kinds]))
+    materialize_tiles(past, world.lake, earlier, days=[TODAY - timedelta(days=n) for n in range(1, 12)])
+    materialize_tiles(compiled, world.lake, sites, days=[TODAY - timedelta(days=n) for n in rebuilt_days])
 
     assert values_of(rebuilt(world)[0]) == values_of([from_the_log(some)])
 

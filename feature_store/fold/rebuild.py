@@ -38,6 +38,7 @@ from feature_store.transforms.project import (
     tile_types,
     tiles_sql,
     to_numpy,
+    unbuilt_sql,
 )
 from feature_store.transforms.rowset import Merge, RowSet
 
@@ -141,10 +142,11 @@ def _tiles_since_sql(lake: Lake, plan: ViewPlan, origin: Origin, cutoffs: Mappin
     first = _FIRST_DAY if earliest == BEGINNING_US else _date(earliest)
     table = tiles_table(plan)
     built: list[date] = []
-    if lake.exists(table):
+    if _has_columns(lake, table, plan):
         today = _date(now_us)
         fresh = lake.fresh_days(table, source=source, snapshot=origin.snapshot)
-        built = [day for day in fresh if first <= day < today]
+        partly = _partly_built(lake, table, plan, origin)
+        built = [day for day in fresh if first <= day < today and day not in partly]
     days = ", ".join(f"DATE '{day}'" for day in built)
     unbuilt = f"{TIME} < {now_us}" + (f" AND {DAY} NOT IN ({days})" if built else "")
     start = _first_unbuilt(first, built)
@@ -155,6 +157,18 @@ def _tiles_since_sql(lake: Lake, plan: ViewPlan, origin: Origin, cutoffs: Mappin
         from_table = lake.table_sql(table, snapshot=origin.snapshot)
         sql = f"{sql} UNION ALL SELECT {columns} FROM {from_table} WHERE {DAY} IN ({days})"
     return sql
+
+
+def _has_columns(lake: Lake, table: str, plan: ViewPlan) -> bool:
+    return lake.exists(table) and set(tile_types(plan)) <= set(lake.columns(table))
+
+
+def _partly_built(lake: Lake, table: str, plan: ViewPlan, origin: Origin) -> set[date]:
+    """Days whose tiles lack partials of features that the view was given later."""
+    with lake.cursor() as cursor:
+        from_table = lake.table_sql(table, snapshot=origin.snapshot)
+        rows = cursor.execute(f"SELECT DISTINCT {DAY} FROM {from_table} WHERE {unbuilt_sql(plan)}").fetchall()
+    return {row[0] for row in rows}
 
 
 def _first_unbuilt(first: date, built: Sequence[date]) -> date:

@@ -107,10 +107,10 @@ def _merge_sql(column: PartialColumn) -> list[str]:
                 f"{best}({ID}, {order}) {some} AS {name}__id",
             ]
         case Merge.DISTINCT:
-            return [f"list(DISTINCT {name}) {some} AS {name}"]
+            return [f"coalesce(list(DISTINCT {name}) {some}, []) AS {name}"]
         case Merge.LAST_N:
             row = f"{{'t': {TIME}, 'id': {ID}, 'v': {name}}}"
-            return [f"arg_max({row}, {order}, {column.cap}) {some} AS {name}"]
+            return [f"coalesce(arg_max({row}, {order}, {column.cap}) {some}, []) AS {name}"]
 
 
 def _absent_sql(column: PartialColumn) -> list[str]:
@@ -127,6 +127,17 @@ def column_types(column: PartialColumn) -> dict[str, str]:
     if column.merge is Merge.LAST_N:
         return {column.name: f"STRUCT(t BIGINT, id VARCHAR, v {value})[]"}
     return {column.name: value}
+
+
+def unbuilt_sql(plan: ViewPlan) -> str:
+    """Whether a tile was built before the view had all the features that it has now: a partial of its hop is null."""
+    conditions = []
+    for hop in plan.hops_us:
+        columns = {column.name: column for feature in plan.at_hop(hop) for column in feature.columns.values()}
+        for name, column in columns.items():
+            always = f"{name}__t" if column.merge in NO_TIME else name
+            conditions.append(f"({HOP} = {hop} AND {always} IS NULL)")
+    return " OR ".join(conditions) or "FALSE"
 
 
 def tile_types(plan: ViewPlan) -> dict[str, str]:
