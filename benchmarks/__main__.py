@@ -29,7 +29,7 @@ HOW = {
     "same bytes by a redis-py pipeline of single-field `HSETEX`. Bytewax's operators fold the same events in sliding "
     "windows with the same hops, without emitting or writing anything. Visible is what a reader in another process "
     "has been given; the time runs from just before the event is published.",
-    "demo": "Seconds in the last line of `make demo`.",
+    "demo": "Seconds in the last line of `make demo`, kept from a run of its own: the date and load above are not that run's.",
 }
 
 

@@ -3,7 +3,6 @@
 Everything here is a plain value: importing it reads no data. Five features were added to the first list (the airport's
 late share 3 h and arrivals 6 h, origin+carrier 3 h, destination 3 h, the route's last delay) and humidity; they help on both
 folds inside January to August, but the score of September to November was in view too, so that score flatters a little.
-December took no part.
 """
 
 from feature_store.declare import Entity, EventSource, FeatureService, FeatureView, agg, ratio, redis_stream
