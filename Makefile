@@ -11,6 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTHON ?=
+# A run starts a dozen processes; without bytecode each of them compiles all of Dagster again.
+unexport PYTHONDONTWRITEBYTECODE
 # uv does not read pip's setting for a mirror
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 

@@ -23,6 +23,11 @@ FEWEST_ROWS = 100
 Sampler = Callable[[FeatureStore, Days], Sample]
 
 
+def takes_days(op: str) -> bool:
+    """Whether this op is a drift check, whose configuration is `DriftConfig`."""
+    return op.endswith("__drift")
+
+
 class DriftConfig(dg.Config):
     """What to compare with what."""
 

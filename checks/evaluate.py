@@ -8,8 +8,10 @@ import dagster as dg
 
 from assets.books import quicken_books
 from assets.instance import dagster_instance
+from checks.drift import takes_days
 from checks.schedules import DRIFT, WATCH, job_name
-from feature_store.errors import FeatureStoreError
+from checks.window import Days
+from feature_store.errors import FeatureStoreError, UnknownNameError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,20 +26,38 @@ class Verdict:
 
 
 def evaluate_checks(
-    definitions: dg.Definitions, *, env: str, home: Path, jobs: Sequence[str] = (WATCH, DRIFT)
+    definitions: dg.Definitions,
+    *,
+    env: str,
+    home: Path,
+    jobs: Sequence[str] = (WATCH, DRIFT),
+    days: Days | None = None,
 ) -> list[Verdict]:
-    """Evaluate the checks of some jobs; drift needs some ten seconds, most of them to import Evidently.
+    """Evaluate the checks of some jobs; drift needs some ten seconds, most of them for Evidently.
+
+    Args:
+        definitions: where the checks are.
+        env: the environment.
+        home: the store's home directory; Dagster's books are in it.
+        jobs: `WATCH`: freshness and parity; `DRIFT`.
+        days: what drift looks at; by default the newest days.
 
     Raises:
+        UnknownNameError: no such job.
         FeatureStoreError: a check could not be evaluated; the UI shows why.
     """
+    for name in jobs:
+        if name not in (WATCH, DRIFT):
+            raise UnknownNameError("kind of check", name, (WATCH, DRIFT))
     quicken_books()
     with dagster_instance(home) as instance:
-        return [verdict for name in jobs for verdict in _evaluate(definitions, instance, job_name(env, name))]
+        return [verdict for name in jobs for verdict in _evaluate(definitions, instance, job_name(env, name), days)]
 
 
-def _evaluate(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str) -> list[Verdict]:
-    result = definitions.resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False)
+def _evaluate(definitions: dg.Definitions, instance: dg.DagsterInstance, name: str, days: Days | None) -> list[Verdict]:
+    job = definitions.resolve_job_def(name)
+    asked = {op: {"config": {"days": str(days)}} for op in job.graph.node_dict if days is not None and takes_days(op)}
+    result = job.execute_in_process(instance=instance, raise_on_error=False, run_config={"ops": asked})
     if not result.success:
         raise FeatureStoreError(f"checks could not be evaluated; Dagster's run {result.run_id} shows why")
     return [

@@ -26,6 +26,7 @@ def step_days(
     """Replay whole days: at each step everything that has arrived is folded, then the flights of the step are scored.
 
     So a vector knows what had arrived at the beginning of its step, up to a quarter of an hour before it was asked for.
+    At night there are steps in which nobody asks; they are left out.
     """
     client = stage.client()
     stream = LocalStream(
@@ -48,21 +49,22 @@ def _step_day(
 ) -> None:
     asked = requests(day, day + DAY).to_pylist()
     due = Due(asked, time=itemgetter(REQUEST_TIME))
-    coming = Due(list(arrival_order(day, day + DAY)), time=attrgetter("arrived_at"))
-    vectors = []
-    start = day
-    while start < day + DAY:
-        end = start + STEP
+    logged = [event for event in arrival_order(day, day + DAY) if event.source != "weather"]
+    coming = Due(logged, time=attrgetter("arrived_at"))
+    vectors, hour = [], None
+    for start in (day + STEP * i for i in range(DAY // STEP)):
+        mine = due.take(start + STEP)
+        if not mine:
+            continue
         clock.move_to(to_us(start))
-        if start.minute == 0:
+        if start.hour != hour:
+            hour = start.hour
             start_of_hour(store)
+        publisher.publish(coming.take(start))
         stream.step()
-        mine = due.take(end)
-        if mine:
-            vectors.extend(scorer.read(mine))
-        publisher.publish(event for event in coming.take(end) if event.source != "weather")
-        start = end
+        vectors.extend(scorer.read(mine))
     clock.move_to(to_us(day + DAY))
+    publisher.publish(coming.take(day + DAY))
     stream.step()
     if asked:
         scorer.score(asked, vectors)

@@ -85,14 +85,17 @@ class Scorer:
         return pd.concat(self.scored, ignore_index=True)
 
 
-def start_of_day(store: FeatureStore, day: datetime) -> None:
-    """What the scheduler does at midnight: rows of the batch views, from what the lake holds.
+def start_of_month(store: FeatureStore, start: datetime, end: datetime) -> None:
+    """The weather reports of the month come at once, as files do, and the rows of all hours are built.
 
-    The weather reports of the new day are loaded at once, as files come; each hour's row knows the reports before its
-    hour only, and is published at its hour.
+    Each hour's row knows the reports before its hour only, and is published at its hour.
     """
-    store.load("weather", start=day, end=day + DAY)
-    store.materialize(HOURLY, start=day, end=day + DAY)
+    store.load("weather", start=start, end=end)
+    store.materialize(HOURLY, start=start, end=end)
+
+
+def start_of_day(store: FeatureStore, day: datetime) -> None:
+    """What the scheduler does at midnight: the row of yesterday, from what the lake holds."""
     store.materialize(DAILY, start=day - DAY, end=day)
     store.publish_view(DAILY)
 

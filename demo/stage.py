@@ -75,6 +75,6 @@ def open_stage(home: Path = HOME) -> Iterator[Stage]:
         # The processes that the demo starts are told by the same variables that a user would set.
         os.environ[f"{PREFIX}HOME"] = str(home)
         os.environ[f"{PREFIX}REDIS_URL"] = server.url
-        # A run costs seconds to start: with a quarter of a year in each, the demo's backfill takes half the time.
-        os.environ[f"{PREFIX}BACKFILL_DAYS"] = "93"
+        # A run costs seconds to start: with half of the history in each, the demo's backfill takes half the time.
+        os.environ[f"{PREFIX}BACKFILL_DAYS"] = "167"
         yield Stage(home, server, Settings(), Console(highlight=False))

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 import pandas as pd
 import pyarrow as pa
 
+from demo.checks import drift_aside, say_checks, watch
 from demo.day import replay_day
 from demo.december import Archive, step_days
 from demo.history import Trained, feature_columns, train_models, training_set
 from demo.lake import describe_features, fill_lake
-from demo.replay import DAY, SERVICE, Scorer, start_of_day
+from demo.replay import DAY, SERVICE, Scorer, start_of_day, start_of_hour, start_of_month
 from demo.stage import Stage, open_stage
 from feature_store.clock import ManualClock
 from feature_store.proof import Proof, prove
@@ -76,8 +77,12 @@ def _december(stage: Stage, trained: Trained) -> Served:
     with stage.store(clock) as store:
         reader = FeatureReader(stage.server.url, env=store.settings.environment, clock=clock)
         scorer = Scorer(reader, trained.model, ServedLog())
-        step_days(stage, scorer, store, clock, days=days)
-        start_of_day(store, LIVE_DAY)
+        start_of_month(store, LIVE_FROM, LIVE_DAY + DAY)
+        with drift_aside(stage, LIVE_FROM):
+            step_days(stage, scorer, store, clock, days=days)
+            start_of_day(store, LIVE_DAY)
+            start_of_hour(store)
+        say_checks(stage, watch(LIVE_DAY))
     live, live_scores = replay_day(stage, trained.model, day=LIVE_DAY)
     with stage.store(ManualClock(to_us(LIVE_DAY + DAY))) as store:
         Archive(store, stage.client()).step()

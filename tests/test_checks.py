@@ -12,10 +12,12 @@ from checks.freshness import freshness_of
 from checks.schedules import WATCH
 from definitions import build_definitions
 from feature_store.declare import FeatureView, agg
+from feature_store.errors import UnknownNameError
 from feature_store.online.keys import features_key, ready_key
 from feature_store.online.ready import read_ready
 from feature_store.reader.readiness import Readiness, Vouched
 from feature_store.time_rule import HOUR_US, MINUTE_US, SECOND_US
+from stack import check as stack_check
 
 VIEWS = ("every", "pairs")
 
@@ -71,6 +73,29 @@ def test_checks_can_be_evaluated_from_code_and_stand_in_dagsters_books(world):
         key = dg.AssetCheckKey(dg.AssetKey([world.environment, "online", "every"]), "online_parity")
         [record] = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
         assert record.status.value == "SUCCEEDED"
+
+
+def test_the_command_counts_what_passed_and_names_what_did_not(world, monkeypatch, capfd):
+    store = world.store
+    monkeypatch.setattr("stack.check.load_registry", lambda _: store.registry)
+    monkeypatch.setattr(
+        "stack.check.build_definitions",
+        lambda registry, settings: build_definitions(registry, settings, clock=world.clock),
+    )
+
+    assert stack_check.check(store.settings, [WATCH], days=None) == 0
+    assert "freshness 3 of 3 passed, online_parity 3 of 3 passed" in capfd.readouterr().out
+
+    store.redis.hdel(ready_key(world.environment), "0")
+    assert stack_check.check(store.settings, [WATCH], days=None) == 1
+    said = capfd.readouterr().out
+    assert f"error  {world.environment}/online/every freshness: shards [0] are silent" in said
+    assert "freshness 1 of 3 passed" in said
+
+
+def test_a_kind_of_check_that_there_is_not_is_named(world):
+    with pytest.raises(UnknownNameError, match=r"kind of check 'drfit'.*drift"):
+        stack_check.check(world.store.settings, ["drfit"], days=None)
 
 
 def test_one_changed_value_turns_the_parity_check_red_and_is_shown(world):

@@ -93,6 +93,24 @@ def test_a_rebuild_adds_a_version_and_the_newest_is_read(lake):
     assert query(lake, f"SELECT n FROM ({before})") == [(1,)]
 
 
+def test_the_books_name_the_newest_version_of_each_day(lake):
+    first = lake.append_rows("rows_a_v1", tiles(day(0), day(1)), schema=TILES, days=[day(0), day(1)])
+    lake.append_rows("rows_ab_v1", tiles(day(2)), schema=TILES, days=[day(2)])
+    second = lake.append_rows("rows_a_v1", tiles(day(1), n=5), schema=TILES, days=[day(1)])
+
+    builds = lake.newest_builds("rows_a_v1")
+    assert list(builds.items()) == [(day(0), first.snapshot), (day(1), second.snapshot)]
+    assert lake.newest_builds("rows_a_v1", snapshot=first.snapshot) == dict.fromkeys([day(0), day(1)], first.snapshot)
+    assert lake.newest_builds("rows_b_v1") == {}
+
+    chosen = {day(0): first.snapshot, day(1): first.snapshot}
+    both = f"SELECT _day, n FROM ({lake.row_versions_sql('rows_a_v1', chosen)}) ORDER BY _day"
+    assert query(lake, both) == [(day(0), 1), (day(1), 1)]
+    newest = f"SELECT _day, n FROM ({lake.row_versions_sql('rows_a_v1', builds)}) ORDER BY _day"
+    assert query(lake, newest) == [(day(0), 1), (day(1), 5)]
+    assert query(lake, f"SELECT count(*) FROM ({lake.row_versions_sql('rows_a_v1', {})})") == [(0,)]
+
+
 def test_a_day_that_was_rebuilt_without_rows_has_none(lake):
     lake.append_rows("rows_a_v1", tiles(day(0)), schema=TILES, days=[day(0)])
     lake.append_rows("rows_a_v1", tiles(), schema=TILES, days=[day(0)])

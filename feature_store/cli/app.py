@@ -23,6 +23,7 @@ for command in (
     overview.apply,
     history.materialize,
     launch.backfill,
+    launch.check,
     launch.stream,
     live.publish,
     live.get,

@@ -1,4 +1,4 @@
-"""`demo`, `up`, `backfill` and `stream`: commands that start programs of the layers above this one."""
+"""`demo`, `up`, `backfill`, `check` and `stream`: commands that start programs of the layers above this one."""
 
 from __future__ import annotations
 
@@ -46,6 +46,19 @@ def backfill(
     """Load and build daily partitions through Dagster, as the web UI does."""
     days: tuple[Day, Day] = (day(start, name="--start"), day(end, name="--end"))
     _become("stack.backfill", f"--start={days[0]:%Y-%m-%d}", f"--end={days[1]:%Y-%m-%d}", "--", *(assets or ()))
+
+
+def check(
+    kinds: Annotated[
+        list[str] | None, typer.Argument(help="watch (freshness and parity), drift; both by default")
+    ] = None,
+    *,
+    days: Annotated[
+        str | None, typer.Option(help="What drift looks at; by default the newest days", metavar="DAY/DAY")
+    ] = None,
+) -> None:
+    """Evaluate the checks that schedules run, now. Exit code 1 if one fails that is more than a warning."""
+    _become("stack.check", *(["--days", days] if days else []), "--", *(kinds or ()))
 
 
 def _become(module: str, *arguments: str) -> NoReturn:

@@ -46,7 +46,7 @@ def status_column(feature: str) -> str:
 
 def built_days(lake: Lake, view: FeatureView, *, snapshot: int | None = None) -> list[date]:
     """The days for which rows were built, from whatever state of the events."""
-    return lake.built_days(rows_table(view), snapshot=snapshot)
+    return list(lake.newest_builds(rows_table(view), snapshot=snapshot))
 
 
 def steps_at(time_us: Ints, days: Sequence[date], every_us: int) -> Ints:
@@ -82,7 +82,7 @@ def check_materialized(lake: Lake, view: FeatureView, *, last_us: int) -> None:
 def batch_answers(plan: ViewPlan, *, lake: Lake, snapshot: int, keys: SpineKeys, time_us: Ints) -> dict[str, Answer]:
     """A batch view's features at times given by (entity, time); see the module."""
     view, size = plan.view, len(time_us)
-    days = built_days(lake, view, snapshot=snapshot) if lake.exists(rows_table(view)) else []
+    days = built_days(lake, view, snapshot=snapshot)
     step_us = steps_at(time_us, days, view.every_us)
     if not days:
         return {feature.feature.name: missing(feature, size) for feature in plan.features}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from feature_store.errors import InputError
-from feature_store.history.asof import ROW_US, built_days, rows_table, status_column, steps_at
+from feature_store.history.asof import ROW_US, rows_table, status_column, steps_at
 from feature_store.history.rows import NEWEST
 from feature_store.online.keys import features_prefix
 from feature_store.online.layout import publish_layouts, view_layout
@@ -64,12 +65,13 @@ def publish_rows(
         raise InputError(f"view '{view.name}' is not a batch view (online='batch'), so it has no rows to publish")
     check_server(client)
     plan, now_us = compiled.plan(view), clock.now_us()
-    row_us = newest_step(lake, view, now_us=now_us)
+    builds = lake.newest_builds(rows_table(view))
+    row_us = newest_step(view, builds, now_us=now_us)
     generation = store_generation(client, env)
     current = read_ready(client, env).get(view.id)
     if current is not None and current.generation == generation and current.beat_us > row_us:
         return PublishResult(entities=0, row_us=current.beat_us, row_version=current.run)
-    rows = _rows(plan, lake, row_us)
+    rows = _rows(plan, lake, builds, row_us)
     version = lake.snapshot() if rows.num_rows == 0 else int(rows.column("row_version")[0].as_py() or 0)
     layout = view_layout(plan)
     publish_layouts(client, env, [layout])
@@ -93,14 +95,13 @@ def publish_rows(
     return PublishResult(entities=written, row_us=row_us, row_version=version)
 
 
-def newest_step(lake: Lake, view: FeatureView, *, now_us: int) -> int:
-    """The time of the newest rows of a batch view at or before now.
+def newest_step(view: FeatureView, days: Iterable[date], *, now_us: int) -> int:
+    """The time of the newest rows of a batch view at or before now, of the days that were built.
 
     Raises:
         InputError: there are none.
     """
-    days = built_days(lake, view) if lake.exists(rows_table(view)) else []
-    step = int(steps_at(np.array([now_us], dtype=np.int64), days, view.every_us)[0])
+    step = int(steps_at(np.array([now_us], dtype=np.int64), sorted(days), view.every_us)[0])
     if step < 0:
         raise InputError(
             f"batch view '{view.name}' has no rows up to {from_us(now_us).isoformat()}; materialize it first"
@@ -110,35 +111,45 @@ def newest_step(lake: Lake, view: FeatureView, *, now_us: int) -> int:
 
 def latest_rows(lake: Lake, view: FeatureView, *, at_us: int) -> pa.Table:
     """The newest version of the rows of the newest step at or before a time, as the lake keeps them."""
-    return _query(lake, view, f"{ROW_US} = {newest_step(lake, view, now_us=at_us)}", (at_us, at_us), "*")
+    builds = lake.newest_builds(rows_table(view))
+    step = newest_step(view, builds, now_us=at_us)
+    return _query(lake, view, builds, "*", (step, step))
 
 
-def _rows(plan: ViewPlan, lake: Lake, row_us: int) -> pa.Table:
+def _rows(plan: ViewPlan, lake: Lake, builds: Mapping[date, int], row_us: int) -> pa.Table:
     """The rows of a step, and all-null ones for entities whose older rows may still stand in Redis."""
     view = plan.view
     since_us = row_us - view.freshness_sla_us - EXPIRY_SLACK_US
     names = [feature.feature.name for feature in plan.features]
-    listed = ", ".join(f'"{column}"' for name in names for column in (name, status_column(name)))
-    recent = f"{ROW_US} >= {since_us} AND {ROW_US} <= {row_us}"
-    newest = f"{KEY}, {ROW_US}, {NEWEST}, {listed}, row_version"
+    features = ", ".join(f'"{column}"' for name in names for column in (name, status_column(name)))
     table = _query(
         lake,
         view,
-        f"{recent} QUALIFY row_number() OVER (PARTITION BY {KEY} ORDER BY {ROW_US} DESC) = 1",
+        builds,
+        f"{KEY}, {ROW_US}, {NEWEST}, {features}, row_version",
         (since_us, row_us),
-        newest,
+        f"QUALIFY row_number() OVER (PARTITION BY {KEY} ORDER BY {ROW_US} DESC) = 1",
     )
     return table.sort_by([(ROW_US, "descending"), (KEY, "ascending")])
 
 
-def _query(lake: Lake, view: FeatureView, where: str, span_us: tuple[int, int], listed: str) -> pa.Table:
-    days = (from_us(span_us[0] - 1).date(), from_us(span_us[1] - 1).date())
-    cursor = lake.cursor()
-    try:
-        rows = lake.latest_rows_sql(rows_table(view), days=days)
-        return cursor.execute(f"SELECT {listed} FROM ({rows}) WHERE {where}").to_arrow_table()
-    finally:
-        cursor.close()
+def _query(
+    lake: Lake,
+    view: FeatureView,
+    builds: Mapping[date, int],
+    listed: str,
+    span_us: tuple[int, int],
+    chosen: str = "",
+) -> pa.Table:
+    """The rows of the steps from the first to the last. Materialized: DuckDB would plan to read the files twice."""
+    first, last = (from_us(time_us - 1).date() for time_us in span_us)
+    versions = {day: version for day, version in builds.items() if first <= day <= last}
+    rows = lake.row_versions_sql(rows_table(view), versions)
+    between = f"{ROW_US} >= {span_us[0]} AND {ROW_US} <= {span_us[1]}"
+    with lake.cursor() as cursor:
+        return cursor.execute(
+            f"WITH recent AS MATERIALIZED (SELECT {listed} FROM ({rows}) WHERE {between}) SELECT * FROM recent {chosen}"
+        ).to_arrow_table()
 
 
 def _writes(

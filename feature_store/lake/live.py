@@ -12,7 +12,7 @@ from feature_store.lake.commit import Commit
 from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, UTC_DAY
 from feature_store.lake.events import live_table, qualified, source_columns
-from feature_store.lake.records import record_commit, record_rejected
+from feature_store.lake.records import is_of, record_commit, record_rejected
 from feature_store.lake.session import first_line
 from feature_store.lake.tables import projection, relation, relation_columns
 
@@ -89,8 +89,8 @@ def positions(session: Session, source: str, *, snapshot: int | None) -> dict[in
     table = qualified(session, "positions", snapshot=snapshot)
     with session.reading() as cursor:
         try:
-            rows = cursor.execute(f'SELECT "partition", position FROM {table} WHERE source = ? ORDER BY 1', [source])
-            return dict(rows.fetchall())
+            sql = f'SELECT "partition", position FROM {table} WHERE {is_of("source", "?")} ORDER BY 1'
+            return dict(cursor.execute(sql, [source]).fetchall())
         except duckdb.Error as error:
             raise LakeError(f"positions cannot be read at snapshot {snapshot}: {first_line(error)}") from error
 
@@ -120,7 +120,7 @@ def _advance(
     expected = ", ".join(f"({part}, {int(start[part])})" for part in partitions)
     row = cursor.execute(
         f"""UPDATE positions SET position = CASE "partition" {stops} END, owner = ?
-        WHERE source = ? AND ("partition", position) IN ({expected})""",
+        WHERE {is_of("source", "?")} AND ("partition", position) IN ({expected})""",
         [owner, source],
     ).fetchone()
     updated = int(row[0]) if row else 0

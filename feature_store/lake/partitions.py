@@ -27,7 +27,7 @@ from feature_store.lake.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import date
 
     import duckdb
@@ -102,6 +102,16 @@ def latest_sql(session: Session, table: str, *, snapshot: int | None, days: tupl
         f"WHERE table_name = '{check_name(table, kind='table')}' GROUP BY day) AS b "
         f"ON r.{DAY} = b.day AND r.{ROW_VERSION} = b.newest WHERE {between_days(days)}"
     )
+
+
+def versions_sql(session: Session, table: str, *, versions: Mapping[date, int]) -> str:
+    """A query for the given version of each given day of a versioned table.
+
+    The condition itself prunes nothing (see `records.is_of`); the caller's on the rows' time does.
+    """
+    chosen = ", ".join(f"'{day}/{version}'" for day, version in versions.items())
+    condition = f"concat({DAY}, '/', {ROW_VERSION}) IN ({chosen})" if chosen else "FALSE"
+    return f"SELECT * FROM {qualified(session, table, snapshot=None)} WHERE {condition}"
 
 
 def append(session: Session, table: str, *, rows: pa.Table) -> Commit:

@@ -61,6 +61,15 @@ _BOOKS = {"commits": COMMITS, "positions": POSITIONS, "builds": BUILDS, "rejecte
 _INLINED = ("commits", "positions", "builds")
 
 
+def is_of(column: str, parameter: str) -> str:
+    """The condition `column = parameter` on a book, kept from DuckLake's pruning.
+
+    A filter that is pushed down makes DuckLake read its statistics of every file of the lake, since SQLite has them
+    under no index; the books are much smaller than that.
+    """
+    return f"concat({quote(column)}) = {parameter}"
+
+
 def ensure_books(session: Session) -> None:
     """Create the books where they are missing; they are small rows, so most live in the catalog itself."""
     with session.reading() as cursor:
@@ -158,14 +167,14 @@ def record_builds(
 
 _LATEST_BUILDS = """
     SELECT day, first_day, built_from FROM builds {at}
-    WHERE table_name = $table AND source = $source
+    WHERE {of_table} AND {of_source}
     QUALIFY row_number() OVER (PARTITION BY day ORDER BY snapshot DESC) = 1
 """
 _TOUCHED = """
     EXISTS (
         FROM (
             SELECT touched, max(snapshot) AS last
-            FROM (SELECT snapshot, unnest(days) AS touched FROM commits {at} WHERE source = $source) GROUP BY touched
+            FROM (SELECT snapshot, unnest(days) AS touched FROM commits {at} WHERE {of_source}) GROUP BY touched
         ) AS c
         WHERE c.last > b.built_from AND c.touched BETWEEN b.first_day AND b.day
     )
@@ -174,23 +183,27 @@ _TOUCHED = """
 
 def built_days(cursor: duckdb.DuckDBPyConnection, table: str, *, source: str, stale: bool, at: str = "") -> list[date]:
     """Days of `table` that were built from an older state of the source's events than now (stale), or from the same."""
-    touched = _TOUCHED.format(at=at)
+    conditions = {"of_table": is_of("table_name", "$table"), "of_source": is_of("source", "$source")}
+    latest, touched = (sql.format(at=at, **conditions) for sql in (_LATEST_BUILDS, _TOUCHED))
     rows = cursor.execute(
-        f"SELECT day FROM ({_LATEST_BUILDS.format(at=at)}) AS b WHERE {'' if stale else 'NOT'} {touched} ORDER BY day",
+        f"SELECT day FROM ({latest}) AS b WHERE {'' if stale else 'NOT'} {touched} ORDER BY day",
         {"table": table, "source": source},
     ).fetchall()
     return [row[0] for row in rows]
 
 
-def days_with_builds(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = "") -> list[date]:
-    """Days of `table` that were ever built, from whatever state of the events."""
-    sql = f"SELECT DISTINCT day FROM builds {at} WHERE table_name = $table ORDER BY day"
-    return [row[0] for row in cursor.execute(sql, {"table": table}).fetchall()]
+def newest_builds(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = "") -> dict[date, int]:
+    """Days of `table` that were ever built, from whatever state of the events -> the snapshot of the newest build."""
+    of_table = is_of("table_name", "$table")
+    sql = f"SELECT day, max(snapshot) FROM builds {at} WHERE {of_table} GROUP BY day ORDER BY day"
+    return dict(cursor.execute(sql, {"table": table}).fetchall())
 
 
 def committed_days(cursor: duckdb.DuckDBPyConnection, source: str, *, kind: str) -> list[date]:
     """Days that commits of this kind have touched."""
     rows = cursor.execute(
-        "SELECT DISTINCT unnest(days) AS day FROM commits WHERE source = ? AND kind = ? ORDER BY day", [source, kind]
+        f"""SELECT DISTINCT unnest(days) AS day FROM commits
+        WHERE {is_of("source", "?")} AND {is_of("kind", "?")} ORDER BY day""",
+        [source, kind],
     ).fetchall()
     return [row[0] for row in rows]

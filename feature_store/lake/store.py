@@ -244,6 +244,10 @@ class Lake:
         """SQL text for the newest version of each day of a table written by `append_rows`."""
         return partitions.latest_sql(self._session, table, snapshot=snapshot, days=days)
 
+    def row_versions_sql(self, table: str, versions: Mapping[date, int]) -> str:
+        """SQL text for the given version of each given day, as `newest_builds` names them; cheaper for a few days."""
+        return partitions.versions_sql(self._session, table, versions=versions)
+
     def stale_days(self, table: str, *, source: str, snapshot: int | None = None) -> list[date]:
         """Days built from an older state of the source's events: a later commit touched what they read.
 
@@ -257,11 +261,13 @@ class Lake:
         with self._session.reading() as cursor:
             return records.built_days(cursor, table, source=source, stale=False, at=_at(snapshot))
 
-    def built_days(self, table: str, *, snapshot: int | None = None) -> list[date]:
-        """Days that were ever built, from whatever state of the events, now or at a snapshot."""
-        at = "" if snapshot is None else f"AT (VERSION => {int(snapshot)})"
+    def newest_builds(self, table: str, *, snapshot: int | None = None) -> dict[date, int]:
+        """Days that were ever built, from whatever state of the events, in order -> the newest build's snapshot.
+
+        As of now, or as of a snapshot. Of a table written by `append_rows` the snapshot is the day's `row_version`.
+        """
         with self._session.reading() as cursor:
-            return records.days_with_builds(cursor, table, at=at)
+            return records.newest_builds(cursor, table, at=_at(snapshot))
 
     # ---- plain tables
 
