@@ -59,7 +59,7 @@ fix: $(READY) ## format, and mend what ruff can mend
 
 lock: $(READY) ## compile requirements/ from pyproject.toml again
 	@$(BIN)/uv pip compile $(COMPILE) --group bootstrap -o requirements/bootstrap.txt
-	@$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra demo --group dev -c requirements/bootstrap.txt -o requirements/dev.txt
+	@$(BIN)/uv pip compile $(COMPILE) pyproject.toml --all-extras --group dev -c requirements/bootstrap.txt -o requirements/dev.txt
 
 # One file for both Pythons and every platform, with hashes and without any index or address.
 COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade
