@@ -1,0 +1,6 @@
+"""How a log record's payload becomes a row, and a row a payload. A payload that does not fit costs only itself."""
+
+from feature_store.decoders.json_objects import JsonDecoder, json
+from feature_store.decoders.protocol import ROW, Decoded, Decoder, Rejected
+
+__all__ = ["ROW", "Decoded", "Decoder", "JsonDecoder", "Rejected", "json"]
