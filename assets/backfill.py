@@ -18,11 +18,11 @@ from dagster._core.definitions.selector import (
 from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
+from feature_store_deploy.assets.books import quicken_books
+from feature_store_deploy.assets.driver import Driver, cancel, has_daemon
+from feature_store_deploy.assets.instance import dagster_instance, workspace_file
+from feature_store_deploy.assets.progress import Counter, Progress
 
-from assets.books import quicken_books
-from assets.driver import Driver, cancel, has_daemon
-from assets.instance import WORKSPACE, dagster_instance
-from assets.progress import Counter, Progress
 from feature_store.errors import FeatureStoreError, InputError
 from feature_store.settings import PREFIX, Settings
 
@@ -39,7 +39,7 @@ def launch_backfill(
     assets: Sequence[dg.AssetKey] | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     title: str | None = None,
-    workspace: Path = WORKSPACE,
+    workspace: Path | None = None,
     concurrency: int = 2,
     days_per_run: int | None = None,
     timeout_s: float = 3600,
@@ -53,7 +53,7 @@ def launch_backfill(
         assets: keys; every partitioned asset by default.
         on_progress: called when something has changed.
         title: as the UI shows it.
-        workspace: the file that names the definitions; run processes read settings from the environment.
+        workspace: the file that names the definitions, by default the working folder's; run processes read settings from the environment.
         concurrency: runs at a time, if no daemon is running.
         days_per_run: how many days a run takes, if no daemon is running; by default the setting `backfill_days`, or
             more where two rounds of runs are enough.
@@ -72,7 +72,7 @@ def launch_backfill(
     with ExitStack() as stack:
         instance = stack.enter_context(dagster_instance(home))
         stack.enter_context(_run_size(days_per_run or _fitting(start, end, concurrency)))
-        target = WorkspaceFileTarget([str(workspace)])
+        target = WorkspaceFileTarget([str(workspace or workspace_file())])
         context = stack.enter_context(WorkspaceProcessContext(instance, target, code_server_log_level="WARNING"))
         backfill_id = _submit(context, first=start, last=end - timedelta(days=1), assets=assets, title=title)
         return _wait(context, backfill_id, on_progress, concurrency=concurrency, timeout_s=timeout_s)

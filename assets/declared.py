@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 import pyarrow as pa
+from feature_store_deploy.assets.markdown import table
 
-from assets.markdown import table
 from feature_store.declare import EventSource, FeatureService, FeatureView, Ratio
 from feature_store.registry import Registry, view_fingerprint
 from feature_store.time_rule import format_duration

@@ -15,12 +15,12 @@ from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._daemon.backfill import execute_backfill_jobs
 from dagster._daemon.daemon import BackfillDaemon
+from feature_store_deploy.assets.progress import WAITING, runs_of
 
-from assets.progress import WAITING, runs_of
 from feature_store.errors import FeatureStoreError
 
 _DAEMON_FRESH_S = 60
-_logger = logging.getLogger("assets.driver")
+_logger = logging.getLogger(__name__)
 
 
 def has_daemon(instance: dg.DagsterInstance) -> bool:

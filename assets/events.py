@@ -1,12 +1,12 @@
 """`events/<source>`: history into the lake."""
 
 import dagster as dg
+from feature_store_deploy.assets import declared
+from feature_store_deploy.assets.keys import events_key
+from feature_store_deploy.assets.partitions import window_of
+from feature_store_deploy.assets.rejected import rejected_sample
+from feature_store_deploy.assets.results import written
 
-from assets import declared
-from assets.keys import events_key
-from assets.partitions import window_of
-from assets.rejected import rejected_sample
-from assets.results import written
 from feature_store.declare import EventSource
 from feature_store.lake.events import loaded_table
 from feature_store.store import FeatureStore

@@ -2,16 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 
 import dagster as dg
 
 from feature_store.errors import SettingsError
 
-WORKSPACE = Path(__file__).parent.parent / "workspace.yaml"
-"""What a webserver, a daemon and a backfill load."""
-
+_PACKAGED = files("feature_store_deploy.assets") / "workspace.yaml"
 _TEMPLATE = Path(__file__).with_name("dagster.yaml")
+
+
+def workspace_file() -> Path:
+    """What a webserver, a daemon and a backfill load: the working folder's `workspace.yaml`, or else one that suits any."""
+    own = Path.cwd() / "workspace.yaml"
+    return own if own.exists() else Path(str(_PACKAGED))
 
 
 def prepare_dagster_home(home: Path) -> Path:

@@ -1,10 +1,10 @@
 """`online/<view>`: what readers get. Batch views are published here; the others are kept by the stream and only shown."""
 
 import dagster as dg
+from feature_store_deploy.assets import declared
+from feature_store_deploy.assets.keys import history_key, online_key
+from feature_store_deploy.assets.results import preview
 
-from assets import declared
-from assets.keys import history_key, online_key
-from assets.results import preview
 from feature_store.declare import FeatureView
 from feature_store.history.asof import ROW_US, rows_table
 from feature_store.store import FeatureStore

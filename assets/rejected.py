@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from assets.markdown import table
+from feature_store_deploy.assets.markdown import table
+
 from feature_store.declare import EventSource
 from feature_store.store import FeatureStore
 

@@ -3,8 +3,8 @@
 from datetime import datetime, timedelta
 
 import dagster as dg
+from feature_store_deploy.assets.markdown import table
 
-from assets.markdown import table
 from feature_store.store import FeatureStore
 
 PREVIEW_ROWS = 5

@@ -1,9 +1,9 @@
 """One schedule per batch view: build its newest rows as soon as their step is over, and publish them."""
 
 import dagster as dg
+from feature_store_deploy.assets.keys import events_key, history_key, online_key, op_name
+from feature_store_deploy.assets.partitions import newest_partition
 
-from assets.keys import events_key, history_key, online_key, op_name
-from assets.partitions import newest_partition
 from feature_store.declare import FeatureView
 from feature_store.time_rule import DAY_US, HOUR_US, MINUTE_US, format_duration, to_us
 

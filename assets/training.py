@@ -4,11 +4,11 @@ from pathlib import Path
 
 import dagster as dg
 import pyarrow.parquet as pq
+from feature_store_deploy.assets import declared
+from feature_store_deploy.assets.keys import history_key, training_key
+from feature_store_deploy.assets.markdown import table
 from pydantic import Field
 
-from assets import declared
-from assets.keys import history_key, training_key
-from assets.markdown import table
 from feature_store.declare import EventSource, FeatureService
 from feature_store.errors import InputError
 from feature_store.history.manifest import Knowledge

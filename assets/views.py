@@ -1,11 +1,11 @@
 """`tiles/<view>` and `rows/<view>`: features from events."""
 
 import dagster as dg
+from feature_store_deploy.assets import declared
+from feature_store_deploy.assets.keys import events_key, history_key
+from feature_store_deploy.assets.partitions import lookback, window_of
+from feature_store_deploy.assets.results import written
 
-from assets import declared
-from assets.keys import events_key, history_key
-from assets.partitions import lookback, window_of
-from assets.results import written
 from feature_store.declare import FeatureView
 from feature_store.history.asof import rows_table
 from feature_store.history.tiles import tiles_table

@@ -88,7 +88,10 @@ def deployment(declarations: str, declared: Registry) -> Iterator[tuple[Redis, s
         client = Redis.from_url(server.url)
         with (Path(directory) / "flow.log").open("wb") as log:
             flow = subprocess.Popen(
-                [sys.executable, "-m", "streams", "flow"], env=environment(settings), stdout=log, stderr=log
+                [sys.executable, "-m", "feature_store_deploy.streams", "flow"],
+                env=environment(settings),
+                stdout=log,
+                stderr=log,
             )
         try:
             while not read_ready(client, ENV):

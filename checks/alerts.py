@@ -12,9 +12,8 @@ from typing import Self, cast
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
 from dagster._core.storage.event_log import SqlEventLogStorage
-
-from checks.declared import DAYS, OWNER
-from checks.window import Days
+from feature_store_deploy.checks.declared import DAYS, OWNER
+from feature_store_deploy.checks.window import Days
 
 INTERVAL_S = 10
 READ_AT_ONCE = 200

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 
 import dagster as dg
-
-from checks.window import Days
+from feature_store_deploy.checks.window import Days
 
 DAYS = "days"
 """Metadata of an evaluation: the days it is about, as `Days.parse` reads them. An alert recovers when they pass."""

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import dagster as dg
+from feature_store_deploy.assets.keys import events_key, history_key, online_key, op_name
+from feature_store_deploy.assets.markdown import table
+from feature_store_deploy.checks.declared import outcome, spec_metadata
+from feature_store_deploy.checks.distance import Distance, distances
+from feature_store_deploy.checks.samples import Sample, newest_day, sample_events, sample_view
+from feature_store_deploy.checks.window import Days, days_of_run, is_backfill
 
-from assets.keys import events_key, history_key, online_key, op_name
-from assets.markdown import table
-from checks.declared import outcome, spec_metadata
-from checks.distance import Distance, distances
-from checks.samples import Sample, newest_day, sample_events, sample_view
-from checks.window import Days, days_of_run, is_backfill
 from feature_store.declare import EventSource, FeatureView
 from feature_store.errors import InputError
 from feature_store.store import FeatureStore

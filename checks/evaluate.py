@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
+from feature_store_deploy.assets.books import quicken_books
+from feature_store_deploy.assets.instance import dagster_instance
+from feature_store_deploy.checks.drift import takes_days
+from feature_store_deploy.checks.schedules import DRIFT, WATCH, job_name
+from feature_store_deploy.checks.window import Days
 
-from assets.books import quicken_books
-from assets.instance import dagster_instance
-from checks.drift import takes_days
-from checks.schedules import DRIFT, WATCH, job_name
-from checks.window import Days
 from feature_store.errors import FeatureStoreError, UnknownNameError
 
 

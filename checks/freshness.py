@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import cast
 
 import dagster as dg
+from feature_store_deploy.assets.keys import online_key
+from feature_store_deploy.checks.declared import outcome, spec_metadata
 
-from assets.keys import online_key
-from checks.declared import outcome, spec_metadata
 from feature_store.declare import FeatureView
 from feature_store.online.keys import generation_key, ready_key
 from feature_store.reader.readiness import Readiness, parse_readiness

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import dagster as dg
 import pyarrow as pa
+from feature_store_deploy.assets.keys import online_key
+from feature_store_deploy.assets.markdown import table
+from feature_store_deploy.checks.declared import outcome, spec_metadata
+from feature_store_deploy.checks.samples import newest_day
+from feature_store_deploy.checks.window import Days
 
-from assets.keys import online_key
-from assets.markdown import table
-from checks.declared import outcome, spec_metadata
-from checks.samples import newest_day
-from checks.window import Days
 from feature_store.declare import FeatureService, FeatureView
 from feature_store.errors import OnlineStoreError, UnknownNameError
 from feature_store.online.ready import read_ready

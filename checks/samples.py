@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from feature_store_deploy.checks.window import Days
 
-from checks.window import Days
 from feature_store.declare import EventSource, FeatureView
 from feature_store.store import FeatureStore
 from feature_store.transforms.project import ID, TIME

@@ -1,11 +1,11 @@
 """`schema`: every loaded row is an event by the source's Pandera model, and contradicts no other."""
 
 import dagster as dg
+from feature_store_deploy.assets.events import REJECTED, SAMPLE
+from feature_store_deploy.assets.keys import events_key
+from feature_store_deploy.checks.declared import outcome, spec_metadata
+from feature_store_deploy.checks.window import days_of_run
 
-from assets.events import REJECTED, SAMPLE
-from assets.keys import events_key
-from checks.declared import outcome, spec_metadata
-from checks.window import days_of_run
 from feature_store.declare import EventSource
 
 

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from multiprocessing import get_context
 
-from checks.evaluate import Verdict, evaluate_checks
-from checks.schedules import DRIFT, WATCH
-from checks.window import Days
-from definitions import build_definitions
+from feature_store_deploy.checks.evaluate import Verdict, evaluate_checks
+from feature_store_deploy.checks.schedules import DRIFT, WATCH
+from feature_store_deploy.checks.window import Days
+from feature_store_deploy.stack.definitions import build_definitions
+
 from demo.stage import Stage
 from feature_store.clock import ManualClock
 from feature_store.registry import load_registry

@@ -51,7 +51,7 @@ def replay_day(stage: Stage, model: DelayModel, *, day: datetime) -> tuple[pa.Ta
 @contextmanager
 def _processes(home: Path, environment: dict[str, str], day: datetime) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     commands: dict[str, Sequence[str]] = {
-        "flow": ["streams", "flow", "--tick", "0.25"],
+        "flow": ["feature_store_deploy.streams", "flow", "--tick", "0.25"],
         "publisher": ["demo.publisher", day.isoformat()],
         "scorer": ["demo.scorer", day.isoformat(), str(home)],
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import duckdb
+from feature_store_deploy.assets.backfill import Progress, launch_backfill
 
-from assets.backfill import Progress, launch_backfill
 from demo.stage import Stage
 from feature_store.errors import FeatureStoreError
 from feature_store.fold.rebuild import tiles_table

@@ -1,4 +1,4 @@
-"""The long-lived stack: what the Procfile names, under honcho, until Ctrl-C. `make up` runs `python -m stack`.
+"""The long-lived stack: what the Procfile names, under honcho, until Ctrl-C. `make up` runs `python -m feature_store_deploy.stack`.
 
 procfile.py  which processes there are
 guard.py     what is checked before anything starts: ports, and one stack per home

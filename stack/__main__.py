@@ -1,4 +1,4 @@
-"""`python -m stack`: the long-lived stack of the Procfile, until Ctrl-C."""
+"""`python -m feature_store_deploy.stack`: the long-lived stack of the Procfile, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from feature_store_deploy.stack.procfile import read_procfile
+from feature_store_deploy.stack.run import run
+
 from feature_store.errors import FeatureStoreError
 from feature_store.settings import Settings
-from stack.procfile import read_procfile
-from stack.run import run
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""`python -m stack.backfill`: daily partitions of some assets, by a Dagster backfill that the web UI shows too."""
+"""`python -m feature_store_deploy.stack.backfill`: daily partitions of some assets, by a Dagster backfill that the web UI shows too."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 import dagster as dg
+from feature_store_deploy.assets.backfill import launch_backfill
+from feature_store_deploy.assets.keys import events_key, history_key
+from feature_store_deploy.assets.partitions import first_day
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from assets.backfill import launch_backfill
-from assets.keys import events_key, history_key
-from assets.partitions import first_day
 from feature_store.cli.looks import counted
 from feature_store.errors import FeatureStoreError, InputError, UnknownNameError
 from feature_store.registry import Registry, load_registry

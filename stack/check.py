@@ -1,4 +1,4 @@
-"""`python -m stack.check`: the checks that no load triggers, evaluated now, in Dagster's books like any other."""
+"""`python -m feature_store_deploy.stack.check`: the checks that no load triggers, evaluated now, in Dagster's books like any other."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
+from feature_store_deploy.checks.evaluate import Verdict, evaluate_checks
+from feature_store_deploy.checks.schedules import DRIFT, WATCH
+from feature_store_deploy.checks.window import Days
+from feature_store_deploy.stack.definitions import build_definitions
 from rich.console import Console
 
-from checks.evaluate import Verdict, evaluate_checks
-from checks.schedules import DRIFT, WATCH
-from checks.window import Days
-from definitions import build_definitions
 from feature_store.errors import FeatureStoreError, InputError
 from feature_store.registry import load_registry
 from feature_store.settings import Settings

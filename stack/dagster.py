@@ -1,4 +1,4 @@
-"""`python -m stack.dagster webserver` and `... daemon`: Dagster's two processes, with their books in the store's home."""
+"""`python -m feature_store_deploy.stack.dagster webserver` or `daemon`: Dagster's processes, their books in the store's home."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from assets.instance import WORKSPACE, dagster_instance, prepare_dagster_home
+from feature_store_deploy.assets.instance import dagster_instance, prepare_dagster_home, workspace_file
+
 from feature_store.embedded import HOST
 from feature_store.errors import FeatureStoreError
 from feature_store.settings import Settings
@@ -19,8 +20,8 @@ def command(process: str, settings: Settings) -> list[str]:
     if process == "webserver":
         port = str(settings.ui_port)
         quiet = ["--log-level", "warning", "--dagster-log-level", "warning"]
-        return [str(programs / "dagster-webserver"), "-h", HOST, "-p", port, "-w", str(WORKSPACE), *quiet]
-    return [str(programs / "dagster-daemon"), "run", "-w", str(WORKSPACE), "--log-level", "warning"]
+        return [str(programs / "dagster-webserver"), "-h", HOST, "-p", port, "-w", str(workspace_file()), *quiet]
+    return [str(programs / "dagster-daemon"), "run", "-w", str(workspace_file()), "--log-level", "warning"]
 
 
 def begin_books(home: Path) -> Path:
@@ -46,7 +47,7 @@ def main(process: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:] not in (["webserver"], ["daemon"]):
-        sys.stderr.write("usage: python -m stack.dagster webserver|daemon\n")
+        sys.stderr.write("usage: python -m feature_store_deploy.stack.dagster webserver|daemon\n")
         sys.exit(2)
     try:
         main(sys.argv[1])

@@ -8,13 +8,14 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from feature_store_deploy.stack.procfile import Procfile
+from feature_store_deploy.stack.valkey import find_orphan, server_directory, server_port
+
 from feature_store.embedded import HOST
 from feature_store.errors import SettingsError
 from feature_store.settings import PREFIX, Settings
-from stack.procfile import Procfile
-from stack.valkey import find_orphan, server_directory, server_port
 
-VALKEY, DAGSTER = "stack.valkey", "stack.dagster"
+VALKEY, DAGSTER = "feature_store_deploy.stack.valkey", "feature_store_deploy.stack.dagster"
 
 
 def check_ports(procfile: Procfile, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""`python -m stack.keep -- command`: runs a command, and again when it dies, until it is told to end.
+"""`python -m feature_store_deploy.stack.keep -- command`: runs a command, and again when it dies, until it is told to end.
 
 The command is the leader of its own process group, so what it started is ended with it. A command that dies at once is
 started again after a pause that doubles each time.
@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from stack.family import end_with_parent
+from feature_store_deploy.stack.family import end_with_parent
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 LONG_RUN_S = 60.0
@@ -110,7 +110,7 @@ def _end_group(group: int) -> None:
 
 def main() -> int:
     """Keep the command that stands after `--`."""
-    parser = argparse.ArgumentParser(prog="python -m stack.keep", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m feature_store_deploy.stack.keep", description=__doc__)
     parser.add_argument("command", nargs="+", help="after --")
     return Keeper(parser.parse_args().command).run()
 

@@ -17,6 +17,12 @@ from pathlib import Path
 
 import honcho.manager
 import redis
+from feature_store_deploy.stack.console import Console
+from feature_store_deploy.stack.example import example_command
+from feature_store_deploy.stack.family import end_with_parent
+from feature_store_deploy.stack.guard import DAGSTER, VALKEY, check_ports, one_stack
+from feature_store_deploy.stack.procfile import Procfile
+from feature_store_deploy.stack.valkey import end_orphan, running_server, server_directory
 from honcho.process import Process
 
 from feature_store.embedded import HOST
@@ -25,12 +31,6 @@ from feature_store.online.ready import read_ready
 from feature_store.settings import PREFIX, Settings
 from feature_store.store import FeatureStore
 from feature_store.time_rule import SECOND_US
-from stack.console import Console
-from stack.example import example_command
-from stack.family import end_with_parent
-from stack.guard import DAGSTER, VALKEY, check_ports, one_stack
-from stack.procfile import Procfile
-from stack.valkey import end_orphan, running_server, server_directory
 
 LOG_FILE = "stack.log"
 FLOW = "streams flow"

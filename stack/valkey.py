@@ -1,4 +1,4 @@
-"""`python -m stack.valkey`: the embedded server as a process of the stack.
+"""`python -m feature_store_deploy.stack.valkey`: the embedded server as a process of the stack.
 
 The server survives a wrapper that is killed, and its directory takes no second one. So a new wrapper takes over the
 server that it finds, if that listens where it should, and ends it otherwise.

@@ -1,4 +1,4 @@
-"""`python -m streams flow` and `python -m streams archive`: the stream's two processes, by the settings."""
+"""`python -m feature_store_deploy.streams flow` and `python -m feature_store_deploy.streams archive`: the stream's two processes, by the settings."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import logging
 import sys
 from datetime import timedelta
 
+from feature_store_deploy.streams.context import FlowContext
+from feature_store_deploy.streams.run import run_archiver, run_flow
 from redis.exceptions import RedisError
 
 from feature_store.errors import FeatureStoreError
 from feature_store.registry import load_registry
 from feature_store.settings import Settings
 from feature_store.transforms.compiled import compile_registry
-from streams.context import FlowContext
-from streams.run import run_archiver, run_flow
 
 
 def main() -> int:
     """Run what the command line names; exit code 2 with one clear line if it cannot."""
-    parser = argparse.ArgumentParser(prog="python -m streams", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m feature_store_deploy.streams", description=__doc__)
     parser.add_argument("process", choices=["flow", "archive"])
     parser.add_argument("--every", type=float, default=5.0, help="archive: seconds between commits")
     parser.add_argument("--tick", type=float, default=1.0, help="flow: seconds between ticks")

@@ -9,15 +9,15 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from feature_store_deploy.streams.sources import LogSource, TickSource
 
 from feature_store.fold.run import Reading, ShardRunner, Start
 from feature_store.fold.shard import Writes
 from feature_store.online.ready import ReadyRecord
 from feature_store.online.writer import OnlineWriter
-from streams.sources import LogSource, TickSource
 
 if TYPE_CHECKING:
-    from streams.context import FlowContext
+    from feature_store_deploy.streams.context import FlowContext
 
 EPOCH = timedelta(milliseconds=50)
 TICK = timedelta(seconds=1)

@@ -10,17 +10,17 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from bytewax.run import cli_main
+from feature_store_deploy.streams.flow import EPOCH, TICK, build_flow
 from redis.exceptions import RedisError
 
 from feature_store.errors import FeatureStoreError, LakeError
 from feature_store.fold.archive import Archiver, CommitArchiver
 from feature_store.online.server import check_server
-from streams.flow import EPOCH, TICK, build_flow
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from streams.context import FlowContext
+    from feature_store_deploy.streams.context import FlowContext
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from feature_store.fold.run import PartitionReader, Reading, Start
 
 if TYPE_CHECKING:
-    from streams.context import FlowContext
+    from feature_store_deploy.streams.context import FlowContext
 
 POLL = timedelta(milliseconds=4)
 BEAT = timedelta(seconds=1)

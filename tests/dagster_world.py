@@ -9,9 +9,9 @@ import dagster as dg
 import pandas as pd
 import pandera.pandas as pa
 import pyarrow as arrow  # noqa: ICN001 - pandera has the name
+from feature_store_deploy.stack.definitions import build_definitions
 from pandera.typing import Series
 
-from definitions import build_definitions
 from feature_store import Entity, EventSource, FeatureService, FeatureView, Registry, Settings, agg
 from feature_store.clock import ManualClock
 from feature_store.declare import redis_stream

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import feature_store_deploy.streams.__main__
 import pandas as pd
 import pytest
 import redis
 import shop
 
-import streams.__main__
 from feature_store import FeatureStore, Settings
 from feature_store.cli.app import run
 from feature_store.clock import ManualClock
@@ -203,7 +203,7 @@ def test_flow_and_archiver_say_the_same_of_a_wrong_redis(
         monkeypatch.setenv(f"{PREFIX}REDIS_URL", server.url)
         monkeypatch.setattr(sys, "argv", ["streams", process])
 
-        code = streams.__main__.main()
+        code = feature_store_deploy.streams.__main__.main()
 
         said = capsys.readouterr()
         assert (code, said.out) == (2, "")

@@ -4,20 +4,20 @@ import dagster as dg
 import msgspec
 import pytest
 from dagster_world import evaluations, quiet, run
+from feature_store_deploy.assets.instance import dagster_instance
+from feature_store_deploy.checks.evaluate import evaluate_checks
+from feature_store_deploy.checks.freshness import freshness_of
+from feature_store_deploy.checks.schedules import WATCH
+from feature_store_deploy.stack import check as stack_check
+from feature_store_deploy.stack.definitions import build_definitions
 from proof_world import World, city, rides
 
-from assets.instance import dagster_instance
-from checks.evaluate import evaluate_checks
-from checks.freshness import freshness_of
-from checks.schedules import WATCH
-from definitions import build_definitions
 from feature_store.declare import FeatureView, agg
 from feature_store.errors import UnknownNameError
 from feature_store.online.keys import features_key, ready_key
 from feature_store.online.ready import read_ready
 from feature_store.reader.readiness import Readiness, Vouched
 from feature_store.time_rule import HOUR_US, MINUTE_US, SECOND_US
-from stack import check as stack_check
 
 VIEWS = ("every", "pairs")
 
@@ -77,9 +77,9 @@ def test_checks_can_be_evaluated_from_code_and_stand_in_dagsters_books(world):
 
 def test_the_command_counts_what_passed_and_names_what_did_not(world, monkeypatch, capfd):
     store = world.store
-    monkeypatch.setattr("stack.check.load_registry", lambda _: store.registry)
+    monkeypatch.setattr("feature_store_deploy.stack.check.load_registry", lambda _: store.registry)
     monkeypatch.setattr(
-        "stack.check.build_definitions",
+        "feature_store_deploy.stack.check.build_definitions",
         lambda registry, settings: build_definitions(registry, settings, clock=world.clock),
     )
 

@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import dagster as dg
 import pytest
 from dagster_world import Deployment, day, quiet, ride
+from feature_store_deploy.checks.alerts import Cursor, transition
 
-from checks.alerts import Cursor, transition
 from feature_store.settings import Settings
 
 SENSOR = "dev__check_alerts"

@@ -9,10 +9,10 @@ import pandas as pd
 import pyarrow.compute as pc
 import pytest
 from dagster_world import evaluations, run
+from feature_store_deploy.checks.drift import compare
+from feature_store_deploy.checks.samples import Sample
+from feature_store_deploy.stack.definitions import build_definitions
 
-from checks.drift import compare
-from checks.samples import Sample
-from definitions import build_definitions
 from feature_store.registry import Registry, load_registry
 from feature_store.settings import Settings
 from features import flights

@@ -4,9 +4,9 @@ from datetime import date, timedelta
 
 import dagster as dg
 import pytest
+from feature_store_deploy.assets.backfill import launch_backfill
+from feature_store_deploy.assets.instance import prepare_dagster_home
 
-from assets.backfill import launch_backfill
-from assets.instance import prepare_dagster_home
 from feature_store.errors import InputError
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore

@@ -8,11 +8,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster_world import registry
+from feature_store_deploy.assets.instance import prepare_dagster_home, workspace_file
+from feature_store_deploy.assets.partitions import daily_partitions, newest_partition
+from feature_store_deploy.assets.schedules import cron
+from feature_store_deploy.stack.definitions import build_definitions
 
-from assets.instance import WORKSPACE, prepare_dagster_home
-from assets.partitions import daily_partitions, newest_partition
-from assets.schedules import cron
-from definitions import build_definitions
 from feature_store.errors import SettingsError
 from feature_store.registry import load_registry
 from feature_store.settings import Settings
@@ -123,7 +123,7 @@ def test_the_workspace_loads(tmp_path):
     program = Path(sys.executable).with_name("dagster")
 
     done = subprocess.run(
-        [program, "definitions", "validate", "-w", WORKSPACE],
+        [program, "definitions", "validate", "-w", workspace_file()],
         check=False, capture_output=True, text=True, cwd=tmp_path, env=environment,
     )  # fmt: skip
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import dagster as dg
 import httpx
 import pytest
+from feature_store_deploy.assets.instance import prepare_dagster_home, workspace_file
 
-from assets.instance import WORKSPACE, prepare_dagster_home
 from feature_store.embedded import free_port
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
@@ -58,7 +58,7 @@ class Dagster:
         self._processes.append(self._start("dagster-daemon", "run"))
 
     def _start(self, program, *arguments):
-        command = [str(Path(sys.executable).with_name(program)), *arguments, "-w", str(WORKSPACE)]
+        command = [str(Path(sys.executable).with_name(program)), *arguments, "-w", str(workspace_file())]
         return subprocess.Popen(command, cwd=self.home, env=self.environment, stdout=self._log, stderr=self._log)
 
     def _answers(self):

@@ -44,18 +44,6 @@ def test_what_a_model_service_imports_loads_nothing_heavy(module):
     assert imported_by(f"import {module}") & HEAVY == set()
 
 
-def test_only_the_library_lands_in_a_users_site_packages():
-    script = (
-        "import tomllib, setuptools, sys;"
-        "find = tomllib.load(open('pyproject.toml', 'rb'))['tool']['setuptools']['packages']['find'];"
-        "print(*{name.partition('.')[0] for name in setuptools.find_namespace_packages(**find)})"
-    )
-
-    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT)
-
-    assert done.stdout.split() == ["feature_store"]
-
-
 @pytest.mark.parametrize("package", ["feature_store", "features", "streams", "assets", "checks", "stack", "demo"])
 def test_every_folder_of_code_is_a_package_because_the_layers_are_checked_in_packages_only(package):
     folders = {module.parent for module in (ROOT / package).rglob("*.py")}

@@ -17,6 +17,10 @@ from pathlib import Path
 
 import pytest
 import redis
+from feature_store_deploy.stack.backfill import backfill
+from feature_store_deploy.stack.guard import check_ports, one_stack
+from feature_store_deploy.stack.procfile import Procfile, read_procfile
+from feature_store_deploy.stack.valkey import ServerProcess, find_orphan, server_directory
 
 from feature_store import FeatureReader
 from feature_store.clock import SystemClock
@@ -25,18 +29,14 @@ from feature_store.errors import FeatureStoreError, InputError, SettingsError
 from feature_store.settings import PREFIX, Settings
 from feature_store.status import Status
 from feature_store.time_rule import from_us
-from stack.backfill import backfill
-from stack.guard import check_ports, one_stack
-from stack.procfile import Procfile, read_procfile
-from stack.valkey import ServerProcess, find_orphan, server_directory
 
 ROOT = Path(__file__).parent.parent
-KEEP = [sys.executable, "-m", "stack.keep", "--"]
+KEEP = [sys.executable, "-m", "feature_store_deploy.stack.keep", "--"]
 PROCFILE = """
 release: feature-store apply
-valkey: python -m stack.keep -- python -m stack.valkey
-flow: python -m stack.keep -- python -m streams flow
-archive: python -m stack.keep -- python -m streams archive --every 0.5
+valkey: python -m feature_store_deploy.stack.keep -- python -m feature_store_deploy.stack.valkey
+flow: python -m feature_store_deploy.stack.keep -- python -m feature_store_deploy.streams flow
+archive: python -m feature_store_deploy.stack.keep -- python -m feature_store_deploy.streams archive --every 0.5
 """
 PATIENCE_S = 90.0
 
@@ -86,7 +86,11 @@ class Deployment:
         """The stack from when it says that it is up; whatever happens, nothing of it is left."""
         with self.output.open("wb") as output:
             stack = subprocess.Popen(
-                [sys.executable, "-m", "stack"], cwd=self.folder, env=self.environment, stdout=output, stderr=output
+                [sys.executable, "-m", "feature_store_deploy.stack"],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=output,
+                stderr=output,
             )
         try:
             until(lambda: "The stack is up" in self.said() or stack.poll() is not None)
@@ -140,7 +144,7 @@ def test_the_stack_from_the_first_start_to_a_crash(tmp_path: Path) -> None:
         until(lambda: shop.count() == 1)
 
         kill_and_wait(lambda: shop.pid_of("streams flow"))
-        kill_and_wait(lambda: shop.pid_of("stack.valkey"))
+        kill_and_wait(lambda: shop.pid_of("feature_store_deploy.stack.valkey"))
         assert "was ended by SIGKILL" in shop.said()
         until(lambda: "took over the Valkey that runs already" in shop.said())
         kill_and_wait(lambda: server_pid(shop))
@@ -148,7 +152,7 @@ def test_the_stack_from_the_first_start_to_a_crash(tmp_path: Path) -> None:
         until(lambda: shop.count() == 2)
 
         second = subprocess.run(
-            [sys.executable, "-m", "stack"],
+            [sys.executable, "-m", "feature_store_deploy.stack"],
             cwd=tmp_path,
             env=shop.environment,
             capture_output=True,
@@ -197,9 +201,9 @@ def test_the_procfile_names_modules_and_programs_that_exist() -> None:
     assert list(procfile.processes) == ["valkey", "flow", "archive", "replay", "webserver", "daemon"]
     commands = [shlex.split(command) for command in procfile.processes.values()]
     for command in commands:
-        assert command[:4] == ["python", "-m", "stack.keep", "--"]
+        assert command[:4] == ["python", "-m", "feature_store_deploy.stack.keep", "--"]
         assert command[4:6] == ["python", "-m"]
-    modules = [command[6] for command in commands] + ["stack.keep", "demo.live"]
+    modules = [command[6] for command in commands] + ["feature_store_deploy.stack.keep", "demo.live"]
     assert [name for name in modules if importlib.util.find_spec(name) is None] == []
     assert procfile.release == "feature-store apply && python -m demo.live prepare"
 
@@ -222,10 +226,17 @@ def test_a_wrong_procfile_is_refused_with_its_line(text: str, message: str, tmp_
 
 def test_a_release_that_fails_starts_nothing(tmp_path: Path) -> None:
     shop = Deployment(tmp_path)
-    (tmp_path / "Procfile").write_text("release: exit 3\nvalkey: python -m stack.keep -- python -m stack.valkey\n")
+    (tmp_path / "Procfile").write_text(
+        "release: exit 3\nvalkey: python -m feature_store_deploy.stack.keep -- python -m feature_store_deploy.stack.valkey\n"
+    )
 
     done = subprocess.run(
-        [sys.executable, "-m", "stack"], cwd=tmp_path, env=shop.environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "feature_store_deploy.stack"],
+        cwd=tmp_path,
+        env=shop.environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert (done.returncode, done.stderr) == (2, "error: the stack does not start: `exit 3` ended with exit code 3\n")
@@ -233,7 +244,7 @@ def test_a_release_that_fails_starts_nothing(tmp_path: Path) -> None:
 
 
 def test_the_port_of_the_web_ui_is_checked_too(tmp_path: Path) -> None:
-    procfile = Procfile(release=None, processes={"webserver": "python -m stack.dagster webserver"})
+    procfile = Procfile(release=None, processes={"webserver": "python -m feature_store_deploy.stack.dagster webserver"})
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=rf"port {port} for the web UI is in use .* with FEATURE_STORE_UI_PORT"):
@@ -241,7 +252,7 @@ def test_the_port_of_the_web_ui_is_checked_too(tmp_path: Path) -> None:
 
 
 def test_the_embedded_server_needs_an_address_of_this_machine(tmp_path: Path) -> None:
-    procfile = Procfile(release=None, processes={"valkey": "python -m stack.valkey"})
+    procfile = Procfile(release=None, processes={"valkey": "python -m feature_store_deploy.stack.valkey"})
     with pytest.raises(FeatureStoreError, match=r"is no address of the embedded Valkey; .* remove the process"):
         check_ports(procfile, Settings(home=tmp_path, redis_url="redis://redis.example:6379/0"))
 
@@ -361,7 +372,7 @@ def test_a_wrong_backfill_is_refused_before_dagster_starts(
 
 
 def test_dagsters_books_are_begun_by_one_process(tmp_path: Path) -> None:
-    code = "import sys, pathlib; from stack.dagster import begin_books; begin_books(pathlib.Path(sys.argv[1]))"
+    code = "import sys, pathlib; from feature_store_deploy.stack.dagster import begin_books; begin_books(pathlib.Path(sys.argv[1]))"
     both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT) for _ in range(2)]
 
     assert [process.wait(60) for process in both] == [0, 0]

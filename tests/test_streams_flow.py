@@ -42,7 +42,10 @@ class Deployment(World):
         environment["PYTHONPATH"] = f"{HERE.parent}{os.pathsep}{HERE}"
         with (self.home / f"{name}.log").open("ab") as log:
             started = subprocess.Popen(
-                [sys.executable, "-m", "streams", name, *options], env=environment, stdout=log, stderr=log
+                [sys.executable, "-m", "feature_store_deploy.streams", name, *options],
+                env=environment,
+                stdout=log,
+                stderr=log,
             )
             try:
                 yield started

@@ -18,6 +18,7 @@ app = typer.Typer(
     add_completion=False,
 )
 for command in (
+    launch.init,
     launch.demo,
     launch.up,
     overview.apply,

@@ -1,4 +1,4 @@
-"""`demo`, `up`, `backfill`, `check` and `stream`: commands that start programs of the layers above this one."""
+"""`init`, `demo`, `up`, `backfill`, `check` and `stream`: commands that start programs of the layers above this one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from feature_store.cli.days import Day, day
 from feature_store.errors import InputError
 
 
+def init(name: Annotated[str, typer.Argument(help="The project, and the folder that is made for it")]) -> None:
+    """Write a small project of your own: declarations, tests, Dagster's definitions, what `up` runs."""
+    _become("feature_store_deploy.stack.init", name)
+
+
 def demo() -> None:
     """Run the whole pipeline on the flights of 2013, from loading to proof."""
     _become("demo")
@@ -25,14 +30,14 @@ def up(
     verbose: Annotated[bool, typer.Option(help="Show also what the processes say in passing")] = False,
 ) -> None:
     """Run the long-lived stack until Ctrl-C: Valkey, Dagster, stream, archiver, live replay."""
-    _become("stack", f"--procfile={procfile}", *(["--verbose"] if verbose else []))
+    _become("feature_store_deploy.stack", f"--procfile={procfile}", *(["--verbose"] if verbose else []))
 
 
 def stream(
     *, archive: Annotated[bool, typer.Option(help="Run the archiver, which brings the log to the lake")] = False
 ) -> None:
     """Run the stream: keep the online values fresh until stopped."""
-    _become("streams", "archive" if archive else "flow")
+    _become("feature_store_deploy.streams", "archive" if archive else "flow")
 
 
 def backfill(
@@ -45,7 +50,13 @@ def backfill(
 ) -> None:
     """Load and build daily partitions through Dagster, as the web UI does."""
     days: tuple[Day, Day] = (day(start, name="--start"), day(end, name="--end"))
-    _become("stack.backfill", f"--start={days[0]:%Y-%m-%d}", f"--end={days[1]:%Y-%m-%d}", "--", *(assets or ()))
+    _become(
+        "feature_store_deploy.stack.backfill",
+        f"--start={days[0]:%Y-%m-%d}",
+        f"--end={days[1]:%Y-%m-%d}",
+        "--",
+        *(assets or ()),
+    )
 
 
 def check(
@@ -58,7 +69,7 @@ def check(
     ] = None,
 ) -> None:
     """Evaluate the checks that schedules run, now. Exit code 1 if one fails that is more than a warning."""
-    _become("stack.check", *(["--days", days] if days else []), "--", *(kinds or ()))
+    _become("feature_store_deploy.stack.check", *(["--days", days] if days else []), "--", *(kinds or ()))
 
 
 def _become(module: str, *arguments: str) -> NoReturn:

@@ -1,0 +1,84 @@
+"""The only wiring: settings and registry in, everything that Dagster runs out. A project's `definitions.py` asks for it."""
+
+import sys
+import warnings
+from pathlib import Path
+
+import dagster as dg
+from feature_store_deploy.assets.books import quicken_books
+from feature_store_deploy.assets.events import build_events_asset
+from feature_store_deploy.assets.online import build_online_asset, build_stream_spec
+from feature_store_deploy.assets.partitions import daily_partitions
+from feature_store_deploy.assets.resource import STORE, feature_store_resource
+from feature_store_deploy.assets.schedules import build_view_schedule
+from feature_store_deploy.assets.training import build_training_asset
+from feature_store_deploy.assets.views import build_view_asset
+from feature_store_deploy.checks.alerts import build_alert_sensor
+from feature_store_deploy.checks.drift import build_source_drift_check, build_view_drift_check
+from feature_store_deploy.checks.freshness import build_freshness_check
+from feature_store_deploy.checks.parity import build_parity_check
+from feature_store_deploy.checks.schedules import build_check_schedules
+from feature_store_deploy.checks.schema import build_schema_check
+
+from feature_store.clock import Clock
+from feature_store.registry import Registry, load_registry
+from feature_store.settings import Settings
+from feature_store.transforms.compiled import compile_registry
+
+
+def build_definitions(registry: Registry, settings: Settings, *, clock: Clock | None = None) -> dg.Definitions:
+    """Everything that Dagster runs for these declarations; `clock` is the machine's by default."""
+    with warnings.catch_warnings():
+        # Backfill policies and mappings to days before the first are beta in the Dagster that is pinned here.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return _build(registry, settings, clock)
+
+
+def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.Definitions:
+    compiled, env = compile_registry(registry), settings.environment
+    partitions = daily_partitions(registry)
+    policy = dg.BackfillPolicy.multi_run(max_partitions_per_run=settings.backfill_days)
+    loaded = [source for source in registry.sources.values() if source.load is not None]
+    events = [build_events_asset(source, compiled, env=env, partitions=partitions, policy=policy) for source in loaded]
+    views = [build_view_asset(view, env=env, partitions=partitions, policy=policy) for view in registry.views]
+    batch = [view for view in registry.views if view.is_batch]
+    online = [build_online_asset(view, env=env) for view in batch]
+    shown = [build_stream_spec(view, env=env) for view in registry.views if view.online == "stream"]
+    training = [build_training_asset(service, registry, env=env) for service in registry.services]
+    served = [view for view in registry.views if view.online is not None]
+    checks = [
+        *(build_schema_check(source, env=env) for source in loaded),
+        *(build_source_drift_check(source, env=env) for source in loaded),
+        *(build_view_drift_check(view, env=env) for view in registry.views),
+        *(build(view, env=env) for view in served for build in (build_freshness_check, build_parity_check)),
+    ]
+    ui_url = f"http://127.0.0.1:{settings.ui_port}"
+    return dg.Definitions(
+        asset_checks=checks,
+        assets=[*events, *views, *online, *shown, *training],
+        sensors=[build_alert_sensor(env=env, webhook_url=settings.alert_webhook_url, ui_url=ui_url)],
+        schedules=[*(build_view_schedule(view, env=env) for view in batch), *build_check_schedules(checks, env=env)],
+        resources={STORE: feature_store_resource(registry, settings, clock=clock)},
+        executor=dg.in_process_executor,
+    )
+
+
+def load_definitions(folder: Path) -> dg.Definitions:
+    """Everything that Dagster runs for the project in a folder, as its settings describe it.
+
+    Raises:
+        SettingsError: a setting is wrong.
+        DeclarationError: the declarations are.
+    """
+    # Dagster knows the folder only while it imports a file of it, but declarations may import more of it later.
+    if (here := str(folder.absolute())) not in sys.path:
+        sys.path.append(here)
+    quicken_books()
+    settings = Settings()
+    return build_definitions(load_registry(settings.declarations), settings)
+
+
+@dg.definitions
+def definitions() -> dg.Definitions:
+    """The project in the working directory, for one that has no `definitions.py`."""
+    return load_definitions(Path.cwd())
