@@ -1,6 +1,7 @@
 """How a log record's payload becomes a row, and a row a payload. A payload that does not fit costs only itself."""
 
+from feature_store.decoders.avro_records import AvroDecoder, avro
 from feature_store.decoders.json_objects import JsonDecoder, json
 from feature_store.decoders.protocol import ROW, Decoded, Decoder, Rejected
 
-__all__ = ["ROW", "Decoded", "Decoder", "JsonDecoder", "Rejected", "json"]
+__all__ = ["ROW", "AvroDecoder", "Decoded", "Decoder", "JsonDecoder", "Rejected", "avro", "json"]
