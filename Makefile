@@ -68,7 +68,7 @@ clean: ## remove the environment, caches and the demo's data
 	rm -rf $(VENV) .feature_store build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # Without build isolation, what comes as source is built by the pinned setuptools of bootstrap.txt.
-$(READY): requirements/bootstrap.txt requirements/dev.txt pyproject.toml
+$(READY): requirements/bootstrap.txt requirements/dev.txt pyproject.toml setup.py
 	@$(find_python); echo "setting up $(VENV) with $$($$found -V)"; $$found -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-build-isolation -r requirements/dev.txt
