@@ -11,7 +11,8 @@
     │   ├── LogFull           publishing is refused until a consumer catches up
     │   ├── LogGap            records before the wanted offset are gone
     │   └── LogTailLost       the log ends before a position that was already reached
-    └── OnlineStoreError      Redis is missing, too old, or configured to lose data
+    ├── OnlineStoreError      Redis is missing, too old, or configured to lose data
+    └── SchemaRegistryError   the schema of a payload cannot be asked for; no record was decided about
 
 Bad *data* is not an error: a record that does not fit is a value with a reason (dead letters).
 """
@@ -110,6 +111,19 @@ class LogTailLost(LogError):  # noqa: N818
 
 class OnlineStoreError(FeatureStoreError):
     """Redis cannot be reached, is too old, or may lose data."""
+
+
+class SchemaRegistryError(FeatureStoreError):
+    """The schema registry does not answer, or not as one. What it was asked for is unknown, so no record is rejected:
+    reading stops before the records in hand, and goes on with them once it answers.
+    """
+
+    def __init__(self, url: str, problem: str) -> None:
+        self.url, self.problem = url, problem
+        super().__init__(
+            f"the schema registry at {url} cannot be asked ({problem}); no record was skipped or rejected, "
+            "start it or correct `registry_url`"
+        )
 
 
 def unknown_name(kind: str, name: str, known: Sequence[str]) -> str:

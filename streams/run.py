@@ -13,7 +13,7 @@ from bytewax.run import cli_main
 from feature_store_deploy.streams.flow import EPOCH, TICK, build_flow
 from redis.exceptions import RedisError
 
-from feature_store.errors import FeatureStoreError, LakeError
+from feature_store.errors import FeatureStoreError, LakeError, SchemaRegistryError
 from feature_store.fold.archive import Archiver, CommitArchiver
 from feature_store.online.server import check_server
 
@@ -62,7 +62,7 @@ def root_cause(error: BaseException) -> BaseException:
 def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.Event | None = None) -> None:
     """Bring every live source and the commit records to the lake every few seconds, until SIGTERM or `stop`.
 
-    A lake that is away delays archiving, never freshness; it is tried again.
+    A lake or a schema registry that is away delays archiving, and nothing is skipped; it is tried again.
     """
     stop = stop or _stop_on_signal()
     client = context.connect()
@@ -79,7 +79,7 @@ def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.
                 moved = sum(archiver.step() for archiver in archivers) + commits.step()
                 for log in logs.values():
                     log.trim()
-            except LakeError as error:
+            except (LakeError, SchemaRegistryError) as error:
                 logger.warning("archiving waits: %s", error)
                 moved = 0
             if moved:

@@ -1,7 +1,19 @@
 """How a log record's payload becomes a row, and a row a payload. A payload that does not fit costs only itself."""
 
 from feature_store.decoders.avro_records import AvroDecoder, avro
+from feature_store.decoders.confluent import ConfluentAvroDecoder, confluent_avro
 from feature_store.decoders.json_objects import JsonDecoder, json
 from feature_store.decoders.protocol import ROW, Decoded, Decoder, Rejected
 
-__all__ = ["ROW", "AvroDecoder", "Decoded", "Decoder", "JsonDecoder", "Rejected", "avro", "json"]
+__all__ = [
+    "ROW",
+    "AvroDecoder",
+    "ConfluentAvroDecoder",
+    "Decoded",
+    "Decoder",
+    "JsonDecoder",
+    "Rejected",
+    "avro",
+    "confluent_avro",
+    "json",
+]

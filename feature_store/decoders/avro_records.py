@@ -143,11 +143,16 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def record_columns(rows: Sequence[Mapping[str, Any]], paths: Sequence[Path], avro: AvroSchema) -> list[list[object]]:
-    """The values of each column."""
+def record_columns(
+    rows: Sequence[Mapping[str, Any]], paths: Sequence[Path | None], avro: AvroSchema
+) -> list[list[object]]:
+    """The values of each column; null where it has no path."""
     levels: dict[Path, Sequence[Mapping[str, Any] | None]] = {(): rows}
-    columns = []
+    columns: list[list[object]] = []
     for path in paths:
+        if path is None:
+            columns.append([None] * len(rows))
+            continue
         for end in range(1, len(path)):
             if path[:end] not in levels:
                 levels[path[:end]] = _inside(levels[path[: end - 1]], path[end - 1])

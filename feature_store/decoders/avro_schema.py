@@ -44,6 +44,10 @@ class Misfit(ValueError):  # noqa: N818 - it says what does not fit; who catches
     """A column cannot come from a schema."""
 
 
+class Missing(Misfit):
+    """The schema has no such field."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AvroSchema:
     """A parsed schema of records."""
@@ -62,7 +66,7 @@ class AvroSchema:
         """The type of the field at `path`.
 
         Raises:
-            Misfit: there is no such field.
+            Missing: there is no such field.
         """
         place: object = self.parsed
         for depth, name in enumerate(path):
@@ -74,7 +78,7 @@ class AvroSchema:
             types = {field["name"]: field["type"] for field in record.get("fields", ())}
             if name not in types:
                 known = f" (known: {', '.join(types)})" if types else ""
-                raise Misfit(f"schema '{self.name}' has no field `{dotted(path[: depth + 1])}`{known}")
+                raise Missing(f"schema '{self.name}' has no field `{dotted(path[: depth + 1])}`{known}")
             place = types[name]
         return place
 
@@ -128,6 +132,11 @@ def declared_schema(schema: Mapping[str, object] | str | FilePath) -> str | File
     return json.dumps(schema, separators=(",", ":"))
 
 
+def schema_text(declared: str | FilePath) -> str:
+    """The schema of a declaration as JSON text."""
+    return declared.read_text() if isinstance(declared, FilePath) else declared
+
+
 @lru_cache(maxsize=256)
 def load_schema(declared: str | FilePath) -> AvroSchema:
     """The schema of a declaration; a file is read once.
@@ -136,8 +145,7 @@ def load_schema(declared: str | FilePath) -> AvroSchema:
         InputError: it cannot be read, or is no schema of a record.
     """
     try:
-        text = declared.read_text() if isinstance(declared, FilePath) else declared
-        return parse_schema(json.loads(text))
+        return parse_schema(json.loads(schema_text(declared)))
     except (OSError, ValueError) as error:
         place = f" in '{declared}'" if isinstance(declared, FilePath) else ""
         raise InputError(f"`schema` must be an Avro schema of a record, the one{place} is not: {error}") from error

@@ -72,15 +72,15 @@ def decoded(
     return Decoded(table=table, rejected=sorted([*rejected, *more]))
 
 
-def merged(parts: Sequence[Decoded], schema: pa.Schema) -> Decoded:
-    """Several groups of the same payloads as one, in the payloads' order."""
+def merged(parts: Sequence[Decoded], schema: pa.Schema, *, rejected: Sequence[Rejected]) -> Decoded:
+    """Groups of the same payloads as one, in the payloads' order; `rejected` are those of no group."""
     import pyarrow as pa
 
+    everything = sorted([*rejected, *(one for part in parts for one in part.rejected)])
     if len(parts) == 1:
-        return parts[0]
-    rejected = sorted(one for part in parts for one in part.rejected)
-    table = pa.concat_tables([part.table for part in parts]) if parts else _full(schema).empty_table()
-    return Decoded(table=table.sort_by(ROW).combine_chunks(), rejected=rejected)
+        return Decoded(table=parts[0].table, rejected=everything)
+    table = pa.concat_tables([_full(schema).empty_table(), *(part.table for part in parts)])
+    return Decoded(table=table.sort_by(ROW).combine_chunks(), rejected=everything)
 
 
 def _full(schema: pa.Schema) -> pa.Schema:
