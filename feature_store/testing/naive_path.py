@@ -1,0 +1,68 @@
+"""Vectors by naive loops: what a service makes of the values in `naive`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from feature_store.declare.feature import FeatureRef, Ratio
+from feature_store.status import Status
+from feature_store.testing.naive import NaiveView, accepted_rows
+
+if TYPE_CHECKING:
+    from feature_store.declare.service import FeatureService
+    from feature_store.registry import Resolved
+    from feature_store.testing.events import Given
+    from feature_store.testing.mismatch import Found
+    from feature_store.transforms.compiled import Compiled
+
+
+class NaivePath:
+    """The events of a replay, for loops."""
+
+    def __init__(self, compiled: Compiled, given: Mapping[str, Given]) -> None:
+        self._registry, self._given = compiled.registry, given
+        self._accepted = {name: accepted_rows(events) for name, events in given.items()}
+        self._views: dict[str, NaiveView] = {}
+
+    def accepted(self, source: str) -> pa.Table:
+        """The events that count, by id: the source's columns."""
+        return self._given[source].rows.take(pa.array(self._accepted[source], type=pa.int64()))
+
+    def values(
+        self, service: FeatureService, resolved: Sequence[Resolved], *, row: Mapping[str, object], time_us: int
+    ) -> list[Found]:
+        """The features of a service for one entity at a time."""
+        return [self._served(service, item, row, time_us) for item in resolved]
+
+    def _served(self, service: FeatureService, item: Resolved, row: Mapping[str, object], time_us: int) -> Found:
+        if isinstance(item, Ratio):
+            parts = [self._stored(ref, row, time_us) for ref in (item.numerator, item.denominator)]
+            names, (value, status) = [item.name], _quotient(parts[0], parts[1], item.empty)
+        else:
+            names, (value, status) = [f"{item.view}:{item.feature}", str(item)], self._stored(item, row, time_us)
+        if status is Status.UNKNOWN or (status is Status.STALE and service.on_stale == "default"):
+            value = next((service.defaults[name] for name in names if name in service.defaults), None)
+        return value, status
+
+    def _stored(self, ref: FeatureRef, row: Mapping[str, object], time_us: int) -> Found:
+        view = self._registry.view(f"{ref.view}@{ref.version}")
+        if view.id not in self._views:
+            source = view.source.name
+            self._views[view.id] = NaiveView(view, self._given[source], self._accepted[source])
+        key = tuple(row[name] for name in view.entity.join_keys)
+        return self._views[view.id].value(view.feature(ref.feature), key, time_us)
+
+
+def _quotient(top: Found, bottom: Found, empty: float | None) -> Found:
+    statuses = {top[1], bottom[1]}
+    for lost in (Status.ERROR, Status.UNKNOWN):
+        if lost in statuses:
+            return None, lost
+    divides = isinstance(top[0], int | float) and isinstance(bottom[0], int | float) and bottom[0] != 0
+    value = float(top[0]) / float(bottom[0]) if divides else empty  # type: ignore[arg-type]
+    if Status.STALE in statuses:
+        return value, Status.STALE
+    return value, Status.PRESENT if divides else Status.EMPTY
