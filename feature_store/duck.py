@@ -1,18 +1,61 @@
-"""A DuckDB in memory, for one computation: the same session settings wherever SQL runs outside the lake."""
+"""DuckDB as every part uses it: connections in memory, names and texts in SQL, extensions from their packages."""
 
 from __future__ import annotations
 
+import importlib
+from importlib import metadata
+from pathlib import Path
+
 import duckdb
+
+from feature_store.errors import FeatureStoreError, LakeError
 
 
 def in_memory(*, timezone: str = "UTC", threads: int | None = None) -> duckdb.DuckDBPyConnection:
-    """A connection of its own, closed by the caller.
+    """A connection of its own, closed by the caller; it downloads nothing.
 
     Args:
         timezone: the session's zone, in which naive times are read.
         threads: worker threads; all cores by default.
     """
-    connection = duckdb.connect(":memory:", config={} if threads is None else {"threads": threads})
-    connection.execute(f"SET TimeZone = '{timezone}'")
+    config: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": False}
+    if threads is not None:
+        config["threads"] = threads
+    connection = duckdb.connect(":memory:", config=config)
+    connection.execute(f"SET TimeZone = {literal(timezone)}")
     connection.execute("SET enable_progress_bar = false")  # it writes to standard output, whoever that belongs to
     return connection
+
+
+def quote(name: str) -> str:
+    """`name` as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """`text` as an SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def extension_file(package: str, *, extra: str = "lake", error: type[FeatureStoreError] = LakeError) -> Path:
+    """The extension that an installed `duckdb_extension_*` package ships for this platform.
+
+    Args:
+        package: as it is imported.
+        extra: of this library, which brings the package.
+        error: what is raised when the package is missing, or carries another DuckDB's extension.
+    """
+    try:
+        module = importlib.import_module(package)
+    except ImportError as missing:
+        wanted = package.replace("_", "-")
+        raise error(f"package '{wanted}' is not installed; install feature-store[{extra}]") from missing
+    version = f"v{duckdb.__version__}"
+    found = sorted(file for root in module.__path__ for file in Path(root).rglob("*.duckdb_extension"))
+    fitting = [file for file in found if version in file.parts]
+    if not fitting:
+        shipped = metadata.version(package.replace("_", "-"))
+        raise error(
+            f"package '{package}' {shipped} has no extension for DuckDB {duckdb.__version__}; install the same version"
+        )
+    return fitting[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from feature_store.duck import in_memory
 from feature_store.errors import InputError, unknown_name
+from feature_store.loaders.part import Part, Unreadable
 from feature_store.schema import check_rows
 from feature_store.time_rule import format_duration
 from feature_store.transforms.project import ARRIVED, ID, TIME
@@ -36,18 +37,21 @@ class Conformed:
     """The event time of each rejected row, null where it has none."""
 
 
-def conform(source: EventSource, rows: pa.Table, *, schema: pa.Schema, arrival: str | None) -> Conformed:
+def conform(source: EventSource, found: pa.Table | Part, *, schema: pa.Schema, arrival: str | None) -> Conformed:
     """Divide loaded rows into events and rejected rows.
 
     Args:
         source: naive times are in its zone.
-        rows: what a loader returned, with at least the source's columns.
+        found: what a loader returned, with at least the source's columns. Of a part, what its loader says against a
+            row counts first, and each reason begins with the row's place.
         schema: the source's Arrow schema.
         arrival: the column of arrival times, if there is one.
 
     Raises:
         InputError: a column is missing, or its type has nothing to do with the declared one.
     """
+    part = found if isinstance(found, Part) else Part(found)
+    rows = part.rows
     _check_columns(source, rows, schema, arrival)
     connection = in_memory(timezone=source.timezone)
     try:
@@ -57,7 +61,7 @@ def conform(source: EventSource, rows: pa.Table, *, schema: pa.Schema, arrival: 
         cast = _cast(connection, source, given, types, arrival)
     finally:
         connection.close()
-    reasons = _reasons(source, cast, schema, rows)
+    reasons = _reasons(source, cast, schema, part)
     kept = cast.filter(pc.invert(pc.is_in(cast.column(_ROW), pa.array(list(reasons), type=pa.int64()))))
     events = kept.select(schema.names).cast(schema)
     for name in (ID, TIME, ARRIVED):
@@ -99,12 +103,21 @@ def _cast(
         if given[name] != kind and given[name] != "VARCHAR" and kind.startswith(_ROUNDTRIP):
             # DuckDB rounds 1.5 to 2 without a word.
             bad = f'({bad}) OR TRY_CAST({value} AS {given[name]}) IS DISTINCT FROM "{name}"'
+        elif given[name] == "VARCHAR" and kind.startswith(_ROUNDTRIP):
+            # So it does with '1.5'.
+            bad = f'({bad}) OR TRY_CAST("{name}" AS DECIMAL(38, {_digits(kind)})) <> {value}'
         unfit.append(f"CASE WHEN {bad} THEN '{name}' END")
     arrived = f'epoch_us(TRY_CAST("{arrival}" AS TIMESTAMPTZ))' if arrival else "NULL::BIGINT"
     inner = f"SELECT {', '.join(listed)}, {_ROW}, {arrived} AS {ARRIVED}, list_filter([{', '.join(unfit)}], x -> x IS NOT NULL) AS _unfit FROM loaded"
     return connection.execute(
         f'SELECT *, "{source.event_id}"::VARCHAR AS {ID}, epoch_us("{source.event_time}") AS {TIME} FROM ({inner}) ORDER BY {_ROW}'
     ).to_arrow_table()
+
+
+def _digits(kind: str) -> int:
+    """Digits after the point that text is read with, to see whether its cast to `kind` has dropped any."""
+    scale = int(kind.rstrip(")").partition(",")[2]) if kind.startswith("DECIMAL") else 0
+    return min(scale + 12, 37)
 
 
 def _related(given: str, wanted: str) -> bool:
@@ -114,14 +127,15 @@ def _related(given: str, wanted: str) -> bool:
     return given.startswith(_TIMES) == wanted.startswith(_TIMES)
 
 
-def _reasons(source: EventSource, cast: pa.Table, schema: pa.Schema, rows: pa.Table) -> dict[int, str]:
+def _reasons(source: EventSource, cast: pa.Table, schema: pa.Schema, part: Part) -> dict[int, str]:
     """Row number -> why it is no event."""
-    reasons: dict[int, str] = {}
+    rows, reasons = part.rows, dict(part.faults)
     misfits = cast.filter(pc.greater(pc.list_value_length(cast.column("_unfit")), 0))
     for row, names in zip(misfits.column(_ROW).to_pylist(), misfits.column("_unfit").to_pylist(), strict=True):
-        reasons[row] = "; ".join(
+        said = [
             f"column '{name}': {rows.column(name)[row].as_py()!r} is not {schema.field(name).type}" for name in names
-        )
+        ]
+        reasons.setdefault(row, "; ".join(said))
     for role, name in ((ID, source.event_id), (TIME, source.event_time)):
         for row in cast.filter(pc.is_null(cast.column(role))).column(_ROW).to_pylist():
             reasons.setdefault(row, f"column '{name}': must not be null")
@@ -137,22 +151,47 @@ def _reasons(source: EventSource, cast: pa.Table, schema: pa.Schema, rows: pa.Ta
     numbers = left.column(_ROW)
     for position, reason in check_rows(source.schema, left.select(schema.names).cast(schema)).rejected:
         reasons[numbers[position].as_py()] = reason
-    return reasons
+    places = part.place(sorted(reasons)) if reasons else {}
+    return {row: f"{places[row]}: {reason}" if row in places else reason for row, reason in reasons.items()}
+
+
+def unreadable_rows(source: EventSource, unreadable: Sequence[Unreadable]) -> pa.Table:
+    """Rows of `rejected_events` for records of files that are no rows at all."""
+    reasons, payloads = [one.reason for one in unreadable], [one.text.encode() for one in unreadable]
+    nothing = pa.nulls(len(reasons), type=pa.int64())
+    return _dead_letters(source, reasons, payloads, arrived=nothing, event_id=nothing.cast(pa.string()))
 
 
 def _rejected(source: EventSource, rows: pa.Table, chosen: pa.Table, reasons: Mapping[int, str]) -> pa.Table:
+    raw = rows.take(chosen.column(_ROW)).to_pylist()
+    return _dead_letters(
+        source,
+        [reasons[row] for row in sorted(reasons)],
+        [json.dumps(row, default=str).encode() for row in raw],
+        arrived=chosen.column(ARRIVED),
+        event_id=chosen.column(ID),
+    )
+
+
+def _dead_letters(
+    source: EventSource,
+    reasons: Sequence[str],
+    payloads: Sequence[bytes],
+    *,
+    arrived: pa.Array | pa.ChunkedArray,
+    event_id: pa.Array | pa.ChunkedArray,
+) -> pa.Table:
     """Rows of `rejected_events` for loaded history, which has no offsets."""
     count = len(reasons)
-    raw = rows.take(chosen.column(_ROW)).to_pylist()
     return pa.table(
         {
             "source": pa.array([source.name] * count, type=pa.string()),
             "partition": pa.nulls(count, type=pa.int32()),
             "offset": pa.nulls(count, type=pa.int64()),
-            "arrived_us": chosen.column(ARRIVED),
-            "reason": pa.array([reasons[row] for row in sorted(reasons)], type=pa.string()),
-            "payload": pa.array([json.dumps(row, default=str).encode() for row in raw], type=pa.binary()),
+            "arrived_us": arrived,
+            "reason": pa.array(reasons, type=pa.string()),
+            "payload": pa.array(payloads, type=pa.binary()),
             "kind": pa.array(["rejected"] * count, type=pa.string()),
-            "event_id": chosen.column(ID),
+            "event_id": event_id,
         }
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -10,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.errors import InputError
-from feature_store.history.conform import Conformed, conform
-from feature_store.loaders import FileLoader
+from feature_store.history.conform import Conformed, conform, unreadable_rows
+from feature_store.loaders import DatabaseLoader, FileLoader, Part
+from feature_store.loaders.part import gathered
 from feature_store.time_rule import to_us
 from feature_store.transforms.project import TIME
 
@@ -88,13 +90,22 @@ def whole_days(start: datetime, end: datetime) -> list[date]:
 
 def _load_days(lake: Lake, source: EventSource, schema: pa.Schema, days: list[date], *, is_first: bool) -> LoadResult:
     start, end = _midnight(days[0]), _midnight(days[-1] + timedelta(days=1))
-    conformed = conform(source, _read(source, start, end), schema=schema, arrival=_arrival(source))
-    events = _within(conformed.events, start, end)
-    rejected = _of_these_days(conformed, start, end, is_first=is_first)
-    commit = lake.replace_loaded(source.name, events, days=days, rejected=rejected if rejected.num_rows else None)
+    events, rejected = [], []
+    for part in _parts(source, start, end):
+        conformed = conform(source, part, schema=schema, arrival=_arrival(source))
+        events.append(_within(conformed.events, start, end))
+        rejected.append(_of_these_days(conformed, start, end, is_first=is_first))
+        if is_first:
+            rejected.append(unreadable_rows(source, part.unreadable))
+    if not events:
+        events, rejected = [_nothing(source, schema)], [unreadable_rows(source, [])]
+    letters = pa.concat_tables(rejected)
+    commit = lake.replace_loaded(
+        source.name, pa.concat_tables(events), days=days, rejected=letters if letters.num_rows else None
+    )
     return LoadResult(
         rows=commit.rows,
-        rejected=rejected.num_rows,
+        rejected=letters.num_rows,
         duplicates=commit.duplicates,
         conflicts=commit.conflicts,
         snapshot=commit.snapshot,
@@ -102,19 +113,35 @@ def _load_days(lake: Lake, source: EventSource, schema: pa.Schema, days: list[da
     )
 
 
-def _read(source: EventSource, start: datetime, end: datetime) -> pa.Table:
+def _nothing(source: EventSource, schema: pa.Schema) -> pa.Table:
+    return conform(source, schema.empty_table(), schema=schema, arrival=None).events
+
+
+def _parts(source: EventSource, start: datetime, end: datetime) -> Iterator[Part]:
+    """What the loader finds."""
     loader = source.load
     if isinstance(loader, FileLoader):
-        return loader.read(event_time=source.event_time, start=start, end=end, timezone=source.timezone)
-    assert loader is not None
-    rows = loader(start, end)
-    if not isinstance(rows, pa.Table):
-        raise InputError(f"source '{source.name}': `load` must return a pyarrow Table, got {type(rows).__name__}")
-    return rows
+        yield from loader.parts(event_time=source.event_time, start=start, end=end, timezone=source.timezone)
+    elif isinstance(loader, DatabaseLoader):
+        yield from loader.parts(start=start, end=end, timezone=source.timezone)
+    elif loader is not None:
+        try:
+            yield from _returned(loader(start, end))
+        except InputError as error:
+            raise InputError(f"source '{source.name}': {error}") from error
+
+
+def _returned(rows: object) -> Iterator[Part]:
+    """What a user's function returned: a table, or an iterable of tables or batches."""
+    if isinstance(rows, pa.Table | pa.RecordBatch) or not isinstance(rows, Iterable):
+        yield from map(Part, gathered([rows]))
+    else:
+        yield from map(Part, gathered(rows))
 
 
 def _arrival(source: EventSource) -> str | None:
-    return source.arrival or (source.load.arrival if isinstance(source.load, FileLoader) else None)
+    by_loader = source.load.arrival if isinstance(source.load, FileLoader | DatabaseLoader) else None
+    return source.arrival or by_loader
 
 
 def _within(events: pa.Table, start: datetime, end: datetime) -> pa.Table:

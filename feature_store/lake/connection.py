@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
 
-from feature_store.errors import LakeError
+from feature_store.duck import extension_file, literal, quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 CATALOG = "lake"
 METADATA = f"__ducklake_metadata_{CATALOG}"
 _BUSY_TIMEOUT_MS = 10_000
-
-
-def quote(name: str) -> str:
-    """`name` as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """`text` as an SQL string."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def extension_file(package: str) -> Path:
-    """The extension that an installed `duckdb_extension_*` package ships for this platform.
-
-    Raises:
-        LakeError: the package is missing, or carries another DuckDB's extension.
-    """
-    try:
-        module = importlib.import_module(package)
-    except ImportError as error:
-        wanted = package.replace("_", "-")
-        raise LakeError(f"package '{wanted}' is not installed; install feature-store[lake]") from error
-    version = f"v{duckdb.__version__}"
-    found = sorted(file for root in module.__path__ for file in Path(root).rglob("*.duckdb_extension"))
-    fitting = [file for file in found if version in file.parts]
-    if not fitting:
-        shipped = metadata.version(package.replace("_", "-"))
-        raise LakeError(
-            f"package '{package}' {shipped} has no extension for DuckDB {duckdb.__version__}; install the same version"
-        )
-    return fitting[0]
 
 
 def connect(*, temp: Path, options: Mapping[str, str | int]) -> duckdb.DuckDBPyConnection:
@@ -74,3 +40,6 @@ def attach(connection: duckdb.DuckDBPyConnection, *, catalog: Path, data: Path) 
         f"ATTACH {literal(f'ducklake:sqlite:{catalog}')} AS {CATALOG} (DATA_PATH {literal(str(data))}, "
         f"OVERRIDE_DATA_PATH true, META_BUSY_TIMEOUT {_BUSY_TIMEOUT_MS}, META_JOURNAL_MODE 'WAL', DATA_INLINING_ROW_LIMIT 0)"
     )
+
+
+__all__ = ["CATALOG", "METADATA", "attach", "connect", "extension_file", "literal", "quote"]
