@@ -48,7 +48,7 @@ FILES = {
     "conflict.jsonl": EVENT + EVENT.replace(":5", ":6"),
     "empty.jsonl": "",
     "header.csv": HEADER,
-    "Procfile": f"valkey: {sys.executable} -m stack.keep -- {sys.executable} -m stack.valkey\n",
+    "Procfile": f"valkey: {sys.executable} -m feature_store_deploy.stack.keep -- {sys.executable} -m feature_store_deploy.stack.valkey\n",
     "in the way": "a file\n",
 }
 

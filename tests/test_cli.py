@@ -148,16 +148,22 @@ def test_a_wrong_argument_gets_one_line(
     assert message in err
 
 
-def test_a_program_of_the_project_is_looked_for_in_the_working_folder(
-    shop_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("stream", "this command needs the extra `stream`: install feature-store[cli,stream]"),
+        ("check", "this command needs the extra `dagster`: install feature-store[cli,dagster]"),
+        ("up", "this command needs the extra `embedded`: install feature-store[cli,embedded]"),
+        ("demo", "the demo is a program of the feature-store repository, which '{folder}' is not"),
+    ],
+)
+def test_a_program_whose_extra_is_missing_says_which(
+    command: str, message: str, shop_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("feature_store.cli.launch.importlib.util.find_spec", lambda _: None)
 
-    assert run(["stream"]) == 2
-    assert capsys.readouterr().err == (
-        f"error: this command runs the program `streams` of a project, which is not in '{shop_folder}'; "
-        "give it in the project's folder, where the Procfile is\n"
-    )
+    assert run([command]) == 2
+    assert capsys.readouterr().err == f"error: {message.format(folder=shop_folder)}\n"
 
 
 def test_more_than_three_bad_rows_are_counted(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_project_of_ones_own_from_an_empty_folder_to_a_served_vector(project: 
 
     declarations = project.folder / "features" / "payments.py"
     text = declarations.read_text().replace("\nregistry = ", f"{VIEW}\nregistry = ")
-    declarations.write_text(text.replace("features=[spending])", "features=[spending, spending_by_day])"))
+    declarations.write_text(text.replace("=[spending]", "=[spending, spending_by_day]"))
     assert "2 views and 1 service applied; new: 5 features" in project.run("feature-store", "apply")
 
     said = project.run("feature-store", "backfill", "--start", "2026-01-01", "--end", "2026-01-04")

@@ -13,14 +13,19 @@ import typer
 from feature_store.cli.days import Day, day
 from feature_store.errors import InputError
 
+_BROUGHT = {"embedded": "honcho", "stream": "bytewax", "dagster": "dagster"}
+"""Extra -> a module that comes with it."""
+
 
 def init(name: Annotated[str, typer.Argument(help="The project, and the folder that is made for it")]) -> None:
     """Write a small project of your own: declarations, tests, Dagster's definitions, what `up` runs."""
-    _become("feature_store_deploy.stack.init", name)
+    _deploy("stack.init", name)
 
 
 def demo() -> None:
     """Run the whole pipeline on the flights of 2013, from loading to proof."""
+    if importlib.util.find_spec("demo") is None:
+        raise InputError(f"the demo is a program of the feature-store repository, which '{Path.cwd()}' is not")
     _become("demo")
 
 
@@ -30,14 +35,14 @@ def up(
     verbose: Annotated[bool, typer.Option(help="Show also what the processes say in passing")] = False,
 ) -> None:
     """Run the long-lived stack until Ctrl-C: Valkey, Dagster, stream, archiver, live replay."""
-    _become("feature_store_deploy.stack", f"--procfile={procfile}", *(["--verbose"] if verbose else []))
+    _deploy("stack", f"--procfile={procfile}", *(["--verbose"] if verbose else []), extra="embedded")
 
 
 def stream(
     *, archive: Annotated[bool, typer.Option(help="Run the archiver, which brings the log to the lake")] = False
 ) -> None:
     """Run the stream: keep the online values fresh until stopped."""
-    _become("feature_store_deploy.streams", "archive" if archive else "flow")
+    _deploy("streams", "archive" if archive else "flow", extra="stream")
 
 
 def backfill(
@@ -50,12 +55,13 @@ def backfill(
 ) -> None:
     """Load and build daily partitions through Dagster, as the web UI does."""
     days: tuple[Day, Day] = (day(start, name="--start"), day(end, name="--end"))
-    _become(
-        "feature_store_deploy.stack.backfill",
+    _deploy(
+        "stack.backfill",
         f"--start={days[0]:%Y-%m-%d}",
         f"--end={days[1]:%Y-%m-%d}",
         "--",
         *(assets or ()),
+        extra="dagster",
     )
 
 
@@ -69,16 +75,22 @@ def check(
     ] = None,
 ) -> None:
     """Evaluate the checks that schedules run, now. Exit code 1 if one fails that is more than a warning."""
-    _become("feature_store_deploy.stack.check", *(["--days", days] if days else []), "--", *(kinds or ()))
+    _deploy("stack.check", *(["--days", days] if days else []), "--", *(kinds or ()), extra="dagster")
+
+
+def _deploy(module: str, *arguments: str, extra: str | None = None) -> NoReturn:
+    """Become a program of a deployment, which may need what an extra brings.
+
+    Raises:
+        InputError: the extra is not installed.
+    """
+    if extra is not None and importlib.util.find_spec(_BROUGHT[extra]) is None:
+        raise InputError(f"this command needs the extra `{extra}`: install feature-store[cli,{extra}]")
+    _become(f"feature_store_deploy.{module}", *arguments)
 
 
 def _become(module: str, *arguments: str) -> NoReturn:
-    """Become a module of this project's folder: its exit code is ours, and so are the signals that we get."""
-    if importlib.util.find_spec(module.partition(".")[0]) is None:
-        raise InputError(
-            f"this command runs the program `{module}` of a project, which is not in '{Path.cwd()}'; "
-            "give it in the project's folder, where the Procfile is"
-        )
+    """Become a program: its exit code is ours, and so are the signals that we get. It finds the working folder's modules."""
     path = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", module, *arguments]
     os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": path})  # noqa: S606 - no shell is wanted
