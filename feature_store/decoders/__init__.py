@@ -3,6 +3,7 @@
 from feature_store.decoders.avro_records import AvroDecoder, avro
 from feature_store.decoders.confluent import ConfluentAvroDecoder, confluent_avro
 from feature_store.decoders.json_objects import JsonDecoder, json
+from feature_store.decoders.protobuf_messages import ProtobufDecoder, protobuf
 from feature_store.decoders.protocol import ROW, Decoded, Decoder, Rejected
 
 __all__ = [
@@ -12,8 +13,10 @@ __all__ = [
     "Decoded",
     "Decoder",
     "JsonDecoder",
+    "ProtobufDecoder",
     "Rejected",
     "avro",
     "confluent_avro",
     "json",
+    "protobuf",
 ]
