@@ -1,69 +1,23 @@
 """Loaders and loading: files to events in the lake, what is no event to `rejected_events`, and clear errors."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
-import pandas as pd
-import pandera.pandas as pandera
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from pandera.typing import Series
+from sales_world import DAY, HEADER, START, Sale, accounted, events, load, opening, rejected
 
-from feature_store import Entity, EventSource, FeatureStore, FeatureView, InputError, Registry, Settings, agg
+from feature_store import EventSource, InputError
 from feature_store.errors import UnknownNameError
 from feature_store.loaders import csv, parquet, read_file
 from feature_store.schema import arrow_schema
 
-START = datetime(2024, 3, 30, tzinfo=UTC)
-DAY = timedelta(days=1)
-HEADER = "uid,shop,at,amount,items\n"
-
-
-class Sale(pandera.DataFrameModel):
-    uid: Series[str]
-    shop: Series[str] = pandera.Field(nullable=True)
-    at: Series[pd.DatetimeTZDtype] = pandera.Field(dtype_kwargs={"unit": "us", "tz": "UTC"})
-    amount: Series[float] = pandera.Field(ge=0, nullable=True)
-    items: Series[pd.Int64Dtype] = pandera.Field(nullable=True)
-
 
 @pytest.fixture
 def open_store(tmp_path):
-    """Opens a store over one source of sales, with what its declaration says."""
-    stores = []
-
-    def build(load, **options):
-        source = EventSource("sales", schema=Sale, event_time="at", event_id="uid", load=load, **options)
-        view = FeatureView(
-            "shop_sales", entity=Entity("shop", join_keys=["shop"]), source=source, features=[agg.count(over="1h")]
-        )
-        stores.append(FeatureStore(Registry(views=[view]), settings=Settings(home=tmp_path / f"home{len(stores)}")))
-        return stores[-1]
-
-    yield build
-    for store in stores:
-        store.close()
-
-
-def load(store, *, days=2):
-    return store.load("sales", start=START, end=START + days * DAY)
-
-
-def query(store, sql):
-    with store.lake.cursor() as cursor:
-        return cursor.execute(sql).fetchall()
-
-
-def events(store):
-    return query(
-        store, f"SELECT * EXCLUDE (_partition, _offset, _late) FROM ({store.lake.events_sql('sales')}) ORDER BY uid"
-    )
-
-
-def rejected(store):
-    sql = f"SELECT event_id, reason, kind FROM {store.lake.table_sql('rejected_events')} ORDER BY event_id NULLS FIRST"
-    return query(store, sql)
+    with opening(tmp_path) as build:
+        yield build
 
 
 def written(path, text):
@@ -273,8 +227,7 @@ def test_a_wrong_loader_or_file_is_a_clear_error_and_nothing_is_written(case, op
     with pytest.raises(InputError, match=message):
         load(store)
 
-    assert store.lake.exists("events_sales_loaded") is False or events(store) == []
-    assert store.lake.exists("events_sales_loaded") is False or store.lake.days_loaded("sales") == []
+    assert not accounted(store)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv as csv_module
 import io
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,8 @@ _BLOCK = 1 << 22
 DELIMITERS = ",;\t|"
 MARK = "\x1a"
 """Stands before each byte that was no UTF-8; ASCII calls this character "substitute"."""
+
+_OPEN = "a quote is opened here and never closed; is the file complete?"
 
 
 def _marked(error: UnicodeError) -> tuple[str, int]:
@@ -161,29 +164,35 @@ class CsvFile:
                     following = int(records[-1]) + 1 if len(records) else following
                     yield Batch(pa.Table.from_batches([batch]), records, sound.marked)
             except pa.ArrowInvalid as error:
+                self._check_quotes(header)
                 raise InputError(f"file '{self.path}' cannot be read: {str(error).splitlines()[0]}") from error
         if sound.quotes % 2:
             self._check_quotes(header)
 
     def lines(self, header: Header, records: AbstractSet[int]) -> dict[int, int]:
-        """The line on which each of the records begins; a second look at the file."""
-        return {record: line for record, line, _ in self._walk(header) if record in records}
+        """The line on which each of the records begins, as far as it can be found; a second look at the file."""
+        found: dict[int, int] = {}
+        with contextlib.suppress(csv_module.Error):  # a cell of 128 KB: the path alone must do
+            found.update((record, line) for record, line, _ in self._walk(header) if record in records)
+        return found
 
     def _check_quotes(self, header: Header) -> None:
         """An open quote swallows the rest of a file, without which nobody would miss it."""
-        last: tuple[int, int, list[str]] | None = None
-        for last in self._walk(header):  # noqa: B007
-            pass
-        if last is None:
-            return
+        line: int
+        lines: tuple[str, ...]
+        line, lines = 1, ()
         try:
-            list(csv_module.reader(last[2], delimiter=header.delimiter, strict=True))
+            for _, line, lines in self._walk(header):  # noqa: B007 - the last one is wanted
+                pass
+            list(csv_module.reader(lines, delimiter=header.delimiter, strict=True))
         except csv_module.Error as error:
-            if "unexpected end" in str(error):
-                message = f"{place(self.path, last[1])}: a quote is opened here and never closed; is the file complete?"
-                raise InputError(message) from error
+            said = str(error)
+            if "unexpected end" in said:
+                raise InputError(f"{place(self.path, line)}: {_OPEN}") from error
+            if "field limit" in said:
+                raise InputError(f"{place(self.path, line + 1)} or later: {_OPEN}") from error
 
-    def _walk(self, header: Header) -> Iterator[tuple[int, int, list[str]]]:
+    def _walk(self, header: Header) -> Iterator[tuple[int, int, tuple[str, ...]]]:
         """Record, the line where it begins, and its lines; record 0 is the header."""
         with self.open() as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="") as text:
             lines: list[str] = []
@@ -191,7 +200,7 @@ class CsvFile:
             record, line = 0, 1
             for cells in reader:
                 if cells:
-                    yield record, line, lines
+                    yield record, line, tuple(lines)
                     record += 1
                 line = reader.line_num + 1
                 lines.clear()
