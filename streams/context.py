@@ -50,7 +50,17 @@ class FlowContext:
             for partition in range(self.log(client, source).partitions)
         ]
 
+    @property
+    def consumer(self) -> str:
+        """The flow's name among the consumers of a log. What a restart needs is the lake's position; this one only keeps
+        the trimmer behind a running flow.
+        """
+        return f"stream:{self.env}"
+
     def begin(self) -> Start:
-        """Begin a new run of the flow. See `fold.run.begin_run`."""
+        """Begin a new run of the flow, from here on a consumer of its logs. See `fold.run.begin_run`."""
+        client = self.connect()
+        for source in live_sources(self.compiled.registry):
+            self.log(client, source).register(self.consumer)
         with self.open_lake() as lake:
-            return begin_run(self.compiled, lake, self.connect(), env=self.env, shards=self.shards)
+            return begin_run(self.compiled, lake, client, env=self.env, shards=self.shards)

@@ -39,7 +39,7 @@ class LogSource(FixedPartitionedSource[Item, None]):
 
 class _LogPartition(StatefulSourcePartition[Item, None]):
     def __init__(self, context: FlowContext, start: Start, source: str, partition: int) -> None:
-        self._partition, self._consumer = partition, f"stream:{context.env}"
+        self._partition, self._consumer = partition, context.consumer
         self._log = context.log(context.connect(), source)
         self._reader = PartitionReader(
             context.compiled,
@@ -50,7 +50,6 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
             partition=partition,
             now_us=context.clock.now_us(),
         )
-        self._log.register(self._consumer, {partition: self._reader.position})
         self._spoke = datetime.min.replace(tzinfo=UTC)
 
     def next_batch(self) -> list[Item]:
@@ -60,7 +59,6 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
         if not records and not silent:
             return []
         if silent:
-            # The lake's position is what a restart needs; this one only keeps the trimmer behind the running flow.
             self._log.acknowledge(self._consumer, {self._partition: self._reader.position})
             self._spoke = now
         return [(str(reading.batch.shard), reading) for reading in self._reader.take(records)]

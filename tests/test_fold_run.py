@@ -4,7 +4,8 @@ import pytest
 from stream_world import NOW_US, SOURCE, World, compiled, equal_where_both_hold, registry, rows, served_at
 
 from feature_store import FeatureReader, FeatureService, Registry
-from feature_store.fold.run import live_sources
+from feature_store.errors import LogGap
+from feature_store.fold.run import PartitionReader, begin_run, live_sources
 from feature_store.log.protocol import Record
 from feature_store.online.layout import publish_layouts, service_layout, view_layout
 from feature_store.online.ready import read_ready
@@ -58,6 +59,18 @@ def test_the_ready_record_is_withdrawn_until_everything_is_there(world):
     assert record.positions == {SOURCE: {p: world.log.end(p) for p in (0, 1)}}
     world.stream()
     assert read_ready(world.client, world.env) == {}
+
+
+def test_what_is_archived_and_trimmed_while_the_first_run_begins_is_missed_loudly(world):
+    world.publish(rows(20))
+    start = begin_run(compiled, world.lake, world.client, env=world.env, shards=1)
+    world.archive()
+    assert world.log.trim() == 20
+
+    reader = PartitionReader(compiled, world.lake, world.log, start, source=SOURCE, partition=0, now_us=NOW_US)
+
+    with pytest.raises(LogGap):
+        reader.read()
 
 
 def test_a_new_run_begins_at_the_lake_and_serves_the_same(world):

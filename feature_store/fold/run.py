@@ -39,6 +39,8 @@ class Start:
 
     run: int
     generation: str
+    begins: Mapping[str, Mapping[int, int]]
+    """Source -> partition -> the first record that the log held before the lake was looked at."""
     origin: Origin
     evicts: bool
     shards: int
@@ -88,11 +90,16 @@ def begin_run(compiled: Compiled, lake: Lake, client: Redis, *, env: str, shards
     for shard in range(shards):
         withdraw_ready(client, env, shard)
     write_shards(client, env, shards)
+    begins: dict[str, Mapping[int, int]] = {}
     for source in live_sources(compiled.registry):
         lake.ensure_source(source, compiled.schemas[source])
+        log = open_log(client, env, compiled.registry.source(source))
+        begins[source] = {partition: log.begin(partition) for partition in range(log.partitions)}
     return Start(
         run=int(client.incr(f"runs:{env}")),
         generation=store_generation(client, env),
+        begins=begins,
+        # After the logs: what the archiver takes away from now on is missed where a log begins, and is an error.
         origin=resolve_origin(compiled, lake),
         evicts=facts.evicts,
         shards=shards,
@@ -109,8 +116,7 @@ class PartitionReader:
         self._source, self._partition, self._log, self._shards = source, partition, log, start.shards
         self._intake = open_intake(compiled, lake, source, origin=start.origin, now_us=now_us)
         self._splitter = Splitter(source, compiled.plans_of(source), shards=start.shards)
-        begin = log.begin(partition)
-        self.position = start.origin.positions[source].get(partition, begin)
+        self.position = start.origin.positions[source].get(partition, start.begins[source][partition])
         self._target = log.end(partition)
 
     def read(self) -> list[LogRecord]:
