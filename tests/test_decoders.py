@@ -264,6 +264,115 @@ def test_a_value_without_a_json_form_names_its_row() -> None:
         json().encode([{"x": object()}])
 
 
+NESTED = json(fields={"amount": "payment.amount.value", "region": "payment.region", "id": "id"})
+NESTED_SCHEMA = pa.schema(
+    [pa.field("id", pa.string(), nullable=False), pa.field("amount", pa.float64()), pa.field("region", pa.string())]
+)
+
+
+@pytest.mark.parametrize(
+    ("payload", "amount", "region"),
+    [
+        (b'{"id": "a", "payment": {"amount": {"value": 1.5}, "region": "n"}}', 1.5, "n"),
+        (b'{"id": "a", "payment": {"amount": {"value": null, "unit": []}, "region": null}, "x": 1}', None, None),
+        (b'{"id": "a", "payment": {"amount": {}, "region": "n"}}', None, "n"),
+        (b'{"id": "a", "payment": {"amount": null, "region": "n"}}', None, "n"),
+        (b'{"id": "a", "payment": {}}', None, None),
+        (b'{"id": "a", "payment": null}', None, None),
+        (b'{"id": "a"}', None, None),
+    ],
+)
+def test_a_column_from_inside_is_null_where_something_on_the_way_is_missing(
+    payload: bytes, amount: float | None, region: str | None
+) -> None:
+    decoded = NESTED.decode([payload], NESTED_SCHEMA)
+
+    assert decoded.rejected == []
+    assert decoded.table.to_pylist() == [{"id": "a", "amount": amount, "region": region, "_row": 0}]
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"{}", "Object missing required field `id`"),
+        (b'{"id": "a", "payment": 5}', "Expected `object | null`, got `int` - at `$.payment`"),
+        (
+            b'{"id": "a", "payment": {"amount": {"value": "5"}}}',
+            "Expected `float | null`, got `str` - at `$.payment.amount.value`",
+        ),
+    ],
+)
+def test_a_nested_payload_that_does_not_fit_is_rejected_with_its_place(payload: bytes, reason: str) -> None:
+    assert NESTED.decode([payload], NESTED_SCHEMA).rejected == [Rejected(0, reason)]
+
+
+def test_what_a_required_column_lies_in_is_required() -> None:
+    schema = pa.schema([pa.field("amount", pa.decimal128(5, 2), nullable=False)])
+    decoder = json(fields={"amount": "a.b"})
+
+    decoded = decoder.decode(
+        [b'{"a": {"b": 1.25}}', b"{}", b'{"a": null}', b'{"a": {}}', b'{"a": {"b": 1.256}}'], schema
+    )
+
+    assert decoded.table["amount"].to_pylist() == [Decimal("1.25")]
+    assert [reason for _, reason in decoded.rejected[:3]] == [
+        "Object missing required field `a`",
+        "Expected `object`, got `null` - at `$.a`",
+        "Object missing required field `b` - at `$.a`",
+    ]
+    assert decoded.rejected[3].reason.endswith("at `$.a.b`")
+
+
+def test_rows_are_written_where_they_are_read_from() -> None:
+    payloads = NESTED.encode([{"id": "a", "amount": 1.5, "region": None, "more": 1}])
+
+    assert msgspec.json.decode(payloads[0]) == {
+        "id": "a",
+        "payment": {"amount": {"value": 1.5}, "region": None},
+        "more": 1,
+    }
+
+
+def test_a_name_with_dots_is_a_path_in_fields_only() -> None:
+    decoded = json().decode([b'{"a.b": 1, "a": {"b": 2}}'], pa.schema([("a.b", pa.int64())]))
+
+    assert decoded.table["a.b"].to_pylist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"x": "a..b"}, "`fields` must map columns to paths such as 'payment.amount', got 'a..b' for 'x'"),
+        ({"x": ""}, "`fields` must map columns to paths such as 'payment.amount', got '' for 'x'"),
+        ({"x": "a.b", "y": "a.b"}, "`fields` must map each path to one column, got 'a.b' for 'x' and 'y'"),
+    ],
+)
+def test_paths_that_cannot_be_are_refused_when_they_are_declared(fields: dict[str, str], reason: str) -> None:
+    with pytest.raises(InputError) as refused:
+        json(fields=fields)
+
+    assert str(refused.value) == reason
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"z": "a.b"}, "unknown column in `fields` 'z' (known: x, y)"),
+        ({"x": "y"}, "columns 'x' and 'y' must come from different fields, got `y`"),
+        ({"x": "y.z"}, "column 'y' is `y`, so column 'x' cannot come from `y.z` inside it"),
+    ],
+)
+def test_paths_that_do_not_go_with_the_columns_are_refused_before_anything_is_read(
+    fields: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        json(fields=fields).decode([], pa.schema([("x", pa.int64()), ("y", pa.int64())]))
+
+    assert str(refused.value) == reason
+
+
 def test_decoders_are_values() -> None:
+    assert json(fields={"a": "b.c", "d": "e"}) == json(fields={"d": "e", "a": "b.c"})
+    assert json(fields={"a": "b.c"}) != json()
     assert json() == json()
     assert hash(json()) == hash(json())

@@ -63,7 +63,7 @@ def decoded(
         rejected: the payloads that could not be read.
     """
     try:
-        return Decoded(table=_table(columns, kept, schema), rejected=list(rejected))
+        return Decoded(table=_table(columns, kept, schema), rejected=sorted(rejected))
     except _BAD_VALUE:
         unfit = _unfit(columns, schema, paths)
     fit = [n for n in range(len(kept)) if n not in unfit]

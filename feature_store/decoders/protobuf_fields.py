@@ -132,9 +132,9 @@ class Step:
     def inside(self, messages: Sequence[Any]) -> list[Any]:
         """Its value in each message; None where there is no message, or nothing was given."""
         get: Callable[[Any], Any] = attrgetter(self.field.name)
-        if not self.has_presence:
-            return [None if one is None else get(one) for one in messages]
-        has = methodcaller("HasField", self.field.name)
+        has = methodcaller("HasField", self.field.name) if self.has_presence else lambda _: True
+        if None not in messages and (not self.has_presence or all(map(has, messages))):
+            return list(map(get, messages))
         return [get(one) if one is not None and has(one) else None for one in messages]
 
 
@@ -199,12 +199,22 @@ def _names(step: Step) -> Callable[[list[Any]], Iterable[object]]:
 
 
 def _times(per_second: int) -> Callable[[list[Any]], Iterable[object]]:
-    def ticks(value: Any) -> object:
+    nanos_per_tick = 10**9 // per_second
+
+    def tick(value: Any) -> object:
         if value is None or not (_FIRST_S <= value.seconds <= _LAST_S and 0 <= value.nanos < 10**9):
             return value  # what is no time fits no time column
-        return value.seconds * per_second + value.nanos * per_second // 10**9
+        return value.seconds * per_second + value.nanos // nanos_per_tick
 
-    return lambda values: map(ticks, values)
+    def ticks(values: list[Any]) -> list[object]:
+        if None in values or not values:
+            return list(map(tick, values))
+        seconds, nanos = (list(map(attrgetter(name), values)) for name in ("seconds", "nanos"))
+        if min(seconds) < _FIRST_S or max(seconds) > _LAST_S or min(nanos) < 0 or max(nanos) >= 10**9:
+            return list(map(tick, values))
+        return [second * per_second + nano // nanos_per_tick for second, nano in zip(seconds, nanos, strict=True)]
+
+    return ticks
 
 
 def put(message: Any, steps: Sequence[Step], value: object) -> None:
