@@ -1,12 +1,16 @@
 """`feature_store.testing`: three computations of every value, which agree, or say who does not."""
 
+import math
+import re
 import subprocess
 import sys
 from dataclasses import replace as with_changes
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import shop
+import strategies
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +28,8 @@ from feature_store import (
     ratio,
 )
 from feature_store.testing import Arrived, ReplayMismatch
+from feature_store.testing.mismatch import bits
+from feature_store.time_rule import from_us
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -248,6 +254,37 @@ def test_the_three_computations_agree_on_any_events(replay, events, asked, seed)
             result.vector(ANY_SPENDING.views, time=minutes(after), customer=customer)
 
 
+def of_finite_numbers(event):
+    """JSON has no form for the others."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in event.items()}
+
+
+def as_given(event):
+    columns = {name: event[name] for name in ("event_id", "airport", "carrier", *strategies.COLUMNS)}
+    columns |= {"happened_at": from_us(event["event_us"])}
+    return columns if event["arrived_us"] is None else Arrived(columns, at=from_us(event["arrived_us"]))
+
+
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
+@given(
+    scenario=strategies.scenarios(max_events=12, max_rows=3, copies=False),
+    every=st.sampled_from([None, None, "1h", "1d"]),
+    seed=st.integers(0, 1000),
+)
+def test_a_replay_says_what_the_reference_of_these_tests_says(replay, scenario, every, seed):
+    scenario = with_changes(scenario, events=[of_finite_numbers(event) for event in scenario.events])
+    options = {} if every is None else {"online": "batch", "every": every, "freshness_sla": "4000d"}
+    view = strategies.declared(scenario.view, **options)
+    result = replay(view, {"happenings": [as_given(event) for event in scenario.events]}, seed=seed)
+
+    told = strategies.expected(scenario, knowledge="served", every=every)
+    for row, wanted in zip(scenario.spine, told, strict=True):
+        keys = {name: row[name] for name in scenario.view.join_keys}
+        vector = result.vector([view], time=from_us(row["t_us"]), entity=keys)
+        found = [(bits(value), status.name) for value, status in zip(vector.values, vector.statuses, strict=True)]
+        assert found == [(bits(value), status) for value, status in wanted]
+
+
 def test_the_order_and_the_sizes_of_micro_batches_follow_from_the_seed():
     from feature_store.testing.events import read_events
     from feature_store.testing.micro_batches import take_in
@@ -329,7 +366,7 @@ def test_a_fault_in_what_the_intake_takes_is_reported(replay, monkeypatch):
     monkeypatch.setattr(KnownIds, "check", lambda _self, ids, *_: [Seen.DUPLICATE] * len(ids))
 
     with pytest.raises(
-        ReplayMismatch, match=r"source 'payments': history's SQL and micro-batches do not take the same events"
+        ReplayMismatch, match=r"source 'payments': history's SQL and micro-batches take event 'p1' differently"
     ):
         replay(shop.registry, {"payments": [payment(1, 0)]})
 
@@ -361,6 +398,7 @@ def test_an_event_that_does_not_fit_is_refused_by_place(replay):
             Arrived(payment(1, 0), at=minutes(-2)),
             r"rejects event 0: column 'paid_at': 120.000 s later than its arrival",
         ),
+        (payment(1, 0, amount=float("inf")), "column 'amount' must be a finite number or null, got inf"),
         (Arrived(payment(1, 0), at="12:00"), "must be an aware datetime or text such as"),
     ):
         with pytest.raises(InputError, match=message):
@@ -425,3 +463,23 @@ def test_the_plugin_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
 
     assert set(done.stdout.split()) & {"numpy", "pandas", "pyarrow", "duckdb", "pandera", "redis"} == set()
+
+
+def test_the_tests_on_the_page_pass_in_a_project_that_only_has_the_library_installed(tmp_path):
+    page = (Path(__file__).parent.parent / "docs/testing.md").read_text()
+    (tmp_path / "test_page.py").write_text(
+        "\n".join(re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
+    )
+
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
+
+    assert "3 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_without_the_extra_replay_names_it():
+    script = "import sys; sys.modules['pyarrow'] = None; from feature_store.testing import replay; replay([], {})"
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+
+    assert "ImportError: `replay` needs more than reading does" in done.stderr
+    assert "install feature-store[lake]" in done.stderr

@@ -43,8 +43,12 @@ def replay(
         UnknownNameError: no such source or column.
         InputError: a column is missing, a value or time does not fit, or an event is rejected.
         ReplayMismatch: loading and the stream do not take the same events.
+        ImportError: the extra `lake` is not installed.
     """
-    # Late: pytest imports this package in every project of an environment.
-    from feature_store.testing.replays import Replay
-
+    try:  # Late: pytest imports this package in every project of an environment.
+        from feature_store.testing.replays import Replay
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("feature_store"):
+            raise
+        raise ImportError(f"`replay` needs more than reading does ({error}): install feature-store[lake]") from error
     return Replay(declarations, events, seed=seed, allow_rejected=allow_rejected)

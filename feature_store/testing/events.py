@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -102,6 +103,8 @@ def fit(value: object, kind: pa.DataType, where: str) -> object:
     """
     if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN
         return None
+    if isinstance(value, float) and math.isinf(value):  # a JSON payload would make null of it
+        raise InputError(f"{where} must be a finite number or null, got {value!r}")
     if pa.types.is_timestamp(kind):
         moment_us(value, where)
     try:

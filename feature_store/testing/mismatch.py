@@ -5,9 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from datetime import date, datetime
+from typing import TYPE_CHECKING
 
 from feature_store.status import Status
 from feature_store.time_rule import to_us
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Found = tuple[object, Status]
 """A value and what it is worth."""
@@ -56,8 +60,27 @@ def check_agreement(
     raise ReplayMismatch(message, view=view, feature=feature, entity=entity, time=time, found=found)
 
 
+def check_events(found: Mapping[str, pa.Table], *, source: str, id_column: str, seed: int) -> None:
+    """Compare the events that two computations start from.
+
+    Raises:
+        ReplayMismatch: one takes an event that the other does not take, or takes otherwise.
+    """
+    (one, some), (other, more) = (
+        (name, {row[id_column]: row for row in table.to_pylist()}) for name, table in found.items()
+    )
+    for event_id in {**some, **more}:
+        if bits(some.get(event_id)) != bits(more.get(event_id)):
+            raise ReplayMismatch(
+                f"source '{source}': {one} and {other} take event {event_id!r} differently (seed={seed}):\n"
+                f"  {one}: {some.get(event_id, 'not taken')}\n  {other}: {more.get(event_id, 'not taken')}"
+            )
+
+
 def bits(value: object) -> object:
     """What is equal only for the same value of the same type, to the last bit."""
+    if isinstance(value, Mapping):
+        return "row", *((name, bits(each)) for name, each in value.items())
     if isinstance(value, list | tuple):
         return ("list", *map(bits, value))
     if isinstance(value, float):

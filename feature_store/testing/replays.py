@@ -17,7 +17,7 @@ from feature_store.registry import Registry
 from feature_store.testing.arrived import Arrived, Event
 from feature_store.testing.events import fit, moment_us, read_events
 from feature_store.testing.history_path import HistoryPath
-from feature_store.testing.mismatch import ReplayMismatch, check_agreement
+from feature_store.testing.mismatch import check_agreement, check_events
 from feature_store.testing.naive_path import NaivePath
 from feature_store.testing.stream_path import StreamPath
 from feature_store.time_rule import from_us
@@ -141,7 +141,7 @@ class Replay:
             raise InputError(str(error)) from None
         views = self._views(resolved)
         row = self._row(views, {**(entity or {}), **keys})
-        known = (service.id, str(resolved), time_us, *((name, repr(value)) for name, value in row.items()))
+        known = (repr(service), repr(resolved), time_us, *((name, repr(value)) for name, value in row.items()))
         if known not in self._known:
             self._known[known] = self._compute(service, resolved, views, row=row, time_us=time_us)
         return self._known[known]
@@ -196,16 +196,15 @@ class Replay:
 
     def _check_accepted(self, source: str) -> None:
         """Refuse to go on where the computations would start from different events."""
-        history, stream = self._history.accepted(source), self._stream.accepted(source)
-        naive = self._naive.accepted(source)
-        columns = naive.schema.names
-        for name, found in ((STREAM, stream), (NAIVE, naive)):
-            expected = history.select(columns) if found is naive else history
-            if not found.cast(expected.schema).equals(expected):
-                raise ReplayMismatch(
-                    f"source '{source}': {HISTORY} and {name} do not take the same events (seed={self._seed}):\n"
-                    f"  {HISTORY}: {expected.to_pylist()}\n  {name}: {found.to_pylist()}"
-                )
+        id_column = self._compiled.registry.source(source).event_id
+        history = self._history.accepted(source)
+        for name, found in ((STREAM, self._stream.accepted(source)), (NAIVE, self._naive.accepted(source))):
+            check_events(
+                {HISTORY: history.select(found.schema.names), name: found},
+                source=source,
+                id_column=id_column,
+                seed=self._seed,
+            )
 
 
 def _registry(declarations: Declarations) -> Registry:
