@@ -123,6 +123,47 @@ def test_whole_floats_become_integers_and_others_are_rejected(open_store):
     assert rejected(store)[0][:2] == ("b", "column 'items': 1.5 is not int64")
 
 
+def test_a_function_may_yield_batches_whose_types_differ_and_more_than_was_asked_for(open_store):
+    asked = []
+
+    def rows(start, end):
+        asked.append((start, end))
+        for n, items in enumerate([[1, 2], ["3", "many"], [5.0, None]]):
+            at = pa.array([START + n * DAY] * 2, pa.timestamp("us", "UTC"))
+            ids = [f"{n}a", f"{n}b"]
+            yield pa.record_batch({"uid": ids, "shop": ["x"] * 2, "at": at, "amount": [1.0] * 2, "items": items})
+
+    store = open_store(rows)
+
+    result = load(store)
+
+    assert asked == [(START, START + 2 * DAY)]
+    assert (result.rows, result.rejected) == (3, 1)
+    assert [(row[0], row[4]) for row in events(store)] == [("0a", 1), ("0b", 2), ("1a", 3)]
+    assert rejected(store)[0][:2] == ("1b", "column 'items': 'many' is not int64")
+
+
+def test_a_function_that_yields_nothing_has_loaded_empty_days(open_store):
+    store = open_store(lambda _start, _end: iter(()))
+
+    assert load(store).rows == 0
+    assert store.lake.days_loaded("sales") == [date(2024, 3, 30), date(2024, 3, 31)]
+
+
+def test_a_function_that_fails_between_two_batches_has_loaded_nothing(open_store):
+    def rows(_start, _end):
+        at = pa.array([START], pa.timestamp("us", "UTC"))
+        yield pa.table({"uid": ["a"], "shop": ["x"], "at": at, "amount": [1.0], "items": [1]})
+        raise ConnectionError("the other side hung up")
+
+    store = open_store(rows)
+
+    with pytest.raises(ConnectionError, match="the other side hung up"):
+        load(store)
+
+    assert not accounted(store)
+
+
 def test_loading_again_gives_the_same_rows_and_an_empty_day_is_loaded_too(open_store, tmp_path):
     store = open_store(csv(written(tmp_path / "a.csv", "a,x,2024-03-30 10:00:00Z,1,1\n")))
 

@@ -58,9 +58,8 @@ class DatabaseLoader:
         problem, secrets = None, self._secrets()
         try:
             self._attach(connection)
-            query = self.query.strip().rstrip(";")
-            bound = {"start": start, "end": end}
-            reader = connection.execute(f"SELECT * FROM ({query}\n) AS loaded", bound).to_arrow_reader(PART_ROWS)
+            statement = self._statement(connection)
+            reader = connection.execute(statement, {"start": start, "end": end}).to_arrow_reader(PART_ROWS)
             yield from map(Part, _never_none(reader))
         except (duckdb.Error, OSError) as error:
             # A failure in the middle of the rows reaches Arrow as an OSError.
@@ -81,6 +80,13 @@ class DatabaseLoader:
         typed = "" if kind == "duckdb" else f"TYPE {kind}, "
         connection.execute(f"ATTACH {literal(self._target())} AS attached ({typed}READ_ONLY)")
         connection.execute("USE attached")
+
+    def _statement(self, connection: duckdb.DuckDBPyConnection) -> duckdb.Statement:
+        query = self.query.strip().rstrip(";")
+        statements = connection.extract_statements(f"SELECT * FROM ({query}\n) AS loaded")
+        if len(statements) != 1:
+            raise InputError(f"`query` must be one SELECT, got {len(statements)} statements in '{_short(self.query)}'")
+        return statements[0]
 
     def _target(self) -> str:
         """The connection string or path that `attach` names."""

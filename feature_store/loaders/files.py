@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +12,10 @@ from feature_store.loaders.part import Part
 from feature_store.loaders.s3 import S3, SCHEME
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
+
+    from feature_store.loaders.selection import Selection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,44 +80,40 @@ class FileLoader:
             InputError: no file matches, one cannot be read or changes meanwhile, a column is not there; names path or
                 glob.
         """
+        import duckdb
+
         from feature_store.duck import in_memory
-        from feature_store.loaders.csv_parts import csv_parts
-        from feature_store.loaders.found import list_files
-        from feature_store.loaders.parquet_parts import parquet_parts
         from feature_store.loaders.selection import Selection
 
         selection = Selection(glob=self.glob, rename=self.rename, event_time=event_time, start=start, end=end)
-        connection = in_memory(timezone=timezone)
+        connection, problem = in_memory(timezone=timezone), None
         try:
-            with self._explaining():
-                if self.is_remote:
-                    (self.s3 or S3()).connect(connection)
-                files = list_files(connection, self.glob, is_remote=self.is_remote)
-                if self.format == "parquet":
-                    yield from parquet_parts(connection, files, selection)
-                else:
-                    yield from csv_parts(connection, files, selection, delimiter=self.delimiter)
-                files.check_unchanged()
+            yield from self._parts(connection, selection)
+        except (duckdb.Error, OSError) as error:
+            problem = str(error)  # a failure in the middle of the rows reaches Arrow as an OSError
         finally:
             connection.close()
+        if problem is not None:  # raised here, so that no chained error shows what must not be shown
+            raise InputError(self._explained(problem))
 
     @property
     def is_remote(self) -> bool:
         """Whether the files are in S3."""
         return self.glob.startswith(SCHEME)
 
-    @contextmanager
-    def _explaining(self) -> Iterator[None]:
-        """What DuckDB refuses becomes an InputError without any secret in it, nor in an error chained to it."""
-        import duckdb
+    def _parts(self, connection: duckdb.DuckDBPyConnection, selection: Selection) -> Iterator[Part]:
+        from feature_store.loaders.csv_parts import csv_parts
+        from feature_store.loaders.found import list_files
+        from feature_store.loaders.parquet_parts import parquet_parts
 
-        problem = None
-        try:
-            yield
-        except (duckdb.Error, OSError) as error:
-            problem = str(error)  # a failure in the middle of the rows reaches Arrow as an OSError
-        if problem is not None:
-            raise InputError(self._explained(problem))
+        if self.is_remote:
+            (self.s3 or S3()).connect(connection)
+        files = list_files(connection, self.glob, is_remote=self.is_remote)
+        if self.format == "parquet":
+            yield from parquet_parts(connection, files, selection)
+        else:
+            yield from csv_parts(connection, files, selection, delimiter=self.delimiter)
+        files.check_unchanged()
 
     def _explained(self, problem: str) -> str:
         from feature_store.loaders.database import redacted
