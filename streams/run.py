@@ -53,8 +53,8 @@ def collect_rarely() -> None:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """What really happened, under the errors that the engine wraps around it."""
-    while error.__cause__ is not None:
+    """What really happened, under the errors that the engine wraps around it: the library's own error if there is one."""
+    while error.__cause__ is not None and not isinstance(error, FeatureStoreError):
         error = error.__cause__
     return error
 
