@@ -25,13 +25,22 @@ if TYPE_CHECKING:
 def csv_parts(
     connection: duckdb.DuckDBPyConnection, files: Files, selection: Selection, *, delimiter: str | None
 ) -> Iterator[Part]:
-    """The selected rows of all files, a part or more for each."""
+    """The selected rows of all files; at least one part."""
     opened = [CsvFile(path=path, open=partial(files.open, path), delimiter=delimiter) for path in files.paths]
     headers = [file.header() for file in opened]
     known = list(dict.fromkeys(name for header in headers for name in header.names))
     selection.check(known)
+    empty: Part | None = None
+    found = False
     for file, header in zip(opened, headers, strict=True):
-        yield from _file_parts(connection, file, header, selection, known)
+        for part in _file_parts(connection, file, header, selection, known):
+            if part.rows.num_rows or part.unreadable:
+                found = True
+                yield part
+            else:
+                empty = part
+    if not found and empty is not None:
+        yield empty
 
 
 def _file_parts(

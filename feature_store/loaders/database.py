@@ -54,8 +54,8 @@ class DatabaseLoader:
 
         from feature_store.duck import in_memory
 
-        connection = in_memory(timezone=timezone)
         problem, secrets = None, self._secrets()
+        connection = in_memory(timezone=timezone)
         try:
             self._attach(connection)
             statement = self._statement(connection)
