@@ -166,6 +166,18 @@ def test_a_value_that_its_column_cannot_hold_rejects_its_row_alone(kind, column,
     assert reason in said
 
 
+def test_a_decimal_with_more_digits_than_its_precision_is_rejected_not_rounded():
+    decoder = avro(schema=record(field("x", logical("bytes", "decimal", precision=4, scale=2))))
+    far = b"\x06" + (123456).to_bytes(3, "big")
+
+    found = decoder.decode(
+        [*decoder.encode([{"x": Decimal("12.34")}, {"x": Decimal(0)}]), far], pa.schema([("x", pa.decimal128(18, 2))])
+    )
+
+    assert found.table["x"].to_pylist() == [Decimal("12.34"), Decimal(0)]
+    assert [row for row, _ in found.rejected] == [2]
+
+
 def test_infinity_that_was_written_is_infinity():
     decoder = avro(schema=record(field("x", "double")))
 

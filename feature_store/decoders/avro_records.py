@@ -157,10 +157,21 @@ def record_columns(
             if path[:end] not in levels:
                 levels[path[:end]] = _inside(levels[path[: end - 1]], path[end - 1])
         values = _inside(levels[path[:-1]], path[-1])
-        if any(avro_kind(branch) == "string-uuid" for branch in avro.branches(avro.leaf(path))):
-            values = [None if value is None else str(value) for value in values]
+        for branch in avro.branches(avro.leaf(path)):
+            values = _checked(values, branch)
         columns.append(values)
     return columns
+
+
+def _checked(values: list[Any], branch: Any) -> list[Any]:
+    """The values of a type as Arrow takes them; what fastavro has changed in reading becomes text, which no column takes."""
+    kind = avro_kind(branch)
+    if kind == "string-uuid":
+        return [None if value is None else str(value) for value in values]
+    if kind.endswith("-decimal"):  # digits beyond the precision are rounded away, which shows in the exponent
+        exponent = -branch.get("scale", 0)
+        return [one if one is None or one.as_tuple().exponent == exponent else str(one) for one in values]
+    return values
 
 
 def _inside(rows: Sequence[Mapping[str, Any] | None], name: str) -> list[Any]:
