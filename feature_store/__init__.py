@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from feature_store.declare import agg
     from feature_store.declare.entity import Entity
     from feature_store.declare.feature import Feature, FeatureRef
+    from feature_store.declare.label import Label
     from feature_store.declare.service import FeatureService, ratio
     from feature_store.declare.source import EventSource, redis_stream
     from feature_store.declare.view import FeatureView
@@ -50,6 +51,7 @@ _MODULES = {
     "feature_store.declare": ("agg",),
     "feature_store.declare.entity": ("Entity",),
     "feature_store.declare.feature": ("Feature", "FeatureRef"),
+    "feature_store.declare.label": ("Label",),
     "feature_store.declare.service": ("FeatureService", "ratio"),
     "feature_store.declare.source": ("EventSource", "redis_stream"),
     "feature_store.declare.view": ("FeatureView",),
@@ -95,6 +97,7 @@ __all__ = [
     "FeatureVector",
     "FeatureView",
     "InputError",
+    "Label",
     "Lake",
     "LakeError",
     "LoadResult",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from feature_store.declare.entity import Entity
 from feature_store.declare.feature import Feature, FeatureRef, Ratio
+from feature_store.declare.label import Label, label_view
 from feature_store.declare.service import FeatureService
 from feature_store.declare.source import EventSource
 from feature_store.declare.view import FeatureView
@@ -22,7 +23,7 @@ Resolved = FeatureRef | Ratio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
-    """The views and services of a deployment, with the sources and entities that they name.
+    """The views, services and labels of a deployment, with the sources and entities that they name.
 
     Building it checks everything that can be checked without data; all problems come in one report. Expressions are
     checked by `transforms` when the registry is compiled, which `compile_registry` does.
@@ -30,18 +31,28 @@ class Registry:
 
     views: Sequence[FeatureView]
     services: Sequence[FeatureService] = field(default=())
+    labels: Sequence[Label] = field(default=())
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "views", tuple(self.views))
-        object.__setattr__(self, "services", tuple(self.services))
-        problems = [*self._name_problems(), *self._view_problems(), *self._service_problems()]
+        for name in ("views", "services", "labels"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        problems = [
+            *self._name_problems(),
+            *self._view_problems(),
+            *self._service_problems(),
+            *self._label_problems(),
+        ]
         if problems:
             raise DeclarationError(problems)
 
     @property
     def sources(self) -> Mapping[str, EventSource]:
         """The sources by name."""
-        return {view.source.name: view.source for view in self.views}
+        return {source.name: source for source in self._all_sources}
+
+    @property
+    def _all_sources(self) -> list[EventSource]:
+        return [*(view.source for view in self.views), *(label.outcome.source for label in self.labels)]
 
     @property
     def entities(self) -> Mapping[str, Entity]:
@@ -69,6 +80,13 @@ class Registry:
         if not found:
             raise UnknownNameError("service", name, [s.id if version else s.name for s in self.services])
         return max(found, key=lambda s: s.version)
+
+    def label(self, name: str) -> Label:
+        """The label of that name, or UnknownNameError."""
+        for label in self.labels:
+            if label.name == name:
+                return label
+        raise UnknownNameError("label", name, [label.name for label in self.labels])
 
     def views_of(self, source: str) -> tuple[FeatureView, ...]:
         """The views that read a source."""
@@ -113,7 +131,7 @@ class Registry:
                 seen.add(name)
                 if not re.fullmatch(r"[A-Za-z_]\w*@[1-9]\d*", name):
                     yield f"{kind} `name` must be letters, digits and _ and `version` at least 1, got '{name}'"
-        yield from self._homonyms("source", [view.source for view in self.views])
+        yield from self._homonyms("source", self._all_sources)
         yield from self._homonyms("entity", [view.entity for view in self.views])
 
     def _homonyms(self, kind: str, things: Sequence[EventSource | Entity]) -> Iterator[str]:
@@ -145,6 +163,21 @@ class Registry:
             for name in service.defaults:
                 if name not in known:
                     yield f"service '{service.name}': {unknown_name('feature in `defaults`', name, sorted(known))}"
+
+    def _label_problems(self) -> Iterator[str]:
+        names = [label.name for label in self.labels]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield f"label '{name}' is declared twice"
+        for label in self.labels:
+            if not re.fullmatch(r"[A-Za-z_]\w*", label.name):
+                yield f"label `name` must be letters, digits and _, got '{label.name}'"
+                continue
+            try:
+                view = label_view(label)
+            except ValueError as error:
+                yield f"label '{label.name}': {error}"
+                continue
+            yield from _column_problems(view)
 
 
 def _feature_problems(view: FeatureView) -> Iterator[str]:

@@ -155,6 +155,7 @@ class FeatureStore:
         statuses: bool = False,
         allow_incomplete: bool = False,
         snapshot: int | None = None,
+        labels: Sequence[str] = (),
     ) -> TrainingSet:
         """The features at every row of a spine, in its order. See `history.training.get_historical_features`."""
         from feature_store.history.training import get_historical_features
@@ -170,6 +171,8 @@ class FeatureStore:
             allow_incomplete=allow_incomplete,
             snapshot=snapshot,
             bucket_events=self.settings.training_bucket_events,
+            labels=labels,
+            now_us=self.clock.now_us(),
         )
 
     # ---- the present

@@ -61,6 +61,7 @@ def training_set(
     spine: Annotated[Path, typer.Option(help="Parquet file with the join keys and the time of each row")],
     out: Annotated[Path, typer.Option(help="Parquet file to write; its manifest stands beside it")],
     time_column: Annotated[str, typer.Option(help="The spine's column of times")] = "event_timestamp",
+    label: Annotated[list[str] | None, typer.Option(help="A label to add as a column; may be given again")] = None,
     knowledge: Annotated[str, typer.Option(help="served: what was known then; corrected: all events")] = "served",
     allow_incomplete: Annotated[bool, typer.Option(help="Answer rows that are later than the lake")] = False,
 ) -> None:
@@ -77,12 +78,16 @@ def training_set(
                 time_column=time_column,
                 knowledge="served" if knowledge == "served" else "corrected",
                 allow_incomplete=allow_incomplete,
+                labels=label or (),
             )
         except InputError as error:
             # The library names its argument; here it is an option.
             raise InputError(str(error).replace("say allow_incomplete=True", "give --allow-incomplete")) from error
     _write(found, out)
-    Console(highlight=False).print(_summary(out, len(found), found.feature_columns), soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(_summary(out, len(found), found.feature_columns))
+    for name, count in found.manifest.labels.items():
+        console.print(f"label {name}: {counted(count, 'row')} null because the window has not closed")
 
 
 def _check_files(spine: Path, out: Path) -> None:

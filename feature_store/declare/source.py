@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from feature_store.declare.outcome import Outcome
 from feature_store.time_rule import MINUTE_US, parse_duration
 
 if TYPE_CHECKING:
@@ -71,3 +72,35 @@ class EventSource:
     def future_tolerance_us(self) -> int:
         """`future_tolerance` in microseconds."""
         return parse_duration(self.future_tolerance, name="future_tolerance")
+
+    def any(self, *, on: str | Sequence[str], within: str | timedelta, where: str | None = None) -> Outcome:
+        """Whether an event with the same `on` comes within that time, for a `Label`; `where` is SQL over its columns."""
+        return self._outcome("any", None, on, within, where)
+
+    def count(self, *, on: str | Sequence[str], within: str | timedelta, where: str | None = None) -> Outcome:
+        """How many come."""
+        return self._outcome("count", None, on, within, where)
+
+    def sum(
+        self, column: str, *, on: str | Sequence[str], within: str | timedelta, where: str | None = None
+    ) -> Outcome:
+        """The exact sum of an expression over them; 0 for none."""
+        return self._outcome("sum", column, on, within, where)
+
+    def first(
+        self, column: str, *, on: str | Sequence[str], within: str | timedelta, where: str | None = None
+    ) -> Outcome:
+        """The first value that comes; null for none."""
+        return self._outcome("first", column, on, within, where)
+
+    def max(
+        self, column: str, *, on: str | Sequence[str], within: str | timedelta, where: str | None = None
+    ) -> Outcome:
+        """The largest value that comes; null for none."""
+        return self._outcome("max", column, on, within, where)
+
+    def _outcome(
+        self, aggregate: str, column: str | None, on: str | Sequence[str], within: str | timedelta, where: str | None
+    ) -> Outcome:
+        keys = (on,) if isinstance(on, str) else tuple(on)
+        return Outcome(source=self, aggregate=aggregate, column=column, on=keys, within=within, where=where)

@@ -31,6 +31,8 @@ class Manifest:
     """`view@version` -> rows with a window that held events which had not arrived by the row's time."""
     stale_days: Mapping[str, Sequence[str]]
     """Batch view -> days whose rows were built before their events changed."""
+    labels: Mapping[str, int]
+    """Label -> rows that are null because its window had not closed."""
 
     def to_json(self) -> str:
         """As JSON with sorted keys."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -16,6 +16,7 @@ from feature_store.history.answers import Answer, answer, ratio, with_defaults
 from feature_store.history.asof import batch_answers, check_materialized, rows_table
 from feature_store.history.columns import column_names
 from feature_store.history.coverage import check_complete, coverage
+from feature_store.history.labels import label_column
 from feature_store.history.manifest import Knowledge, Manifest
 from feature_store.history.reading import LakeReading
 from feature_store.history.spine import Spine, SpineKeys, read_spine, spine_keys
@@ -40,6 +41,7 @@ class TrainingSet:
 
     table: pa.Table
     feature_columns: Sequence[str]
+    label_columns: Sequence[str]
     manifest: Manifest
 
     def to_arrow(self) -> pa.Table:
@@ -73,6 +75,8 @@ def get_historical_features(
     allow_incomplete: bool = False,
     snapshot: int | None = None,
     bucket_events: int = 8_000_000,
+    labels: Sequence[str] = (),
+    now_us: int | None = None,
 ) -> TrainingSet:
     """The features of a service, or of a list of `view:feature`, at every row of a spine.
 
@@ -89,16 +93,19 @@ def get_historical_features(
         allow_incomplete: answer rows beyond what the lake has as if nothing had happened there.
         snapshot: as of which the lake is read; the newest by default.
         bucket_events: events of one view held in memory at once; an entity's events are never divided.
+        labels: labels of the registry, a column each. Rows whose window has not closed are null and counted.
+        now_us: until when windows of labels can have closed; by default as far as the lake knows.
 
     Raises:
         InputError: the spine, or a row later than the lake is complete, as said above.
-        UnknownNameError: no such service, view or feature.
+        UnknownNameError: no such service, view, feature or label.
     """
     _check_knowledge(knowledge)
+    wanted = [compiled.registry.label(name) for name in labels]
     service = compiled.registry.service(features) if isinstance(features, str) else features
     resolved = compiled.registry.resolve(service)
     views = _views(compiled, resolved)
-    _ensure_sources(compiled, lake, views)
+    _ensure_sources(compiled, lake, {*(v.source.name for v in views), *(w.outcome.source.name for w in wanted)})
     rows = read_spine(spine, lake=lake, time_column=time_column)
     names = _names(resolved, rows)
     at = lake.snapshot() if snapshot is None else snapshot
@@ -107,14 +114,31 @@ def get_historical_features(
     with LakeReading(lake, at) as reading:
         job = _Job(compiled, reading, rows, served=knowledge == "served", bucket_events=bucket_events)
         recomputed = job.answer_all(views)
+        found_labels = {
+            label.name: label_column(
+                compiled,
+                label,
+                reading=reading,
+                spine=rows,
+                now_us=2**62 if now_us is None else now_us,
+                bucket_events=bucket_events,
+                allow_incomplete=allow_incomplete,
+            )
+            for label in wanted
+        }
     table = rows.table
     for name, item in zip(names, resolved, strict=True):
         found = _served(item, job.answers, service)
         table = table.append_column(name, found.column)
         if statuses:
             table = table.append_column(f"{name}__status", pa.array(found.status, type=pa.int8()))
-    manifest = _manifest(lake, service, resolved, views, knowledge, at, rows, recomputed)
-    return TrainingSet(table=table, feature_columns=tuple(names), manifest=manifest)
+    for name, label in found_labels.items():
+        if name in table.schema.names:
+            raise InputError(f"column '{name}' of the training set has the name of a label; rename it")
+        table = table.append_column(name, label.column)
+    open_rows = {name: label.open for name, label in found_labels.items()}
+    manifest = _manifest(lake, service, resolved, views, knowledge, at, rows, recomputed, open_rows)
+    return TrainingSet(table=table, feature_columns=tuple(names), label_columns=tuple(found_labels), manifest=manifest)
 
 
 class _Job:
@@ -194,8 +218,8 @@ def ref_id(ref: FeatureRef) -> str:
     return f"{ref.view}@{ref.version}"
 
 
-def _ensure_sources(compiled: Compiled, lake: Lake, views: Sequence[FeatureView]) -> None:
-    for source in {view.source.name for view in views}:
+def _ensure_sources(compiled: Compiled, lake: Lake, sources: Iterable[str]) -> None:
+    for source in sources:
         lake.ensure_source(source, compiled.schemas[source])
 
 
@@ -244,6 +268,7 @@ def _manifest(
     snapshot: int,
     rows: Spine,
     recomputed: Mapping[str, int],
+    open_rows: Mapping[str, int],
 ) -> Manifest:
     batch = [view for view in views if view.is_batch]
     return Manifest(
@@ -264,4 +289,5 @@ def _manifest(
             ]
             for view in batch
         },
+        labels=dict(open_rows),
     )

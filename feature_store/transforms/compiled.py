@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from feature_store.declare.label import label_view
 from feature_store.errors import DeclarationError
 from feature_store.schema import arrow_schema
 from feature_store.transforms.expressions import Expressions
@@ -14,6 +15,7 @@ from feature_store.transforms.plan import ViewPlan, compile_view
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from feature_store.declare.label import Label
     from feature_store.declare.view import FeatureView
     from feature_store.registry import Registry
 
@@ -25,10 +27,16 @@ class Compiled:
     registry: Registry
     schemas: Mapping[str, pa.Schema]
     plans: Mapping[str, ViewPlan]
+    labels: Mapping[str, ViewPlan]
+    """Label -> the plan of the view whose value at the end of the label's window it is."""
 
     def plan(self, view: FeatureView) -> ViewPlan:
         """The plan of a view."""
         return self.plans[view.id]
+
+    def label_plan(self, label: Label) -> ViewPlan:
+        """The plan of a label."""
+        return self.labels[label.name]
 
     def plans_of(self, source: str) -> tuple[ViewPlan, ...]:
         """The plans of the views that read a source."""
@@ -44,6 +52,7 @@ def compile_registry(registry: Registry) -> Compiled:
     problems: list[str] = []
     schemas: dict[str, pa.Schema] = {}
     plans: dict[str, ViewPlan] = {}
+    labels: dict[str, ViewPlan] = {}
     for name, source in registry.sources.items():
         try:
             schemas[name] = arrow_schema(source)
@@ -57,9 +66,15 @@ def compile_registry(registry: Registry) -> Compiled:
                 plans[view.id] = compile_view(view, expressions)
             except DeclarationError as error:
                 problems.extend(error.problems)
+        for label in registry.labels:
+            if label.outcome.source.name == name:
+                try:
+                    labels[label.name] = compile_view(label_view(label), expressions)
+                except DeclarationError as error:
+                    problems.extend(error.problems)
     if problems:
         raise DeclarationError(problems)
-    return Compiled(registry=registry, schemas=schemas, plans=plans)
+    return Compiled(registry=registry, schemas=schemas, plans=plans, labels=labels)
 
 
 def _time_problems(source: str, event_time: str, schema: pa.Schema) -> list[str]:
