@@ -9,6 +9,7 @@ import redis
 
 from feature_store.fold.run import Start, begin_run, live_sources, open_log
 from feature_store.lake import Lake
+from feature_store.online.server import check_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +61,7 @@ class FlowContext:
     def begin(self) -> Start:
         """Begin a new run of the flow, from here on a consumer of its logs. See `fold.run.begin_run`."""
         client = self.connect()
+        check_server(client)
         for source in live_sources(self.compiled.registry):
             self.log(client, source).register(self.consumer)
         with self.open_lake() as lake:

@@ -1,14 +1,15 @@
 """Loaders and loading: files to events in the lake, what is no event to `rejected_events`, and clear errors."""
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import shop
 from sales_world import DAY, HEADER, START, Sale, accounted, events, load, opening, rejected
 
-from feature_store import EventSource, InputError
+from feature_store import EventSource, FeatureStore, InputError, Settings
 from feature_store.errors import UnknownNameError
 from feature_store.loaders import csv, parquet, read_file
 from feature_store.schema import arrow_schema
@@ -326,3 +327,19 @@ def test_a_cell_to_publish_that_does_not_fit_is_named(row, message, tmp_path):
 def test_only_known_kinds_of_files_can_be_published(tmp_path):
     with pytest.raises(InputError, match=r"a\.xlsx' must be a \.parquet or \.csv file"):
         read_file(tmp_path / "a.xlsx", schema())
+
+
+def test_a_null_where_the_schema_allows_none_costs_its_row_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = ["p1,ada,10.0,2026-03-01 09:00:00Z", "p2,ada,,2026-03-01 09:10:00Z", "p3,,7.0,2026-03-01 09:20:00Z"]
+    (tmp_path / "payments.csv").write_text("payment_id,customer,amount,paid_at\n" + "\n".join(rows) + "\n")
+
+    with FeatureStore(settings=Settings(home=tmp_path / "home"), registry=shop.registry) as store:
+        result = store.load("payments", start=datetime(2026, 3, 1, tzinfo=UTC), end=datetime(2026, 3, 2, tzinfo=UTC))
+        reasons = rejected(store)
+
+    assert (result.rows, result.rejected) == (1, 2)
+    assert [(event_id, "line 3" in reason and "amount" in reason) for event_id, reason, _ in reasons] == [
+        ("p2", True),
+        ("p3", False),
+    ]

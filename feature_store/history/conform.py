@@ -149,7 +149,8 @@ def _reasons(source: EventSource, cast: pa.Table, schema: pa.Schema, part: Part)
         )
     left = cast.filter(pc.invert(pc.is_in(cast.column(_ROW), pa.array(list(reasons), type=pa.int64()))))
     numbers = left.column(_ROW)
-    for position, reason in check_rows(source.schema, left.select(schema.names).cast(schema)).rejected:
+    nullable = pa.schema([field.with_nullable(True) for field in schema])  # a null where none may be is its row's fault
+    for position, reason in check_rows(source.schema, left.select(schema.names).cast(nullable)).rejected:
         reasons[numbers[position].as_py()] = reason
     places = part.place(sorted(reasons)) if reasons else {}
     return {row: f"{places[row]}: {reason}" if row in places else reason for row, reason in reasons.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from feature_store.declare.label import label_view
-from feature_store.errors import DeclarationError
+from feature_store.errors import DeclarationError, InputError
 from feature_store.schema import arrow_schema
 from feature_store.transforms.expressions import Expressions
 from feature_store.transforms.plan import ViewPlan, compile_view
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from feature_store.declare.label import Label
+    from feature_store.declare.source import EventSource
     from feature_store.declare.view import FeatureView
     from feature_store.registry import Registry
 
@@ -58,6 +59,7 @@ def compile_registry(registry: Registry) -> Compiled:
             schemas[name] = arrow_schema(source)
             expressions = Expressions(schemas[name])
             problems.extend(_time_problems(name, source.event_time, schemas[name]))
+            problems.extend(_decoder_problems(source, schemas[name]))
         except DeclarationError as error:
             problems.extend(error.problems)
             continue
@@ -75,6 +77,17 @@ def compile_registry(registry: Registry) -> Compiled:
     if problems:
         raise DeclarationError(problems)
     return Compiled(registry=registry, schemas=schemas, plans=plans, labels=labels)
+
+
+def _decoder_problems(source: EventSource, schema: pa.Schema) -> list[str]:
+    """What a decoder has to say against the source's columns, before any payload has come."""
+    if source.decode is None:
+        return []
+    try:
+        source.decode.decode([], schema)
+    except InputError as error:
+        return [f"source '{source.name}': `decode`: {error}"]
+    return []
 
 
 def _time_problems(source: str, event_time: str, schema: pa.Schema) -> list[str]:
