@@ -12,8 +12,8 @@ from feature_store.lake.events import loaded_table
 from feature_store.store import FeatureStore
 from feature_store.transforms.compiled import Compiled
 
-REJECTED = "rejected"
-"""Metadata: how many rows of the run's days were no events or contradicted one; what the schema check reads."""
+REJECTED, CONFLICTS = "rejected", "conflicts"
+"""Metadata: how many rows of the run's days were no events, and how many contradicted one; what the schema check reads."""
 SAMPLE = "rejected_rows"
 """Metadata: some of them."""
 
@@ -41,7 +41,6 @@ def build_events_asset(
     ) -> dg.MaterializeResult:
         start, end = window_of(context)
         result = feature_store.load(source.name, start=start, end=end)
-        refused = result.rejected + result.conflicts
         metadata = {
             **written(
                 feature_store,
@@ -52,9 +51,10 @@ def build_events_asset(
                 columns=columns,
             ),
             "duplicates": result.duplicates,
-            REJECTED: refused,
+            REJECTED: result.rejected,
+            CONFLICTS: result.conflicts,
         }
-        if refused:
+        if result.rejected or result.conflicts:
             metadata[SAMPLE] = dg.MetadataValue.md(rejected_sample(feature_store, source, start=start, end=end))
         return dg.MaterializeResult(metadata=metadata)
 

@@ -1,7 +1,7 @@
 """`schema`: every loaded row is an event by the source's Pandera model, and contradicts no other."""
 
 import dagster as dg
-from feature_store_deploy.assets.events import REJECTED, SAMPLE
+from feature_store_deploy.assets.events import CONFLICTS, REJECTED, SAMPLE
 from feature_store_deploy.assets.keys import events_key
 from feature_store_deploy.checks.declared import outcome, spec_metadata
 from feature_store_deploy.checks.window import days_of_run
@@ -10,9 +10,10 @@ from feature_store.declare import EventSource
 
 
 def build_schema_check(source: EventSource, *, env: str) -> dg.AssetChecksDefinition:
-    """The check of a source's load; what was built from it waits until it passes.
+    """The check of a source's load; what was built from it waits until no row is refused.
 
-    Loading divides good rows from rejected ones and keeps both, so the check reads what the load has counted.
+    Loading divides good rows from rejected ones and keeps both, so the check reads what the load has counted. Rows that
+    contradict an event are a warning that nothing waits for: the event stands as it first came.
     """
     key = events_key(env, source)
 
@@ -28,14 +29,18 @@ def build_schema_check(source: EventSource, *, env: str) -> dg.AssetChecksDefini
         found = _latest(context.instance, key, partition=str(days.last) if days else None)
         if found is None:
             return outcome(passed=True, description="nothing was loaded yet", owner=source.owner, days=days)
-        rejected = int(str(found.metadata[REJECTED].value))
+        rejected, conflicts = (int(str(found.metadata[name].value)) for name in (REJECTED, CONFLICTS))
+        said = [f"{rejected} rows were refused"] if rejected else []
+        said += [f"{conflicts} rows contradict an event, which stands as it first came"] if conflicts else []
         metadata = {
-            "rejected": rejected,
+            REJECTED: rejected,
+            CONFLICTS: conflicts,
             **{name: found.metadata[name] for name in (SAMPLE,) if name in found.metadata},
         }
         return outcome(
-            passed=rejected == 0,
-            description=f"{rejected} rows were refused" if rejected else "every row is an event",
+            passed=not said,
+            severity=dg.AssetCheckSeverity.ERROR if rejected else dg.AssetCheckSeverity.WARN,
+            description="; ".join(said) or "every row is an event",
             owner=source.owner,
             days=days,
             metadata=metadata,

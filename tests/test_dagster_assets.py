@@ -78,6 +78,17 @@ def test_refused_rows_fail_the_schema_check_and_hold_back_what_is_built_from_the
     assert {event.asset_key.path[1] for event in result.get_asset_materialization_events()} == {"events"}
 
 
+def test_rows_that_contradict_an_event_are_a_warning_that_nothing_waits_for(deployment):
+    deployment.rows += [deployment.rows[3] | {"fare": 99.0}, deployment.rows[4] | {"fare": 99.0}]
+
+    result = deployment.run("events/rides", "tiles/hourly", first=day(0), last=day(4))
+
+    schema = evaluations(result)["events/rides:schema"]
+    assert (schema.passed, schema.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert schema.description == "2 rows contradict an event, which stands as it first came"
+    assert {event.asset_key.path[1] for event in result.get_asset_materialization_events()} == {"events", "tiles"}
+
+
 def test_the_schema_check_is_green_once_the_rows_are_mended(deployment):
     deployment.rows.append(ride(99, at=1.5, fare=-4.0))
     deployment.run("events/rides", first=day(1))

@@ -1,23 +1,18 @@
-"""The features of this project, at times that matter."""
+"""The features of this project, at times that matter: no server, a fraction of a second."""
 
-from datetime import UTC, datetime
-from pathlib import Path
-
-import pandas as pd
-
-from feature_store import FeatureStore, Settings
 from features import registry
 
+EVENTS = {
+    "payments": [
+        {"payment_id": "p1", "customer": "ada", "amount": 10.0, "paid_at": "2026-01-01T09:00:00Z"},
+        {"payment_id": "p2", "customer": "ada", "amount": 20.0, "paid_at": "2026-01-01T09:40:00Z"},
+    ]
+}
 
-def test_a_customers_payments_are_counted_up_to_the_moment_that_is_asked_for(tmp_path: Path) -> None:
-    days = {"start": datetime(2026, 1, 1, tzinfo=UTC), "end": datetime(2026, 1, 4, tzinfo=UTC)}
-    asked = pd.DataFrame(
-        {"customer": ["ada", "ada"], "event_timestamp": pd.to_datetime(["2026-01-01 09:40Z", "2026-01-01 09:41Z"])}
-    )
 
-    with FeatureStore(settings=Settings(home=tmp_path), registry=registry) as store:
-        store.load("payments", **days)
-        found = store.get_historical_features(asked, "fraud").to_pandas()
+def test_a_payment_counts_from_the_moment_after_it(replay) -> None:
+    result = replay(registry, EVENTS)
 
-    assert found["spending__count_1h"].tolist() == [1, 2]
-    assert found["spending__amount_mean_7d"].tolist() == [10.0, 15.0]
+    assert result.at("spending:count_1h", time="2026-01-01T09:40:00Z", customer="ada") == 1
+    assert result.at("spending:count_1h", time="2026-01-01T09:40:01Z", customer="ada") == 2
+    assert result.at("spending:amount_mean_7d", time="2026-01-02T00:00:00Z", customer="ada") == 15.0

@@ -1,0 +1,152 @@
+"""Payments and chargebacks of any volume, as untidy as real ones: late, repeated, contradictory, out of order.
+
+The same seed gives the same events. `python generator.py --payments 100000` writes a Parquet file per month of each source
+below `data/`, in the order of arrival.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+DAY_US = 86_400_000_000
+TIME = pa.timestamp("us", tz="UTC")
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+LATE_SHARE, REPEATED_SHARE, CONTRADICTED_SHARE, CHARGED_BACK_SHARE = 0.05, 0.01, 0.001, 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What arrived, in that order; `arrived_at` is a column of each."""
+
+    payments: pa.Table
+    chargebacks: pa.Table
+
+
+def generate(*, payments: int, days: int = 120, seed: int = 0) -> Events:
+    """Events of a span that begins with 2026.
+
+    Of the payments 5 % arrive up to three days late and the others within 20 s, 1 % come twice, and one in a thousand comes
+    again with another amount; 2 % are charged back 1 to 60 days later. A user has few devices; merchants and users are
+    of unequal weight.
+
+    Args:
+        payments: how many different ones.
+        days: how long the span is.
+        seed: of the random numbers.
+    """
+    draw = np.random.default_rng(seed)
+    users, merchants = max(payments // 50, 1), max(payments // 500, 1)
+    start_us = int(START.timestamp()) * 1_000_000
+    user = (draw.pareto(1.5, payments) * users / 8).astype(np.int64) % users
+    device = user * 4 + np.minimum(draw.geometric(0.7, payments) - 1, 3)
+    columns = {
+        "number": np.arange(payments),
+        "user": user,
+        "device": device,
+        "merchant": (draw.pareto(1.2, payments) * merchants / 8).astype(np.int64) % merchants,
+        "amount": np.maximum((draw.lognormal(8, 1, payments)).astype(np.int64), 1),
+        "paid_us": start_us + np.sort(draw.integers(0, days * DAY_US, payments)),
+    }
+    columns["arrived_us"] = columns["paid_us"] + _delays(draw, payments)
+    return Events(
+        payments=_payments(_with_copies(columns, draw)),
+        chargebacks=_chargebacks(columns, draw, start_us + days * DAY_US),
+    )
+
+
+def write(events: Events, folder: Path) -> None:
+    """A Parquet file per month of arrival and source: `payments/2026-01.parquet`."""
+    for name, table in (("payments", events.payments), ("chargebacks", events.chargebacks)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        months = pc.strftime(table.column("arrived_at"), format="%Y-%m")
+        for month in pc.unique(months).to_pylist():
+            pq.write_table(table.filter(pc.equal(months, month)), folder / name / f"{month}.parquet")
+
+
+def _delays(draw: np.random.Generator, count: int) -> np.ndarray:
+    prompt = draw.integers(0, 20_000_000, count)
+    return np.where(draw.random(count) < LATE_SHARE, draw.integers(0, 3 * DAY_US, count), prompt)
+
+
+def _with_copies(columns: dict[str, np.ndarray], draw: np.random.Generator) -> dict[str, np.ndarray]:
+    """The same events, some of them again: as they were, or with another amount. Copies come later."""
+    count = len(columns["number"])
+    repeated = np.flatnonzero(draw.random(count) < REPEATED_SHARE)
+    contradicted = np.flatnonzero(draw.random(count) < CONTRADICTED_SHARE)
+    rows = np.concatenate([np.arange(count), repeated, contradicted])
+    taken = {name: values[rows] for name, values in columns.items()}
+    copies = slice(count, None)
+    taken["arrived_us"][copies] += draw.integers(1_000_000, DAY_US, len(rows) - count)
+    taken["amount"][count + len(repeated) :] += 1
+    return taken
+
+
+def _payments(columns: dict[str, np.ndarray]) -> pa.Table:
+    columns = _by_arrival(columns)
+    return pa.table(
+        {
+            "payment_id": _names("p", columns["number"]),
+            "user": _names("u", columns["user"]),
+            "device": _names("d", columns["device"]),
+            "merchant": _names("m", columns["merchant"]),
+            "amount": columns["amount"],
+            "paid_at": pa.array(columns["paid_us"]).cast(TIME),
+            "arrived_at": pa.array(columns["arrived_us"]).cast(TIME),
+        }
+    )
+
+
+def _chargebacks(columns: dict[str, np.ndarray], draw: np.random.Generator, end_us: int) -> pa.Table:
+    """Those that come before the span ends; each is known a day after it happened at the latest."""
+    count = len(columns["number"])
+    back_us = columns["paid_us"] + draw.integers(DAY_US, 60 * DAY_US, count)
+    rows = np.flatnonzero((draw.random(count) < CHARGED_BACK_SHARE) & (back_us < end_us))
+    found = _by_arrival(
+        {
+            "number": columns["number"][rows],
+            "merchant": columns["merchant"][rows],
+            "back_us": back_us[rows],
+            "arrived_us": back_us[rows] + draw.integers(0, DAY_US, len(rows)),
+        }
+    )
+    return pa.table(
+        {
+            "chargeback_id": _names("c", found["number"]),
+            "payment_id": _names("p", found["number"]),
+            "merchant": _names("m", found["merchant"]),
+            "charged_back_at": pa.array(found["back_us"]).cast(TIME),
+            "arrived_at": pa.array(found["arrived_us"]).cast(TIME),
+        }
+    )
+
+
+def _by_arrival(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    order = np.argsort(columns["arrived_us"], kind="stable")
+    return {name: values[order] for name, values in columns.items()}
+
+
+def _names(letter: str, numbers: np.ndarray) -> pa.Array:
+    return pc.binary_join_element_wise(letter, pa.array(numbers).cast(pa.string()), "")
+
+
+def main() -> None:
+    """Write the files."""
+    parser = argparse.ArgumentParser(description="Write payments and chargebacks below data/.")
+    parser.add_argument("--payments", type=int, default=20_000)
+    parser.add_argument("--days", type=int, default=120)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    write(generate(payments=options.payments, days=options.days, seed=options.seed), Path("data"))
+
+
+if __name__ == "__main__":
+    main()
