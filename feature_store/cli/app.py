@@ -7,7 +7,7 @@ import sys
 import typer
 from redis.exceptions import RedisError
 
-from feature_store.cli import history, launch, live, overview
+from feature_store.cli import change, history, launch, live, overview
 from feature_store.errors import FeatureStoreError
 from feature_store.settings import PREFIX
 
@@ -21,6 +21,8 @@ for command in (
     launch.init,
     launch.demo,
     launch.up,
+    change.export,
+    change.plan,
     overview.apply,
     history.materialize,
     launch.backfill,

@@ -1,0 +1,111 @@
+"""What a change of declarations would change: two registries compared by what their features mean, without any store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from feature_store.declare.feature import Ratio
+from feature_store.errors import InputError
+from feature_store.registry import Registry, fingerprint
+
+FORMAT = 1
+Kind = Literal["created", "changed", "retired"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meanings:
+    """What a registry says, as it is exported: enough to compare with, nothing secret."""
+
+    features: Mapping[str, str]
+    """`view@version:feature` -> fingerprint."""
+    services: Mapping[str, Sequence[str]]
+    """`service@version` -> its features in order; a ratio as its name and a digest of its parts."""
+
+    def to_json(self) -> str:
+        """As JSON with sorted keys, for a file under version control."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, sort_keys=True) + "\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One difference between two registries."""
+
+    kind: Kind
+    what: str
+    """`feature view@1:count_1h` or `service fraud@1`."""
+    breaking: bool
+    """Whether something that is in use would mean something else, or be gone."""
+    reason: str = ""
+
+
+def meanings(registry: Registry) -> Meanings:
+    """What a registry's features and services mean."""
+    features = {
+        f"{view.id}:{feature.name}": fingerprint(view, feature) for view in registry.views for feature in view.declared
+    }
+    services = {
+        service.id: [_named(item) if isinstance(item, Ratio) else str(item) for item in registry.resolve(service)]
+        for service in registry.services
+    }
+    return Meanings(features=features, services=services)
+
+
+def read_meanings(path: Path) -> Meanings:
+    """Read what `Meanings.to_json` wrote.
+
+    Raises:
+        InputError: the file is not there or says something else; names it.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["format"] != FORMAT:
+            raise InputError(f"'{path}' has format {found['format']!r}, this version reads {FORMAT}; export it again")
+        return Meanings(features=dict(found["features"]), services=dict(found["services"]))
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"'{path}' is no exported registry; `feature-store export` writes one") from error
+
+
+def compare(before: Meanings, after: Meanings) -> list[Change]:
+    """What becomes of each feature and service, breaking changes first."""
+    changes = [*_features(before, after), *_services(before, after)]
+    return sorted(changes, key=lambda change: (not change.breaking, change.kind, change.what))
+
+
+def _features(before: Meanings, after: Meanings) -> Iterator[Change]:
+    used = {name: service for service, names in before.services.items() for name in names}
+    for name, meaning in before.features.items():
+        what = f"feature {name}"
+        if name not in after.features:
+            reason = f"service {used[name]} reads it" if name in used else ""
+            yield Change(kind="retired", what=what, breaking=name in used, reason=reason)
+        elif after.features[name] != meaning:
+            reason = "its meaning differs under the same version; give the view a new `version`"
+            yield Change(kind="changed", what=what, breaking=True, reason=reason)
+    for name in after.features:
+        if name not in before.features:
+            yield Change(kind="created", what=f"feature {name}", breaking=False)
+
+
+def _services(before: Meanings, after: Meanings) -> Iterator[Change]:
+    for name, features in before.services.items():
+        what = f"service {name}"
+        if name not in after.services:
+            yield Change(kind="retired", what=what, breaking=True, reason="models that name it find nothing")
+        elif list(after.services[name]) != list(features):
+            reason = "other features, or in another order, under the same version; give it a new `version`"
+            yield Change(kind="changed", what=what, breaking=True, reason=reason)
+    for name in after.services:
+        if name not in before.services:
+            yield Change(kind="created", what=f"service {name}", breaking=False)
+
+
+def _named(ratio: Ratio) -> str:
+    parts = json.dumps([str(ratio.numerator), str(ratio.denominator), ratio.empty])
+    return f"{ratio.name}={hashlib.blake2b(parts.encode(), digest_size=4).hexdigest()}"
