@@ -23,7 +23,7 @@ def test_across_batches_too_and_a_conflict_does_not_replace_the_first():
 
 def test_what_the_lake_held_at_start_is_known():
     known = KnownIds(complete_from_day=0)
-    known.remember(["a"], [1], [7])
+    known.remember(["a"], [7])
 
     assert known.check(["a", "b"], [1, 1], [7, 7]) == [DUPLICATE, NEW]
 
@@ -44,17 +44,6 @@ def test_an_old_id_is_looked_up_once_by_its_day_and_a_recent_one_never():
     assert sorted(asked) == [(["old"], 9), (["older"], 8)]
     assert known.check(["old", "older"], [old, 8 * DAY_US], [8, 7]) == [CONFLICT, DUPLICATE]
     assert len(asked) == 2
-
-
-def test_what_is_forgotten_is_looked_up_again():
-    known = KnownIds(complete_from_day=0, look_up=lambda ids, _: dict.fromkeys(ids, 7))
-    known.check(["a", "b"], [1, 5 * DAY_US], [7, 7])
-
-    known.forget_before(5)
-
-    assert len(known) == 1
-    assert known.newest_day == 5
-    assert known.check(["a", "b"], [1, 5 * DAY_US], [7, 8]) == [DUPLICATE, CONFLICT]
 
 
 def test_times_before_the_epoch_have_days_too():

@@ -8,9 +8,10 @@ from feature_store.errors import LogGap
 from feature_store.fold.run import PartitionReader, begin_run, live_sources
 from feature_store.log.protocol import Record
 from feature_store.online.layout import publish_layouts, service_layout, view_layout
+from feature_store.online.packed import item_at, seconds_since
 from feature_store.online.ready import read_ready
 from feature_store.reader import Status
-from feature_store.time_rule import HOUR_US, SECOND_US, from_us
+from feature_store.time_rule import DAY_US, HOUR_US, SECOND_US, from_us
 
 
 @pytest.fixture
@@ -71,6 +72,18 @@ def test_what_is_archived_and_trimmed_while_the_first_run_begins_is_missed_loudl
 
     with pytest.raises(LogGap):
         reader.read()
+
+
+def test_an_old_event_that_is_archived_before_it_is_read_is_no_duplicate(world):
+    stream = world.stream()
+    world.publish([one(uid="old", level=7, at=from_us(NOW_US - 6 * DAY_US)), one(uid="new", level=5)])
+    world.archive()
+
+    stream.step()
+
+    [site] = [row for (_, view), row in world.values().items() if view == "sites@1"]
+    lifetime = [item_at(item, seconds_since(site.from_us, NOW_US)) for item in site.items][9]
+    assert lifetime == 12
 
 
 def test_a_new_run_begins_at_the_lake_and_serves_the_same(world):

@@ -99,7 +99,8 @@ def open_intake(compiled: Compiled, lake: Lake, source: str, *, origin: Origin, 
 
     def look_up(ids: Sequence[str], day: int) -> Mapping[str, int]:
         that_day = _date(day * DAY_US)
-        sql = lake.events_sql(source, days=(that_day, that_day))
+        # At the origin: the archiver may have brought over what this intake is only about to read.
+        sql = lake.events_sql(source, snapshot=origin.snapshot, days=(that_day, that_day))
         with lake.cursor() as cursor:
             cursor.register("wanted", pa.table({"id": pa.array(ids, type=pa.string())}))
             found = cursor.execute(f"SELECT {ID}, {digest} FROM ({sql}) WHERE {ID} IN (SELECT id FROM wanted)")
@@ -109,8 +110,8 @@ def open_intake(compiled: Compiled, lake: Lake, source: str, *, origin: Origin, 
     if exists:
         sql = lake.events_sql(source, snapshot=origin.snapshot, days=(_date(first_day * DAY_US), _LAST_DAY))
         with lake.cursor() as cursor:
-            recent = cursor.execute(f"SELECT {ID}, {TIME}, {digest} AS digest FROM ({sql})").to_arrow_table()
-        known.remember(*(recent.column(i).to_pylist() for i in range(3)))
+            recent = cursor.execute(f"SELECT {ID}, {digest} AS digest FROM ({sql})").to_arrow_table()
+        known.remember(*(recent.column(i).to_pylist() for i in range(2)))
     return Intake(compiled.registry.source(source), schema, known=known)
 
 
