@@ -111,8 +111,8 @@ def _manager(procfile: Procfile, console: Console, environment: Mapping[str, str
 
 def _announce(procfile: Procfile, settings: Settings, console: Console) -> None:
     """Say where everything is, once it answers."""
-    began = time.perf_counter()
-    while not _answers(procfile, settings):
+    began, began_us = time.perf_counter(), settings.clock.now_us()
+    while not _answers(procfile, settings, since_us=began_us):
         time.sleep(_POLL_S)
     try:
         with FeatureStore(settings=settings) as store:
@@ -131,8 +131,11 @@ def _announce(procfile: Procfile, settings: Settings, console: Console) -> None:
     console.say("\n".join(lines))
 
 
-def _answers(procfile: Procfile, settings: Settings) -> bool:
-    """Whether Redis, the flow and the web UI do, as far as they are in the Procfile."""
+def _answers(procfile: Procfile, settings: Settings, *, since_us: int) -> bool:
+    """Whether Redis, the flow and the web UI do, as far as they are in the Procfile.
+
+    A heartbeat of before `since_us` is that of an earlier flow, which Redis has kept.
+    """
     if procfile.has(DAGSTER) and not _serves(settings.ui_port):
         return False
     try:
@@ -140,7 +143,7 @@ def _answers(procfile: Procfile, settings: Settings) -> bool:
             client.ping()
             if not any(FLOW in command for command in procfile.processes.values()):
                 return True
-            fresh_us = settings.clock.now_us() - _BEAT_US
+            fresh_us = max(settings.clock.now_us() - _BEAT_US, since_us)
             ready = read_ready(client, settings.environment)
     except (redis.RedisError, OSError):
         return False
