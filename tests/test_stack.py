@@ -102,6 +102,17 @@ class Deployment:
             for pid in processes_of(self.home):
                 os.kill(pid, signal.SIGKILL)
 
+    def up_to_its_end(self) -> subprocess.CompletedProcess[str]:
+        """A stack that cannot start."""
+        return subprocess.run(
+            [sys.executable, "-m", "feature_store_deploy.stack"],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
     def said(self) -> str:
         return self.output.read_text()
 
@@ -151,14 +162,7 @@ def test_the_stack_from_the_first_start_to_a_crash(tmp_path: Path) -> None:
         shop.pay("p2")
         until(lambda: shop.count() == 2)
 
-        second = subprocess.run(
-            [sys.executable, "-m", "feature_store_deploy.stack"],
-            cwd=tmp_path,
-            env=shop.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        second = shop.up_to_its_end()
         assert (second.returncode, second.stdout) == (2, "")
         assert second.stderr == (
             f"error: another stack (pid {stack.pid}) runs in '{shop.home}'; "
@@ -230,14 +234,7 @@ def test_a_release_that_fails_starts_nothing(tmp_path: Path) -> None:
         "release: exit 3\nvalkey: python -m feature_store_deploy.stack.keep -- python -m feature_store_deploy.stack.valkey\n"
     )
 
-    done = subprocess.run(
-        [sys.executable, "-m", "feature_store_deploy.stack"],
-        cwd=tmp_path,
-        env=shop.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = shop.up_to_its_end()
 
     assert (done.returncode, done.stderr) == (2, "error: the stack does not start: `exit 3` ended with exit code 3\n")
     assert processes_of(shop.home) == {}

@@ -13,6 +13,7 @@ from feature_store.history.answers import answer
 from feature_store.history.coverage import check_complete, coverage
 from feature_store.history.spine import spine_keys
 from feature_store.history.windows import window_values
+from feature_store.time_rule import BEGINNING_US
 
 if TYPE_CHECKING:
     from feature_store.declare.label import Label
@@ -50,8 +51,7 @@ def label_column(
     view, source = plan.view, plan.view.source.name
     known = coverage(reading.lake, source)
     ends_us = spine.time_us + label.within_us
-    closed = ends_us <= min(now_us, now_us if known.until_us is None else known.until_us)
-    closed &= known.until_us is not None
+    closed = ends_us <= (BEGINNING_US if known.until_us is None else min(now_us, known.until_us))
     if closed.any() and not allow_incomplete:
         ends = ends_us[closed]
         check_complete(known, view, first_us=int(ends.min()), last_us=int(ends.max()))
