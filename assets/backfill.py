@@ -32,7 +32,7 @@ _POLL_S = 0.5
 
 
 def launch_backfill(
-    home: Path,
+    settings: Settings,
     *,
     start: date,
     end: date,
@@ -47,7 +47,7 @@ def launch_backfill(
     """Materialize the days of [start, end) of some assets and wait for it.
 
     Args:
-        home: the store's home directory; Dagster's books are in it.
+        settings: of the deployment whose books tell of it.
         start: the first day.
         end: the day after the last.
         assets: keys; every partitioned asset by default.
@@ -70,17 +70,17 @@ def launch_backfill(
         raise InputError(f"`start` must lie before `end`, got {start} and {end}")
     quicken_books()
     with ExitStack() as stack:
-        instance = stack.enter_context(dagster_instance(home))
-        stack.enter_context(_run_size(days_per_run or _fitting(start, end, concurrency)))
+        instance = stack.enter_context(dagster_instance(settings))
+        stack.enter_context(_run_size(days_per_run or _fitting(settings, start, end, concurrency)))
         target = WorkspaceFileTarget([str(workspace or workspace_file())])
         context = stack.enter_context(WorkspaceProcessContext(instance, target, code_server_log_level="WARNING"))
         backfill_id = _submit(context, first=start, last=end - timedelta(days=1), assets=assets, title=title)
         return _wait(context, backfill_id, on_progress, concurrency=concurrency, timeout_s=timeout_s)
 
 
-def _fitting(start: date, end: date, concurrency: int) -> int:
+def _fitting(settings: Settings, start: date, end: date, concurrency: int) -> int:
     """Days per run: each process costs as much as a month of data, so two rounds, unless the setting says more."""
-    return max(Settings().backfill_days, math.ceil((end - start).days / (ROUNDS * concurrency)))
+    return max(settings.backfill_days, math.ceil((end - start).days / (ROUNDS * concurrency)))
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""Where Dagster keeps its books: an instance of its own below the store's home directory."""
+"""Where Dagster keeps its books: an instance of each environment's own below the store's home directory.
+
+A daemon starts whatever run it finds in its books, with its own settings. Books that two environments share would have
+one start the runs of the other.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 
 from feature_store.errors import SettingsError
+from feature_store.settings import Settings
 
 _PACKAGED = files("feature_store_deploy.assets") / "workspace.yaml"
 _TEMPLATE = Path(__file__).with_name("dagster.yaml")
@@ -19,13 +24,13 @@ def workspace_file() -> Path:
     return own if own.exists() else Path(str(_PACKAGED))
 
 
-def prepare_dagster_home(home: Path) -> Path:
-    """The DAGSTER_HOME of a store, `<home>/dagster`, with its `dagster.yaml`; an existing file is left as it is.
+def prepare_dagster_home(settings: Settings) -> Path:
+    """The DAGSTER_HOME of a deployment, `<home>/dagster/<env>`, with its `dagster.yaml`; an existing file is left as it is.
 
     Raises:
         SettingsError: the directory cannot be written.
     """
-    directory = home.absolute() / "dagster"
+    directory = settings.home.absolute() / "dagster" / settings.environment
     target = directory / _TEMPLATE.name
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -37,7 +42,7 @@ def prepare_dagster_home(home: Path) -> Path:
 
 
 @contextmanager
-def dagster_instance(home: Path) -> Iterator[dg.DagsterInstance]:
-    """The instance of a store, prepared if need be."""
-    with dg.DagsterInstance.from_config(str(prepare_dagster_home(home))) as instance:
+def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The instance of a deployment, prepared if need be."""
+    with dg.DagsterInstance.from_config(str(prepare_dagster_home(settings))) as instance:
         yield instance

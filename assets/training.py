@@ -59,7 +59,9 @@ def build_training_asset(service: FeatureService, registry: Registry, *, env: st
             time_column=config.time_column,
             allow_incomplete=config.allow_incomplete,
         )
-        path = write_training_set(found, feature_store.settings.home / "training" / service.id, context.run.run_id)
+        path = write_training_set(
+            found, feature_store.settings.home / "training" / env / service.id, context.run.run_id
+        )
         return dg.MaterializeResult(metadata=_metadata(found, path))
 
     return training

@@ -110,7 +110,7 @@ def compare(
 
 def report_path(home: Path, key: dg.AssetKey, days: Days) -> Path:
     """Where Evidently's page is kept; evaluating the same days again replaces it."""
-    return (home / "reports" / "drift" / op_name(key) / f"{str(days).replace('/', '_')}.html").absolute()
+    return home.joinpath("reports", "drift", *key.path, f"{str(days).replace('/', '_')}.html").absolute()
 
 
 def _is_watched(name: str, current: Sample, reference: Sample, declared: Mapping[str, float | None]) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import dagster as dg
 from feature_store_deploy.assets.books import quicken_books
@@ -12,6 +11,7 @@ from feature_store_deploy.checks.schedules import DRIFT, WATCH, job_name
 from feature_store_deploy.checks.window import Days
 
 from feature_store.errors import FeatureStoreError, UnknownNameError
+from feature_store.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +27,8 @@ class Verdict:
 
 def evaluate_checks(
     definitions: dg.Definitions,
+    settings: Settings,
     *,
-    env: str,
-    home: Path,
     jobs: Sequence[str] = (WATCH, DRIFT),
     days: Days | None = None,
 ) -> list[Verdict]:
@@ -37,8 +36,7 @@ def evaluate_checks(
 
     Args:
         definitions: where the checks are.
-        env: the environment.
-        home: the store's home directory; Dagster's books are in it.
+        settings: of the deployment whose checks they are, and whose books tell of them.
         jobs: `WATCH`: freshness and parity; `DRIFT`.
         days: what drift looks at; by default the newest days.
 
@@ -50,8 +48,9 @@ def evaluate_checks(
         if name not in (WATCH, DRIFT):
             raise UnknownNameError("kind of check", name, (WATCH, DRIFT))
     quicken_books()
-    with dagster_instance(home) as instance:
-        return [verdict for name in jobs for verdict in _evaluate(definitions, instance, job_name(env, name), days)]
+    with dagster_instance(settings) as instance:
+        named = [job_name(settings.environment, name) for name in jobs]
+        return [verdict for name in named for verdict in _evaluate(definitions, instance, name, days)]
 
 
 def _evaluate(definitions: dg.Definitions, instance: dg.DagsterInstance, name: str, days: Days | None) -> list[Verdict]:

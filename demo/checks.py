@@ -53,4 +53,4 @@ def _evaluate(kind: str, at: datetime, days: Days | None) -> list[Verdict]:
     logging.getLogger("dagster").setLevel(logging.ERROR)
     settings = Settings()
     definitions = build_definitions(load_registry(settings.declarations), settings, clock=ManualClock(to_us(at)))
-    return evaluate_checks(definitions, env=settings.environment, home=settings.home, jobs=[kind], days=days)
+    return evaluate_checks(definitions, settings, jobs=[kind], days=days)

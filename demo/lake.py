@@ -26,7 +26,7 @@ def fill_lake(stage: Stage, store: FeatureStore) -> None:
     with stage.progress() as progress:
         task = progress.add_task("partitions, by Dagster", total=None)
         done = launch_backfill(
-            stage.home,
+            stage.settings,
             start=FIRST_DAY.date(),
             end=LIVE_FROM.date(),
             title="demo",

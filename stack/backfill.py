@@ -49,7 +49,7 @@ def backfill(settings: Settings, names: Sequence[str], *, start: date, end: date
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("partitions", total=None)
         done = launch_backfill(
-            settings.home,
+            settings,
             start=start,
             end=end,
             assets=[known[name] for name in names] or None,

@@ -28,13 +28,7 @@ def check(settings: Settings, kinds: Sequence[str], *, days: Days | None) -> int
     """
     logging.getLogger("dagster").setLevel(logging.ERROR)
     registry = load_registry(settings.declarations)
-    verdicts = evaluate_checks(
-        build_definitions(registry, settings),
-        env=settings.environment,
-        home=settings.home,
-        jobs=kinds or (WATCH, DRIFT),
-        days=days,
-    )
+    verdicts = evaluate_checks(build_definitions(registry, settings), settings, jobs=kinds or (WATCH, DRIFT), days=days)
     console = Console(highlight=False, soft_wrap=True)
     for verdict in verdicts:
         if not verdict.passed:

@@ -24,14 +24,14 @@ def command(process: str, settings: Settings) -> list[str]:
     return [str(programs / "dagster-daemon"), "run", "-w", str(workspace_file()), "--log-level", "warning"]
 
 
-def begin_books(home: Path) -> Path:
-    """The store's DAGSTER_HOME, with all databases in it: two processes that create them at once would spoil them."""
-    directory = prepare_dagster_home(home)
+def begin_books(settings: Settings) -> Path:
+    """The deployment's DAGSTER_HOME, with all databases in it: two processes that create them at once would spoil them."""
+    directory = prepare_dagster_home(settings)
     begun = directory / "begun"
     with (directory / "begin.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not begun.exists():
-            with dagster_instance(home):
+            with dagster_instance(settings):
                 begun.touch()
     return directory
 
@@ -39,7 +39,7 @@ def begin_books(home: Path) -> Path:
 def main(process: str) -> None:
     """Become the process."""
     settings = Settings()
-    os.environ["DAGSTER_HOME"] = str(begin_books(settings.home))
+    os.environ["DAGSTER_HOME"] = str(begin_books(settings))
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # a hundred lines about what is beta; the tests look at warnings
     line = command(process, settings)
     os.execv(line[0], line)  # noqa: S606 - no shell is wanted

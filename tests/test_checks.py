@@ -64,12 +64,12 @@ def test_checks_can_be_evaluated_from_code_and_stand_in_dagsters_books(world):
     definitions = build_definitions(store.registry, store.settings, clock=world.clock)
 
     with quiet():
-        said = evaluate_checks(definitions, env=world.environment, home=store.settings.home, jobs=[WATCH])
+        said = evaluate_checks(definitions, store.settings, jobs=[WATCH])
 
     assert len(said) == 6
     assert all(verdict.passed for verdict in said), said
     assert {verdict.check for verdict in said} == {"freshness", "online_parity"}
-    with dagster_instance(store.settings.home) as instance:
+    with dagster_instance(store.settings) as instance:
         key = dg.AssetCheckKey(dg.AssetKey([world.environment, "online", "every"]), "online_parity")
         [record] = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
         assert record.status.value == "SUCCEEDED"

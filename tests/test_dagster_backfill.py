@@ -25,7 +25,7 @@ def home(tmp_path, monkeypatch):
 def test_a_backfill_without_a_daemon_materializes_exactly_its_days_and_tells_how_far_it_is(home, capfd):
     told = []
 
-    done = launch_backfill(home, start=FIRST, end=END, assets=ASSETS, on_progress=told.append, title="from code")
+    done = launch_backfill(Settings(), start=FIRST, end=END, assets=ASSETS, on_progress=told.append, title="from code")
 
     assert done.ok
     assert (done.done, done.failed, done.total) == (70, 0, 70)
@@ -36,7 +36,7 @@ def test_a_backfill_without_a_daemon_materializes_exactly_its_days_and_tells_how
     with FeatureStore(settings=Settings()) as store:
         assert store.lake.days_loaded("cancellations") == [FIRST + timedelta(days=n) for n in range(35)]
         assert len(store.lake.fresh_days("tiles_airport_cancellations_v1", source="cancellations")) == 35
-    with dg.DagsterInstance.from_config(str(prepare_dagster_home(home))) as instance:
+    with dg.DagsterInstance.from_config(str(prepare_dagster_home(Settings()))) as instance:
         [backfill] = instance.get_backfills()
         assert (backfill.title, backfill.status.value) == ("from code", "COMPLETED_SUCCESS")
         for key in ASSETS:
@@ -45,7 +45,7 @@ def test_a_backfill_without_a_daemon_materializes_exactly_its_days_and_tells_how
 
 def test_days_that_end_before_they_begin_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"`start` must lie before `end`, got 2013-02-05 and 2013-01-01"):
-        launch_backfill(tmp_path, start=END, end=FIRST)
+        launch_backfill(Settings(home=tmp_path), start=END, end=FIRST)
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_days_that_end_before_they_begin_are_refused(tmp_path):
 )  # fmt: skip
 def test_assets_and_days_that_are_not_there_are_named(home, assets, start, message):
     with pytest.raises(InputError, match=message):
-        launch_backfill(home, start=start, end=END, assets=assets)
+        launch_backfill(Settings(), start=start, end=END, assets=assets)

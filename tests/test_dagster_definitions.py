@@ -117,7 +117,7 @@ def test_partitions_begin_where_the_first_history_does_and_reach_to_today():
 
 def test_the_workspace_loads(tmp_path):
     environment = os.environ | {
-        "DAGSTER_HOME": str(prepare_dagster_home(tmp_path)),
+        "DAGSTER_HOME": str(prepare_dagster_home(Settings(home=tmp_path))),
         "FEATURE_STORE_HOME": str(tmp_path),
     }
     program = Path(sys.executable).with_name("dagster")
@@ -131,17 +131,17 @@ def test_the_workspace_loads(tmp_path):
 
 
 def test_dagsters_home_is_prepared_once_and_sends_nothing_home(tmp_path):
-    home = prepare_dagster_home(tmp_path)
+    home = prepare_dagster_home(Settings(home=tmp_path))
     written = home / "dagster.yaml"
     assert "telemetry:\n  enabled: false" in written.read_text()
     written.write_text("telemetry:\n  enabled: false\n# mine\n")
 
-    assert prepare_dagster_home(tmp_path) == home
+    assert prepare_dagster_home(Settings(home=tmp_path)) == home
     assert "# mine" in written.read_text()
 
 
 def test_a_home_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(SettingsError, match=r"setting `home`: '.*file/dagster' cannot be written: Not a directory"):
-        prepare_dagster_home(tmp_path / "file")
+    with pytest.raises(SettingsError, match=r"setting `home`: '.*file/dagster/dev' cannot be written: Not a directory"):
+        prepare_dagster_home(Settings(home=tmp_path / "file"))

@@ -42,7 +42,7 @@ class Dagster:
 
     def __init__(self, home, url):
         self.home, self.port = home, free_port()
-        self.directory = prepare_dagster_home(home)
+        self.directory = prepare_dagster_home(Settings(home=home))
         self.environment = os.environ | {
             "DAGSTER_HOME": str(self.directory),
             "FEATURE_STORE_HOME": str(home),

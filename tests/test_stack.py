@@ -369,10 +369,10 @@ def test_a_wrong_backfill_is_refused_before_dagster_starts(
 
 
 def test_dagsters_books_are_begun_by_one_process(tmp_path: Path) -> None:
-    code = "import sys, pathlib; from feature_store_deploy.stack.dagster import begin_books; begin_books(pathlib.Path(sys.argv[1]))"
+    code = "import sys; from feature_store_deploy.stack.dagster import begin_books; from feature_store import Settings; begin_books(Settings(home=sys.argv[1]))"
     both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT) for _ in range(2)]
 
     assert [process.wait(60) for process in both] == [0, 0]
     for database in ("schedules/schedules.db", "history/runs.db", "history/runs/index.db"):
-        with closing(sqlite3.connect(tmp_path / "dagster" / database)) as connection:
+        with closing(sqlite3.connect(tmp_path / "dagster" / "dev" / database)) as connection:
             assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)

@@ -293,9 +293,30 @@ class Lake:
         """Merge a table's small files; returns how many fewer there are. Old snapshots read the same."""
         return upkeep.compact(self._session, table)
 
-    def expire(self, *, older_than_us: int, keep: Collection[int] = (), grace_us: int = _DAY_US) -> int:
-        """Forget snapshots older than that, except pinned ones in `keep`; returns how many."""
-        return upkeep.expire(self._session, older_than_us=older_than_us, keep=keep, grace_us=grace_us)
+    def expire(
+        self,
+        *,
+        older_than_us: int,
+        keep: Collection[int] = (),
+        grace_us: int = _DAY_US,
+        environments: Collection[str] = (),
+    ) -> int:
+        """Forget snapshots older than that, except pinned ones in `keep`; returns how many.
+
+        A snapshot is one of the whole lake: of another environment too, which may have pinned it.
+
+        Args:
+            older_than_us: the time since which all are kept.
+            keep: snapshots that some manifest names, of all environments.
+            grace_us: how long a file stays after the last snapshot that needs it.
+            environments: all that live in this lake, if it is more than this one.
+
+        Raises:
+            InputError: the lake has an environment that was not named; nothing is forgotten.
+        """
+        return upkeep.expire(
+            self._session, older_than_us=older_than_us, keep=keep, grace_us=grace_us, environments=environments
+        )
 
 
 def _at(snapshot: int | None) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from feature_store.errors import InputError
 from feature_store.lake.connection import CATALOG, literal
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    import duckdb
 
     from feature_store.lake.session import Session
 
@@ -27,12 +30,18 @@ def compact(session: Session, table: str) -> int:
         return sum(int(row[2]) - int(row[3]) for row in rows)
 
 
-def expire(session: Session, *, older_than_us: int, keep: Collection[int], grace_us: int) -> int:
+def expire(
+    session: Session, *, older_than_us: int, keep: Collection[int], grace_us: int, environments: Collection[str]
+) -> int:
     """Forget snapshots made before `older_than_us`, except the pinned ones in `keep`; returns how many.
 
     Files that no snapshot needs are deleted once they have been unneeded for `grace_us`, so running reads end well.
+
+    Raises:
+        InputError: the lake has an environment that is neither the session's nor in `environments`.
     """
     with session.commit_lock(), session.reading() as cursor:
+        _refuse_strangers(cursor, {session.env, *environments})
         rows = cursor.execute(
             f"SELECT snapshot_id FROM ducklake_snapshots('{CATALOG}') WHERE epoch_us(snapshot_time) < ? "
             f"AND snapshot_id < (SELECT id FROM ducklake_current_snapshot('{CATALOG}'))",
@@ -46,3 +55,16 @@ def expire(session: Session, *, older_than_us: int, keep: Collection[int], grace
             [session.clock.now_us() - grace_us],
         )
         return len(gone)
+
+
+def _refuse_strangers(cursor: duckdb.DuckDBPyConnection, known: Collection[str]) -> None:
+    rows = cursor.execute(
+        "SELECT DISTINCT schema_name FROM duckdb_tables() WHERE database_name = ? ORDER BY ALL", [CATALOG]
+    ).fetchall()
+    strangers = [name for (name,) in rows if name not in known]
+    if strangers:
+        listed = ", ".join(f"'{name}'" for name in strangers)
+        raise InputError(
+            f"the lake also holds the environment{'s' if len(strangers) > 1 else ''} {listed}, whose snapshots would be "
+            "forgotten too: pass what they have pinned in `keep`, and name them in `environments`"
+        )
