@@ -14,6 +14,8 @@ from feature_store.errors import InputError
 from feature_store.registry import Registry, fingerprint
 
 FORMAT = 1
+FOLDER = Path("environments")
+"""Where a project keeps what each of its environments serves."""
 Kind = Literal["created", "changed", "retired"]
 
 
@@ -53,6 +55,16 @@ def meanings(registry: Registry) -> Meanings:
         for service in registry.services
     }
     return Meanings(features=features, services=services)
+
+
+def exported_file(environment: str) -> Path:
+    """Where a project keeps what an environment serves."""
+    return FOLDER / f"{environment}.json"
+
+
+def exported_environments() -> list[str]:
+    """The environments that have such a file in the working folder."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
 def read_meanings(path: Path) -> Meanings:

@@ -12,6 +12,7 @@ from feature_store.clock import Clock, ReplayClock, SystemClock
 from feature_store.errors import SettingsError
 
 PREFIX = "FEATURE_STORE_"
+ENVIRONMENT_RULE = "must be lower-case letters, digits and _ (at most 31)"
 
 
 class Settings(BaseSettings):
@@ -56,8 +57,8 @@ class Settings(BaseSettings):
     @field_validator("environment")
     @classmethod
     def _plain_name(cls, value: str) -> str:
-        if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", value):
-            raise ValueError(f"must be lower-case letters, digits and _ (at most 31), got {value!r}")
+        if not is_environment_name(value):
+            raise ValueError(f"{ENVIRONMENT_RULE}, got {value!r}")
         return value
 
     @field_validator("redis_url")
@@ -84,6 +85,11 @@ class Settings(BaseSettings):
     def lake_directory(self) -> Path:
         """Where the lake is."""
         return self.home / "lake"
+
+
+def is_environment_name(text: str) -> bool:
+    """Whether a text can name an environment."""
+    return re.fullmatch(r"[a-z][a-z0-9_]{0,30}", text) is not None
 
 
 def _sentence(location: tuple[int | str, ...], message: str) -> str:

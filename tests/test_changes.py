@@ -101,6 +101,41 @@ def test_a_file_that_is_no_export_is_refused(text, message, tmp_path):
         read_meanings(path)
 
 
+def test_an_environment_is_named_and_one_that_was_not_exported_says_which_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(f"{PREFIX}DECLARATIONS", "shop:registry")
+
+    assert run(["plan", "--against", "prod"]) == 2
+    assert "nothing was exported for environment 'prod' (known: none); `feature-store" in capsys.readouterr().err
+    assert run(["export", "--environment", "staging"]) == 0
+    assert capsys.readouterr().out.startswith("environments/staging.json: commit it")
+    assert run(["plan", "--against", "prod"]) == 2
+    assert "for environment 'prod' (known: staging)" in capsys.readouterr().err
+
+    assert run(["plan", "--against", "staging"]) == 0
+    assert run(["plan", "--against", "environments/staging.json"]) == 0
+    assert capsys.readouterr().out == "nothing changes\nnothing changes\n"
+
+
+def test_what_cannot_be_exported_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(f"{PREFIX}DECLARATIONS", "shop:registry")
+    assert run(["export", "--environment", "../prod"]) == 2
+    assert (
+        "`--environment` must be lower-case letters, digits and _ (at most 31), got '../prod'"
+        in capsys.readouterr().err
+    )
+    (tmp_path / "environments").write_text("in the way")
+
+    assert run(["export", "--environment", "prod"]) == 2
+
+    assert "'environments/prod.json' cannot be written: File exists" in capsys.readouterr().err
+
+
 def test_the_commands_need_neither_lake_nor_redis(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

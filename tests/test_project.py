@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from feature_store_deploy.stack.init import write_project
 
 from feature_store.embedded import EmbeddedValkey
@@ -91,25 +93,37 @@ class Project:
                 process.wait(30)
 
 
-@pytest.fixture
-def project(wheel: Path, tmp_path: Path, valkey: EmbeddedValkey, environment: str) -> Project:
-    """The project that `init` writes, beside an environment that has the wheel and the pinned packages it asks for."""
-    bare, pins = tmp_path / "bare", tmp_path / "pins.txt"
+@pytest.fixture(scope="module")
+def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment that has the wheel and the pinned packages that it asks for."""
+    folder = tmp_path_factory.mktemp("bare")
+    bare, pins = folder / "bare", folder / "pins.txt"
     lines = (ROOT / "requirements" / "dev.txt").read_text().splitlines()
     pins.write_text("\n".join(line.rstrip(" \\") for line in lines if "==" in line and not line.startswith(" ")))
     subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, bare], check=True)
     install = [UV, "pip", "install", "--quiet", "--python", bare / "bin" / "python", "--constraint", pins]
-    subprocess.run([*install, f"{wheel}[{EXTRAS}]", "pytest"], check=True)
+    builder = f"setuptools=={metadata.version('setuptools')}"
+    subprocess.run([*install, f"{wheel}[{EXTRAS}]", "pytest", builder], check=True)
+    pip = bare / "bin" / "pip"
+    pip.write_text(f'#!/bin/sh\nexec {UV} pip "$@" --quiet --python {bare}/bin/python --no-build-isolation\n')
+    pip.chmod(0o755)
+    return bare / "bin"
+
+
+@pytest.fixture
+def project(programs: Path, tmp_path: Path, valkey: EmbeddedValkey, environment: str) -> Project:
+    """The project that `init` writes."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", PREFIX))}
     variables = {
         **kept,
+        "PATH": os.pathsep.join([str(programs), os.environ["PATH"]]),
         "PYTHONDONTWRITEBYTECODE": "",
         f"{PREFIX}REDIS_URL": valkey.url,
         f"{PREFIX}ENVIRONMENT": environment,
     }
-    made = Project(tmp_path, bare / "bin", variables)
+    made = Project(tmp_path, programs, variables)
     assert "fraud-features/features/payments.py" in made.run("feature-store", "init", "fraud-features")
-    return Project(tmp_path / "fraud-features", bare / "bin", variables)
+    return Project(tmp_path / "fraud-features", programs, variables)
 
 
 def test_generic_names_stay_out_of_site_packages(wheel: Path) -> None:
@@ -150,6 +164,73 @@ def test_a_project_of_ones_own_from_an_empty_folder_to_a_served_vector(project: 
             time.sleep(0.5)
     [line] = [line for line in said.splitlines() if "spending_by_day:amount_sum_1d" in line]
     assert line.split()[1:3] == ["12.5", "PRESENT"]
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """The project's CI workflow, each command run as the runner would: `bash -e`, with `pipefail` where bash is named."""
+
+    project: Project
+    summary: Path
+
+    def run(self, job: str) -> None:
+        """Run the commands of a job; what fails says so."""
+        for step in self.steps(job):
+            done = self.do(step)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+    def steps(self, job: str) -> list[dict[str, str]]:
+        described = yaml.safe_load((self.project.folder / ".github" / "workflows" / "ci.yml").read_text())
+        return [step for step in described["jobs"][job]["steps"] if "run" in step]
+
+    def do(self, step: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        options = ["-e", "-o", "pipefail"] if step.get("shell") == "bash" else ["-e"]
+        return subprocess.run(
+            ["bash", *options, "-c", step["run"]], cwd=self.project.folder, capture_output=True, text=True, check=False,
+            env=self.project.environment | {"GITHUB_STEP_SUMMARY": str(self.summary)},
+        )  # fmt: skip
+
+
+@pytest.mark.timeout(300)
+def test_the_workflow_tests_deploys_and_says_what_a_pull_request_would_change(project: Project, tmp_path: Path) -> None:
+    workflow, origin = Workflow(project, tmp_path / "summary.md"), tmp_path / "origin.git"
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@localhost"]
+    subprocess.run([*git, "init", "--quiet", "--bare", "--initial-branch=main", origin], check=True)
+    for command in (
+        ["init", "--quiet", "--initial-branch=main"], ["add", "."], ["commit", "--quiet", "-m", "new"],
+        ["remote", "add", "origin", str(origin)], ["push", "--quiet", "-u", "origin", "main"],
+    ):  # fmt: skip
+        subprocess.run([*git, *command], cwd=project.folder, check=True)
+    *tests, plan = workflow.steps("test")
+    for step in tests:
+        done = workflow.do(step)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "known: none" in workflow.do(plan).stderr  # its condition asks for the file
+
+    workflow.run("deploy")
+
+    served = ["git", "--git-dir", origin, "show", "main:environments/prod.json"]
+    assert "spending@1:count_1h" in subprocess.run(served, check=True, capture_output=True, text=True).stdout
+    workflow.run("deploy")  # nothing is new, nothing is committed
+    changed = ["git", "status", "--porcelain", "--branch"]
+    assert subprocess.run(changed, cwd=project.folder, check=True, capture_output=True, text=True).stdout == (
+        "## main...origin/main\n"
+    )
+
+    declarations = project.folder / "features" / "payments.py"
+    text = declarations.read_text()
+    declarations.write_text(
+        text.replace("\nregistry = ", f"{VIEW}\nregistry = ").replace(
+            "views=[spending]", "views=[spending, spending_by_day]"
+        )
+    )
+    assert workflow.do(plan).returncode == 0
+    assert "1 created; 0 breaking" in workflow.summary.read_text()
+    declarations.write_text(text.replace('agg.mean("amount", over="7d")', 'agg.mean("amount", over="14d")'))
+    done = workflow.do(plan)
+    assert done.returncode == 3
+    assert "| retired, **breaking** | `feature spending@1:amount_mean_7d` | service fraud@1 reads it |" in done.stdout
+    assert workflow.summary.read_text().endswith(done.stdout)
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`export` and `plan`: declarations compared with those of another deployment, from a file, without credentials."""
+"""`export` and `plan`: declarations compared with what another environment serves, from a file, without credentials."""
 
 from __future__ import annotations
 
@@ -10,36 +10,79 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from feature_store.changes import Change, compare, meanings, read_meanings
+from feature_store.changes import (
+    FOLDER,
+    Change,
+    compare,
+    exported_environments,
+    exported_file,
+    meanings,
+    read_meanings,
+)
 from feature_store.cli.looks import plain_table
 from feature_store.errors import InputError
 from feature_store.registry import load_registry
-from feature_store.settings import Settings
+from feature_store.settings import ENVIRONMENT_RULE, Settings, is_environment_name
 
 BREAKING = 3
 """The exit code of `plan` when a change is breaking."""
 
 
-def export() -> None:
+def export(
+    *,
+    environment: Annotated[
+        str | None,
+        typer.Option(help=f"Write it to {FOLDER}/NAME.json, where `plan --against NAME` finds it", metavar="NAME"),
+    ] = None,
+) -> None:
     """Print what the declared features and services mean, as JSON: keep it, and `plan` compares with it."""
-    typer.echo(meanings(load_registry(Settings().declarations)).to_json(), nl=False)
+    text = meanings(load_registry(Settings().declarations)).to_json()
+    if environment is None:
+        typer.echo(text, nl=False)
+        return
+    if not is_environment_name(environment):
+        raise InputError(f"`--environment` {ENVIRONMENT_RULE}, got '{environment}'")
+    path = exported_file(environment)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be written: {error.strerror}") from error
+    typer.echo(f"{path}: commit it, and `feature-store plan --against {environment}` compares with it")
 
 
 def plan(
     *,
-    against: Annotated[Path, typer.Option(help="What `feature-store export` printed where things are served")],
+    against: Annotated[
+        str,
+        typer.Option(help=f"An environment that was exported to {FOLDER}/NAME.json, or a file", metavar="NAME|FILE"),
+    ],
     format: Annotated[str, typer.Option(help="text, or markdown for pull requests")] = "text",  # noqa: A002
 ) -> None:
     """Show what the declarations of this folder would change. Exit code 3 if a change is breaking."""
     if format not in ("text", "markdown"):
         raise InputError(f"`--format` must be 'text' or 'markdown', got '{format}'")
-    changes = compare(read_meanings(against), meanings(load_registry(Settings().declarations)))
+    changes = compare(read_meanings(_exported(against)), meanings(load_registry(Settings().declarations)))
     if format == "markdown":
         typer.echo(_markdown(changes))
     else:
         _show(changes)
     if any(change.breaking for change in changes):
         raise typer.Exit(BREAKING)
+
+
+def _exported(against: str) -> Path:
+    """The file of an environment; what cannot name one is a path."""
+    if not is_environment_name(against):
+        return Path(against)
+    path = exported_file(against)
+    if not path.exists():
+        known = ", ".join(exported_environments()) or "none"
+        raise InputError(
+            f"nothing was exported for environment '{against}' (known: {known}); "
+            f"`feature-store export --environment {against}` writes '{path}' for what is declared where you give it"
+        )
+    return path
 
 
 def _show(changes: Sequence[Change]) -> None:
