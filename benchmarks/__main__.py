@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.results import Result, load, machine, row
 
 HERE = Path(__file__).parent
-PARTS = ("training", "reader", "stream", "decoders")
+PARTS = ("training", "reader", "stream", "decoders", "project")
 DEMO_LINE = HERE / "demo.txt"
 """The demo's last line, if somebody has kept it."""
 
@@ -32,6 +32,9 @@ HOW = {
     "decoders": "Ten thousand payloads of five columns, one of them a time, to an Arrow table; decoder and floor take turns. "
     "The floor is the library alone, to one Python dict a payload: `msgspec.json.decode`, `fastavro.schemaless_reader`, "
     "Protobuf's `FromString` and reading the fields.",
+    "project": "What docs/project.md describes, in an empty folder: the wheel with its extras into a bare environment (by uv, the packages "
+    "in its cache already), `feature-store init`, `up` until it says that everything answers, `publish`, and `get` until it shows "
+    "the published event.",
     "demo": "Seconds in the last line of `make demo`, kept from a run of its own: the date and load above are not that run's.",
 }
 

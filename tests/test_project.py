@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -19,13 +17,11 @@ import pytest
 import yaml
 from feature_store_deploy.stack.init import write_project
 
+from benchmarks.bare import EXTRAS, UV, build_wheel, install
 from feature_store.embedded import EmbeddedValkey
 from feature_store.errors import InputError
 from feature_store.settings import PREFIX
 
-ROOT = Path(__file__).parent.parent
-UV = Path(sys.executable).with_name("uv")
-EXTRAS = "cli,stream,dagster,embedded"
 VIEW = """
 spending_by_day = FeatureView(
     "spending_by_day",
@@ -38,27 +34,8 @@ spending_by_day = FeatureView(
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this tree, built beside it: building leaves files behind."""
-    tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("wheel")
-    for folder in ("feature_store", "assets", "checks", "stack", "streams"):
-        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(ROOT / file, tree)
-    build = [
-        UV,
-        "build",
-        "--quiet",
-        "--wheel",
-        "--no-build-isolation",
-        "--python",
-        sys.executable,
-        "--out-dir",
-        out,
-        tree,
-    ]
-    subprocess.run(build, check=True)
-    [built] = out.glob("*.whl")
-    return built
+    """The wheel of this tree."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @dataclass(frozen=True)
@@ -96,14 +73,8 @@ class Project:
 @pytest.fixture(scope="module")
 def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment that has the wheel and the pinned packages that it asks for."""
-    folder = tmp_path_factory.mktemp("bare")
-    bare, pins = folder / "bare", folder / "pins.txt"
-    lines = (ROOT / "requirements" / "dev.txt").read_text().splitlines()
-    pins.write_text("\n".join(line.rstrip(" \\") for line in lines if "==" in line and not line.startswith(" ")))
-    subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, bare], check=True)
-    install = [UV, "pip", "install", "--quiet", "--python", bare / "bin" / "python", "--constraint", pins]
-    builder = f"setuptools=={metadata.version('setuptools')}"
-    subprocess.run([*install, f"{wheel}[{EXTRAS}]", "pytest", builder], check=True)
+    bare = tmp_path_factory.mktemp("bare") / "bare"
+    install(bare, f"{wheel}[{EXTRAS}]", "pytest", f"setuptools=={metadata.version('setuptools')}")
     pip = bare / "bin" / "pip"
     pip.write_text(f'#!/bin/sh\nexec {UV} pip "$@" --quiet --python {bare}/bin/python --no-build-isolation\n')
     pip.chmod(0o755)
