@@ -268,6 +268,15 @@ RECORDS = {
 }
 
 
+def test_every_test_that_the_page_names_exists() -> None:
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", PAGE)
+    assert len(named) > 5
+
+    missing = [f"{file}::{name}" for file, name in named if f"def {name}(" not in (ROOT / "tests" / file).read_text()]
+
+    assert missing == []
+
+
 def test_every_row_about_the_stream_has_a_record() -> None:
     assert [row.name for row in table("In the stream")] == list(RECORDS)
 

@@ -37,11 +37,15 @@ spending = FeatureView(
     source=payments,
     features=[
         agg.count(over=["1h", "7d"], description="payments"),
-        agg.mean("amount", over="7d"),
-        agg.max("amount", over="30d"),
+        agg.mean("amount", over="7d", description="average payment"),
+        agg.max("amount", over="30d", description="largest payment"),
     ],
     owner="team:payments",
     description="What a customer has been spending",
 )
 
-registry = Registry(views=[spending], services=[FeatureService("fraud", version=1, features=[spending])])
+fraud = FeatureService(
+    "fraud", version=1, features=[spending], owner="team:payments", description="What the fraud model reads"
+)
+
+registry = Registry(views=[spending], services=[fraud])
