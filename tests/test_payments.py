@@ -187,9 +187,9 @@ def test_the_commands_of_the_tutorial_run_as_they_stand(tmp_path, valkey, enviro
 
     generate, history, training, live = commands
     bash(generate)
-    assert "4 views and 1 service applied" in (said := bash(history))
-    assert "partitions in" in said
+    assert "partitions in" in bash(history)
     assert "of them too young for a label" in bash(training)
+    assert "4 views and 1 service applied" in bash("feature-store apply")  # as `up` does first
     with (folder / "stream.log").open("wb") as log:
         stream = subprocess.Popen(
             ["feature-store", "stream"], cwd=folder, env=os.environ | variables, stdout=log, stderr=log

@@ -145,7 +145,9 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    write(generate(payments=options.payments, days=options.days, seed=options.seed), Path("data"))
+    events = generate(payments=options.payments, days=options.days, seed=options.seed)
+    write(events, Path("data"))
+    print(f"data/: {events.payments.num_rows:,} payments, {events.chargebacks.num_rows:,} chargebacks")  # noqa: T201
 
 
 if __name__ == "__main__":
