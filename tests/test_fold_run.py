@@ -62,6 +62,16 @@ def test_the_ready_record_is_withdrawn_until_everything_is_there(world):
     assert read_ready(world.client, world.env) == {}
 
 
+def test_a_partition_that_is_quiet_in_a_new_epoch_of_the_log_has_caught_up(world):
+    world.publish(rows(20))
+    world.archive()
+    world.log.start_epoch()
+
+    world.stream().step()
+
+    assert "0" in read_ready(world.client, world.env)
+
+
 def test_what_is_archived_and_trimmed_while_the_first_run_begins_is_missed_loudly(world):
     world.publish(rows(20))
     start = begin_run(compiled, world.lake, world.client, env=world.env, shards=1)

@@ -29,14 +29,14 @@ class Deployment(World):
         self.clock = self.replay
 
     @contextmanager
-    def process(self, name, *options, shards=1):
+    def process(self, name, *options, workers=1):
         settings = {
             "HOME": self.home,
             "REDIS_URL": self.url,
             "ENVIRONMENT": self.env,
             "DECLARATIONS": "stream_world:registry",
             "REPLAY": self.replay,
-            "SHARDS": shards,
+            "WORKERS": workers,
         }
         environment = os.environ | {f"FEATURE_STORE_{key}": str(value) for key, value in settings.items()}
         environment["PYTHONPATH"] = f"{HERE.parent}{os.pathsep}{HERE}"
@@ -56,16 +56,19 @@ class Deployment(World):
     def said(self, name):
         return (self.home / f"{name}.log").read_text()
 
-    def wait_until_caught_up(self, process, *, shards=1):
-        """Until every shard's record knows the end of the log."""
-        ends = {partition: self.log.end(partition) for partition in range(self.log.partitions)}
+    def wait_until_caught_up(self, process, *, workers=1):
+        """Until the record of every worker's shard knows the end of the log."""
 
         def caught_up():
             records = read_ready(self.client, self.env)
-            known = [records[str(n)].positions.get("readings") for n in range(shards) if str(n) in records]
-            return known == [ends] * shards
+            known = [records[str(n)].positions.get("readings", {}) for n in range(workers) if str(n) in records]
+            return len(known) == workers and all(self.reached_the_end(positions) for positions in known)
 
         self.wait(caught_up, process)
+
+    def reached_the_end(self, positions):
+        """Also where the log has begun a new epoch since, and nothing was published in it."""
+        return len(positions) == self.log.partitions and all(self.log.lag(p, at) == 0 for p, at in positions.items())
 
     def wait(self, condition, process):
         deadline = time.monotonic() + PATIENCE_S
@@ -120,14 +123,14 @@ def test_a_flow_that_is_killed_goes_on_exactly_while_its_archiver_never_stopped(
     some = rows(600, seed=12)
     with deployment.process("archive", "--every", "0.3") as archiver:
         for number, part in enumerate((some[:250], some[250:450])):
-            with deployment.process("flow", shards=2) as flow:
+            with deployment.process("flow", workers=2) as flow:
                 deployment.trickle(part[: len(part) // 2])
                 deployment.wait(lambda n=number: _runs(deployment) > n, flow)
                 deployment.trickle(part[len(part) // 2 :], pause_s=0.002)
                 flow.send_signal(signal.SIGKILL)
-        with deployment.process("flow", shards=2) as flow:
+        with deployment.process("flow", workers=2) as flow:
             deployment.trickle(some[450:])
-            deployment.wait_until_caught_up(flow, shards=2)
+            deployment.wait_until_caught_up(flow, workers=2)
             found = deployment.values()
         assert archiver.poll() is None, deployment.said("archive")
         archiver.send_signal(signal.SIGTERM)

@@ -118,6 +118,7 @@ class PartitionReader:
         self._splitter = Splitter(source, compiled.plans_of(source), shards=start.shards)
         self.position = start.origin.positions[source].get(partition, start.begins[source][partition])
         self._target = log.end(partition)
+        self._caught_up = False
 
     def read(self) -> list[LogRecord]:
         """The next records, without moving on."""
@@ -130,6 +131,8 @@ class PartitionReader:
     def take(self, records: Sequence[LogRecord]) -> list[Reading]:
         """Move past these records: one reading per shard, also for no records, so that positions and hearts go on."""
         batches = self._idle() if not records else self._batches(records)
+        # In a new epoch without records the end lies beyond every position that can be reached.
+        self._caught_up = self._caught_up or not records or self.position >= self._target
         unread = records[-1].arrived_us if len(records) == MAX_RECORDS else None
         return [
             Reading(
@@ -137,7 +140,7 @@ class PartitionReader:
                 partition=self._partition,
                 batch=batch,
                 oldest_unread_us=unread,
-                caught_up=self.position >= self._target,
+                caught_up=self._caught_up,
             )
             for batch in batches
         ]
