@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=5.0, help="archive: seconds between commits")
     parser.add_argument("--tick", type=float, default=1.0, help="flow: seconds between ticks")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s [%(process)d] %(levelname)s %(message)s")
     try:
         settings = Settings() if options.workers is None else Settings(workers=options.workers)
         context = FlowContext(

@@ -41,11 +41,11 @@ def run_cluster(start: Start, *, tick: timedelta) -> None:
     for attempt in range(1, PORT_ATTEMPTS + 1):
         with _processes(start, tick) as processes:
             ended = _first_to_end(processes, stop)
-        if ended is None:
-            return
-        # A free port can be taken by somebody else before the worker binds it.
-        if ended.returncode != PORT_TAKEN or attempt == PORT_ATTEMPTS:
-            raise FeatureStoreError(_why(ended, f"worker {processes.index(ended) + 1} of {len(processes)}"))
+            if ended is None:
+                return
+            # A free port can be taken by somebody else before the worker binds it.
+            if ended.returncode != PORT_TAKEN or attempt == PORT_ATTEMPTS:
+                raise FeatureStoreError(_why(ended, f"worker {processes.index(ended) + 1} of {len(processes)}"))
 
 
 @contextmanager
@@ -53,15 +53,14 @@ def _processes(start: Start, tick: timedelta) -> Iterator[list[Process]]:
     """The running processes; they have ended when the block has."""
     addresses = _free_addresses(start.shards)
     processes: list[Process] = []
-    try:
+    with ExitStack() as ending:
         for number in range(start.shards):
             place = Place(addresses=addresses, process=number)
-            processes.append(_started(Orders(start=start, place=place, tick=tick)))
+            process = _started(Orders(start=start, place=place, tick=tick))
+            ending.enter_context(process)
+            ending.callback(process.kill)  # at any moment: what a worker knows follows from the log
+            processes.append(process)
         yield processes
-    finally:
-        for process in processes:
-            process.kill()  # at any moment: what a worker knows follows from the log
-            process.wait()
 
 
 def _started(orders: Orders) -> Process:

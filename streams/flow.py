@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from feature_store.online.writer import OnlineWriter
 
 if TYPE_CHECKING:
     from feature_store_deploy.streams.context import FlowContext
+
+logger = logging.getLogger(__name__)
 
 EPOCH = timedelta(milliseconds=50)
 TICK = timedelta(seconds=1)
@@ -65,6 +68,7 @@ class _FoldedShard(StatefulSinkPartition[Reading | None, None]):
         self._runner = ShardRunner(context.compiled, start, env=context.env, partitions=context.partitions())
         with context.open_lake() as lake:
             self._runner.rebuild(lake, shard, now_us=context.clock.now_us())
+        logger.info("shard %d of %d is rebuilt", shard, start.shards)
         self._writer = OnlineWriter(context.connect(), context.env, clock=context.clock)
 
     @noting_failure

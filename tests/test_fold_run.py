@@ -57,7 +57,7 @@ def test_the_ready_record_is_withdrawn_until_everything_is_there(world):
 
     record = read_ready(world.client, world.env)["0"]
     assert (record.run, record.n, record.beat_us, record.oldest_unread_us) == (1, 1, NOW_US, None)
-    assert record.positions == {SOURCE: {p: world.log.end(p) for p in (0, 1)}}
+    assert record.positions == {SOURCE: {p: world.log.end(p) for p in range(4)}}
     world.stream()
     assert read_ready(world.client, world.env) == {}
 
