@@ -115,6 +115,16 @@ def test_a_new_run_begins_at_the_lake_and_serves_the_same(world):
     assert again.start.run == 2
 
 
+def test_a_run_of_fewer_shards_withdraws_the_records_of_all_before(world):
+    world.stream(shards=3).step()
+    fewer = world.stream(shards=2)
+    assert read_ready(world.client, world.env) == {}
+
+    fewer.step()
+
+    assert read_ready(world.client, world.env).keys() == {"0", "1"}
+
+
 def test_duplicates_count_once_also_across_runs(world):
     world.publish([one(uid="a"), one(uid="a")])
     world.stream().step()

@@ -14,7 +14,7 @@ from feature_store.fold.rebuild import Origin, open_intake, rebuild_shards, reso
 from feature_store.fold.shard import Shard, Writes
 from feature_store.fold.split import ShardBatch, Splitter
 from feature_store.log.redis_streams import RedisStreamLog
-from feature_store.online.ready import ReadyRecord, store_generation, withdraw_ready, write_shards
+from feature_store.online.ready import ReadyRecord, store_generation, withdraw_shards, write_shards
 from feature_store.online.server import check_server
 from feature_store.online.writer import OnlineWriter
 from feature_store.registry import view_fingerprint
@@ -87,8 +87,7 @@ def begin_run(compiled: Compiled, lake: Lake, client: Redis, *, env: str, shards
         OnlineStoreError: Redis is away, too old or evicts.
     """
     facts = check_server(client)
-    for shard in range(shards):
-        withdraw_ready(client, env, shard)
+    withdraw_shards(client, env)
     write_shards(client, env, shards)
     begins: dict[str, Mapping[int, int]] = {}
     for source in live_sources(compiled.registry):
