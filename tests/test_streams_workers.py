@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from feature_store_deploy.streams.worker import DEFECT, FAILED, PEER_LOST, PORT_
 from flow_world import PATIENCE_S, Deployment
 from stream_world import rows
 
-from feature_store.embedded import PORT_ATTEMPTS, EmbeddedValkey
+from feature_store.embedded import PORT_ATTEMPTS, EmbeddedValkey, free_port
 from feature_store.errors import FeatureStoreError
 from feature_store.fold.rebuild import Origin
 from feature_store.fold.run import Start
@@ -156,14 +157,30 @@ BEGINNING = Start(run=1, generation="", begins={}, origin=Origin(snapshot=0, pos
 TICK = timedelta(seconds=1)
 
 
-def test_a_worker_whose_port_is_taken_says_so_by_its_exit_code(deployment):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        place = Place(addresses=[f"127.0.0.1:{taken.getsockname()[1]}", "127.0.0.1:1"], process=0)
-        with deployment.process("worker", stdin=subprocess.PIPE) as worker:
-            worker.stdin.write(msgspec.json.encode(Orders(start=BEGINNING, place=place, tick=TICK)) + b"\n")
-            worker.stdin.flush()
+@contextmanager
+def worker_with_orders(deployment, *addresses):
+    """The first of some workers, alone."""
+    orders = Orders(start=BEGINNING, place=Place(addresses=list(addresses), process=0), tick=TICK)
+    with deployment.process("worker", stdin=subprocess.PIPE) as worker:
+        worker.stdin.write(msgspec.json.encode(orders) + b"\n")
+        worker.stdin.flush()
+        yield worker
 
-            assert worker.wait(timeout=PATIENCE_S) == PORT_TAKEN
+
+def test_a_worker_whose_port_is_taken_says_so_by_its_exit_code(deployment):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        worker_with_orders(deployment, f"127.0.0.1:{taken.getsockname()[1]}", "127.0.0.1:1") as worker,
+    ):
+        assert worker.wait(timeout=PATIENCE_S) == PORT_TAKEN
+    assert deployment.said("worker") == ""
+
+
+def test_a_worker_ends_when_nobody_holds_its_standard_input_any_more(deployment):
+    with worker_with_orders(deployment, f"127.0.0.1:{free_port()}", "127.0.0.1:1") as worker:
+        worker.stdin.close()
+
+        assert worker.wait(timeout=PATIENCE_S) == PEER_LOST  # else it would wait for the other one
     assert deployment.said("worker") == ""
 
 
