@@ -92,6 +92,7 @@ def wait_until_all_write(deployment, flow, *, run, workers):
     deployment.wait(lambda: len(shards_by_run(deployment).get(run, ())) == workers, flow)
 
 
+@pytest.mark.timeout(600)
 def test_one_three_two_workers_killed_between_leave_what_one_uninterrupted_worker_does(deployment, valkey, tmp_path):
     # workers   1                  3                  2
     # events  |----part 0-----X  |----part 1-----X  |----part 2------>
