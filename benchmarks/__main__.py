@@ -26,7 +26,8 @@ HOW = {
     "redis-py pipeline that fetches the same bytes, of the first read a bare start of the interpreter.",
     "stream": "The real flow, server, publisher and reader, each a process of its own; medians of three. Throughput: "
     "the flow is stopped, the log filled, the flow let go; until the last value is acknowledged. The floor writes the "
-    "same bytes by a redis-py pipeline of single-field `HSETEX`. Bytewax's operators fold the same events in sliding "
+    "same bytes by a redis-py pipeline of single-field `HSETEX`; of two workers, one. Workers and server share the machine's "
+    "processors. Bytewax's operators fold the same events in sliding "
     "windows with the same hops, without emitting or writing anything. Visible is what a reader in another process "
     "has been given; the time runs from just before the event is published.",
     "decoders": "Ten thousand payloads of five columns, one of them a time, to an Arrow table; decoder and floor take turns. "

@@ -1,10 +1,11 @@
 """The stream: events a second against raw writes and against Bytewax's own windows, and from published to visible.
 
-The flow is the real one, a process of its own with one worker; so are server, publisher and reader.
+The flow is the real one, a process of its own (two, for two workers); so are server, publisher and reader.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json as stdlib_json
 import os
 import random
@@ -66,15 +67,20 @@ registry = Registry(views=[FeatureView("activity", entity=user, source=clicks, f
 probed = Registry(
     views=[FeatureView("activity", entity=user, source=clicks, features=[*SIX, agg.last("seq", over="1h")])]
 )
+PARTITIONS = 4
+many_clicks = dataclasses.replace(clicks, log=redis_stream("clicks", partitions=PARTITIONS))
+spread = Registry(views=[FeatureView("activity", entity=user, source=many_clicks, features=SIX)])
 
 
 def rows() -> list[Result]:
     """All measurements of this file."""
-    return [*throughput_rows(), latency_row()]
+    return [*throughput_rows(), scaling_row(), latency_row()]
 
 
 @contextmanager
-def deployment(declarations: str, declared: Registry) -> Iterator[tuple[Redis, subprocess.Popen[bytes], Settings]]:
+def deployment(
+    declarations: str, declared: Registry, *, workers: int = 1
+) -> Iterator[tuple[Redis, subprocess.Popen[bytes], Settings]]:
     """A server and a running flow that has caught up."""
     with tempfile.TemporaryDirectory() as directory, EmbeddedValkey(Path(directory) / "valkey") as server:
         settings = Settings(
@@ -82,6 +88,7 @@ def deployment(declarations: str, declared: Registry) -> Iterator[tuple[Redis, s
             redis_url=server.url,
             environment=ENV,
             declarations=f"benchmarks.stream:{declarations}",
+            workers=workers,
         )
         with FeatureStore(declared, settings=settings) as store:
             store.apply()
@@ -92,9 +99,10 @@ def deployment(declarations: str, declared: Registry) -> Iterator[tuple[Redis, s
                 env=environment(settings),
                 stdout=log,
                 stderr=log,
+                process_group=0,  # the workers with it
             )
         try:
-            while not read_ready(client, ENV):
+            while len(read_ready(client, ENV)) < workers:
                 if flow.poll() is not None:
                     raise RuntimeError((Path(directory) / "flow.log").read_text())
                 time.sleep(0.02)
@@ -106,7 +114,7 @@ def deployment(declarations: str, declared: Registry) -> Iterator[tuple[Redis, s
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    given = settings.model_dump(include={"home", "redis_url", "environment", "declarations"})
+    given = settings.model_dump(include={"home", "redis_url", "environment", "declarations", "workers"})
     return os.environ | {f"FEATURE_STORE_{name.upper()}": str(value) for name, value in given.items()}
 
 
@@ -143,6 +151,20 @@ def throughput_rows() -> list[Result]:
     ]
 
 
+def scaling_row() -> Result:
+    """The same backlog in several partitions: by two workers, against one."""
+    one, two = rate_of_workers(1), rate_of_workers(2)
+    name = f"stream: the same in {PARTITIONS} partitions, two workers against one"
+    return row(name, two, "events/s", floor=one, limit=1.0, at_least=True)
+
+
+def rate_of_workers(workers: int) -> float:
+    """Events a second, the median of the repetitions."""
+    with deployment("spread", spread, workers=workers) as (client, flow, _):
+        log = open_log(client, ENV, many_clicks)
+        return median([EVENTS / seconds_for_backlog(client, flow, log, name=f"r{n}") for n in range(REPETITIONS)])
+
+
 def events(name: str, count: int) -> list[dict[str, object]]:
     draw, now = random.Random(3), datetime.now(UTC)
     return [
@@ -158,12 +180,12 @@ def records(some: Sequence[dict[str, object]]) -> list[Record]:
 
 def seconds_for_backlog(client: Redis, flow: subprocess.Popen[bytes], log: RedisStreamLog, *, name: str) -> float:
     """Stop the flow, fill the log, and let it work."""
-    flow.send_signal(signal.SIGSTOP)
+    os.killpg(flow.pid, signal.SIGSTOP)
     log.publish(records(events(name, EVENTS)))
-    end = {"clicks": {0: log.end(0)}}
+    end = {"clicks": {partition: log.end(partition) for partition in range(log.partitions)}}
     began = time.perf_counter()
-    flow.send_signal(signal.SIGCONT)
-    while read_ready(client, ENV)["0"].positions != end:
+    os.killpg(flow.pid, signal.SIGCONT)
+    while any(record.positions != end for record in read_ready(client, ENV).values()):
         time.sleep(0.005)
         if flow.poll() is not None:
             raise RuntimeError("the flow has ended")

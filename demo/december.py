@@ -29,9 +29,7 @@ def step_days(
     At night there are steps in which nobody asks; they are left out.
     """
     client = stage.client()
-    stream = LocalStream(
-        store.compiled, store.lake, client, env=store.settings.environment, clock=clock, shards=store.settings.shards
-    )
+    stream = LocalStream(store.compiled, store.lake, client, env=store.settings.environment, clock=clock)
     publisher, archive = Publisher(store, client), Archive(store, client)
     with stage.progress() as progress:
         task = progress.add_task("December, stepped", total=len(days))

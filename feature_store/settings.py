@@ -31,8 +31,8 @@ class Settings(BaseSettings):
     redis_url: str = "redis://127.0.0.1:6390/0"
     declarations: str = "features:registry"
     """`module:attribute` of the registry."""
-    shards: int = Field(default=1, ge=1, le=4096)
-    """Shards of the stream's state."""
+    workers: int = Field(default=1, ge=1, le=256)
+    """Processes of the flow, all on one machine; each keeps its share of the entities."""
     ui_port: int = Field(default=3000, ge=1, le=65535)
     """The loopback port of Dagster's web UI, as `make up` starts it."""
     alert_webhook_url: str | None = None

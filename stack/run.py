@@ -147,7 +147,7 @@ def _answers(procfile: Procfile, settings: Settings, *, since_us: int) -> bool:
             ready = read_ready(client, settings.environment)
     except (redis.RedisError, OSError):
         return False
-    shards = [ready.get(str(shard)) for shard in range(settings.shards)]
+    shards = [ready.get(str(shard)) for shard in range(settings.workers)]
     return all(record is not None and record.caught_up and record.beat_us > fresh_us for record in shards)
 
 

@@ -8,7 +8,9 @@ import sys
 from datetime import timedelta
 
 from feature_store_deploy.streams.context import FlowContext
+from feature_store_deploy.streams.failure import in_words
 from feature_store_deploy.streams.run import run_archiver, run_flow
+from feature_store_deploy.streams.worker import run_among_others
 from redis.exceptions import RedisError
 
 from feature_store.errors import FeatureStoreError
@@ -20,30 +22,30 @@ from feature_store.transforms.compiled import compile_registry
 def main() -> int:
     """Run what the command line names; exit code 2 with one clear line if it cannot."""
     parser = argparse.ArgumentParser(prog="python -m feature_store_deploy.streams", description=__doc__)
-    parser.add_argument("process", choices=["flow", "archive"])
+    parser.add_argument("process", choices=["flow", "archive", "worker"], help="worker: what `flow` starts several of")
+    parser.add_argument("--workers", type=int, help="flow: how many processes, instead of the setting")
     parser.add_argument("--every", type=float, default=5.0, help="archive: seconds between commits")
     parser.add_argument("--tick", type=float, default=1.0, help="flow: seconds between ticks")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s [%(process)d] %(levelname)s %(message)s")
     try:
-        settings = Settings()
+        settings = Settings() if options.workers is None else Settings(workers=options.workers)
         context = FlowContext(
             compiled=compile_registry(load_registry(settings.declarations)),
             lake_directory=settings.lake_directory,
             redis_url=settings.redis_url,
             env=settings.environment,
-            shards=settings.shards,
+            workers=settings.workers,
             clock=settings.clock,
         )
         if options.process == "flow":
             run_flow(context, tick=timedelta(seconds=options.tick))
+        elif options.process == "worker":
+            run_among_others(context)
         else:
             run_archiver(context, every_s=options.every)
-    except FeatureStoreError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except RedisError as error:
-        sys.stderr.write(f"error: Redis does not answer any more: {error}\n")
+    except (FeatureStoreError, RedisError) as error:
+        sys.stderr.write(f"error: {in_words(error)}\n")
         return 2
     return 0
 

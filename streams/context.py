@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import redis
@@ -27,8 +27,10 @@ class FlowContext:
     lake_directory: Path
     redis_url: str
     env: str
-    shards: int
+    workers: int
     clock: Clock
+    failures: list[Exception] = field(default_factory=list)
+    """What our own code raised in this process while the engine called it."""
 
     def connect(self) -> redis.Redis:
         """A client of the online store and the log."""
@@ -65,4 +67,4 @@ class FlowContext:
         for source in live_sources(self.compiled.registry):
             self.log(client, source).register(self.consumer)
         with self.open_lake() as lake:
-            return begin_run(self.compiled, lake, client, env=self.env, shards=self.shards)
+            return begin_run(self.compiled, lake, client, env=self.env, shards=self.workers)

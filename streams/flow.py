@@ -2,79 +2,84 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
-from bytewax.operators import StatefulBatchLogic
-from bytewax.outputs import DynamicSink, StatelessSinkPartition
-from feature_store_deploy.streams.sources import LogSource, TickSource
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+from feature_store_deploy.streams.failure import noting_failure
+from feature_store_deploy.streams.sources import LogSource, TickSource, shard_key
 
 from feature_store.fold.run import Reading, ShardRunner, Start
-from feature_store.fold.shard import Writes
-from feature_store.online.ready import ReadyRecord
 from feature_store.online.writer import OnlineWriter
 
 if TYPE_CHECKING:
     from feature_store_deploy.streams.context import FlowContext
 
+logger = logging.getLogger(__name__)
+
 EPOCH = timedelta(milliseconds=50)
 TICK = timedelta(seconds=1)
-
-Output = tuple[Writes, ReadyRecord]
 
 
 def build_flow(context: FlowContext, start: Start, *, tick: timedelta = TICK) -> Dataflow:
     """The flow of one environment, beginning at `start`; the same for every process of it."""
     flow = Dataflow(f"features_{context.env}")
     readings = op.input("read_log", flow, LogSource(context, start))
-    ticks = op.input("tick", flow, TickSource(context.shards, tick))
+    ticks = op.input("tick", flow, TickSource(start.shards, tick))
     items = op.merge("merge_ticks", readings, ticks)
-    writes = op.stateful_batch("fold_shard", items, lambda _: FoldLogic(context, start))
-    op.output("write_online", op.map("drop_key", writes, lambda keyed: keyed[1]), OnlineSink(context))
+    op.output("fold_shard", items, ShardSink(context, start))
     return flow
 
 
-class FoldLogic(StatefulBatchLogic[Reading | None, Output, None]):
-    """One shard. Its state follows from the lake and the log, so there is nothing to snapshot."""
+class ShardSink(FixedPartitionedSink[Reading | None, None]):
+    """Folds and writes: a shard is a partition of this output, because the engine deals those out evenly.
+
+    Stateful operators would go to workers by a hash of their key, several to one and none to another.
+    """
 
     def __init__(self, context: FlowContext, start: Start) -> None:
+        self._context, self._start = context, start
+
+    def list_parts(self) -> list[str]:
+        """Every shard; their order is that of their numbers."""
+        return [shard_key(shard) for shard in range(self._start.shards)]
+
+    def part_fn(self, item_key: str) -> int:
+        """The place of a shard among the partitions."""
+        return int(item_key)
+
+    @noting_failure
+    def build_part(
+        self, step_id: str, for_part: str, resume_state: None
+    ) -> StatefulSinkPartition[Reading | None, None]:
+        """Rebuild one shard from the lake."""
+        del step_id, resume_state
+        return _FoldedShard(self._context, self._start, int(for_part))
+
+
+class _FoldedShard(StatefulSinkPartition[Reading | None, None]):
+    """One shard. Its state follows from the lake and the log, so there is nothing to snapshot."""
+
+    def __init__(self, context: FlowContext, start: Start, shard: int) -> None:
         self._context = context
         self._runner = ShardRunner(context.compiled, start, env=context.env, partitions=context.partitions())
+        with context.open_lake() as lake:
+            self._runner.rebuild(lake, shard, now_us=context.clock.now_us())
+        logger.info("shard %d of %d is rebuilt", shard, start.shards)
+        self._writer = OnlineWriter(context.connect(), context.env, clock=context.clock)
 
-    def on_batch(self, values: list[Reading | None]) -> tuple[list[Output], bool]:
-        """Fold what has come in since the last call; several readings make one fold."""
+    @noting_failure
+    def write_batch(self, values: list[Reading | None]) -> None:
+        """Fold what has come in since the last call (several readings make one fold; None is a tick), and write."""
         readings = [value for value in values if value is not None]
-        if not self._runner.rebuilt:
-            if not readings:
-                return [], StatefulBatchLogic.RETAIN  # a tick does not say which shard this is
-            with self._context.open_lake() as lake:
-                self._runner.rebuild(lake, readings[0].batch.shard, now_us=self._context.clock.now_us())
         output = self._runner.fold(readings, self._context.clock.now_us())
-        return [] if output is None else [output], StatefulBatchLogic.RETAIN
+        if output is not None:
+            writes, ready = output
+            self._writer.write(writes.values, writes.commit, ready=ready)
 
     def snapshot(self) -> None:
         """Nothing: recovery is a rebuild."""
         return
-
-
-class OnlineSink(DynamicSink[Output]):
-    """Writes to Redis from the worker that folded."""
-
-    def __init__(self, context: FlowContext) -> None:
-        self._context = context
-
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> StatelessSinkPartition[Output]:
-        """A writer of this worker's own."""
-        del step_id, worker_index, worker_count
-        return _OnlineSinkPartition(OnlineWriter(self._context.connect(), self._context.env, clock=self._context.clock))
-
-
-class _OnlineSinkPartition(StatelessSinkPartition[Output]):
-    def __init__(self, writer: OnlineWriter) -> None:
-        self._writer = writer
-
-    def write_batch(self, items: list[Output]) -> None:
-        for writes, ready in items:
-            self._writer.write(writes.values, writes.commit, ready=ready)

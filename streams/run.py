@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import signal
-import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bytewax.run import cli_main
-from feature_store_deploy.streams.flow import EPOCH, TICK, build_flow
-from redis.exceptions import RedisError
+from feature_store_deploy.streams.cluster import run_cluster
+from feature_store_deploy.streams.flow import TICK
+from feature_store_deploy.streams.stop import stop_on_signal
+from feature_store_deploy.streams.worker import run_worker
 
-from feature_store.errors import FeatureStoreError, LakeError, SchemaRegistryError
+from feature_store.errors import LakeError, SchemaRegistryError
 from feature_store.fold.archive import Archiver, CommitArchiver
 from feature_store.online.server import check_server
 
 if TYPE_CHECKING:
-    from types import FrameType
+    import threading
 
     from feature_store_deploy.streams.context import FlowContext
 
@@ -26,37 +24,17 @@ logger = logging.getLogger(__name__)
 
 
 def run_flow(context: FlowContext, *, tick: timedelta = TICK) -> None:
-    """Run one process of one worker until SIGTERM or SIGINT.
+    """Run the flow until SIGTERM or SIGINT: in this process, or in one for each of several workers.
 
     Raises:
         FeatureStoreError, RedisError: what stopped the flow, without the engine's wrapping.
     """
     start = context.begin()
     logger.info("run %d begins at %s", start.run, dict(start.origin.positions))
-    collect_rarely()
-    try:
-        cli_main(build_flow(context, start, tick=tick), workers_per_process=1, epoch_interval=EPOCH)
-    except Exception as error:
-        cause = root_cause(error)
-        if isinstance(cause, FeatureStoreError | RedisError):
-            raise cause from error
-        raise
-
-
-def collect_rarely() -> None:
-    """Let the cycle collector alone for longer: batches are many small objects without cycles, and looking through
-    them again and again takes a third of the flow's time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """What really happened, under the errors that the engine wraps around it: the library's own error if there is one."""
-    while error.__cause__ is not None and not isinstance(error, FeatureStoreError):
-        error = error.__cause__
-    return error
+    if context.workers == 1:
+        run_worker(context, start, tick=tick)
+    else:
+        run_cluster(start, tick=tick)
 
 
 def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.Event | None = None) -> None:
@@ -64,7 +42,7 @@ def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.
 
     A lake or a schema registry that is away delays archiving, and nothing is skipped; it is tried again.
     """
-    stop = stop or _stop_on_signal()
+    stop = stop or stop_on_signal()
     client = context.connect()
     check_server(client)
     with context.open_lake() as lake:
@@ -85,15 +63,3 @@ def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.
             if moved:
                 logger.info("archived %d records", moved)
             stop.wait(every_s)
-
-
-def _stop_on_signal() -> threading.Event:
-    stop = threading.Event()
-
-    def halt(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        stop.set()
-
-    signal.signal(signal.SIGTERM, halt)
-    signal.signal(signal.SIGINT, halt)
-    return stop

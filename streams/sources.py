@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from feature_store_deploy.streams.failure import noting_failure
 
 from feature_store.fold.run import PartitionReader, Reading, Start
 
@@ -20,16 +21,23 @@ Item = tuple[str, Reading | None]
 """(shard, a reading; None is a tick)"""
 
 
+def shard_key(shard: int) -> str:
+    """The key by which the items of a shard are routed; keys sort as their shards do."""
+    return f"{shard:05d}"
+
+
 class LogSource(FixedPartitionedSource[Item, None]):
     """All partitions of all live sources, spread over the workers by Bytewax."""
 
     def __init__(self, context: FlowContext, start: Start) -> None:
         self._context, self._start = context, start
 
+    @noting_failure
     def list_parts(self) -> list[str]:
         """`source/partition` of each."""
         return [f"{source}/{partition}" for source, partition in self._context.partitions()]
 
+    @noting_failure
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> StatefulSourcePartition[Item, None]:
         """Open one partition where the lake ends."""
         del step_id, resume_state
@@ -39,7 +47,7 @@ class LogSource(FixedPartitionedSource[Item, None]):
 
 class _LogPartition(StatefulSourcePartition[Item, None]):
     def __init__(self, context: FlowContext, start: Start, source: str, partition: int) -> None:
-        self._partition, self._consumer = partition, context.consumer
+        self._context, self._partition = context, partition
         self._log = context.log(context.connect(), source)
         self._reader = PartitionReader(
             context.compiled,
@@ -52,6 +60,7 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
         )
         self._spoke = datetime.min.replace(tzinfo=UTC)
 
+    @noting_failure
     def next_batch(self) -> list[Item]:
         records = self._reader.read()
         now = datetime.now(UTC)
@@ -59,9 +68,9 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
         if not records and not silent:
             return []
         if silent:
-            self._log.acknowledge(self._consumer, {self._partition: self._reader.position})
+            self._log.acknowledge(self._context.consumer, {self._partition: self._reader.position})
             self._spoke = now
-        return [(str(reading.batch.shard), reading) for reading in self._reader.take(records)]
+        return [(shard_key(reading.batch.shard), reading) for reading in self._reader.take(records)]
 
     def next_awake(self) -> datetime | None:
         return datetime.now(UTC) + POLL
@@ -96,7 +105,7 @@ class _Ticker(StatefulSourcePartition[Item, None]):
         if now < self._next:
             return []
         self._next = now + self._every
-        return [(str(shard), None) for shard in range(self._shards)]
+        return [(shard_key(shard), None) for shard in range(self._shards)]
 
     def next_awake(self) -> datetime | None:
         # An input that sleeps holds back all others: no epoch ends before each of them has left it.

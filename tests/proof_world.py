@@ -139,7 +139,7 @@ class World:
         history = self._rows(to_us(START), to_us(LIVE), count=300, name="h")
         self.store = FeatureStore(
             registry(lambda start, end: _table(history, start, end)),
-            settings=Settings(home=self.home, redis_url=self.url, environment=self.environment, shards=self.shards),
+            settings=Settings(home=self.home, redis_url=self.url, environment=self.environment),
             clock=self.clock,
         )
         self.store.apply()

@@ -1,4 +1,4 @@
-"""A small deployment for tests of the stream: readings of meters at sites, views of two entities, two partitions.
+"""A small deployment for tests of the stream: readings of meters at sites, views of two entities, four partitions.
 
 `registry` can be named as the declarations of a flow process.
 """
@@ -43,7 +43,7 @@ class Reading(pa.DataFrameModel):
 
 
 readings = EventSource(
-    SOURCE, schema=Reading, event_time="at", event_id="uid", log=redis_stream("readings", partitions=2)
+    SOURCE, schema=Reading, event_time="at", event_id="uid", log=redis_stream("readings", partitions=4)
 )
 sites = FeatureView(
     "sites",

@@ -57,9 +57,19 @@ def test_the_ready_record_is_withdrawn_until_everything_is_there(world):
 
     record = read_ready(world.client, world.env)["0"]
     assert (record.run, record.n, record.beat_us, record.oldest_unread_us) == (1, 1, NOW_US, None)
-    assert record.positions == {SOURCE: {p: world.log.end(p) for p in (0, 1)}}
+    assert record.positions == {SOURCE: {p: world.log.end(p) for p in range(4)}}
     world.stream()
     assert read_ready(world.client, world.env) == {}
+
+
+def test_a_partition_that_is_quiet_in_a_new_epoch_of_the_log_has_caught_up(world):
+    world.publish(rows(20))
+    world.archive()
+    world.log.start_epoch()
+
+    world.stream().step()
+
+    assert "0" in read_ready(world.client, world.env)
 
 
 def test_what_is_archived_and_trimmed_while_the_first_run_begins_is_missed_loudly(world):
@@ -103,6 +113,16 @@ def test_a_new_run_begins_at_the_lake_and_serves_the_same(world):
     assert equal_where_both_hold(world.values(), uninterrupted, NOW_US)
     assert {"0", "1", "2"} <= read_ready(world.client, world.env).keys()
     assert again.start.run == 2
+
+
+def test_a_run_of_fewer_shards_withdraws_the_records_of_all_before(world):
+    world.stream(shards=3).step()
+    fewer = world.stream(shards=2)
+    assert read_ready(world.client, world.env) == {}
+
+    fewer.step()
+
+    assert read_ready(world.client, world.env).keys() == {"0", "1"}
 
 
 def test_duplicates_count_once_also_across_runs(world):

@@ -18,7 +18,7 @@ from feature_store.online.ready import (
     read_ready,
     shards_of,
     store_generation,
-    withdraw_ready,
+    withdraw_shards,
     write_ready,
     write_shards,
 )
@@ -142,7 +142,7 @@ def test_a_ready_record_reads_back_whole(world):
     write_ready(world.client, world.env, record)
 
     assert read_ready(world.client, world.env) == {"0": record}
-    withdraw_ready(world.client, world.env, 0)
+    withdraw_shards(world.client, world.env)
     assert read_ready(world.client, world.env) == {}
 
 

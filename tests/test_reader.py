@@ -8,7 +8,7 @@ from online_world import NOW_US, SLA_US, World, departures, item, legs, ratio, s
 from feature_store.errors import OnlineStoreError, UnknownNameError
 from feature_store.online.keys import features_key, shard_of
 from feature_store.online.packed import ERROR
-from feature_store.online.ready import EXPIRY_SLACK_US, withdraw_ready, write_shards
+from feature_store.online.ready import EXPIRY_SLACK_US, withdraw_shards, write_shards
 from feature_store.reader import FeatureReader, Provenance, Status
 from feature_store.time_rule import HOUR_US, SECOND_US, from_us
 
@@ -144,7 +144,7 @@ def test_a_missing_row_is_unknown_when_the_record_was_withdrawn_or_never_written
     world.ready()
     world.clock.move_to(NOW_US + SECOND_US)
     assert statuses(reader.get_online_features("delay", JFK)) == ["EMPTY"] * 2
-    withdraw_ready(world.client, world.env, 0)
+    withdraw_shards(world.client, world.env)
     world.clock.move_to(NOW_US + 2 * SECOND_US)
     assert statuses(reader.get_online_features("delay", JFK)) == ["UNKNOWN"] * 2
 
@@ -493,7 +493,7 @@ def test_the_cached_record_is_read_again_after_a_second(world, reader):
     world.publish(departures(), services=[service(*BOTH)])
     world.ready()
     assert statuses(reader.get_online_features("delay", JFK)) == ["EMPTY"] * 2
-    withdraw_ready(world.client, world.env, 0)
+    withdraw_shards(world.client, world.env)
 
     world.clock.move_to(NOW_US + SECOND_US - 1)
     cached = statuses(reader.get_online_features("delay", JFK))

@@ -195,7 +195,7 @@ def test_a_server_that_is_away_is_one_clear_error(make):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"shards": 0}, r"setting `shards` \(FEATURE_STORE_SHARDS\): input should be greater than or equal to 1"),
+        ({"workers": 0}, r"setting `workers` \(FEATURE_STORE_WORKERS\): input should be greater than or equal to 1"),
         ({"environment": "Prod!"}, r"setting `environment` .*must be lower-case letters, digits and _ .*got 'Prod!'"),
         ({"redis_url": "localhost"}, r"setting `redis_url` .*must start with redis://"),
         ({"redis_uri": "redis://x"}, r"setting `redis_uri` .*"),

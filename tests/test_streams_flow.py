@@ -1,83 +1,15 @@
 """The real flow: a Bytewax process, its archiver and a real server; killed, restarted, told to stop."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
-from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-from stream_world import NOW_US, World, equal_where_both_hold, rows
+from flow_world import PATIENCE_S, Deployment
+from stream_world import World, equal_where_both_hold, rows
 
-from feature_store.clock import ReplayClock
 from feature_store.online.ready import read_ready
 from feature_store.online.writer import read_commits
-
-HERE = Path(__file__).parent
-PATIENCE_S = 120
-
-
-class Deployment(World):
-    """A world whose stream runs in processes of its own, on a clock that goes on from NOW_US."""
-
-    def __post_init__(self):
-        self.replay = ReplayClock(origin_us=NOW_US, started_us=time.time_ns() // 1000)
-        super().__post_init__()
-        self.clock = self.replay
-
-    @contextmanager
-    def process(self, name, *options, shards=1):
-        settings = {
-            "HOME": self.home,
-            "REDIS_URL": self.url,
-            "ENVIRONMENT": self.env,
-            "DECLARATIONS": "stream_world:registry",
-            "REPLAY": self.replay,
-            "SHARDS": shards,
-        }
-        environment = os.environ | {f"FEATURE_STORE_{key}": str(value) for key, value in settings.items()}
-        environment["PYTHONPATH"] = f"{HERE.parent}{os.pathsep}{HERE}"
-        with (self.home / f"{name}.log").open("ab") as log:
-            started = subprocess.Popen(
-                [sys.executable, "-m", "feature_store_deploy.streams", name, *options],
-                env=environment,
-                stdout=log,
-                stderr=log,
-            )
-            try:
-                yield started
-            finally:
-                started.kill()
-                started.wait()
-
-    def said(self, name):
-        return (self.home / f"{name}.log").read_text()
-
-    def wait_until_caught_up(self, process, *, shards=1):
-        """Until every shard's record knows the end of the log."""
-        ends = {partition: self.log.end(partition) for partition in range(self.log.partitions)}
-
-        def caught_up():
-            records = read_ready(self.client, self.env)
-            known = [records[str(n)].positions.get("readings") for n in range(shards) if str(n) in records]
-            return known == [ends] * shards
-
-        self.wait(caught_up, process)
-
-    def wait(self, condition, process):
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert process.poll() is None, self.said("flow")
-            assert time.monotonic() < deadline, self.said("flow")
-            time.sleep(0.02)
-
-    def trickle(self, some, *, size=10, pause_s=0.01):
-        for start in range(0, len(some), size):
-            self.publish(some[start : start + size])
-            time.sleep(pause_s)
 
 
 @pytest.fixture
@@ -120,14 +52,14 @@ def test_a_flow_that_is_killed_goes_on_exactly_while_its_archiver_never_stopped(
     some = rows(600, seed=12)
     with deployment.process("archive", "--every", "0.3") as archiver:
         for number, part in enumerate((some[:250], some[250:450])):
-            with deployment.process("flow", shards=2) as flow:
+            with deployment.process("flow", workers=2) as flow:
                 deployment.trickle(part[: len(part) // 2])
                 deployment.wait(lambda n=number: _runs(deployment) > n, flow)
                 deployment.trickle(part[len(part) // 2 :], pause_s=0.002)
                 flow.send_signal(signal.SIGKILL)
-        with deployment.process("flow", shards=2) as flow:
+        with deployment.process("flow", workers=2) as flow:
             deployment.trickle(some[450:])
-            deployment.wait_until_caught_up(flow, shards=2)
+            deployment.wait_until_caught_up(flow, workers=2)
             found = deployment.values()
         assert archiver.poll() is None, deployment.said("archive")
         archiver.send_signal(signal.SIGTERM)

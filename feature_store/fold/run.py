@@ -14,7 +14,7 @@ from feature_store.fold.rebuild import Origin, open_intake, rebuild_shards, reso
 from feature_store.fold.shard import Shard, Writes
 from feature_store.fold.split import ShardBatch, Splitter
 from feature_store.log.redis_streams import RedisStreamLog
-from feature_store.online.ready import ReadyRecord, store_generation, withdraw_ready, write_shards
+from feature_store.online.ready import ReadyRecord, store_generation, withdraw_shards, write_shards
 from feature_store.online.server import check_server
 from feature_store.online.writer import OnlineWriter
 from feature_store.registry import view_fingerprint
@@ -87,8 +87,7 @@ def begin_run(compiled: Compiled, lake: Lake, client: Redis, *, env: str, shards
         OnlineStoreError: Redis is away, too old or evicts.
     """
     facts = check_server(client)
-    for shard in range(shards):
-        withdraw_ready(client, env, shard)
+    withdraw_shards(client, env)
     write_shards(client, env, shards)
     begins: dict[str, Mapping[int, int]] = {}
     for source in live_sources(compiled.registry):
@@ -118,6 +117,7 @@ class PartitionReader:
         self._splitter = Splitter(source, compiled.plans_of(source), shards=start.shards)
         self.position = start.origin.positions[source].get(partition, start.begins[source][partition])
         self._target = log.end(partition)
+        self._caught_up = False
 
     def read(self) -> list[LogRecord]:
         """The next records, without moving on."""
@@ -130,6 +130,8 @@ class PartitionReader:
     def take(self, records: Sequence[LogRecord]) -> list[Reading]:
         """Move past these records: one reading per shard, also for no records, so that positions and hearts go on."""
         batches = self._idle() if not records else self._batches(records)
+        # In a new epoch without records the end lies beyond every position that can be reached.
+        self._caught_up = self._caught_up or not records or self.position >= self._target
         unread = records[-1].arrived_us if len(records) == MAX_RECORDS else None
         return [
             Reading(
@@ -137,7 +139,7 @@ class PartitionReader:
                 partition=self._partition,
                 batch=batch,
                 oldest_unread_us=unread,
-                caught_up=self.position >= self._target,
+                caught_up=self._caught_up,
             )
             for batch in batches
         ]

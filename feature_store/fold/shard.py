@@ -15,7 +15,7 @@ from feature_store.online.packed import ERROR, Item, encode_rows
 from feature_store.online.ready import EXPIRY_SLACK_US
 from feature_store.online.writer import CommitRecord, Write
 from feature_store.status import Status
-from feature_store.time_rule import SECOND_US
+from feature_store.time_rule import SECOND_US, tail_us
 from feature_store.transforms.catalogue import Ints
 from feature_store.transforms.plan import ViewPlan
 from feature_store.transforms.steps import FOREVER_US, FeatureSteps, ViewSteps
@@ -132,7 +132,7 @@ class Shard:
         if len(entities) == 0:
             return []
         steps = state.steps(entities, now_us)
-        values = self._encode(name, steps)
+        values = self._encode(name, steps, _ages(state.plan, steps, now_us))
         prefix, keys = self._prefixes[name], state.keys
         expiries = _expire_ms(state, steps, now_us)
         return [
@@ -140,7 +140,7 @@ class Shard:
             for number, value, expire in zip(entities.tolist(), values, expiries, strict=True)
         ]
 
-    def _encode(self, name: str, steps: ViewSteps) -> list[bytes]:
+    def _encode(self, name: str, steps: ViewSteps, ages: Sequence[int | None]) -> list[bytes]:
         base_s = steps.from_us // SECOND_US
         until_s = np.where(steps.until_us >= FOREVER_US, 0, steps.until_us // SECOND_US - base_s)
         return encode_rows(
@@ -148,7 +148,7 @@ class Shard:
             self.run,
             self.n,
             steps.from_us.tolist(),
-            (steps.from_us - steps.newest_us).tolist(),
+            ages,
             until_s.tolist(),
             [_items(feature, base_s) for feature in steps.features],
         )
@@ -188,6 +188,17 @@ def _plain_values(steps: FeatureSteps) -> list[Item]:
     for row in np.flatnonzero(status == _ERROR).tolist():
         values[row] = ERROR
     return values
+
+
+def _ages(plan: ViewPlan, steps: ViewSteps, now_us: int) -> list[int | None]:
+    """How long before its beginning the newest event of each value happened; None if it has left every window: then
+    it depends on when the state was rebuilt whether it is still known.
+    """
+    oldest_us = min(tail_us(now_us, feature.window_us, feature.hop_us) for feature in plan.view.declared)
+    ages: list[int | None] = (steps.from_us - steps.newest_us).tolist()
+    for row in np.flatnonzero(steps.newest_us < oldest_us).tolist():
+        ages[row] = None
+    return ages
 
 
 def _expire_ms(state: ViewState, steps: ViewSteps, now_us: int) -> list[int]:

@@ -69,7 +69,7 @@ def encode_rows(
         run: the commit that writes them,
         n: with its number in the run.
         from_us: q times since when the values hold.
-        age_us: q ages of the newest event at `from_us`; None where no event is known.
+        age_us: q ages of the newest event at `from_us`; None where it has left every window.
         until_s: q ends of validity in seconds after the second of `from_us`; 0: none.
         features: for every feature of the layout, in its order, q items: scalar, None (empty), `ERROR` or a list of
             steps. Values that are lists (`last_n`) always stand in steps.

@@ -74,9 +74,11 @@ def write_ready(client: Redis, env: str, record: ReadyRecord) -> None:
     client.hset(ready_key(env), record.field, encode_ready(record))
 
 
-def withdraw_ready(client: Redis, env: str, field: str | int) -> None:
-    """Take a record back: from now on, what is missing is UNKNOWN."""
-    client.hdel(ready_key(env), str(field))
+def withdraw_shards(client: Redis, env: str) -> None:
+    """Take the records of all shards back, also of shards that there are no more: from now on, what is missing is UNKNOWN."""
+    fields = [field for field in cast("list[bytes]", client.hkeys(ready_key(env))) if field.isdigit()]
+    if fields:
+        client.hdel(ready_key(env), *fields)
 
 
 def write_shards(client: Redis, env: str, shards: int) -> None:

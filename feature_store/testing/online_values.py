@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from feature_store.fold.shard import Shard, Writes
 from feature_store.fold.split import Splitter
 from feature_store.online.packed import decode_row, encode_rows, is_valid_at, item_at, seconds_since
-from feature_store.time_rule import SECOND_US, tail_us
+from feature_store.time_rule import SECOND_US
 from feature_store.transforms.plan import ViewPlan
 from feature_store.transforms.project import ARRIVED, TIME
 
@@ -59,9 +59,9 @@ class OnlineValues:
         if value is None:
             return None
         row, step_us = decode_row(value), self._until_us
-        newest_us = row.from_us - (row.age_us or 0)
-        if newest_us < min(tail_us(step_us, feature.window_us, feature.hop_us) for feature in plan.view.declared):
+        if row.age_us is None:
             return None
+        newest_us = row.from_us - row.age_us
         items = [item_at(item, seconds_since(row.from_us, step_us)) for item in row.items]
         columns = [[[item] if type(item) is list else item] for item in items]
         return encode_rows(row.layout_id, 1, step_us // SECOND_US, [step_us], [step_us - newest_us], [0], columns)[0]

@@ -1,0 +1,119 @@
+"""One worker of the flow: alone in its process, or one of several that another process started."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
+from bytewax.run import cli_main
+from feature_store_deploy.streams.failure import in_words
+from feature_store_deploy.streams.flow import EPOCH, build_flow
+from redis.exceptions import RedisError
+
+from feature_store.errors import FeatureStoreError
+from feature_store.fold.run import Start
+
+if TYPE_CHECKING:
+    from feature_store_deploy.streams.context import FlowContext
+
+DEFECT, FAILED, PORT_TAKEN, PEER_LOST = 1, 2, 3, 4
+"""Exit codes of a process among several: its traceback says why; its report says why; somebody else listens on its
+port; another process ended.
+"""
+
+_STDIN, _STDOUT, _STDERR = range(3)
+_IN_USE = "Address already in use"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A process among those of one flow."""
+
+    addresses: list[str]
+    """`host:port` where each listens for the others."""
+    process: int
+    """Which of them this is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """What a process among several is told when it starts: all are told the same beginning."""
+
+    start: Start
+    place: Place
+    tick: timedelta
+
+
+def run_worker(context: FlowContext, start: Start, *, tick: timedelta, place: Place | None = None) -> None:
+    """Run a worker in this process until it is ended.
+
+    Raises:
+        FeatureStoreError, RedisError: what stopped it, without the engine's wrapping.
+    """
+    collect_rarely()
+    flow = build_flow(context, start, tick=tick)
+    among = {} if place is None else {"addresses": place.addresses, "process_id": place.process}
+    try:
+        cli_main(flow, workers_per_process=1, epoch_interval=EPOCH, **among)
+    except BaseException as error:  # a panic of the engine is no Exception
+        if context.failures:
+            raise context.failures[0] from error
+        raise
+
+
+def run_among_others(context: FlowContext) -> NoReturn:
+    """Run as one process of several. Orders come over standard input, and whoever gave them is gone when it ends; the
+    line for the user about what failed goes to standard output.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who gave the orders ends this one
+    report = os.dup(_STDOUT)
+    os.dup2(_STDERR, _STDOUT)  # what is printed in passing is no report
+    orders = _read_orders()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    code = PEER_LOST
+    try:
+        run_worker(context, orders.start, tick=orders.tick, place=orders.place)
+    except (FeatureStoreError, RedisError) as error:
+        os.write(report, in_words(error).encode())
+        code = FAILED
+    except Exception as error:  # noqa: BLE001 - the process ends here
+        code = PORT_TAKEN if _IN_USE in str(error) else DEFECT
+        if code == DEFECT:
+            traceback.print_exc()
+    except BaseException:  # noqa: BLE001, S110 - a panic of the engine: it has lost another process
+        pass
+    sys.stderr.flush()
+    os._exit(code)  # threads of the engine may be anywhere, and wait for the lost process
+
+
+def collect_rarely() -> None:
+    """Let the cycle collector alone for longer: batches are many small objects without cycles, and looking through
+    them again and again takes a third of the flow's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
+def _read_orders() -> Orders:
+    line = b""
+    while not line.endswith(b"\n"):
+        part = os.read(_STDIN, 65536)
+        if not part:
+            os._exit(PEER_LOST)
+        line += part
+    return msgspec.json.decode(line, type=Orders)
+
+
+def _end_with_parent() -> None:
+    """Nothing more comes over standard input; it ends when the process at its other end does, however that ends."""
+    os.read(_STDIN, 1)
+    os._exit(PEER_LOST)
