@@ -73,13 +73,9 @@ def view_version(view: FeatureView) -> str:
 def service_version(service: FeatureService, registry: Registry) -> str:
     """A digest of the features and of everything that they depend on."""
     resolved = registry.resolve(service)
-    views = {f"{ref.view}@{ref.version}" for item in resolved for ref in references(item)}
-    return _digest([*(str(item) for item in resolved), *(view_fingerprint(registry.view(v)) for v in sorted(views))])
-
-
-def references(item: object) -> Sequence[object]:
-    """The stored features of a resolved item."""
-    return (item.numerator, item.denominator) if isinstance(item, Ratio) else (item,)
+    views = {ref.view_id for item in resolved for ref in item.refs}
+    meanings = [str(item) if isinstance(item, Ratio) else item.meaning for item in resolved]
+    return _digest([*meanings, *(view_fingerprint(registry.view(v)) for v in sorted(views))])
 
 
 def arrow_columns(schema: pa.Schema) -> dg.TableSchema:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pandera.pandas as pa_pandas
 
+    from feature_store.declare.key import KeyKind
     from feature_store.declare.source import EventSource
 
 _TYPES = {
@@ -29,6 +30,7 @@ _TYPES = {
     "float32": pa.float32(),
     "float64": pa.float64(),
     "date": pa.date32(),
+    "binary[pyarrow]": pa.binary(),
     **{f"{sign}int{bits}": getattr(pa, f"{sign}int{bits}")() for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }
 
@@ -69,6 +71,25 @@ def _arrow_type(dtype: str) -> pa.DataType:
         return pa.decimal128(int(precision), int(scale))
     hint = "; use a datetime with a time zone" if name.startswith("datetime64") else ""
     raise ValueError(f"the type {dtype} cannot be stored{hint}")
+
+
+def key_kind(kind: pa.DataType) -> KeyKind:
+    """What a column is as a join key.
+
+    Raises:
+        ValueError: its values have no canonical text.
+    """
+    kinds: list[tuple[Callable[[pa.DataType], bool], KeyKind]] = [
+        (pa.types.is_string, "str"),
+        (pa.types.is_integer, "int"),
+        (pa.types.is_boolean, "bool"),
+        (pa.types.is_date, "date"),
+        (pa.types.is_binary, "bytes"),
+    ]
+    for is_a, found in kinds:
+        if is_a(kind):
+            return found
+    raise ValueError(f"must be an integer, text, a boolean, a date or bytes, but is {kind}, which has no one text")
 
 
 def check_rows(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Checked:
@@ -135,5 +156,6 @@ def _pandas_type(arrow_type: pa.DataType) -> object:
         **{getattr(pa, f"int{b}")(): getattr(pd, f"Int{b}Dtype")() for b in (8, 16, 32, 64)},
         **{getattr(pa, f"uint{b}")(): getattr(pd, f"UInt{b}Dtype")() for b in (8, 16, 32, 64)},
         pa.bool_(): pd.BooleanDtype(),
+        pa.binary(): pd.ArrowDtype(pa.binary()),
     }
     return nullable.get(arrow_type)
