@@ -27,7 +27,7 @@ def as_key(column: pa.ChunkedArray, wanted: pa.DataType, name: str) -> pa.Chunke
     try:
         return _converted(column, wanted, key_kind(wanted))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, InputError) as error:
-        raise InputError(f"column '{name}' of join keys cannot be read as {wanted}: {error}") from error
+        raise InputError(f"spine column '{name}' cannot be read as {wanted}: {error}") from error
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -47,7 +47,7 @@ def _converted(column: pa.ChunkedArray, wanted: pa.DataType, kind: KeyKind) -> p
     if types.is_string(given) or types.is_large_string(given) or types.is_string_view(given):
         return _from_text(column, wanted, kind)
     if kind == "int" and types.is_floating(given):
-        _check(column, pc.less_equal(pc.abs(column), WHOLE_FLOAT))
+        _check(column, pc.and_(pc.equal(pc.floor(column), column), pc.less_equal(pc.abs(column), WHOLE_FLOAT)))
         return column.cast(pa.int64()).cast(wanted)
     if kind == "int" and types.is_decimal(given):
         return column.cast(pa.int64()).cast(wanted)
@@ -86,4 +86,4 @@ def _check(column: pa.ChunkedArray, fits: pa.ChunkedArray) -> None:
     """Refuse the first value that does not fit; a null always does."""
     wrong = column.filter(pc.invert(pc.fill_null(fits, True)))
     if len(wrong):
-        raise InputError(f"got {wrong[0].as_py()!r}, which is no canonical text of one")
+        raise InputError(f"got {wrong[0].as_py()!r}, which is not the canonical text of one")

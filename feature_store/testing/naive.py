@@ -190,6 +190,10 @@ def _last(feature: Feature, operands: Operands, rows: Sequence[int]) -> Found:
     return _first(feature, operands, rows[::-1])
 
 
+def _latest(feature: Feature, operands: Operands, rows: Sequence[int]) -> Found:
+    return _first(feature, operands, rows[-1:])
+
+
 def _last_n(feature: Feature, operands: Operands, rows: Sequence[int]) -> Found:
     newest = _shown(operands, rows)[-(feature.cap or 1) :]
     return [_as_served(operands, value) for value in newest], Status.PRESENT if newest else Status.EMPTY
@@ -209,6 +213,7 @@ _AGGREGATES: Mapping[str, Callable[[Feature, Operands, Sequence[int]], Found]] =
     "max": _max,
     "first": _first,
     "last": _last,
+    "latest": _latest,
     "last_n": _last_n,
     "count_distinct": _count_distinct,
 }
