@@ -3,26 +3,44 @@
 import re
 import string
 import uuid
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import pandera.pandas as pandera
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandera.engines.pandas_engine import ArrowBinary, Date
 
-from feature_store import DeclarationError, Entity, EventSource, FeatureView, InputError, Registry, agg
+from feature_store import (
+    DeclarationError,
+    Entity,
+    EventSource,
+    FeatureService,
+    FeatureStore,
+    FeatureView,
+    InputError,
+    ManualClock,
+    Registry,
+    Settings,
+    agg,
+    parquet,
+    redis_stream,
+)
 from feature_store.declare.key import entity_key, entity_key_sql, key_text
 from feature_store.declare.keyed import KeyedView
 from feature_store.duck import in_memory
+from feature_store.fold.run import LocalStream
 from feature_store.history.join_keys import as_key
 from feature_store.history.spine import Spine, spine_keys
 from feature_store.reader.plan import EntityRead
+from feature_store.time_rule import to_us
 from feature_store.transforms.compiled import compile_registry
 
 TYPES = {"int": pa.int64(), "str": pa.string(), "bool": pa.bool_(), "date": pa.date32(), "bytes": pa.binary()}
@@ -268,13 +286,16 @@ def counted(*keys, name="counted", **options):
     return FeatureView(name, entity=entity, source=visits, features=[agg.count(over=None)], **options)
 
 
+DAILY = counted(*KEYS, name="daily", online="batch", freshness_sla="2d")
+
+
 def visit(hour, **keys):
     plain = dict.fromkeys(KEYS) | {"weight": 1.0}
     return {"visit": f"v{hour}", "at": datetime(2024, 1, 1, hour, tzinfo=UTC)} | plain | keys
 
 
 def test_keys_of_every_kind_are_found_in_training_stream_and_batch(replay):
-    views = [counted(*KEYS), counted(*KEYS, name="daily", online="batch", freshness_sla="2d")]
+    views = [counted(*KEYS), DAILY]
     keys = {"number": -5, "text": "a|{b}%", "flag": True, "day": date(2024, 2, 29), "raw": b"\x00|\xff\\x41"}
     other = keys | {"raw": b"\x00|\xff\x41"}
     events = [visit(1, **keys), visit(2, **keys), visit(3, **other), visit(4, **(keys | {"day": None}))]
@@ -294,3 +315,40 @@ def test_a_join_key_without_one_text_is_refused_when_it_is_declared(key, kind):
 
     message = f"view 'counted': join key '{key}': must be an integer, text, a boolean, a date or bytes, but is {kind}"
     assert message in str(caught.value)
+
+
+def test_a_key_of_every_kind_reaches_redis_from_files_and_from_the_log(valkey, environment, tmp_path):
+    keys = {"number": -5, "text": "a|{b}%", "flag": True, "day": date(2024, 2, 29), "raw": b"\x00|\xff"}
+    parquet_file = tmp_path / "visits.parquet"
+    pq.write_table(arrow_visits([visit(1, **keys), visit(2, **keys)]), parquet_file)
+    source = replace(visits, load=parquet(str(parquet_file)), log=redis_stream("visits"))
+    views = [replace(counted(*KEYS), source=source), replace(DAILY, source=source)]
+    service = FeatureService("both", features=views)
+    start, clock = datetime(2024, 1, 1, tzinfo=UTC), ManualClock(to_us(datetime(2024, 1, 2, 1, tzinfo=UTC)))
+    settings = Settings(home=tmp_path, redis_url=valkey.url, environment=environment.replace("-", "_"))
+    with FeatureStore(Registry(views=views, services=[service]), settings=settings, clock=clock) as store:
+        store.apply()
+        store.load("visits", start=start, end=start + timedelta(days=1))
+        store.materialize("daily", start=start, end=start + timedelta(days=1))
+        store.publish_view("daily")
+        stream = LocalStream(store.compiled, store.lake, store.redis, env=settings.environment, clock=clock, shards=2)
+        stream.step()
+        store.publish("visits", [visit(3, **keys)])
+        stream.step()
+
+        served = store.get_online_features("both", keys | {"raw": keys["raw"].hex(), "flag": "true"})
+        spine = pa.table(
+            {name: pa.array([value]) for name, value in keys.items()}
+            | {"event_timestamp": pa.array([start + timedelta(days=1)])}
+        )
+        trained = store.get_historical_features(spine, "both").to_arrow()
+
+        assert served.to_dict() == {"counted:count": 3, "daily:count": 2}
+        assert trained.column("counted__count").to_pylist() == trained.column("daily__count").to_pylist() == [2]
+        name = f"features:{settings.environment}:{{of_counted:-5|a%7C%7Bb%7D%25|true|2024-02-29|007cff}}"
+        assert store.redis.hlen(name) == 1
+
+
+def arrow_visits(rows):
+    schema = compile_registry(Registry(views=[counted("number")])).schemas["visits"]
+    return pa.Table.from_pylist(rows, schema=schema)
