@@ -19,7 +19,7 @@ def owners(owner: str | None) -> list[str] | None:
 
 def source_description(source: EventSource) -> str:
     """What the source is, and how its events are told apart and timed."""
-    return f"{source.description or source.name}\n\nEvent time `{source.event_time}`, event id `{source.event_id}`."
+    return f"{source.description or source.name}\n\nEvent time `{source.event_time}`, event id `{', '.join(source.id_columns)}`."
 
 
 def view_description(view: FeatureView) -> str:
@@ -50,7 +50,7 @@ def service_description(service: FeatureService, registry: Registry) -> str:
 
 def source_version(source: EventSource, schema: pa.Schema) -> str:
     """A digest of what a source's rows depend on."""
-    return _digest([source.event_time, source.event_id, source.timezone, str(schema)])
+    return _digest([source.event_time, "|".join(source.id_columns), source.timezone, str(schema)])
 
 
 def view_metadata(view: FeatureView) -> dict[str, object]:

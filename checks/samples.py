@@ -43,7 +43,7 @@ def sample_events(store: FeatureStore, source: EventSource, days: Days) -> Sampl
     events = store.lake.events_sql(source.name, days=(days.first, days.last))
     table = _query(store, f"SELECT * FROM ({events}) ORDER BY hash({ID}), {ID} LIMIT {EVENTS}")
     schema = store.compiled.schemas[source.name]
-    return _sample(table.select([name for name in schema.names if name != source.event_id]))
+    return _sample(table.select([name for name in schema.names if name not in source.id_columns]))
 
 
 def sample_view(store: FeatureStore, view: FeatureView, days: Days) -> Sample:

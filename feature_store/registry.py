@@ -233,8 +233,8 @@ def _column_problems(view: FeatureView) -> Iterator[str]:
     for key in view.entity.join_keys:
         if key not in columns:
             yield f"view '{view.name}': {unknown_name(f'join key of entity {view.entity.name!r}', key, columns)}"
-    for role in ("event_time", "event_id"):
-        column = getattr(view.source, role)
+    roles = [("event_time", view.source.event_time), *(("event_id", name) for name in view.source.id_columns)]
+    for role, column in roles:
         if column not in columns:
             yield f"source '{view.source.name}': {unknown_name(f'`{role}` column', column, columns)}"
     for column in columns:

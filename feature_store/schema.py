@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -114,19 +115,38 @@ def check_rows(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Check
 
 
 def _judge(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Checked:
-    """What Pandera says."""
+    """What Pandera says. It has no place for a null in a column of plain booleans, so such rows are judged here."""
+    lacking = {
+        row: f"column '{name}': not_nullable, got null"
+        for name in _plain_booleans(schema)
+        for row in np.flatnonzero(table.column(name).is_null().to_numpy()).tolist()
+    }
+    if not lacking:
+        return _judge_frame(schema, table)
+    numbers = [row for row in range(table.num_rows) if row not in lacking]
+    rest = _judge_frame(schema, table.take(pa.array(numbers, type=pa.int64())))
+    return Checked(rest.good, sorted([*lacking.items(), *((numbers[row], reason) for row, reason in rest.rejected)]))
+
+
+def _judge_frame(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Checked:
     import pandera.errors
 
     try:
-        schema.validate(_to_frame(table), lazy=True)
+        schema.validate(_to_frame(schema, table), lazy=True)
     except pandera.errors.SchemaErrors as errors:
         return _divide(table, errors.failure_cases)
     return Checked(table, [])
 
 
-def _to_frame(table: pa.Table) -> pd.DataFrame:
+def _to_frame(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas(types_mapper=_pandas_type, date_as_object=True)
-    return frame
+    return frame.astype(dict.fromkeys(_plain_booleans(schema), "bool"))
+
+
+@lru_cache(maxsize=256)
+def _plain_booleans(schema: type[pa_pandas.DataFrameModel]) -> tuple[str, ...]:
+    """The columns that are NumPy's booleans for Pandera, not pandas' nullable ones."""
+    return tuple(name for name, column in schema.to_schema().columns.items() if str(column.dtype) == "bool")
 
 
 def _divide(table: pa.Table, cases: pd.DataFrame) -> Checked:

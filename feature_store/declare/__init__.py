@@ -1,6 +1,7 @@
 """The vocabulary of declarations: plain frozen values, no I/O."""
 
 from feature_store.declare import agg
+from feature_store.declare.dimension import dimension
 from feature_store.declare.entity import Entity
 from feature_store.declare.feature import Feature, FeatureRef, FeatureSpec, Ratio
 from feature_store.declare.keyed import KeyedView
@@ -21,6 +22,7 @@ __all__ = [
     "Label",
     "Ratio",
     "agg",
+    "dimension",
     "ratio",
     "redis_stream",
 ]

@@ -50,7 +50,7 @@ def entity_key(parts: Sequence[object], kinds: Sequence[KeyKind], *, columns: Se
 
 def entity_key_sql(kinds: Mapping[str, KeyKind]) -> str:
     """The same text as `entity_key`, as a SQL expression over the join key columns (null if one is null)."""
-    return " || '|' || ".join(_key_sql(f'"{name}"', kind) for name, kind in kinds.items()) or "''"
+    return joined_sql([key_sql(name, kind) for name, kind in kinds.items()])
 
 
 def key_text(value: object, kind: KeyKind) -> str | None:
@@ -150,10 +150,16 @@ _CANONICAL: Mapping[KeyKind, Callable[[str], bool]] = {
 }
 
 
-def _key_sql(column: str, kind: KeyKind) -> str:
+def joined_sql(parts: Sequence[str]) -> str:
+    """Texts as one text, as SQL."""
+    return " || '|' || ".join(parts) or "''"
+
+
+def key_sql(column: str, kind: KeyKind) -> str:
+    """The text of one join key as it stands in a key, as SQL."""
     if kind == "bytes":
-        return f"lower(hex({column}))"
-    sql = f"{column}::VARCHAR"
+        return f'lower(hex("{column}"))'
+    sql = f'"{column}"::VARCHAR'
     if kind == "str":
         for plain, escaped in (("%", "%25"), ("|", "%7C"), ("{", "%7B"), ("}", "%7D")):
             sql = f"replace({sql}, '{plain}', '{escaped}')"

@@ -190,13 +190,12 @@ class Replay:
 
     def _check_accepted(self, source: str) -> None:
         """Refuse to go on where the computations would start from different events."""
-        id_column = self._compiled.registry.source(source).event_id
         history = self._history.accepted(source)
         for name, found in ((STREAM, self._stream.accepted(source)), (NAIVE, self._naive.accepted(source))):
             check_events(
                 {HISTORY: history.select(found.schema.names), name: found},
                 source=source,
-                id_column=id_column,
+                id_columns=self._compiled.registry.source(source).id_columns,
                 seed=self._seed,
             )
 
