@@ -37,7 +37,7 @@ def view_description(view: FeatureView) -> str:
     ]
     features = table(["feature", "aggregate", "of", "window", "at most too long by", "description"], rows)
     where = f"\n\nOnly events with `{view.where}`." if view.where else ""
-    return f"{view.description or view.name}\n\nOf {view.entity.name} ({', '.join(view.entity.join_keys)}).{where}\n\n{features}"
+    return f"{view.description or view.name}\n\nOf {_entity(view)}.{where}\n\n{features}"
 
 
 def service_description(service: FeatureService, registry: Registry) -> str:
@@ -56,7 +56,7 @@ def source_version(source: EventSource, schema: pa.Schema) -> str:
 def view_metadata(view: FeatureView) -> dict[str, object]:
     """What is declared of a view beside its features."""
     metadata: dict[str, object] = {
-        "entity": f"{view.entity.name} ({', '.join(view.entity.join_keys)})",
+        "entity": _entity(view),
         "online": view.online or "training only",
         "freshness_sla": format_duration(view.freshness_sla_us),
         "late_events": view.late_events,
@@ -99,6 +99,11 @@ def lake_columns(columns: Mapping[str, str], view: FeatureView) -> dg.TableSchem
             for name, kind in columns.items()
         ]
     )
+
+
+def _entity(view: FeatureView) -> str:
+    keys = ", ".join(view.entity.join_keys)
+    return f"{view.entity.name} ({keys})" if keys else view.entity.name
 
 
 def _digest(parts: Sequence[str]) -> str:

@@ -58,8 +58,8 @@ def key_text(value: object, kind: KeyKind) -> str | None:
 
     >>> key_text(7, "int"), key_text("7", "int"), key_text(7.0, "int"), key_text(float("nan"), "int")
     ('7', '7', '7', None)
-    >>> key_text(date(2013, 1, 31), "date"), key_text(True, "bool"), key_text(b"\\x00a", "bytes")
-    ('2013-01-31', 'true', '0061')
+    >>> key_text(date(2013, 1, 31), "date"), key_text(True, "bool"), key_text(b"ab", "bytes")
+    ('2013-01-31', 'true', '6162')
 
     Raises:
         InputError: it is of another kind.
