@@ -54,7 +54,7 @@ def entity_key_sql(kinds: Mapping[str, KeyKind]) -> str:
 
 
 def key_text(value: object, kind: KeyKind) -> str | None:
-    r"""The text of one join key: of a value of its kind, or of a value of another kind that has the same text.
+    """The text of one join key: of a value of its kind, or of a value of another kind that has the same text.
 
     >>> key_text(7, "int"), key_text("7", "int"), key_text(7.0, "int"), key_text(float("nan"), "int")
     ('7', '7', '7', None)

@@ -10,8 +10,8 @@ from feature_store.errors import InputError
 from feature_store.schema import key_kind
 
 
-def as_key(column: pa.ChunkedArray, wanted: pa.DataType, name: str) -> pa.ChunkedArray:
-    """A column of join keys in the source's type.
+def as_key(column: pa.ChunkedArray, wanted: pa.DataType, name: str, *, of: str = "spine") -> pa.ChunkedArray:
+    """A column of join keys in the source's type; `of` says what has the column, for errors.
 
     Values of that kind keep their value. Those of another kind are taken if they have the same canonical text: whole
     floats for integers (pandas makes them of integers with nulls), text, midnights for dates. NaN is null.
@@ -27,7 +27,7 @@ def as_key(column: pa.ChunkedArray, wanted: pa.DataType, name: str) -> pa.Chunke
     try:
         return _converted(column, wanted, key_kind(wanted))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, InputError) as error:
-        raise InputError(f"spine column '{name}' cannot be read as {wanted}: {error}") from error
+        raise InputError(f"{of} column '{name}' cannot be read as {wanted}: {error}") from error
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

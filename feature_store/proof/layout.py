@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.errors import InputError
 from feature_store.history.columns import shown_type
+from feature_store.history.join_keys import as_key
 from feature_store.proof.served_log import (
     PER_VIEW,
     REQUESTED,
@@ -150,6 +151,7 @@ def conform(layout: ServedLayout, served: pa.Table) -> pa.Table:
         InputError: a column is missing, or cannot have its type.
     """
     values = {feature.column: feature for feature in layout.features}
+    keys = {column for each in layout.reads.values() for column in each.read.columns.values()}
     columns = []
     for field in layout.schema:
         if field.name not in served.schema.names:
@@ -157,6 +159,9 @@ def conform(layout: ServedLayout, served: pa.Table) -> pa.Table:
         column = served.column(field.name).combine_chunks()
         if field.name in values:
             columns.append(_value_column(column, served.column(values[field.name].status), field.type))
+            continue
+        if field.name in keys:
+            columns.append(as_key(served.column(field.name), field.type, field.name, of="record").combine_chunks())
             continue
         try:
             columns.append(column.cast(field.type))
