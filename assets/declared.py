@@ -19,7 +19,7 @@ def owners(owner: str | None) -> list[str] | None:
 
 def source_description(source: EventSource) -> str:
     """What the source is, and how its events are told apart and timed."""
-    return f"{source.description or source.name}\n\nEvent time `{source.event_time}`, event id `{source.event_id}`."
+    return f"{source.description or source.name}\n\nEvent time `{source.event_time}`, event id `{', '.join(source.id_columns)}`."
 
 
 def view_description(view: FeatureView) -> str:
@@ -37,7 +37,7 @@ def view_description(view: FeatureView) -> str:
     ]
     features = table(["feature", "aggregate", "of", "window", "at most too long by", "description"], rows)
     where = f"\n\nOnly events with `{view.where}`." if view.where else ""
-    return f"{view.description or view.name}\n\nOf {view.entity.name} ({', '.join(view.entity.join_keys)}).{where}\n\n{features}"
+    return f"{view.description or view.name}\n\nOf {_entity(view)}.{where}\n\n{features}"
 
 
 def service_description(service: FeatureService, registry: Registry) -> str:
@@ -50,13 +50,13 @@ def service_description(service: FeatureService, registry: Registry) -> str:
 
 def source_version(source: EventSource, schema: pa.Schema) -> str:
     """A digest of what a source's rows depend on."""
-    return _digest([source.event_time, source.event_id, source.timezone, str(schema)])
+    return _digest([source.event_time, "|".join(source.id_columns), source.timezone, str(schema)])
 
 
 def view_metadata(view: FeatureView) -> dict[str, object]:
     """What is declared of a view beside its features."""
     metadata: dict[str, object] = {
-        "entity": f"{view.entity.name} ({', '.join(view.entity.join_keys)})",
+        "entity": _entity(view),
         "online": view.online or "training only",
         "freshness_sla": format_duration(view.freshness_sla_us),
         "late_events": view.late_events,
@@ -73,13 +73,9 @@ def view_version(view: FeatureView) -> str:
 def service_version(service: FeatureService, registry: Registry) -> str:
     """A digest of the features and of everything that they depend on."""
     resolved = registry.resolve(service)
-    views = {f"{ref.view}@{ref.version}" for item in resolved for ref in references(item)}
-    return _digest([*(str(item) for item in resolved), *(view_fingerprint(registry.view(v)) for v in sorted(views))])
-
-
-def references(item: object) -> Sequence[object]:
-    """The stored features of a resolved item."""
-    return (item.numerator, item.denominator) if isinstance(item, Ratio) else (item,)
+    views = {ref.view_id for item in resolved for ref in item.refs}
+    meanings = [str(item) if isinstance(item, Ratio) else item.meaning for item in resolved]
+    return _digest([*meanings, *(view_fingerprint(registry.view(v)) for v in sorted(views))])
 
 
 def arrow_columns(schema: pa.Schema) -> dg.TableSchema:
@@ -103,6 +99,11 @@ def lake_columns(columns: Mapping[str, str], view: FeatureView) -> dg.TableSchem
             for name, kind in columns.items()
         ]
     )
+
+
+def _entity(view: FeatureView) -> str:
+    keys = ", ".join(view.entity.join_keys)
+    return f"{view.entity.name} ({keys})" if keys else view.entity.name
 
 
 def _digest(parts: Sequence[str]) -> str:

@@ -34,7 +34,11 @@ def build_events_asset(
         code_version=declared.source_version(source, schema),
         partitions_def=partitions,
         backfill_policy=policy,
-        metadata={"dagster/column_schema": columns, "event_time": source.event_time, "event_id": source.event_id},
+        metadata={
+            "dagster/column_schema": columns,
+            "event_time": source.event_time,
+            "event_id": ", ".join(source.id_columns),
+        },
     )
     def events(
         context: dg.AssetExecutionContext, feature_store: dg.ResourceParam[FeatureStore]

@@ -38,11 +38,11 @@ class TrainingConfig(dg.Config):
 
 def build_training_asset(service: FeatureService, registry: Registry, *, env: str) -> dg.AssetsDefinition:
     """The asset that writes a service's training set."""
-    views = service_views(service, registry)
+    views = {read.view.id: read.view for read in registry.reads(registry.resolve(service))}
 
     @dg.asset(
         key=training_key(env, service),
-        deps=[history_key(env, view) for view in views],
+        deps=[history_key(env, view) for _, view in sorted(views.items())],
         description=declared.service_description(service, registry),
         group_name="services",
         owners=declared.owners(service.owner),
@@ -67,28 +67,23 @@ def build_training_asset(service: FeatureService, registry: Registry, *, env: st
     return training
 
 
-def service_views(service: FeatureService, registry: Registry) -> list:
-    """The views that a service needs, each once."""
-    ids = {f"{ref.view}@{ref.version}" for item in registry.resolve(service) for ref in declared.references(item)}
-    return [registry.view(name) for name in sorted(ids)]
-
-
 def default_spine(service: FeatureService, store: FeatureStore) -> str:
     """SQL for the newest events of a source that has all join keys: the features as they were just before each.
 
     Raises:
         InputError: no source has them.
     """
-    keys = sorted({key for view in service_views(service, store.registry) for key in view.entity.join_keys})
+    reads = store.registry.reads(store.registry.resolve(service))
+    keys = sorted({column for read in reads for column in read.columns.values()})
     source = _source_with(keys, store)
     if source is None:
         raise InputError(
             f"service '{service.name}': no source has all the join keys {', '.join(keys)}; give the run a `spine`"
         )
-    listed = ", ".join(f'"{key}"' for key in keys)
+    listed = "".join(f'"{key}", ' for key in keys)
     events = store.lake.events_sql(source.name)
     return (
-        f"SELECT {listed}, make_timestamptz({TIME}) AS event_timestamp FROM ({events}) "
+        f"SELECT {listed}make_timestamptz({TIME}) AS event_timestamp FROM ({events}) "
         f"ORDER BY {TIME} DESC LIMIT {DEFAULT_ROWS}"
     )
 

@@ -130,6 +130,8 @@ def newest_entities(store: FeatureStore, view: FeatureView) -> list[dict[str, ob
     if newest is None:
         return []
     days = Days.up_to(newest.last, LOOKED_DAYS)
+    if not view.entity.join_keys:
+        return [{}]
     keys = ", ".join(f'"{key}"' for key in view.entity.join_keys)
     known = " AND ".join(f'"{key}" IS NOT NULL' for key in view.entity.join_keys)
     events = store.lake.events_sql(view.source.name, days=(days.first, days.last), where=known)

@@ -43,16 +43,16 @@ def sample_events(store: FeatureStore, source: EventSource, days: Days) -> Sampl
     events = store.lake.events_sql(source.name, days=(days.first, days.last))
     table = _query(store, f"SELECT * FROM ({events}) ORDER BY hash({ID}), {ID} LIMIT {EVENTS}")
     schema = store.compiled.schemas[source.name]
-    return _sample(table.select([name for name in schema.names if name != source.event_id]))
+    return _sample(table.select([name for name in schema.names if name not in source.id_columns]))
 
 
 def sample_view(store: FeatureStore, view: FeatureView, days: Days) -> Sample:
     """A view's features as they were just before a sample of its source's events."""
-    keys = ", ".join(f'"{key}"' for key in view.entity.join_keys)
-    known = " AND ".join(f'"{key}" IS NOT NULL' for key in view.entity.join_keys)
+    keys = "".join(f'"{key}", ' for key in view.entity.join_keys)
+    known = " AND ".join(f'"{key}" IS NOT NULL' for key in view.entity.join_keys) or "TRUE"
     events = store.lake.events_sql(view.source.name, days=(days.first, days.last), where=known)
     spine = (
-        f"SELECT {keys}, make_timestamptz({TIME}) AS event_timestamp FROM ({events}) "
+        f"SELECT {keys}make_timestamptz({TIME}) AS event_timestamp FROM ({events}) "
         f"ORDER BY hash({ID}), {ID} LIMIT {ROWS}"
     )
     names = [f"{view.id}:{feature.name}" for feature in view.declared]

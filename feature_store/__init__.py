@@ -16,6 +16,7 @@ os.environ["PYARROW_IGNORE_TIMEZONE"] = ""
 if TYPE_CHECKING:
     from feature_store.clock import Clock, ManualClock, ReplayClock, SystemClock
     from feature_store.declare import agg
+    from feature_store.declare.dimension import dimension
     from feature_store.declare.entity import Entity
     from feature_store.declare.feature import Feature, FeatureRef
     from feature_store.declare.label import Label
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "feature_store.clock": ("Clock", "ManualClock", "ReplayClock", "SystemClock"),
     "feature_store.declare": ("agg",),
+    "feature_store.declare.dimension": ("dimension",),
     "feature_store.declare.entity": ("Entity",),
     "feature_store.declare.feature": ("Feature", "FeatureRef"),
     "feature_store.declare.label": ("Label",),
@@ -115,6 +117,7 @@ __all__ = [
     "UnknownNameError",
     "agg",
     "csv",
+    "dimension",
     "json",
     "parquet",
     "ratio",

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from feature_store.declare.feature import Ratio
+from feature_store.declare.feature import AS, Ratio
 from feature_store.errors import InputError
 from feature_store.registry import Registry, fingerprint
 
@@ -51,7 +51,7 @@ def meanings(registry: Registry) -> Meanings:
         f"{view.id}:{feature.name}": fingerprint(view, feature) for view in registry.views for feature in view.declared
     }
     services = {
-        service.id: [_named(item) if isinstance(item, Ratio) else str(item) for item in registry.resolve(service)]
+        service.id: [_named(item) if isinstance(item, Ratio) else item.meaning for item in registry.resolve(service)]
         for service in registry.services
     }
     return Meanings(features=features, services=services)
@@ -91,7 +91,7 @@ def compare(before: Meanings, after: Meanings) -> list[Change]:
 
 
 def _features(before: Meanings, after: Meanings) -> Iterator[Change]:
-    used = {name: service for service, names in before.services.items() for name in names}
+    used = {name.partition(AS)[0]: service for service, names in before.services.items() for name in names}
     for name, meaning in before.features.items():
         what = f"feature {name}"
         if name not in after.features:
@@ -119,5 +119,5 @@ def _services(before: Meanings, after: Meanings) -> Iterator[Change]:
 
 
 def _named(ratio: Ratio) -> str:
-    parts = json.dumps([str(ratio.numerator), str(ratio.denominator), ratio.empty])
+    parts = json.dumps([ratio.numerator.meaning, ratio.denominator.meaning, ratio.empty])
     return f"{ratio.name}={hashlib.blake2b(parts.encode(), digest_size=4).hexdigest()}"

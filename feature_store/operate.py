@@ -99,13 +99,20 @@ def publish_events(
     """
     events = _plain_rows(rows)
     for number, row in enumerate(events):
-        if row.get(source.event_id) is None:
-            raise InputError(f"row {number}: the event id `{source.event_id}` is missing")
+        for name in source.id_columns:
+            if row.get(name) is None:
+                raise InputError(f"row {number}: the event id `{name}` is missing")
     payloads = (source.decode or json()).encode(events)
     now_us = clock.now_us()
     return log.publish(
-        [Record(str(row[source.event_id]), payload, now_us) for row, payload in zip(events, payloads, strict=True)]
+        [Record(_placed_by(source, row), payload, now_us) for row, payload in zip(events, payloads, strict=True)]
     )
+
+
+def _placed_by(source: EventSource, row: Mapping[str, object]) -> str:
+    """What chooses an event's partition: its id, without the time if there is more, as a time has several spellings."""
+    columns = [name for name in source.id_columns if name != source.event_time] or source.id_columns
+    return "|".join(str(row[name]) for name in columns)
 
 
 def _plain_rows(rows: Sequence[Mapping[str, object]] | pa.Table | pd.DataFrame) -> Sequence[Mapping[str, object]]:

@@ -7,15 +7,16 @@ import importlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from feature_store.declare.entity import Entity
+from feature_store.declare.entity import GLOBAL, Entity
 from feature_store.declare.feature import Feature, FeatureRef, Ratio
+from feature_store.declare.keyed import KeyedView
 from feature_store.declare.label import Label, label_view
 from feature_store.declare.service import FeatureService
 from feature_store.declare.source import EventSource
 from feature_store.declare.view import FeatureView
-from feature_store.errors import DeclarationError, SettingsError, UnknownNameError, unknown_name
+from feature_store.errors import DeclarationError, InputError, SettingsError, UnknownNameError, unknown_name
 from feature_store.time_rule import DAY_US, format_duration
 
 Resolved = FeatureRef | Ratio
@@ -101,23 +102,33 @@ class Registry:
         items = features.features if isinstance(features, FeatureService) else features
         return tuple(resolved for item in items for resolved in self._resolve_item(item))
 
+    def reads(self, resolved: Sequence[Resolved]) -> tuple[KeyedView, ...]:
+        """What resolved features are read from: each view once in every role.
+
+        Raises:
+            InputError: the prefix of a role gives a view the name under which something else is read.
+        """
+        reads: dict[str, KeyedView] = {}
+        for ref in (ref for item in resolved for ref in item.refs):
+            read = KeyedView(self.view(ref.view_id), ref.role)
+            other = reads.setdefault(ref.read_id, read)
+            if (other.view.id, other.columns) != (read.view.id, read.columns):
+                raise InputError(
+                    f"'{ref.read_id}' is the name of two reads, {_described(other)} and {_described(read)}; "
+                    "choose another `prefix`"
+                )
+        return tuple(reads.values())
+
     def _resolve_item(self, item: object) -> Iterator[Resolved]:
-        if isinstance(item, FeatureView):
-            yield from (item[feature.name] for feature in item.declared)
+        if isinstance(item, FeatureView | KeyedView):
+            yield from (self._pin(item[feature.name]) for feature in item.declared)
         elif isinstance(item, Ratio):
-            yield Ratio(
-                name=item.name,
-                numerator=self._pin(item.numerator),
-                denominator=self._pin(item.denominator),
-                empty=item.empty,
-                description=item.description,
-            )
+            yield replace(item, numerator=self._pin(item.numerator), denominator=self._pin(item.denominator))
         else:
             yield self._pin(item if isinstance(item, FeatureRef) else FeatureRef.parse(str(item)))
 
     def _pin(self, ref: FeatureRef) -> FeatureRef:
-        view = self.view(ref.view if ref.version is None else f"{ref.view}@{ref.version}")
-        return view[ref.feature]
+        return replace(self.view(ref.view_id)[ref.feature], role=ref.role)
 
     def _name_problems(self) -> Iterator[str]:
         for kind, pairs in (
@@ -151,12 +162,18 @@ class Registry:
 
     def _service_problems(self) -> Iterator[str]:
         for service in self.services:
-            names: list[str] = []
+            found: list[Resolved] = []
             for item in service.features:
                 try:
-                    names.extend(r.name if isinstance(r, Ratio) else str(r) for r in self._resolve_item(item))
+                    found.extend(self._resolve_item(item))
                 except (UnknownNameError, ValueError) as error:
                     yield f"service '{service.name}': {error}"
+            try:
+                self.reads(found)
+            except InputError as error:
+                yield f"service '{service.name}': {error}"
+                continue
+            names = [item.name if isinstance(item, Ratio) else str(item) for item in found]
             for name in sorted({name for name in names if names.count(name) > 1}):
                 yield f"service '{service.name}': feature '{name}' stands twice"
             known = {*names, *(re.sub(r"@\d+", "", name) for name in names)}
@@ -178,6 +195,11 @@ class Registry:
                 yield f"label '{label.name}': {error}"
                 continue
             yield from _column_problems(view)
+
+
+def _described(read: KeyedView) -> str:
+    keys = ", ".join(f"{key} = {column}" for key, column in read.columns.items())
+    return f"view '{read.view.id}' ({keys})" if keys else f"view '{read.view.id}'"
 
 
 def _feature_problems(view: FeatureView) -> Iterator[str]:
@@ -206,13 +228,13 @@ def _duration_problems(view: FeatureView) -> Iterator[str]:
 
 def _column_problems(view: FeatureView) -> Iterator[str]:
     columns = list(view.source.schema.to_schema().columns)
-    if not view.entity.join_keys:
-        yield f"entity '{view.entity.name}' must have at least one join key"
+    if not view.entity.join_keys and view.entity != GLOBAL:
+        yield f"entity '{view.entity.name}' must have at least one join key; a view of everything has entity=None"
     for key in view.entity.join_keys:
         if key not in columns:
             yield f"view '{view.name}': {unknown_name(f'join key of entity {view.entity.name!r}', key, columns)}"
-    for role in ("event_time", "event_id"):
-        column = getattr(view.source, role)
+    roles = [("event_time", view.source.event_time), *(("event_id", name) for name in view.source.id_columns)]
+    for role, column in roles:
         if column not in columns:
             yield f"source '{view.source.name}': {unknown_name(f'`{role}` column', column, columns)}"
     for column in columns:

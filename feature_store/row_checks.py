@@ -61,7 +61,9 @@ class RowRule:
 
 @lru_cache(maxsize=256)
 def row_rule(
-    model: type[pa_pandas.DataFrameModel], schema: pa.Schema, to_frame: Callable[[pa.Table], pd.DataFrame]
+    model: type[pa_pandas.DataFrameModel],
+    schema: pa.Schema,
+    to_frame: Callable[[type[pa_pandas.DataFrameModel], pa.Table], pd.DataFrame],
 ) -> RowRule | None:
     """The model as rules on columns of this Arrow schema; None if it holds anything that is not understood here.
 
@@ -76,7 +78,7 @@ def row_rule(
     if _has_more_than_columns(model, frame_schema) or set(frame_schema.columns) != set(schema.names):
         return None
     try:
-        model.validate(to_frame(schema.empty_table()))
+        model.validate(to_frame(model, schema.empty_table()))
     except pandera.errors.SchemaError:
         return None
     rules = {name: _column_rule(column, schema.field(name).type) for name, column in frame_schema.columns.items()}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pandera.pandas as pa_pandas
 
+    from feature_store.declare.key import KeyKind
     from feature_store.declare.source import EventSource
 
 _TYPES = {
@@ -29,6 +31,7 @@ _TYPES = {
     "float32": pa.float32(),
     "float64": pa.float64(),
     "date": pa.date32(),
+    "binary[pyarrow]": pa.binary(),
     **{f"{sign}int{bits}": getattr(pa, f"{sign}int{bits}")() for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }
 
@@ -71,6 +74,25 @@ def _arrow_type(dtype: str) -> pa.DataType:
     raise ValueError(f"the type {dtype} cannot be stored{hint}")
 
 
+def key_kind(kind: pa.DataType) -> KeyKind:
+    """What a column is as a join key.
+
+    Raises:
+        ValueError: its values have no canonical text.
+    """
+    kinds: list[tuple[Callable[[pa.DataType], bool], KeyKind]] = [
+        (pa.types.is_string, "str"),
+        (pa.types.is_integer, "int"),
+        (pa.types.is_boolean, "bool"),
+        (pa.types.is_date, "date"),
+        (pa.types.is_binary, "bytes"),
+    ]
+    for is_a, found in kinds:
+        if is_a(kind):
+            return found
+    raise ValueError(f"must be an integer, text, a boolean, a date or bytes, but is {kind}, which has no one text")
+
+
 def check_rows(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Checked:
     """Divide a table with the source's columns by its model: types, nullability, ranges, custom checks.
 
@@ -93,19 +115,38 @@ def check_rows(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Check
 
 
 def _judge(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Checked:
-    """What Pandera says."""
+    """What Pandera says. It has no place for a null in a column of plain booleans, so such rows are judged here."""
+    lacking = {
+        row: f"column '{name}': not_nullable, got null"
+        for name in _plain_booleans(schema)
+        for row in np.flatnonzero(table.column(name).is_null().to_numpy()).tolist()
+    }
+    if not lacking:
+        return _judge_frame(schema, table)
+    numbers = [row for row in range(table.num_rows) if row not in lacking]
+    rest = _judge_frame(schema, table.take(pa.array(numbers, type=pa.int64())))
+    return Checked(rest.good, sorted([*lacking.items(), *((numbers[row], reason) for row, reason in rest.rejected)]))
+
+
+def _judge_frame(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Checked:
     import pandera.errors
 
     try:
-        schema.validate(_to_frame(table), lazy=True)
+        schema.validate(_to_frame(schema, table), lazy=True)
     except pandera.errors.SchemaErrors as errors:
         return _divide(table, errors.failure_cases)
     return Checked(table, [])
 
 
-def _to_frame(table: pa.Table) -> pd.DataFrame:
+def _to_frame(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas(types_mapper=_pandas_type, date_as_object=True)
-    return frame
+    return frame.astype(dict.fromkeys(_plain_booleans(schema), "bool"))
+
+
+@lru_cache(maxsize=256)
+def _plain_booleans(schema: type[pa_pandas.DataFrameModel]) -> tuple[str, ...]:
+    """The columns that are NumPy's booleans for Pandera, not pandas' nullable ones."""
+    return tuple(name for name, column in schema.to_schema().columns.items() if str(column.dtype) == "bool")
 
 
 def _divide(table: pa.Table, cases: pd.DataFrame) -> Checked:
@@ -135,5 +176,6 @@ def _pandas_type(arrow_type: pa.DataType) -> object:
         **{getattr(pa, f"int{b}")(): getattr(pd, f"Int{b}Dtype")() for b in (8, 16, 32, 64)},
         **{getattr(pa, f"uint{b}")(): getattr(pd, f"UInt{b}Dtype")() for b in (8, 16, 32, 64)},
         pa.bool_(): pd.BooleanDtype(),
+        pa.binary(): pd.ArrowDtype(pa.binary()),
     }
     return nullable.get(arrow_type)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from feature_store.declare import FeatureService, FeatureView, Ratio
-from feature_store.registry import Registry
+from feature_store.declare import FeatureView, KeyedView
 from feature_store.store import FeatureStore
 
 
@@ -14,23 +13,14 @@ def example_command(store: FeatureStore) -> str:
     registry = store.registry
     if registry.services:
         service = registry.services[-1]
-        name, views = service.id if service.version > 1 else service.name, _views(service, registry)
+        name, reads = service.id if service.version > 1 else service.name, registry.reads(registry.resolve(service))
     else:
         view = registry.views[0]
-        name, views = f"{view.name}:{view.declared[0].name}", [view]
-    keys = list(dict.fromkeys(key for view in views for key in view.entity.join_keys))
-    values = _recent(store, views, keys)
+        name, reads = f"{view.name}:{view.declared[0].name}", [KeyedView(view)]
+    keys = list(dict.fromkeys(column for read in reads for column in read.columns.values()))
+    values = _recent(store, [read.view for read in reads], keys) if keys else {}
     pairs = " ".join(shlex.quote(f"{key}={values.get(key, '...')}") for key in keys)
-    return f"feature-store get {name} {pairs}"
-
-
-def _views(service: FeatureService, registry: Registry) -> list[FeatureView]:
-    references = [
-        reference
-        for item in registry.resolve(service)
-        for reference in ((item.numerator, item.denominator) if isinstance(item, Ratio) else (item,))
-    ]
-    return list({view.id: view for view in (registry.view(f"{r.view}@{r.version}") for r in references)}.values())
+    return f"feature-store get {name} {pairs}".rstrip()
 
 
 def _recent(store: FeatureStore, views: list[FeatureView], keys: list[str]) -> dict[str, object]:

@@ -84,6 +84,7 @@ def registry(load):
             agg.last("fare", over=None),
             agg.last("shared", over="6h"),
             agg.last("begun", over="6h", name="seen"),
+            agg.latest("fare", over=["1h", None]),
             agg.count_distinct("driver", over="1d", cap=4),
             agg.last_n("fare", n=3, over="6h"),
             agg.last_n("driver", n=2, over=None),
@@ -106,12 +107,43 @@ def registry(load):
         every="1h",
         freshness_sla="3h",
     )
+    overall = FeatureView(
+        "overall",
+        entity=None,
+        source=source,
+        features=[agg.count(over=["1h", None]), agg.latest("driver")],
+    )
+    hourly_overall = FeatureView(
+        "hourly_overall",
+        entity=None,
+        source=source,
+        features=[agg.count(over="1d")],
+        online="batch",
+        every="1h",
+        freshness_sla="3h",
+    )
+    rival = every.keyed(city="rival", prefix="rival_")
     share = ratio("share", every["count_1h"], every["count_1d"], empty=0.0)
     mixed = ratio("mixed", pairs["seats_sum_1d"], every["count_1d"])
+    lead = ratio("lead", every["count_1d"], rival["count_1d"])
     service = FeatureService(
-        SERVICE, features=[every, pairs, daily, share, mixed], defaults={"every:fare_mean_3h": -1.0}
+        SERVICE,
+        features=[
+            every,
+            pairs,
+            daily,
+            share,
+            mixed,
+            rival["count_1h"],
+            rival["driver_last_1h"],
+            daily.keyed(city="rival", prefix="rival_"),
+            lead,
+            overall,
+            hourly_overall,
+        ],
+        defaults={"every:fare_mean_3h": -1.0, "rival_every:count_1h": -2},
     )
-    return Registry(views=[every, pairs, daily], services=[service])
+    return Registry(views=[every, pairs, daily, overall, hourly_overall], services=[service])
 
 
 @dataclass
@@ -189,7 +221,11 @@ class World:
     def read(self, row=None, as_of_us=0):
         """Read one vector, of some entity, at some time near now."""
         if row is None:
-            row = {"city": self.random.choice([*CITIES, "nowhere", None]), "kind": self.random.choice([1, 2, None])}
+            row = {
+                "city": self.random.choice([*CITIES, "nowhere", None]),
+                "kind": self.random.choice([1, 2, None]),
+                "rival": self.random.choice([*CITIES, "nowhere", None]),
+            }
         if as_of_us == 0:
             now = self.clock.now_us()
             as_of_us = self.random.choice([None, now, now + 1, now + 2 * SECOND_US, now - MINUTE_US])
@@ -202,8 +238,9 @@ class World:
         now = from_us(self.clock.now_us())
         day = now.replace(hour=0, minute=0, second=0, microsecond=0)
         start = day if now > day else day - timedelta(days=1)
-        self.store.materialize("hourly", start=start, end=start + timedelta(days=1))
-        self.store.publish_view("hourly")
+        for view in ("hourly", "hourly_overall"):
+            self.store.materialize(view, start=start, end=start + timedelta(days=1))
+            self.store.publish_view(view)
 
     def archive(self):
         """Bring log and commits to the lake."""

@@ -276,6 +276,10 @@ def last(events: Sequence[Event], feature: FeatureFields) -> Result:
     return (values[-1], "PRESENT") if values else (None, "EMPTY")
 
 
+def latest(events: Sequence[Event], feature: FeatureFields) -> Result:
+    return last(events[-1:], feature)
+
+
 def last_n(events: Sequence[Event], feature: FeatureFields) -> Result:
     values = values_of(events, feature)
     newest = values[-int(feature["cap"]) :]
@@ -300,6 +304,7 @@ AGGREGATES: dict[str, Callable[[Sequence[Event], FeatureFields], Result]] = {
     "max": max_,
     "first": first,
     "last": last,
+    "latest": latest,
     "last_n": last_n,
     "count_distinct": count_distinct,
 }

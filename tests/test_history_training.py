@@ -286,7 +286,7 @@ WRONG_SPINES = {
         lambda f: f.assign(event_timestamp=f["event_timestamp"].where(f["label"] > 0)),
         "must not be null",
     ),
-    "no key": (lambda f: f.drop(columns="city"), "unknown column for a join key of entity 'city' 'city'"),
+    "no key": (lambda f: f.drop(columns="city"), "unknown column for the join key 'city' of entity 'city' 'city'"),
     "name taken": (lambda f: f.assign(rides__count_1h=1), "spine column 'rides__count_1h' has the name of a feature"),
     "no spine": (lambda _: 7, "`spine` must be a pandas or Arrow table, a Parquet path or SQL, got int"),
     "no file": (lambda _: "none.parquet", r"the spine \(none.parquet\) cannot be read: "),

@@ -46,7 +46,7 @@ def rows_of(table, *names):
     """Rows as tuples, times in microseconds, in order of arrival."""
     columns = [table.column(name) for name in names]
     return list(
-        zip(*(column.cast("int64").to_pylist() if name.endswith("_at") else column.to_pylist()
+        zip(*(column.cast("int64").to_pylist() if name.endswith(("_at", "valid_from")) else column.to_pylist()
               for name, column in zip(names, columns, strict=True)), strict=True)
     )  # fmt: skip
 
@@ -71,11 +71,16 @@ class Loops:
             self.by_user[user].append((at, arrived, amount))
             self.by_device[user, device].append((at, arrived, 1))
             self.by_merchant[merchant].append((at, arrived, 1))
+        self.is_since = defaultdict(list)
+        for merchant, category, since in rows_of(events.merchants, "merchant", "category", "valid_from"):
+            self.is_since[merchant].append((since, category))
         names = ("chargeback_id", "payment_id", "merchant", "charged_back_at", "arrived_at")
         self.back = {}
         for _, payment, merchant, at, arrived in rows_of(events.chargebacks, *names):
             self.back_by_merchant[merchant].append((at, arrived, 1))
             self.back[payment] = at
+        for known in self.is_since.values():
+            known.sort(key=lambda row: row[0])
         for groups in (self.by_user, self.by_device, self.by_merchant, self.back_by_merchant):
             for group in groups.values():
                 group.sort()
@@ -93,11 +98,13 @@ class Loops:
         seen = self.window(self.by_device[user, device], at, days=None, hop=DAY_US, served=served)
         taken = self.window(self.by_merchant[merchant], at, days=30, hop=DAY_US, served=served)
         back = self.window(self.back_by_merchant[merchant], at, days=30, hop=DAY_US, served=served)
+        known = [category for since, category in self.is_since[merchant] if since < at]
         return (
             len(week),
             float(Fraction(sum(quarter), len(quarter))) if quarter else None,
             len(seen),
             len(back) / len(taken) if taken else 0.0,
+            known[-1] if known else None,
         )
 
     def label(self, payment):
@@ -116,7 +123,7 @@ def store(events, tmp_path_factory):
         patch.chdir(folder)
         registry = module("payments").registry
         with FeatureStore(settings=settings, registry=registry, clock=ManualClock(to_us(END))) as store:
-            for source in ("payments", "chargebacks"):
+            for source in ("payments", "chargebacks", "merchants"):
                 store.load(source, start=END - timedelta(days=DAYS), end=END)
             yield store
 
@@ -162,6 +169,7 @@ def test_the_same_seed_gives_the_same_events(events):
 
     assert again.payments.equals(events.payments)
     assert again.chargebacks.equals(events.chargebacks)
+    assert again.merchants.equals(events.merchants)
 
 
 @pytest.mark.timeout(600)
@@ -189,7 +197,7 @@ def test_the_commands_of_the_tutorial_run_as_they_stand(tmp_path, valkey, enviro
     bash(generate)
     assert "partitions in" in bash(history)
     assert "of them too young for a label" in bash(training)
-    assert "4 views and 1 service applied" in bash("feature-store apply")  # as `up` does first
+    assert "5 views and 1 service applied" in bash("feature-store apply")  # as `up` does first
     with (folder / "stream.log").open("wb") as log:
         stream = subprocess.Popen(
             ["feature-store", "stream"], cwd=folder, env=os.environ | variables, stdout=log, stderr=log
@@ -207,3 +215,4 @@ def test_the_commands_of_the_tutorial_run_as_they_stand(tmp_path, valkey, enviro
     assert lines["spending:user_7d_transaction_count"] == ["1", "PRESENT"]
     count, status = lines["devices:device_seen_before"]
     assert (int(count) > 1, status) == (True, "PRESENT")
+    assert lines["merchant_profile:category"][1] in ("PRESENT", "EMPTY"), "a null is known, too"

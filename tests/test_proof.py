@@ -135,7 +135,7 @@ def test_a_changed_list_text_or_ratio_is_found(world, column, value):
 
 
 def test_a_byte_changed_in_redis_is_found_in_what_is_served_from_then_on(world):
-    redis, key, row = world.store.redis, "features:proof_world:{city:york}", {"city": "york", "kind": 1}
+    redis, key, row = world.store.redis, "features:proof_world:{city:york}", {"city": "york", "kind": 1, "rival": None}
     packed = redis.hget(key, "every@1")
     as_of = decode_row(packed).from_us
     true = world.reader.get_online_features(SERVICE, row, as_of=as_of)
@@ -210,9 +210,9 @@ def test_an_event_ahead_of_the_clock_is_read_but_not_known_until_its_time(world)
     world.coming.append(proof_world.Arriving(now + SECOND_US, row))
     served, world.served = world.served, ServedLog()
     world.step(by_us=SECOND_US, reads=0)
-    before = world.read({"city": "york", "kind": 1}, as_of_us=now + 40 * SECOND_US)
+    before = world.read({"city": "york", "kind": 1, "rival": None}, as_of_us=now + 40 * SECOND_US)
     world.step(by_us=MINUTE_US, reads=0)
-    after = world.read({"city": "york", "kind": 1}, as_of_us=now + 61 * SECOND_US)
+    after = world.read({"city": "york", "kind": 1, "rival": None}, as_of_us=now + 61 * SECOND_US)
     world.archive()
 
     report = again(world, world.served.table())

@@ -74,6 +74,8 @@ def test_the_tail_is_floored_to_the_hop_also_before_the_epoch():
         ("first", [None, 5, 6], (5, "PRESENT")),
         ("last", [5, 6, None], (6, "PRESENT")),
         ("last", [None], (None, "EMPTY")),
+        ("latest", [5, None, 6], (6, "PRESENT")),
+        ("latest", [5, 6, None], (None, "EMPTY")),
     ],
 )
 def test_an_aggregate_gives_what_one_works_out_by_hand(aggregate, values, expected):

@@ -122,3 +122,22 @@ def test_the_flights_are_checked_the_short_way():
 
     for source in (declarations.departures, declarations.arrivals, declarations.cancellations, declarations.weather):
         assert row_rule(source.schema, arrow_schema(source), _to_frame) is not None
+
+
+def test_plain_booleans_are_taken_and_a_null_among_them_costs_its_row():
+    class Switch(pandera.DataFrameModel):
+        name: str
+        on: bool
+        level: int = pandera.Field(ge=0)
+
+    schema = pa.schema([("name", pa.string()), ("on", pa.bool_()), ("level", pa.int64())])
+    rows = [("a", True, 1), ("b", None, 2), ("c", False, -1), ("d", False, 0)]
+    table = pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema=schema)
+
+    checked = check_rows(Switch, table)
+
+    assert checked.good.column("name").to_pylist() == ["a", "d"]
+    assert checked.rejected == [
+        (1, "column 'on': not_nullable, got null"),
+        (2, "column 'level': greater_than_or_equal_to(0), got -1"),
+    ]

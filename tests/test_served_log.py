@@ -1,12 +1,15 @@
 """The record of served vectors keeps what the reader returned, types and all."""
 
+import uuid
 from datetime import UTC, date, datetime
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from feature_store.errors import InputError
-from feature_store.proof.served_log import ServedLog, feature_column, status_column, view_column
+from feature_store.history.join_keys import as_key
+from feature_store.proof.served_log import ServedLog, _request_column, feature_column, status_column, view_column
 from feature_store.reader import FeatureVector, Provenance, Status
 from feature_store.reader.vector import Names
 
@@ -99,3 +102,19 @@ def test_vectors_of_several_services_are_refused():
 def test_a_request_with_a_columns_name_is_refused():
     with pytest.raises(InputError, match="would have two columns 'v__x'"):
         record(vector(1.5), v__x=[3])
+
+
+def test_join_keys_of_every_spelling_are_recorded_as_the_entity_that_was_read():
+    uid = uuid.UUID("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11")
+    for kind, values, expected in (
+        (pa.int64(), [7, "7", 7.0, None, float("nan")], [7, 7, 7, None, None]),
+        (pa.int64(), [7, 7.0, None], [7, 7, None]),
+        (pa.string(), [uid, None], [str(uid), None]),
+        (pa.string(), [uid, "a", 7, True], [str(uid), "a", "7", "true"]),
+        (pa.date32(), [date(2024, 1, 2), "2024-01-02"], [date(2024, 1, 2)] * 2),
+        (pa.binary(), [b"\x00a", "0061"], [b"\x00a"] * 2),
+        (pa.bool_(), [True, "true"], [True, True]),
+    ):
+        column = pa.chunked_array([_request_column("key", values)])
+
+        assert as_key(column, kind, "key", of="record").to_pylist() == expected

@@ -431,7 +431,7 @@ def test_a_question_that_makes_no_sense_is_refused(replay):
         (InputError, "a feature must be named as 'view:feature'", lambda: result.at("count_1h", **noon, customer="a")),
         (
             InputError,
-            "entity 'customer' needs the join keys customer; missing: customer",
+            "entity 'customer' needs the join key `customer`, got no keys",
             lambda: result.at("spending:count_1h", **noon),
         ),
         (

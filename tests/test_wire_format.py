@@ -2,13 +2,16 @@
 
 import importlib.util
 import json
+import zlib
 from pathlib import Path
 
 import pytest
+import reference
 
 from feature_store.online.packed import ERROR, decode_row, is_valid_at, item_at, seconds_since
 
 VECTORS = Path(__file__).parent / "vectors"
+KEYS = json.loads((VECTORS / "entity_keys.json").read_text())
 CASES = json.loads((VECTORS / "packed_values.json").read_text())
 
 
@@ -18,6 +21,7 @@ def test_the_vectors_are_what_the_generator_writes():
     spec.loader.exec_module(generate)
 
     assert json.loads(json.dumps(generate.cases())) == CASES
+    assert json.loads(json.dumps(generate.keys())) == KEYS
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
@@ -30,3 +34,13 @@ def test_every_vector_reads_as_it_says(case):
         values = [item_at(item, seconds) for item in row.items]
         assert [{"error": True} if value is ERROR else value for value in values] == at["values"]
         assert is_valid_at(row.from_us, row.until_s, at["time_us"]) == at["valid"]
+
+
+@pytest.mark.parametrize("case", KEYS, ids=lambda case: str(case["values"]))
+def test_every_key_is_what_the_page_says(case):
+    key = reference.entity_key(case["values"])
+
+    assert case["key"] == key
+    if key is not None:
+        assert case["hash"] == f"features:prod:{{{case['entity']}:{key}}}"
+        assert case["shard_of_8"] == zlib.crc32(f"{case['entity']}:{key}".encode()) % 8

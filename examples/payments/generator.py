@@ -25,10 +25,11 @@ LATE_SHARE, REPEATED_SHARE, CONTRADICTED_SHARE, CHARGED_BACK_SHARE = 0.05, 0.01,
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """What arrived, in that order; `arrived_at` is a column of each."""
+    """What arrived, in that order (`arrived_at`), and what merchants are since when."""
 
     payments: pa.Table
     chargebacks: pa.Table
+    merchants: pa.Table
 
 
 def generate(*, payments: int, days: int = 120, seed: int = 0) -> Events:
@@ -36,7 +37,7 @@ def generate(*, payments: int, days: int = 120, seed: int = 0) -> Events:
 
     Of the payments 5 % arrive up to three days late and the others within 20 s, 1 % come twice, and one in a thousand comes
     again with another amount; 2 % are charged back 1 to 60 days later. A user has few devices; merchants and users are
-    of unequal weight.
+    of unequal weight. A merchant's category changes up to twice, and some have none for a while.
 
     Args:
         payments: how many different ones.
@@ -60,16 +61,22 @@ def generate(*, payments: int, days: int = 120, seed: int = 0) -> Events:
     return Events(
         payments=_payments(_with_copies(columns, draw)),
         chargebacks=_chargebacks(columns, draw, start_us + days * DAY_US),
+        merchants=_merchants(merchants, np.random.default_rng([seed, 1]), start_us, days * DAY_US),
     )
 
 
 def write(events: Events, folder: Path) -> None:
-    """A Parquet file per month of arrival and source: `payments/2026-01.parquet`."""
+    """A Parquet file per month of arrival and source, `payments/2026-01.parquet`; of merchants a full snapshot per month."""
     for name, table in (("payments", events.payments), ("chargebacks", events.chargebacks)):
         (folder / name).mkdir(parents=True, exist_ok=True)
         months = pc.strftime(table.column("arrived_at"), format="%Y-%m")
         for month in pc.unique(months).to_pylist():
             pq.write_table(table.filter(pc.equal(months, month)), folder / name / f"{month}.parquet")
+    (folder / "merchants").mkdir(parents=True, exist_ok=True)
+    begun = pc.strftime(events.merchants.column("valid_from"), format="%Y-%m")
+    for month in pc.unique(begun).to_pylist():
+        known = events.merchants.filter(pc.less_equal(begun, month))
+        pq.write_table(known, folder / "merchants" / f"{month}.parquet")
 
 
 def _delays(draw: np.random.Generator, count: int) -> np.ndarray:
@@ -125,6 +132,20 @@ def _chargebacks(columns: dict[str, np.ndarray], draw: np.random.Generator, end_
             "merchant": _names("m", found["merchant"]),
             "charged_back_at": pa.array(found["back_us"]).cast(TIME),
             "arrived_at": pa.array(found["arrived_us"]).cast(TIME),
+        }
+    )
+
+
+def _merchants(count: int, draw: np.random.Generator, start_us: int, span_us: int) -> pa.Table:
+    """Every merchant from the start on, and its changes."""
+    changed = np.repeat(np.arange(count), draw.integers(0, 3, count))
+    since_us = np.concatenate([np.zeros(count, dtype=np.int64), draw.integers(1, span_us, len(changed))])
+    categories = pa.array(["toys", "food", "travel", "games", None])
+    return pa.table(
+        {
+            "merchant": _names("m", np.concatenate([np.arange(count), changed])),
+            "category": categories.take(pa.array(draw.integers(0, len(categories), len(since_us)))),
+            "valid_from": pa.array(start_us + since_us).cast(TIME),
         }
     )
 

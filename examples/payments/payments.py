@@ -18,6 +18,7 @@ from feature_store import (
     Label,
     Registry,
     agg,
+    dimension,
     parquet,
     ratio,
     redis_stream,
@@ -48,6 +49,14 @@ class Chargeback(pa.DataFrameModel):
     charged_back_at: Series[Time]
 
 
+class Merchant(pa.DataFrameModel):
+    """What a merchant is from a moment on; a category of null: not known."""
+
+    merchant: Series[str]
+    category: Series[str] = pa.Field(nullable=True)
+    valid_from: Series[Time]
+
+
 user = Entity("user", join_keys=["user"], description="Who pays")
 user_device = Entity("user_device", join_keys=["user", "device"], description="A user on a device")
 merchant = Entity("merchant", join_keys=["merchant"], description="Who is paid")
@@ -73,6 +82,17 @@ chargebacks = EventSource(
     log=redis_stream("chargebacks"),
     owner=FRAUD,
     description="One event for each chargeback, 1 to 60 days after its payment",
+)
+merchants = dimension(
+    "merchants",
+    schema=Merchant,
+    key="merchant",
+    valid_from="valid_from",
+    load=parquet("data/merchants/*.parquet"),
+    history_start=HISTORY_START,
+    log=redis_stream("merchants"),
+    owner=FRAUD,
+    description="What merchants are, and since when; each file is a full snapshot",
 )
 
 spending = FeatureView(
@@ -112,6 +132,14 @@ merchant_chargebacks = FeatureView(
     owner=FRAUD,
     description="What a merchant has to give back",
 )
+merchant_profile = FeatureView(
+    "merchant_profile",
+    entity=merchant,
+    source=merchants,
+    features=[agg.latest("category", name="category", description="what it sells, as of the payment")],
+    owner=FRAUD,
+    description="What a merchant is",
+)
 chargeback_rate = ratio(
     "merchant_chargeback_rate_30d",
     merchant_chargebacks["chargebacks_30d"],
@@ -121,8 +149,8 @@ chargeback_rate = ratio(
 )
 
 registry = Registry(
-    views=[spending, devices, merchant_payments, merchant_chargebacks],
-    services=[FeatureService("fraud", version=1, features=[spending, devices, chargeback_rate])],
+    views=[spending, devices, merchant_payments, merchant_chargebacks, merchant_profile],
+    services=[FeatureService("fraud", version=1, features=[spending, devices, chargeback_rate, merchant_profile])],
     labels=[
         Label("charged_back", chargebacks.any(on="payment_id", within="60d"), description="taken back within 60 days")
     ],

@@ -103,11 +103,11 @@ class EventsFile:
                 raise InputError(f"{self._shown}: column '{field.name}' is missing (found: {', '.join(names)})")
 
     def _check_times_and_ids(self, rows: Mapping[int, Row], now_us: int) -> None:
-        source, seen = self._source, dict[object, tuple[int, Row]]()
+        source, seen = self._source, dict[str, tuple[int, Row]]()
         for number, row in rows.items():
             time: datetime | None = row[source.event_time]  # type: ignore[assignment]
-            identity = row[source.event_id]
-            for name in (source.event_time, source.event_id):
+            identity = "|".join(str(row[name]) for name in source.id_columns)
+            for name in (source.event_time, *source.id_columns):
                 if row[name] is None:
                     self._problems.setdefault(number, f"column '{name}': must not be null")
             if time is not None and to_us(time) - now_us > source.future_tolerance_us:

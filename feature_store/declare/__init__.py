@@ -1,8 +1,10 @@
 """The vocabulary of declarations: plain frozen values, no I/O."""
 
 from feature_store.declare import agg
+from feature_store.declare.dimension import dimension
 from feature_store.declare.entity import Entity
 from feature_store.declare.feature import Feature, FeatureRef, FeatureSpec, Ratio
+from feature_store.declare.keyed import KeyedView
 from feature_store.declare.label import Label
 from feature_store.declare.service import FeatureService, ratio
 from feature_store.declare.source import EventSource, redis_stream
@@ -16,9 +18,11 @@ __all__ = [
     "FeatureService",
     "FeatureSpec",
     "FeatureView",
+    "KeyedView",
     "Label",
     "Ratio",
     "agg",
+    "dimension",
     "ratio",
     "redis_stream",
 ]

@@ -74,6 +74,13 @@ def last(
     return _spec("last", column, over, hop, None, name, description)
 
 
+def latest(
+    column: str, *, over: Over = None, hop: Duration | None = None, name: str | None = None, description: str = ""
+) -> FeatureSpec:
+    """The value of the latest event, null if it is null there; ties by event id."""
+    return _spec("latest", column, over, hop, None, name, description)
+
+
 def last_n(
     column: str,
     *,

@@ -10,6 +10,8 @@ from datetime import timedelta
 from feature_store.time_rule import DAY_US, MAX_TILES, default_hop_us, format_duration, parse_duration
 
 Duration = str | timedelta
+AS = " as "
+"""Stands between a feature and the role in which it is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,12 +105,27 @@ def _checked_default(window_us: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """In which a view is read: by which columns, and under which names."""
+
+    prefix: str
+    """Stands before the view's name in the names of its features."""
+    columns: Sequence[tuple[str, str]]
+    """(join key, column that holds its value instead), where they differ."""
+
+
+OWN = Role(prefix="", columns=())
+"""The role of a view that is read by its own join keys."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureRef:
     """A feature of a view, by name: `view:feature` or `view@version:feature`."""
 
     view: str
     version: int | None
     feature: str
+    role: Role = OWN
 
     @classmethod
     def parse(cls, text: str) -> FeatureRef:
@@ -123,8 +140,34 @@ class FeatureRef:
         return cls(view=match[1], version=int(match[2]) if match[2] else None, feature=match[3])
 
     def __str__(self) -> str:
-        version = "" if self.version is None else f"@{self.version}"
-        return f"{self.view}{version}:{self.feature}"
+        return f"{self.read_id}:{self.feature}"
+
+    @property
+    def meaning(self) -> str:
+        """What is read, in full: `view@2:feature`, in a role `view@2:feature as dest_(origin=dest)`."""
+        plain = f"{self.view_id}:{self.feature}"
+        columns = ", ".join(f"{key}={column}" for key, column in sorted(self.role.columns))
+        return plain if self.role == OWN else f"{plain}{AS}{self.role.prefix}({columns})"
+
+    @property
+    def name(self) -> str:
+        """`view:feature`, with the role's prefix: under which it is served."""
+        return f"{self.role.prefix}{self.view}:{self.feature}"
+
+    @property
+    def view_id(self) -> str:
+        """`view@version`."""
+        return self.view if self.version is None else f"{self.view}@{self.version}"
+
+    @property
+    def read_id(self) -> str:
+        """`view@version`, with the role's prefix."""
+        return f"{self.role.prefix}{self.view_id}"
+
+    @property
+    def refs(self) -> tuple[FeatureRef, ...]:
+        """The stored features that it is made of: itself."""
+        return (self,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,3 +180,8 @@ class Ratio:
     empty: float | None
     """The value when a part has none or the denominator is zero."""
     description: str = field(default="")
+
+    @property
+    def refs(self) -> tuple[FeatureRef, ...]:
+        """The stored features that it is made of."""
+        return (self.numerator, self.denominator)

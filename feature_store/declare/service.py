@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from feature_store.declare.feature import FeatureRef, Ratio
+from feature_store.declare.keyed import KeyedView
 from feature_store.declare.view import FeatureView
 from feature_store.errors import InputError
 
 Policy = Literal["serve", "default", "fail"]
-Item = FeatureView | FeatureRef | Ratio | str
+Item = FeatureView | KeyedView | FeatureRef | Ratio | str
 Default = float | int | str | bool | None
 
 

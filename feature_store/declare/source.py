@@ -48,8 +48,9 @@ class EventSource:
     """Pandera model: types, nullability, ranges. One schema for both paths."""
     event_time: str = field(kw_only=True)
     """The column of the time at which the event happened (a time stamp with zone in the schema)."""
-    event_id: str = field(kw_only=True)
-    """The column that identifies an event; a second event with the same id is a duplicate or a conflict."""
+    event_id: str | Sequence[str] = field(kw_only=True)
+    """The column that identifies an event, or several that do together; a second event with the same id is a duplicate
+    or a conflict."""
     load: Loader | Callable[[datetime, datetime], pa.Table] | None = field(default=None, kw_only=True)
     log: RedisStreamBinding | None = field(default=None, kw_only=True)
     decode: Decoder | None = field(default=None, kw_only=True)
@@ -67,6 +68,15 @@ class EventSource:
     """An event whose time is later than its arrival by more than this is rejected."""
     owner: str | None = field(default=None, kw_only=True)
     description: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.event_id, str):
+            object.__setattr__(self, "event_id", tuple(self.event_id))
+
+    @property
+    def id_columns(self) -> tuple[str, ...]:
+        """The columns that identify an event together."""
+        return (self.event_id,) if isinstance(self.event_id, str) else tuple(self.event_id)
 
     @property
     def future_tolerance_us(self) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
-from feature_store.declare.entity import Entity
-from feature_store.declare.feature import Feature, FeatureRef, FeatureSpec
+from feature_store.declare.entity import Entity, or_everything
+from feature_store.declare.feature import Feature, FeatureRef, FeatureSpec, Role
+from feature_store.declare.keyed import KeyedView
 from feature_store.declare.source import EventSource
-from feature_store.errors import UnknownNameError
+from feature_store.errors import InputError, UnknownNameError
 from feature_store.time_rule import DAY_US, parse_duration
 
 Online = Literal["stream", "batch"]
@@ -27,6 +29,7 @@ class FeatureView:
 
     name: str
     entity: Entity = field(kw_only=True)
+    """None: the features are of everything, one row without a key."""
     source: EventSource = field(kw_only=True)
     features: Sequence[FeatureSpec | Feature] = field(kw_only=True)
     where: str | None = field(default=None, kw_only=True)
@@ -51,6 +54,7 @@ class FeatureView:
     """What is wrong with the features declared; the registry reports it."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "entity", or_everything(self.entity))
         expanded: list[Feature] = []
         problems: list[str] = []
         for spec in self.features:
@@ -65,6 +69,27 @@ class FeatureView:
         """A handle on one feature; the name is checked at once."""
         self.feature(feature)
         return FeatureRef(view=self.name, version=self.version, feature=feature)
+
+    def keyed(self, *, prefix: str, **columns: str) -> KeyedView:
+        """The view in a second role: `keyed(origin="dest", prefix="dest_")` reads it for the airport in `dest`.
+
+        Args:
+            prefix: stands before the view's name in the names of the features.
+            columns: join key -> the column of a request or a spine that holds its value.
+
+        Raises:
+            UnknownNameError: for a join key that the view's entity does not have.
+            InputError: no column is another one, or the prefix cannot begin a name.
+        """
+        if not re.fullmatch(r"[A-Za-z_]\w*", prefix):
+            raise InputError(f"`prefix` must be letters, digits and _, as the beginning of a name, got {prefix!r}")
+        for key in columns:
+            if key not in self.entity.join_keys:
+                raise UnknownNameError(f"join key of view '{self.name}'", key, self.entity.join_keys)
+        if not columns:
+            keys = ", ".join(self.entity.join_keys)
+            raise InputError(f"`keyed` must name a column for at least one join key of view '{self.name}' ({keys})")
+        return KeyedView(self, Role(prefix=prefix, columns=tuple(columns.items())))
 
     def feature(self, name: str) -> Feature:
         """The feature of that name.

@@ -15,7 +15,7 @@ from feature_store.fold.known_ids import KnownIds, Seen
 from feature_store.log.protocol import LogRecord
 from feature_store.schema import check_rows
 from feature_store.time_rule import format_duration
-from feature_store.transforms.project import ARRIVED, DAY, ID, LATE, OFFSET, PARTITION, TIME
+from feature_store.transforms.project import ARRIVED, DAY, ID, LATE, OFFSET, PARTITION, TIME, event_id_sql
 
 if TYPE_CHECKING:
     from feature_store.declare.source import EventSource
@@ -128,8 +128,8 @@ class Intake:
     def _untimely(self, event_id: str | None, time_us: int | None, arrived_us: int) -> str | None:
         """Why an event without an id or a time, or from the future, is none."""
         if event_id is None or time_us is None:
-            name = self._source.event_id if event_id is None else self._source.event_time
-            return f"column '{name}': must not be null"
+            names = self._source.id_columns if event_id is None else (self._source.event_time,)
+            return f"column {' or '.join(repr(name) for name in names)}: must not be null"
         tolerance = self._source.future_tolerance_us
         if time_us - arrived_us <= tolerance:
             return None
@@ -142,7 +142,7 @@ def _system_select(source: EventSource, schema: pa.Schema) -> str:
     """SELECT list of what an event's columns say about it: id, time, day, and a digest of the payload."""
     time = f'epoch_us("{source.event_time}")'
     return (
-        f'"{source.event_id}"::VARCHAR AS {ID}, {time} AS {TIME}, FALSE AS {LATE}, '
+        f"{event_id_sql(source, schema)} AS {ID}, {time} AS {TIME}, FALSE AS {LATE}, "
         f"make_timestamp({time})::DATE AS {DAY}, {digest_sql(schema)} AS {_DIGEST}"
     )
 

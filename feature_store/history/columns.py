@@ -20,13 +20,17 @@ _SHOWN = {**_STORED, "timestamp": pa.timestamp("us", tz="UTC"), "date": pa.date3
 
 
 def column_names(refs: Sequence[FeatureRef]) -> list[str]:
-    """`view__feature`, which SQL takes without quotes; `view_v2__feature` where two versions would have one name."""
+    """`view__feature` with the prefix of its role, which SQL takes without quotes; `view_v2__feature` where two versions
+    would have one name.
+    """
     first: dict[str, FeatureRef] = {}
     names: list[str] = []
     for ref in refs:
-        name = f"{ref.view}__{ref.feature}"
+        name = f"{ref.role.prefix}{ref.view}__{ref.feature}"
         other = first.setdefault(name, ref)
-        names.append(name if other.version == ref.version else f"{ref.view}_v{ref.version}__{ref.feature}")
+        names.append(
+            name if other.version == ref.version else f"{ref.role.prefix}{ref.view}_v{ref.version}__{ref.feature}"
+        )
     return names
 
 

@@ -16,7 +16,7 @@ from feature_store.errors import InputError, unknown_name
 from feature_store.loaders.part import Part, Unreadable
 from feature_store.schema import check_rows
 from feature_store.time_rule import format_duration
-from feature_store.transforms.project import ARRIVED, ID, TIME
+from feature_store.transforms.project import ARRIVED, ID, TIME, event_id_sql
 
 if TYPE_CHECKING:
     from feature_store.declare.source import EventSource
@@ -58,7 +58,7 @@ def conform(source: EventSource, found: pa.Table | Part, *, schema: pa.Schema, a
         types = _types(connection, schema)
         connection.register("loaded", rows.append_column(_ROW, pa.array(range(rows.num_rows), type=pa.int64())))
         given = {str(r[0]): str(r[1]) for r in connection.execute("DESCRIBE SELECT * FROM loaded").fetchall()}
-        cast = _cast(connection, source, given, types, arrival)
+        cast = _cast(connection, source, given, types, arrival, event_id=event_id_sql(source, schema))
     finally:
         connection.close()
     reasons = _reasons(source, cast, schema, part)
@@ -88,6 +88,8 @@ def _cast(
     given: Mapping[str, str],
     types: Mapping[str, str],
     arrival: str | None,
+    *,
+    event_id: str,
 ) -> pa.Table:
     """Every row cast, with the columns whose value did not fit (`_unfit`), and the system columns."""
     listed, unfit = [], []
@@ -110,7 +112,7 @@ def _cast(
     arrived = f'epoch_us(TRY_CAST("{arrival}" AS TIMESTAMPTZ))' if arrival else "NULL::BIGINT"
     inner = f"SELECT {', '.join(listed)}, {_ROW}, {arrived} AS {ARRIVED}, list_filter([{', '.join(unfit)}], x -> x IS NOT NULL) AS _unfit FROM loaded"
     return connection.execute(
-        f'SELECT *, "{source.event_id}"::VARCHAR AS {ID}, epoch_us("{source.event_time}") AS {TIME} FROM ({inner}) ORDER BY {_ROW}'
+        f'SELECT *, {event_id} AS {ID}, epoch_us("{source.event_time}") AS {TIME} FROM ({inner}) ORDER BY {_ROW}'
     ).to_arrow_table()
 
 
@@ -136,7 +138,7 @@ def _reasons(source: EventSource, cast: pa.Table, schema: pa.Schema, part: Part)
             f"column '{name}': {rows.column(name)[row].as_py()!r} is not {schema.field(name).type}" for name in names
         ]
         reasons.setdefault(row, "; ".join(said))
-    for role, name in ((ID, source.event_id), (TIME, source.event_time)):
+    for role, name in (*((name, name) for name in source.id_columns), (TIME, source.event_time)):
         for row in cast.filter(pc.is_null(cast.column(role))).column(_ROW).to_pylist():
             reasons.setdefault(row, f"column '{name}': must not be null")
     tolerance = source.future_tolerance_us

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.declare.keyed import KeyedView
 from feature_store.history.answers import answer
 from feature_store.history.coverage import check_complete, coverage
 from feature_store.history.spine import spine_keys
@@ -55,9 +56,7 @@ def label_column(
     if closed.any() and not allow_incomplete:
         ends = ends_us[closed]
         check_complete(known, view, first_us=int(ends.min()), last_us=int(ends.max()))
-    schema = compiled.schemas[source]
-    types = {name: schema.field(name).type for name in view.entity.join_keys}
-    keys = spine_keys(spine, join_keys=view.entity.join_keys, types=types, entity=view.entity.name)
+    keys = spine_keys(spine, KeyedView(view), compiled.schemas[source])
     found = window_values(
         plan, reading=reading, keys=keys, time_us=ends_us, served=False, bucket_events=bucket_events
     ).values[label.name]

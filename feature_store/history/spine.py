@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,14 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.declare.entity import entity_key_sql
+from feature_store.declare.key import KeyKind, entity_key_sql
 from feature_store.duck import in_memory
 from feature_store.errors import InputError, unknown_name
+from feature_store.history.join_keys import as_key
+from feature_store.schema import key_kind
 from feature_store.transforms.catalogue import Ints
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from feature_store.declare.keyed import KeyedView
     from feature_store.lake import Lake
 
 
@@ -77,41 +80,48 @@ def read_spine(spine: pd.DataFrame | pa.Table | Path | str, *, lake: Lake, time_
     return Spine(table=table, time_column=time_column, time_us=_times(table.column(time_column), time_column))
 
 
-def spine_keys(spine: Spine, *, join_keys: Sequence[str], types: Mapping[str, pa.DataType], entity: str) -> SpineKeys:
+def spine_keys(spine: Spine, read: KeyedView, schema: pa.Schema, *, asked_by: str = "") -> SpineKeys:
     """Number the spine's entities.
 
     Args:
         spine: the rows.
-        join_keys: the entity's join keys, columns of the spine.
-        types: their types in the view's source, so that `7`, `7.0` and '7' name one entity.
-        entity: its name, for errors.
+        read: the view whose entities they are, and in which columns.
+        schema: of its source; `7`, `7.0` and '7' name one entity if the join key is an integer there.
+        asked_by: who needs the columns, for errors.
 
     Raises:
-        InputError: a join key is missing, or its values cannot be of the source's type.
+        InputError: a column is missing, or its values cannot be join keys of the source's type.
     """
     columns = {}
-    for name in join_keys:
+    for key, name in read.columns.items():
         if name not in spine.table.schema.names:
-            raise InputError(
-                f"spine: {unknown_name(f'column for a join key of entity {entity!r}', name, spine.table.schema.names)}"
-            )
-        columns[name] = _as_type(spine.table.column(name), types[name], name)
-    return _numbered(pa.table(columns), list(join_keys))
+            what = f"column for the join key '{key}' of {read.told}{asked_by}"
+            raise InputError(f"spine: {unknown_name(what, name, spine.table.schema.names)}")
+        columns[key] = as_key(spine.table.column(name), schema.field(key).type, name)
+    if not columns:
+        return _one(len(spine))
+    return _numbered(pa.table(columns), {key: key_kind(column.type) for key, column in columns.items()})
 
 
-def _numbered(columns: pa.Table, names: list[str]) -> SpineKeys:
+def _one(rows: int) -> SpineKeys:
+    """Every row is about the same: everything."""
+    entities = pa.table({"_code": np.zeros(1, dtype=np.int64)})
+    return SpineKeys(codes=np.zeros(rows, dtype=np.int64), entities=entities, text=pa.array([""]))
+
+
+def _numbered(columns: pa.Table, kinds: Mapping[str, KeyKind]) -> SpineKeys:
     connection = in_memory()
     try:
         connection.register("spine_rows", columns.append_column("_n", pa.array(np.arange(columns.num_rows))))
-        listed = ", ".join(f'"{name}"' for name in names)
-        whole = " AND ".join(f'"{name}" IS NOT NULL' for name in names)
+        listed = ", ".join(f'"{name}"' for name in kinds)
+        whole = " AND ".join(f'"{name}" IS NOT NULL' for name in kinds)
         # Numbered by first appearance, so that equal spines have equal numbers.
         entities = connection.execute(
-            f"SELECT {listed}, {entity_key_sql(names)} AS _key, row_number() OVER (ORDER BY min(_n)) - 1 AS _code "
+            f"SELECT {listed}, {entity_key_sql(kinds)} AS _key, row_number() OVER (ORDER BY min(_n)) - 1 AS _code "
             f"FROM spine_rows WHERE {whole} GROUP BY {listed} ORDER BY _code"
         ).to_arrow_table()
         connection.register("entities", entities)
-        on = " AND ".join(f'r."{name}" = e."{name}"' for name in names)
+        on = " AND ".join(f'r."{name}" = e."{name}"' for name in kinds)
         codes = connection.execute(
             f"SELECT coalesce(_code, -1) AS _code FROM spine_rows AS r LEFT JOIN entities AS e ON {on} ORDER BY _n"
         ).to_arrow_table()
@@ -182,16 +192,3 @@ def _times(column: pa.ChunkedArray, name: str) -> Ints:
     micros = pc.floor_temporal(column, unit="microsecond") if kind.unit == "ns" else column
     times: Ints = micros.cast(pa.timestamp("us", tz=kind.tz)).cast(pa.int64()).to_numpy()
     return times
-
-
-def _as_type(column: pa.ChunkedArray, wanted: pa.DataType, name: str) -> pa.ChunkedArray:
-    if column.type == wanted:
-        return column
-    try:
-        if pa.types.is_floating(column.type) and pa.types.is_floating(wanted) is False:
-            # pandas keeps integers with nulls as floats, and NaN for null.
-            column = pc.if_else(pc.is_nan(column), pa.scalar(None, type=column.type), column)
-            column = column.cast(pa.int64())
-        return column.cast(wanted)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InputError(f"spine column '{name}' cannot be read as {wanted}: {error}") from error

@@ -27,17 +27,20 @@ if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
+    from feature_store.declare.keyed import KeyedView
     from feature_store.declare.view import FeatureView
     from feature_store.lake import Lake
     from feature_store.transforms.compiled import Compiled
 
 Answers = Mapping[tuple[str, str], Answer]
-"""(`view@version`, feature) -> its answer."""
+"""(`view@version` with the prefix of its role, feature) -> its answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSet:
-    """The spine's rows in their order, with a column per feature: `view__feature`, or the name of a ratio."""
+    """The spine's rows in their order, with a column per feature: `view__feature` (in a role with its prefix), or the
+    name of a ratio.
+    """
 
     table: pa.Table
     feature_columns: Sequence[str]
@@ -104,7 +107,8 @@ def get_historical_features(
     wanted = [compiled.registry.label(name) for name in labels]
     service = compiled.registry.service(features) if isinstance(features, str) else features
     resolved = compiled.registry.resolve(service)
-    views = _views(compiled, resolved)
+    reads = compiled.registry.reads(resolved)
+    views = list({read.view.id: read.view for read in reads}.values())
     _ensure_sources(compiled, lake, {*(v.source.name for v in views), *(w.outcome.source.name for w in wanted)})
     rows = read_spine(spine, lake=lake, time_column=time_column)
     names = _names(resolved, rows)
@@ -112,8 +116,15 @@ def get_historical_features(
     if not allow_incomplete and len(rows):
         _check_complete(lake, views, rows)
     with LakeReading(lake, at) as reading:
-        job = _Job(compiled, reading, rows, served=knowledge == "served", bucket_events=bucket_events)
-        recomputed = job.answer_all(views)
+        job = _Job(
+            compiled,
+            reading,
+            rows,
+            served=knowledge == "served",
+            bucket_events=bucket_events,
+            asked_by=f" of service '{service.name}'" if isinstance(service, FeatureService) else "",
+        )
+        recomputed = job.answer_all(reads)
         found_labels = {
             label.name: label_column(
                 compiled,
@@ -145,77 +156,68 @@ class _Job:
     """Answers of the views one after another; entities of the spine are numbered once per entity."""
 
     def __init__(
-        self, compiled: Compiled, reading: LakeReading, spine: Spine, *, served: bool, bucket_events: int
+        self,
+        compiled: Compiled,
+        reading: LakeReading,
+        spine: Spine,
+        *,
+        served: bool,
+        bucket_events: int,
+        asked_by: str,
     ) -> None:
         self._compiled, self._reading, self._spine = compiled, reading, spine
-        self._served, self._bucket_events = served, bucket_events
+        self._served, self._bucket_events, self._asked_by = served, bucket_events, asked_by
         self._keys: dict[object, SpineKeys] = {}
         self.answers: dict[tuple[str, str], Answer] = {}
 
-    def answer_all(self, views: Sequence[FeatureView]) -> dict[str, int]:
-        """Answer all features of all views; returns `view@version` -> rows with a window computed again."""
+    def answer_all(self, reads: Sequence[KeyedView]) -> dict[str, int]:
+        """Answer all features of all views in their roles; returns read -> rows with a window computed again."""
         time_us = self._spine.time_us
-        windowed = [view for view in views if not view.is_batch]
+        windowed = list({read.view.id: read.view for read in reads if not read.view.is_batch}.values())
         for source in dict.fromkeys(view.source.name for view in windowed if len(time_us)):
             mine = [view for view in windowed if view.source.name == source]
             self._reading.share(source, mine, first_us=int(time_us.min()), last_us=int(time_us.max()))
-        return {view.id: self._answer_rows(view) if view.is_batch else self._answer_windows(view) for view in views}
+        return {
+            read.id: self._answer_rows(read) if read.view.is_batch else self._answer_windows(read) for read in reads
+        }
 
-    def _answer_rows(self, view: FeatureView) -> int:
+    def _answer_rows(self, read: KeyedView) -> int:
         found = batch_answers(
-            self._compiled.plan(view),
+            self._compiled.plan(read.view),
             lake=self._reading.lake,
             snapshot=self._reading.snapshot,
-            keys=self._entities(view),
+            keys=self._entities(read),
             time_us=self._spine.time_us,
         )
-        self.answers |= {(view.id, name): each for name, each in found.items()}
+        self.answers |= {(read.id, name): each for name, each in found.items()}
         return 0
 
-    def _answer_windows(self, view: FeatureView) -> int:
-        plan = self._compiled.plan(view)
+    def _answer_windows(self, read: KeyedView) -> int:
+        plan = self._compiled.plan(read.view)
         windows = window_values(
             plan,
             reading=self._reading,
-            keys=self._entities(view),
+            keys=self._entities(read),
             time_us=self._spine.time_us,
             served=self._served,
             bucket_events=self._bucket_events,
         )
         for feature in plan.features:
             name = feature.feature.name
-            self.answers[view.id, name] = answer(feature, windows.values[name])
+            self.answers[read.id, name] = answer(feature, windows.values[name])
         return windows.recomputed
 
-    def _entities(self, view: FeatureView) -> SpineKeys:
-        schema = self._compiled.schemas[view.source.name]
-        types = {name: schema.field(name).type for name in view.entity.join_keys}
-        known = (view.entity.name, *types.values())
+    def _entities(self, read: KeyedView) -> SpineKeys:
+        schema = self._compiled.schemas[read.view.source.name]
+        known = tuple((key, column, schema.field(key).type) for key, column in read.columns.items())
         if known not in self._keys:
-            self._keys[known] = spine_keys(
-                self._spine, join_keys=view.entity.join_keys, types=types, entity=view.entity.name
-            )
+            self._keys[known] = spine_keys(self._spine, read, schema, asked_by=self._asked_by)
         return self._keys[known]
 
 
 def _check_knowledge(knowledge: str) -> None:
     if knowledge not in get_args(Knowledge):
         raise InputError(f"`knowledge` must be 'served' or 'corrected', got {knowledge!r}")
-
-
-def _views(compiled: Compiled, resolved: Sequence[FeatureRef | Ratio]) -> list[FeatureView]:
-    """The views that are needed, each once."""
-    refs = [ref for item in resolved for ref in _refs(item)]
-    return list({ref_id(ref): compiled.registry.view(ref_id(ref)) for ref in refs}.values())
-
-
-def _refs(item: FeatureRef | Ratio) -> tuple[FeatureRef, ...]:
-    return (item.numerator, item.denominator) if isinstance(item, Ratio) else (item,)
-
-
-def ref_id(ref: FeatureRef) -> str:
-    """`view@version` of a resolved reference."""
-    return f"{ref.view}@{ref.version}"
 
 
 def _ensure_sources(compiled: Compiled, lake: Lake, sources: Iterable[str]) -> None:
@@ -248,13 +250,13 @@ def _names(resolved: Sequence[FeatureRef | Ratio], spine: Spine) -> list[str]:
 def _served(item: FeatureRef | Ratio, answers: Answers, service: FeatureService | Sequence[object]) -> Answer:
     """One feature as the service serves it."""
     if isinstance(item, Ratio):
-        parts = [answers[ref_id(ref), ref.feature] for ref in _refs(item)]
+        parts = [answers[ref.read_id, ref.feature] for ref in item.refs]
         found = ratio(parts[0], parts[1], empty=item.empty)
     else:
-        found = answers[ref_id(item), item.feature]
+        found = answers[item.read_id, item.feature]
     if not isinstance(service, FeatureService):
         return found
-    names = [item.name] if isinstance(item, Ratio) else [f"{item.view}:{item.feature}", str(item)]
+    names = [item.name] if isinstance(item, Ratio) else [item.name, str(item)]
     default = next((service.defaults[name] for name in names if name in service.defaults), None)
     return with_defaults(found, default=default, on_stale=service.on_stale, on_ahead=service.on_ahead, name=names[0])
 

@@ -82,7 +82,7 @@ class _Events:
         self._days = days_of(self._span, self._first, self._last)
         where = time_filter(self._span, self._first, self._last)
         events = reading.events_sql(view.source.name, days=self._days, where=where)
-        on = " AND ".join(f'e."{name}" = k."{name}"' for name in view.entity.join_keys)
+        on = " AND ".join(f'e."{name}" = k."{name}"' for name in view.entity.join_keys) or "TRUE"
         self.relation = f"SELECT e.*, k.{CODE} FROM ({events}) AS e JOIN spine_entities AS k ON {on}"
 
     def buckets(self, entities: int, bucket_events: int) -> Sequence[tuple[int, int]]:

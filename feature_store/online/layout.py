@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
-from feature_store.declare.feature import FeatureRef, Ratio
+from feature_store.declare.feature import OWN, FeatureRef, Ratio
+from feature_store.declare.key import KeyKind
 from feature_store.declare.service import FeatureService
 from feature_store.online.keys import layouts_key, services_key
 
@@ -42,6 +43,8 @@ class ViewLayout(msgspec.Struct, frozen=True, kw_only=True):
     """Digest of everything that decoding a row depends on."""
     entity: str
     join_keys: list[str]
+    key_kinds: list[KeyKind] = []
+    """What each join key is; text where an older version of the library did not say."""
     features: list[FeatureLayout]
     online: Literal["stream", "batch"]
     sla_us: int
@@ -62,13 +65,36 @@ class StoredItem(msgspec.Struct, frozen=True, kw_only=True, tag="stored"):
     name: str
     """Under which it is served: `view:feature`."""
 
+    @property
+    def view_id(self) -> str:
+        """`view@version`."""
+        return f"{self.view}@{self.version}"
+
+    @property
+    def read_id(self) -> str:
+        """What tells reads of one view apart: `view@version`, with the prefix of its role."""
+        return self.view_id
+
+
+class KeyedItem(StoredItem, frozen=True, kw_only=True, tag="keyed"):
+    """A feature of a view whose join keys come from other columns of the request."""
+
+    prefix: str
+    columns: dict[str, str]
+    """Join key -> column, where they differ."""
+
+    @property
+    def read_id(self) -> str:
+        """`view@version`, with the prefix."""
+        return f"{self.prefix}{self.view_id}"
+
 
 class RatioItem(msgspec.Struct, frozen=True, kw_only=True, tag="ratio"):
     """A quotient of two stored features, computed when it is read."""
 
     name: str
-    numerator: StoredItem
-    denominator: StoredItem
+    numerator: StoredItem | KeyedItem
+    denominator: StoredItem | KeyedItem
     empty: float | None = None
 
 
@@ -77,7 +103,7 @@ class ServiceLayout(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     version: int
-    features: list[StoredItem | RatioItem]
+    features: list[StoredItem | KeyedItem | RatioItem]
     defaults: dict[str, Value] = {}
     on_stale: Policy = "serve"
     on_ahead: Policy = "serve"
@@ -118,7 +144,8 @@ def view_layout(plan: ViewPlan) -> ViewLayout:
         version=view.version,
         layout_id=0,
         entity=view.entity.name,
-        join_keys=list(view.entity.join_keys),
+        join_keys=list(plan.key_kinds),
+        key_kinds=list(plan.key_kinds.values()),
         features=features,
         online=view.online,
         sla_us=view.freshness_sla_us,
@@ -137,7 +164,7 @@ def with_id(layout: ViewLayout) -> ViewLayout:
 def service_layout(service: FeatureService, registry: Resolver) -> ServiceLayout:
     """The layout of a service: its features resolved to versions, in order."""
     names: set[str] = set()
-    items: list[StoredItem | RatioItem] = []
+    items: list[StoredItem | KeyedItem | RatioItem] = []
     for resolved in registry.resolve(service):
         item = _item(resolved, names)
         names.add(item.name)
@@ -206,10 +233,15 @@ def _item(resolved: FeatureRef | Ratio, names: set[str]) -> StoredItem | RatioIt
 
 def _stored(ref: FeatureRef, names: set[str]) -> StoredItem:
     """The reference with its version; named without it unless another version has that name already."""
-    name = f"{ref.view}:{ref.feature}"
-    return StoredItem(
-        view=ref.view, version=ref.version or 1, feature=ref.feature, name=str(ref) if name in names else name
+    item = StoredItem(
+        view=ref.view,
+        version=ref.version or 1,
+        feature=ref.feature,
+        name=str(ref) if ref.name in names else ref.name,
     )
+    if ref.role == OWN:
+        return item
+    return KeyedItem(**msgspec.structs.asdict(item), prefix=ref.role.prefix, columns=dict(ref.role.columns))
 
 
 def _empty_value(feature: FeaturePlan) -> Value | list[Value]:

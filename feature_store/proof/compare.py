@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.history.answers import Answer, answer, ratio, with_defaults
-from feature_store.proof.layout import ServedFeature, ServedLayout, view_id
+from feature_store.proof.layout import ServedFeature, ServedLayout
 from feature_store.proof.recompute import UNPROVABLE
 from feature_store.proof.served_log import REQUESTED, VECTOR, view_column
 from feature_store.status import Status
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Bools = NDArray[np.bool_]
 Statuses = NDArray[np.int8]
 Recomputed = Mapping[str, Mapping[str, "Values"]]
-"""`view@version` -> feature -> a value per vector, as `recompute` gives them."""
+"""Read -> feature -> a value per vector, as `recompute` gives them."""
 
 SHOWN = 100
 """How many differences a report lists; it counts all."""
@@ -125,7 +125,7 @@ class _Judge:
     def __init__(self, layout: ServedLayout, served: pa.Table, recomputed: Recomputed) -> None:
         self._layout, self._served, self._recomputed = layout, served, recomputed
         self._requested = served.column(REQUESTED).combine_chunks()
-        self._null_key = {view.id: self._null_keys(view.entity.join_keys) for view in layout.views}
+        self._null_key = {each.id: self._null_keys(list(each.read.columns.values())) for each in layout.reads.values()}
         self._stored: dict[tuple[str, str], Answer] = {}
 
     def expected(self, feature: ServedFeature) -> Answer:
@@ -147,7 +147,7 @@ class _Judge:
 
     def null_key(self, feature: ServedFeature) -> Bools:
         """Where a key that the feature needs is null, so that it must be UNKNOWN."""
-        masks: list[Bools] = [self._null_key[view_id(ref)] for ref in feature.refs]
+        masks: list[Bools] = [self._null_key[ref.read_id] for ref in feature.refs]
         found: Bools = np.logical_or.reduce(masks)
         return found
 
@@ -169,25 +169,25 @@ class _Judge:
         ahead = self._ahead(ref)
         status[judged & ahead] = Status.AHEAD
         status[judged & ~ahead & (served == Status.STALE)] = Status.STALE
-        status[~self._null_key[view_id(ref)] & (served == Status.UNKNOWN)] = Status.UNKNOWN
+        status[~self._null_key[ref.read_id] & (served == Status.UNKNOWN)] = Status.UNKNOWN
         column = pc.if_else(pa.array(status == Status.UNKNOWN), pa.scalar(None, type=base.column.type), base.column)
         return Answer(column=column, status=status)
 
     def _base(self, ref: FeatureRef) -> Answer:
         """A stored feature as its windows give it."""
-        key = (view_id(ref), ref.feature)
+        key = (ref.read_id, ref.feature)
         if key not in self._stored:
-            self._stored[key] = answer(self._layout.plan_of(ref), self._recomputed[view_id(ref)][ref.feature])
+            self._stored[key] = answer(self._layout.plan_of(ref), self._recomputed[ref.read_id][ref.feature])
         return self._stored[key]
 
     def _ahead(self, ref: FeatureRef) -> Bools:
         """Where the value was given for a later time than was asked for."""
-        effective = self._served.column(view_column(view_id(ref), "as_of_us")).combine_chunks()
+        effective = self._served.column(view_column(ref.read_id, "as_of_us")).combine_chunks()
         return _true(pc.greater(effective, self._requested))
 
     def _null_keys(self, names: Sequence[str]) -> Bools:
         masks = [self._served.column(name).combine_chunks().is_null().to_numpy(zero_copy_only=False) for name in names]
-        found: Bools = np.logical_or.reduce(masks)
+        found: Bools = np.logical_or.reduce([np.zeros(self._served.num_rows, dtype=bool), *masks])
         return found
 
 
@@ -202,8 +202,8 @@ def _statuses(served: pa.Table, name: str) -> Statuses:
 
 
 def _difference(feature: ServedFeature, served: pa.Table, found: Answer, row: int) -> Difference:
-    view = view_id(feature.refs[0])
-    moment = {name: served.column(view_column(view, name))[row].as_py() for name in ("as_of_us", "run", "n")}
+    read = feature.refs[0].read_id
+    moment = {name: served.column(view_column(read, name))[row].as_py() for name in ("as_of_us", "run", "n")}
     return Difference(
         vector=str(served.column(VECTOR)[row].as_py()),
         feature=feature.name,

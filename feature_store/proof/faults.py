@@ -20,7 +20,7 @@ import pyarrow as pa
 from feature_store.declare.feature import FeatureRef
 from feature_store.online.packed import PackedRow, decode_row, item_at, seconds_since
 from feature_store.proof.compare import ProofReport, Recomputed, compare
-from feature_store.proof.layout import ServedFeature, ServedLayout, view_id
+from feature_store.proof.layout import PlannedRead, ServedFeature, ServedLayout
 from feature_store.proof.recompute import recompute
 from feature_store.proof.refold import Refold, known_events, refold
 from feature_store.proof.served_log import VECTOR, view_column
@@ -106,14 +106,14 @@ def changed_bytes(packed: bytes) -> Iterator[bytes]:
 
 def _shifted_tail(bench: Bench) -> Control:
     fault, tried, before = "shifted tail", [], bench.compare(bench.record)
-    for plan, name in _windowed(bench.layout)[:_TRIES]:
-        layout = replace(bench.layout, plans=[shift_tail(plan, name)])
+    for each, name in _windowed(bench.layout)[:_TRIES]:
+        layout = replace(bench.layout, reads={each.id: replace(each, plan=shift_tail(each.plan, name))})
         shifted = recompute(bench.compiled, bench.lake, layout, bench.record, snapshot=bench.snapshot)
         report = bench.compare(bench.record, {**bench.recomputed, **shifted})
         tried.append(name)
-        moved = {each for each, count in report.by_feature.items() if count != before.by_feature.get(each, 0)}
+        moved = {feature for feature, count in report.by_feature.items() if count != before.by_feature.get(feature, 0)}
         if moved:
-            found = moved <= {feature.name for feature in _made_of(bench.layout, plan, name)}
+            found = moved <= {feature.name for feature in _made_of(bench.layout, each, name)}
             return Control(fault=fault, found=found, detail=f"{name}: {report.unequal} unequal, in {sorted(moved)}")
     return Control(fault=fault, found=False, detail=f"no difference in {', '.join(tried) or 'any window'}")
 
@@ -129,23 +129,23 @@ def shift_tail(plan: ViewPlan, name: str) -> ViewPlan:
     return replace(plan, features=tuple(features))
 
 
-def _windowed(layout: ServedLayout) -> list[tuple[ViewPlan, str]]:
+def _windowed(layout: ServedLayout) -> list[tuple[PlannedRead, str]]:
     """The features of stream views that have a window, those first that show most."""
     found = [
-        (plan, feature.feature)
-        for plan in layout.plans
-        for feature in plan.features
-        if not plan.view.is_batch and feature.feature.window_us is not None
+        (read, feature.feature)
+        for read in layout.reads.values()
+        for feature in read.plan.features
+        if not read.plan.view.is_batch and feature.feature.window_us is not None
     ]
-    served = {(view_id(f.item), f.item.feature) for f in layout.features if isinstance(f.item, FeatureRef)}
-    mine = [(plan, feature) for plan, feature in found if (plan.view.id, feature.name) in served]
+    served = {(f.item.read_id, f.item.feature) for f in layout.features if isinstance(f.item, FeatureRef)}
+    mine = [(read, feature) for read, feature in found if (read.id, feature.name) in served]
     mine.sort(key=lambda each: _ADDITIVE.index(each[1].aggregate) if each[1].aggregate in _ADDITIVE else 99)
-    return [(plan, feature.name) for plan, feature in mine]
+    return [(read, feature.name) for read, feature in mine]
 
 
-def _made_of(layout: ServedLayout, plan: ViewPlan, name: str) -> list[ServedFeature]:
+def _made_of(layout: ServedLayout, read: PlannedRead, name: str) -> list[ServedFeature]:
     """The served features that depend on a stored one."""
-    return [f for f in layout.features if any(view_id(r) == plan.view.id and r.feature == name for r in f.refs)]
+    return [f for f in layout.features if any(r.read_id == read.id and r.feature == name for r in f.refs)]
 
 
 # --- an event twice --------------------------------------------------------------------------------------------------
@@ -171,28 +171,28 @@ def _event_twice(bench: Bench) -> Control:
 def _places(bench: Bench) -> list[Refold]:
     """Vectors whose values of a stream view are PRESENT, where an event more would show."""
     places: list[Refold] = []
-    for plan in bench.layout.plans:
+    for read in bench.layout.reads.values():
         features = [
             feature
             for feature in bench.layout.features
             if isinstance(feature.item, FeatureRef)
-            and view_id(feature.item) == plan.view.id
-            and plan.view.feature(feature.item.feature).aggregate in _ADDITIVE
+            and feature.item.read_id == read.id
+            and read.plan.view.feature(feature.item.feature).aggregate in _ADDITIVE
         ]
-        if plan.view.is_batch or not features:
+        if read.plan.view.is_batch or not features:
             continue
         statuses = np.array([bench.record.column(feature.status).to_numpy() for feature in features])
         rows = np.flatnonzero((statuses == Status.PRESENT).all(axis=0))[: _TRIES // 4].tolist()
-        places += [_place(bench.record, plan, row) for row in rows]
+        places += [_place(bench.record, read, row) for row in rows]
     return places[:_TRIES]
 
 
-def _place(record: pa.Table, plan: ViewPlan, row: int) -> Refold:
+def _place(record: pa.Table, read: PlannedRead, row: int) -> Refold:
     provenance = {
-        name: record.column(view_column(plan.view.id, name))[row].as_py() for name in ("as_of_us", "run", "n", "shard")
+        name: record.column(view_column(read.id, name))[row].as_py() for name in ("as_of_us", "run", "n", "shard")
     }
-    keys = {name: record.column(name)[row].as_py() for name in plan.view.entity.join_keys}
-    return Refold(plan=plan, row=row, keys=keys, **provenance)
+    keys = {key: record.column(column)[row].as_py() for key, column in read.read.columns.items()}
+    return Refold(plan=read.plan, read_id=read.id, row=row, keys=keys, **provenance)
 
 
 def _packed(bench: Bench, place: Refold) -> bytes | None:
@@ -210,7 +210,7 @@ def _cells(bench: Bench, place: Refold, row: PackedRow) -> dict[ServedFeature, o
     seconds = seconds_since(row.from_us, place.as_of_us)
     cells: dict[ServedFeature, object] = {}
     for feature in bench.layout.features:
-        if not isinstance(feature.item, FeatureRef) or view_id(feature.item) != place.plan.view.id:
+        if not isinstance(feature.item, FeatureRef) or feature.item.read_id != place.read_id:
             continue
         plan = place.plan.features[names.index(feature.item.feature)]
         if plan.is_list or plan.kind not in ("int", "float"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.errors import InputError
 from feature_store.history.columns import shown_type
+from feature_store.history.join_keys import as_key
 from feature_store.proof.served_log import (
     PER_VIEW,
     REQUESTED,
@@ -24,8 +25,8 @@ from feature_store.proof.served_log import (
 from feature_store.status import Status
 
 if TYPE_CHECKING:
+    from feature_store.declare.keyed import KeyedView
     from feature_store.declare.service import FeatureService
-    from feature_store.declare.view import FeatureView
     from feature_store.transforms.compiled import Compiled
     from feature_store.transforms.plan import FeaturePlan, ViewPlan
 
@@ -52,7 +53,20 @@ class ServedFeature:
     @property
     def refs(self) -> tuple[FeatureRef, ...]:
         """The stored features that it is made of."""
-        return (self.item.numerator, self.item.denominator) if isinstance(self.item, Ratio) else (self.item,)
+        return self.item.refs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRead:
+    """A view in its role, and its plan."""
+
+    read: KeyedView
+    plan: ViewPlan
+
+    @property
+    def id(self) -> str:
+        """What tells reads of one view apart."""
+        return self.read.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,24 +75,14 @@ class ServedLayout:
 
     service: FeatureService
     features: Sequence[ServedFeature]
-    plans: Sequence[ViewPlan]
-    """Of each view that a feature is read from, once."""
+    reads: Mapping[str, PlannedRead]
+    """What features are read from, by `KeyedView.id`."""
     schema: pa.Schema
     """The columns that a proof needs."""
 
-    @property
-    def views(self) -> Sequence[FeatureView]:
-        """The views that features are read from."""
-        return [plan.view for plan in self.plans]
-
     def plan_of(self, ref: FeatureRef) -> FeaturePlan:
         """The plan of a stored feature."""
-        return feature_plan(next(plan for plan in self.plans if plan.view.id == view_id(ref)), ref.feature)
-
-
-def view_id(ref: FeatureRef) -> str:
-    """`view@version` of a resolved reference."""
-    return f"{ref.view}@{ref.version}"
+        return feature_plan(self.reads[ref.read_id].plan, ref.feature)
 
 
 def feature_plan(plan: ViewPlan, name: str) -> FeaturePlan:
@@ -94,17 +98,17 @@ def served_layout(compiled: Compiled, service: str) -> ServedLayout:
     """
     declared = compiled.registry.service(service)
     resolved = compiled.registry.resolve(declared)
-    plans: dict[str, ViewPlan] = {}
-    for item in resolved:
-        for ref in (item.numerator, item.denominator) if isinstance(item, Ratio) else (item,):
-            plans.setdefault(view_id(ref), compiled.plans[view_id(ref)])
+    reads = {
+        read.id: PlannedRead(read=read, plan=compiled.plan(read.view)) for read in compiled.registry.reads(resolved)
+    }
     features: list[ServedFeature] = []
     for item in resolved:
         name = _vector_name(item, {feature.name for feature in features})
-        kind = pa.float64() if isinstance(item, Ratio) else shown_type(feature_plan(plans[view_id(item)], item.feature))
+        plan = None if isinstance(item, Ratio) else feature_plan(reads[item.read_id].plan, item.feature)
+        kind = pa.float64() if plan is None else shown_type(plan)
         features.append(ServedFeature(name=name, item=item, type=kind))
-    schema = _schema(compiled, features, list(plans.values()))
-    return ServedLayout(service=declared, features=features, plans=list(plans.values()), schema=schema)
+    schema = _schema(compiled, features, list(reads.values()))
+    return ServedLayout(service=declared, features=features, reads=reads, schema=schema)
 
 
 def served_layout_of(compiled: Compiled, served: pa.Table) -> ServedLayout:
@@ -123,18 +127,16 @@ def served_layout_of(compiled: Compiled, served: pa.Table) -> ServedLayout:
 
 def _vector_name(item: FeatureRef | Ratio, taken: set[str]) -> str:
     """The name that the reader gives to a feature."""
-    if isinstance(item, Ratio):
-        return item.name
-    name = f"{item.view}:{item.feature}"
-    return str(item) if name in taken else name
+    return str(item) if isinstance(item, FeatureRef) and item.name in taken else item.name
 
 
-def _schema(compiled: Compiled, features: Sequence[ServedFeature], plans: Sequence[ViewPlan]) -> pa.Schema:
+def _schema(compiled: Compiled, features: Sequence[ServedFeature], reads: Sequence[PlannedRead]) -> pa.Schema:
     fields = {VECTOR: pa.string(), SERVICE: pa.string(), REQUESTED: pa.int64()}
-    for plan in plans:
-        source = compiled.schemas[plan.view.source.name]
-        fields |= {key: source.field(key).type for key in plan.view.entity.join_keys if key not in fields}
-        fields |= {view_column(plan.view.id, name): pa.int64() for name in PER_VIEW}
+    for each in reads:
+        source = compiled.schemas[each.plan.view.source.name]
+        columns = each.read.columns.items()
+        fields |= {column: source.field(key).type for key, column in columns if column not in fields}
+        fields |= {view_column(each.id, name): pa.int64() for name in PER_VIEW}
     for feature in features:
         fields |= {feature.column: feature.type, feature.status: pa.int8()}
     return pa.schema(list(fields.items()))
@@ -149,6 +151,7 @@ def conform(layout: ServedLayout, served: pa.Table) -> pa.Table:
         InputError: a column is missing, or cannot have its type.
     """
     values = {feature.column: feature for feature in layout.features}
+    keys = {column for each in layout.reads.values() for column in each.read.columns.values()}
     columns = []
     for field in layout.schema:
         if field.name not in served.schema.names:
@@ -156,6 +159,9 @@ def conform(layout: ServedLayout, served: pa.Table) -> pa.Table:
         column = served.column(field.name).combine_chunks()
         if field.name in values:
             columns.append(_value_column(column, served.column(values[field.name].status), field.type))
+            continue
+        if field.name in keys:
+            columns.append(as_key(served.column(field.name), field.type, field.name, of="record").combine_chunks())
             continue
         try:
             columns.append(column.cast(field.type))

@@ -60,6 +60,9 @@ def operand(feature: Feature, duckdb_type: str) -> Operand:
     if name in ("first", "last"):
         part = f"{'arg_min' if name == 'first' else 'arg_max'}({{x}}, {{{{'t': e.us, 'i': e.id}}}})"
         return Operand(value=value, counts="{x} IS NOT NULL", parts=[part], finish=_picked)
+    if name == "latest":
+        part = "arg_max_null({x}, {{'t': e.us, 'i': e.id}})"
+        return Operand(value=value, counts="TRUE", parts=[part], finish=_picked)
     if name == "count_distinct":
         cap = feature.cap or _LIMIT
         return Operand(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from feature_store.declare.feature import FeatureRef
-from feature_store.proof.layout import ServedFeature, ServedLayout, view_id
+from feature_store.proof.layout import ServedFeature, ServedLayout
 from feature_store.proof.operands import Operand, operand
 from feature_store.proof.served_log import view_column
 from feature_store.status import Status
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from feature_store.declare.feature import Feature, Ratio
+    from feature_store.declare.keyed import KeyedView
     from feature_store.declare.view import FeatureView
     from feature_store.lake import Lake
 
@@ -53,8 +54,8 @@ def consult(lake: Lake, layout: ServedLayout, record: pa.Table, *, snapshot: int
     answers: dict[tuple[str, str], list[Answer]] = {}
     with lake.cursor() as cursor:
         cursor.register("record", record.append_column("_i", pa.array(range(record.num_rows), type=pa.int64())))
-        for view in layout.views:
-            answers |= _view_answers(cursor, lake, view, record.num_rows, snapshot)
+        for each in layout.reads.values():
+            answers |= _view_answers(cursor, lake, each.read, record.num_rows, snapshot)
     values, by_feature, differences = 0, {}, []
     for feature in layout.features:
         compared = _compared(layout, feature, record)
@@ -110,8 +111,8 @@ def _bits(value: object) -> object:
 
 def _answer_of(feature: ServedFeature, answers: Mapping[tuple[str, str], list[Answer]], row: int) -> Answer:
     if isinstance(feature.item, FeatureRef):
-        return answers[view_id(feature.item), feature.item.feature][row]
-    return _quotient(feature.item, *(answers[view_id(ref), ref.feature][row] for ref in feature.refs))
+        return answers[feature.item.read_id, feature.item.feature][row]
+    return _quotient(feature.item, *(answers[ref.read_id, ref.feature][row] for ref in feature.refs))
 
 
 def _quotient(item: Ratio, top: Answer, bottom: Answer) -> Answer:
@@ -128,16 +129,17 @@ def _quotient(item: Ratio, top: Answer, bottom: Answer) -> Answer:
 
 
 def _view_answers(
-    cursor: duckdb.DuckDBPyConnection, lake: Lake, view: FeatureView, size: int, snapshot: int
+    cursor: duckdb.DuckDBPyConnection, lake: Lake, read: KeyedView, size: int, snapshot: int
 ) -> dict[tuple[str, str], list[Answer]]:
-    """Every feature of a view: an answer per row of the record."""
+    """Every feature of a view in its role: an answer per row of the record."""
+    view = read.view
     ask = _ask_batch if view.is_batch else _ask_stream
-    cursor.execute(f"CREATE OR REPLACE TEMP TABLE asked AS {ask(lake, view, snapshot)}")
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE asked AS {ask(lake, read, snapshot)}")
     cursor.execute("CREATE OR REPLACE TEMP TABLE reached AS SELECT *, " + _tails_sql(view) + " FROM asked")
     spans = cursor.execute("SELECT min(since), max(t) FROM reached").fetchone()
     names = [feature.name for feature in view.declared]
     if spans is None or spans[1] is None:
-        return {(view.id, name): [None] * size for name in names}
+        return {(read.id, name): [None] * size for name in names}
     asked = {row[0] for row in cursor.execute("SELECT DISTINCT i FROM asked").fetchall()}
     events = _events_sql(lake, view, snapshot, first_us=spans[0], last_us=spans[1])
     described = cursor.execute(f"DESCRIBE SELECT {_expressions_sql(view)} FROM ({events})").fetchall()
@@ -148,29 +150,31 @@ def _view_answers(
         place = sum(len(operands[j].parts) for j in range(k))
         none = (None,) * len(each.parts)
         finished = {i: each.finish(rows[i][place : place + len(each.parts)] if i in rows else none) for i in asked}
-        found[view.id, name] = [finished.get(i) for i in range(size)]
+        found[read.id, name] = [finished.get(i) for i in range(size)]
     return found
 
 
-def _ask_stream(lake: Lake, view: FeatureView, snapshot: int) -> str:
+def _ask_stream(lake: Lake, read: KeyedView, snapshot: int) -> str:
     """(row, keys, time) of each vector, once per partition with how far its commit had read, once for loaded events."""
+    view = read.view
     commits = lake.table_sql("stream_commits", snapshot=snapshot)
-    keys = ", ".join(f'r."{key}"' for key in view.entity.join_keys)
-    as_of, run, n, shard = (f'r."{view_column(view.id, name)}"' for name in ("as_of_us", "run", "n", "shard"))
+    keys = "".join(f', r."{column}" AS "{key}"' for key, column in read.columns.items())
+    as_of, run, n, shard = (f'r."{view_column(read.id, name)}"' for name in ("as_of_us", "run", "n", "shard"))
     at = f"c.shard = {shard} AND c.run = {run} AND c.n = {n}"
     return (
-        f'SELECT r._i AS i, {keys}, {as_of} AS t, c."partition" AS p, max(c.position) AS upto, min(c.now_us) AS now_us, '
+        f'SELECT r._i AS i{keys}, {as_of} AS t, c."partition" AS p, max(c.position) AS upto, min(c.now_us) AS now_us, '
         f"NULL::BIGINT AS built_from FROM record AS r JOIN {commits} AS c ON {at} "
         f"WHERE c.source = '{view.source.name}' GROUP BY ALL "
-        f"UNION ALL SELECT DISTINCT r._i, {keys}, {as_of}, -1, NULL::BIGINT, NULL::BIGINT, NULL::BIGINT "
+        f"UNION ALL SELECT DISTINCT r._i{keys}, {as_of}, -1, NULL::BIGINT, NULL::BIGINT, NULL::BIGINT "
         f"FROM record AS r JOIN {commits} AS c ON {at}"
     )
 
 
-def _ask_batch(lake: Lake, view: FeatureView, snapshot: int) -> str:
+def _ask_batch(lake: Lake, read: KeyedView, snapshot: int) -> str:
     """The same for the rows of a batch view, which know what the lake held when their version was built."""
-    keys = ", ".join(f'r."{key}"' for key in view.entity.join_keys)
-    run, n = (f'r."{view_column(view.id, name)}"' for name in ("run", "n"))
+    view = read.view
+    keys = "".join(f', r."{column}" AS "{key}"' for key, column in read.columns.items())
+    run, n = (f'r."{view_column(read.id, name)}"' for name in ("run", "n"))
     table = f"rows_{view.name}_v{view.version}"
     builds = f"SELECT DISTINCT snapshot, built_from FROM {lake.table_sql('builds', snapshot=snapshot)} WHERE table_name = '{table}'"
     moved = (
@@ -178,14 +182,14 @@ def _ask_batch(lake: Lake, view: FeatureView, snapshot: int) -> str:
         f"WHERE source = '{view.source.name}' AND kind = 'live'"
     )
     asked = (
-        f"SELECT r._i AS i, {keys}, {n} * 1000000 AS t, coalesce(b.built_from, {run}) AS built_from "
+        f"SELECT r._i AS i{keys}, {n} * 1000000 AS t, coalesce(b.built_from, {run}) AS built_from "
         f"FROM record AS r LEFT JOIN ({builds}) AS b ON b.snapshot = {run} WHERE {run} > 0"
     )
-    names = ", ".join(f'a."{key}"' for key in view.entity.join_keys)
+    names = "".join(f', a."{key}"' for key in read.columns)
     return (
-        f"WITH a AS ({asked}) SELECT a.i, {names}, a.t, m.e.key AS p, max(m.e.value) AS upto, "
+        f"WITH a AS ({asked}) SELECT a.i{names}, a.t, m.e.key AS p, max(m.e.value) AS upto, "
         f"9223372036854775807 AS now_us, a.built_from FROM a JOIN ({moved}) AS m ON m.snapshot <= a.built_from "
-        f"GROUP BY ALL UNION ALL SELECT a.i, {names}, a.t, -1, NULL, NULL, a.built_from FROM a"
+        f"GROUP BY ALL UNION ALL SELECT a.i{names}, a.t, -1, NULL, NULL, a.built_from FROM a"
     )
 
 
@@ -231,8 +235,8 @@ def _expressions_sql(view: FeatureView) -> str:
 def _windows_sql(view: FeatureView, events: str, operands: Sequence[Operand]) -> str:
     """One row per vector that has an event: the parts of all features, one after the other."""
     values = ", ".join(f"{each.value} AS x{k}" for k, each in enumerate(operands))
-    keys = ", ".join(f'"{key}"' for key in view.entity.join_keys)
-    on = " AND ".join(f'a."{key}" = e."{key}"' for key in view.entity.join_keys)
+    keys = "".join(f'"{key}", ' for key in view.entity.join_keys)
+    on = "".join(f'a."{key}" = e."{key}" AND ' for key in view.entity.join_keys)
     parts = [
         f"{part.format(x=f'e.x{k}')} FILTER (WHERE e.us >= a.since{k} AND {each.counts.format(x=f'e.x{k}')})"
         for k, each in enumerate(operands)
@@ -243,9 +247,9 @@ def _windows_sql(view: FeatureView, events: str, operands: Sequence[Operand]) ->
         "ELSE e.o < a.upto AND e.us < a.now_us END"
     )
     return (
-        f"SELECT a.i, {', '.join(parts)} FROM reached AS a JOIN (SELECT {keys}, _event_us AS us, _event_id AS id, "
+        f"SELECT a.i, {', '.join(parts)} FROM reached AS a JOIN (SELECT {keys}_event_us AS us, _event_id AS id, "
         f"coalesce(_partition, -1) AS p, _offset AS o, loaded_at, {values} FROM ({events})) AS e "
-        f"ON {on} AND a.p = e.p AND e.us < a.t AND e.us >= a.since WHERE {known} GROUP BY a.i"
+        f"ON {on}a.p = e.p AND e.us < a.t AND e.us >= a.since WHERE {known} GROUP BY a.i"
     )
 
 

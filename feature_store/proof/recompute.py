@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from feature_store.history.spine import Spine, SpineKeys, spine_keys
 from feature_store.proof.knowledge import Commits, Snapshots
-from feature_store.proof.layout import ServedLayout
+from feature_store.proof.layout import PlannedRead, ServedLayout
 from feature_store.proof.served_log import view_column
 from feature_store.status import Status
 from feature_store.time_rule import SECOND_US, from_us
@@ -28,7 +28,7 @@ from feature_store.transforms.ordering import order_by
 from feature_store.transforms.project import DAY, ID, KEY, OFFSET, PARTITION, TIME, project_sql
 
 if TYPE_CHECKING:
-    from feature_store.declare.view import FeatureView
+    from feature_store.declare.keyed import KeyedView
     from feature_store.lake import Lake
     from feature_store.transforms.compiled import Compiled
     from feature_store.transforms.kernel import RangeIndex
@@ -88,29 +88,27 @@ KnownFrom = Callable[[Events], Ints]
 def recompute(
     compiled: Compiled, lake: Lake, layout: ServedLayout, served: pa.Table, *, snapshot: int
 ) -> dict[str, dict[str, Values]]:
-    """Every stored feature of the record's views: `view@version` -> feature -> a value per vector.
+    """Every stored feature that the record rests on: `KeyedView.id` -> feature -> a value per vector.
 
     The status is UNKNOWN for a null key, `UNPROVABLE` where the lake does not say what the value could know.
     """
     numbered = _Entities(compiled, served)
     commits = Commits.of(lake, snapshot=snapshot)
     return {
-        plan.view.id: recompute_view(
-            plan, lake, served, keys=numbered.of(plan.view), commits=commits, snapshot=snapshot
-        )
-        for plan in layout.plans
+        each.id: recompute_view(each, lake, served, keys=numbered.of(each.read), commits=commits, snapshot=snapshot)
+        for each in layout.reads.values()
     }
 
 
 def recompute_view(
-    plan: ViewPlan, lake: Lake, served: pa.Table, *, keys: SpineKeys, commits: Commits, snapshot: int
+    each: PlannedRead, lake: Lake, served: pa.Table, *, keys: SpineKeys, commits: Commits, snapshot: int
 ) -> dict[str, Values]:
-    """The features of one view: a value per vector."""
-    view = plan.view
-    if view.is_batch:
-        asked, known = _batch_queries(view, lake, served, keys, snapshot)
+    """The features of one view in its role: a value per vector."""
+    plan = each.plan
+    if plan.view.is_batch:
+        asked, known = _batch_queries(each.read, lake, served, keys, snapshot)
     else:
-        asked, known = _stream_queries(view, served, keys, commits)
+        asked, known = _stream_queries(each.read, served, keys, commits)
     asked = asked.take(order_by(asked.code, asked.time_us))
     status = np.where(keys.codes < 0, np.int8(Status.UNKNOWN), UNPROVABLE)
     if len(asked) == 0:
@@ -130,24 +128,21 @@ class _Entities:
     def __init__(self, compiled: Compiled, served: pa.Table) -> None:
         self._compiled = compiled
         self._spine = Spine(table=served, time_column="", time_us=np.zeros(0, dtype=np.int64))
-        self._known: dict[str, SpineKeys] = {}
+        self._known: dict[object, SpineKeys] = {}
 
-    def of(self, view: FeatureView) -> SpineKeys:
-        schema = self._compiled.schemas[view.source.name]
-        types = {name: schema.field(name).type for name in view.entity.join_keys}
-        known = f"{view.entity.name} {types}"
+    def of(self, read: KeyedView) -> SpineKeys:
+        schema = self._compiled.schemas[read.view.source.name]
+        known = tuple((key, column, schema.field(key).type) for key, column in read.columns.items())
         if known not in self._known:
-            self._known[known] = spine_keys(
-                self._spine, join_keys=view.entity.join_keys, types=types, entity=view.entity.name
-            )
+            self._known[known] = spine_keys(self._spine, read, schema)
         return self._known[known]
 
 
 def _stream_queries(
-    view: FeatureView, served: pa.Table, keys: SpineKeys, commits: Commits
+    read: KeyedView, served: pa.Table, keys: SpineKeys, commits: Commits
 ) -> tuple[Queries, list[KnownFrom]]:
     """A group per (shard, run); the commits' numbers are its order."""
-    time_us, run, n, shard = (_ints(served, view, name) for name in ("as_of_us", "run", "n", "shard"))
+    time_us, run, n, shard = (_ints(served, read, name) for name in ("as_of_us", "run", "n", "shard"))
     group = np.full(served.num_rows, -1)
     known: list[KnownFrom] = []
     for number, of_run in set(zip(shard.tolist(), run.tolist(), strict=True)):
@@ -157,7 +152,7 @@ def _stream_queries(
             group[rows[np.isin(n[rows], found.n)]] = len(known)
             known.append(
                 lambda events, found=found: found.known_from(  # type: ignore[misc]
-                    view.source.name, events.partition, offset=events.offset, event_us=events.history.rows.time
+                    read.view.source.name, events.partition, offset=events.offset, event_us=events.history.rows.time
                 )
             )
     row = np.flatnonzero(group >= 0)
@@ -165,18 +160,18 @@ def _stream_queries(
 
 
 def _batch_queries(
-    view: FeatureView, lake: Lake, served: pa.Table, keys: SpineKeys, snapshot: int
+    read: KeyedView, lake: Lake, served: pa.Table, keys: SpineKeys, snapshot: int
 ) -> tuple[Queries, list[KnownFrom]]:
     """One group; the lake's snapshots are its order. A row names its version as `run` and its step's second as `n`."""
-    run, n = _ints(served, view, "run"), _ints(served, view, "n")
-    snapshots = Snapshots.of(lake, view.source.name, snapshot=snapshot)
+    run, n = _ints(served, read, "run"), _ints(served, read, "n")
+    snapshots = Snapshots.of(lake, read.view.source.name, snapshot=snapshot)
     row = np.flatnonzero((keys.codes >= 0) & (run > 0))
     asked = Queries(
         row=row,
         code=keys.codes[row],
         time_us=n[row] * SECOND_US,
         group=np.zeros(len(row), dtype=np.int64),
-        cutoff=snapshots.built_from(lake, view, versions=run[row], snapshot=snapshot),
+        cutoff=snapshots.built_from(lake, read.view, versions=run[row], snapshot=snapshot),
     )
     return asked, [lambda events: snapshots.known_from(events.partition, offset=events.offset, day=events.day)]
 
@@ -255,8 +250,8 @@ def _scatter(parts: Sequence[tuple[Ints, Mapping[str, Values]]], name: str, stat
     return Values(values, statuses)
 
 
-def _ints(served: pa.Table, view: FeatureView, name: str) -> Ints:
-    """A column of a view's provenance; nulls are -1."""
-    column = served.column(view_column(view.id, name))
+def _ints(served: pa.Table, read: KeyedView, name: str) -> Ints:
+    """A column of a read's provenance; nulls are -1."""
+    column = served.column(view_column(read.id, name))
     filled: Ints = column.combine_chunks().fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return filled

@@ -26,6 +26,8 @@ class Refold:
     """A served row of a stream view: whose, for when, and from which commit."""
 
     plan: ViewPlan
+    read_id: str
+    """As which the view was read."""
     row: int
     """The vector's place in the record."""
     keys: Mapping[str, object]
@@ -41,7 +43,7 @@ def known_events(lake: Lake, place: Refold, *, commits: Commits, snapshot: int) 
     if found is None:
         return None
     view, span = place.plan.view, place.plan.view.longest_window_us
-    keys = " AND ".join(f"{quote(name)} = ?" for name in place.keys)
+    keys = " AND ".join(f"{quote(name)} = ?" for name in place.keys) or "TRUE"
     where = f"{TIME} < {place.as_of_us}" + ("" if span is None else f" AND {TIME} >= {place.as_of_us - span}")
     days = None if span is None else (from_us(place.as_of_us - span).date(), from_us(place.as_of_us).date())
     events = lake.events_sql(view.source.name, snapshot=snapshot, days=days, where=where)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from feature_store.declare.key import KeyKind, key_text
 from feature_store.errors import InputError
 from feature_store.status import Status
 
@@ -112,13 +113,31 @@ def status_column(name: str) -> str:
 
 def _request_column(name: str, values: list[object]) -> pa.Array:
     plain = [None if value != value else value for value in values]  # noqa: PLR0124 - NaN is null
+    kinds = {type(value) for value in plain if value is not None}
     try:
+        if str in kinds and len(kinds) > 1:  # Arrow would take text for bytes, if there are bytes
+            return _texts(plain)
         return pa.array(plain)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         try:
-            return pa.array([None if value is None else str(value) for value in plain], type=pa.string())
+            return _texts(plain)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise InputError(f"column '{name}' of the requests cannot be recorded: {error}") from error
+
+
+def _texts(values: list[object]) -> pa.Array:
+    return pa.array([None if value is None else _spelled(value) for value in values], type=pa.string())
+
+
+def _spelled(value: object) -> str:
+    """A value among others of another type, as text: a join key as it stands in a key."""
+    kinds: list[KeyKind] = ["str", "int", "bytes"]
+    for kind in kinds:
+        try:
+            return key_text(value, kind) or ""
+        except InputError:
+            continue
+    return str(value)
 
 
 def _view_columns(vectors: Sequence[FeatureVector]) -> list[tuple[str, pa.Array]]:

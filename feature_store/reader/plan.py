@@ -7,15 +7,25 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any, NamedTuple
 
-from feature_store.declare.entity import entity_key
+from feature_store.declare.key import KeyKind, entity_key
 from feature_store.errors import InputError, UnknownNameError
 from feature_store.online.keys import features_prefix
-from feature_store.online.layout import FeatureLayout, RatioItem, ServiceLayout, StoredItem, Value, ViewLayout
+from feature_store.online.layout import (
+    FeatureLayout,
+    KeyedItem,
+    RatioItem,
+    ServiceLayout,
+    StoredItem,
+    Value,
+    ViewLayout,
+)
 from feature_store.reader.vector import Names
 from feature_store.time_rule import from_us
 
 Convert = Callable[[Any], object]
 Command = tuple[str | bytes, ...]
+EntityId = tuple[str, tuple[str, ...]]
+"""An entity and the columns of a request that name it."""
 
 
 class Slot(NamedTuple):
@@ -36,6 +46,8 @@ class ViewRead:
     """What a read takes from one view."""
 
     id: str
+    name: str
+    """As which it is read: its id, with the prefix of its role."""
     layout: ViewLayout
     is_stream: bool
     """True if the flow keeps it fresh, False if rows of it are published."""
@@ -60,23 +72,34 @@ class ViewRead:
 class EntityRead:
     """One entity that a request must name."""
 
-    name: str
+    told: str
+    """What it is, for errors."""
     join_keys: tuple[str, ...]
+    columns: tuple[str, ...]
+    """Of the request, which hold their values."""
+    kinds: tuple[KeyKind, ...]
 
     def key(self, row: Mapping[str, object]) -> str | None:
         """The canonical key of a row's entity; None if a join key is null.
 
         Raises:
-            InputError: if a join key is missing.
+            InputError: if a column is missing, or its value is no key of its kind.
         """
         try:
-            parts = [row[name] for name in self.join_keys]
+            parts = [row[name] for name in self.columns]
         except KeyError as error:
-            raise InputError(f"entity '{self.name}' needs the join key `{error.args[0]}`, got {_listed(row)}") from None
-        if len(parts) == 1 and type(parts[0]) is str and parts[0].isalnum():
+            raise self._missing(error.args[0], row) from None
+        if len(parts) == 1 and type(parts[0]) is str and self.kinds[0] == "str" and parts[0].isalnum():
             return parts[0]  # the usual case: one text without anything to escape
-        # NaN is how a column of floats spells null, and the only value that is not itself.
-        return entity_key([None if isinstance(part, float) and part != part else part for part in parts])  # noqa: PLR0124
+        try:
+            return entity_key(parts, self.kinds, columns=self.columns)
+        except InputError as error:
+            raise InputError(f"{self.told}: {error}") from None
+
+    def _missing(self, column: str, row: Mapping[str, object]) -> InputError:
+        key = self.join_keys[self.columns.index(column)]
+        needs = f"the join key `{key}`" if key == column else f"the column `{column}` for its join key `{key}`"
+        return InputError(f"{self.told} needs {needs}, got {_listed(row)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +152,7 @@ def plan_read(env: str, service: ServiceLayout, layouts: Mapping[str, ViewLayout
     Raises:
         UnknownNameError: if a view or a feature of the service is not served online.
     """
-    places = _Places(layouts, len(service.features))
+    places = _Places(service, layouts)
     for position, item in enumerate(service.features):
         if isinstance(item, StoredItem):
             places.place(item, position)
@@ -138,13 +161,12 @@ def plan_read(env: str, service: ServiceLayout, layouts: Mapping[str, ViewLayout
         for position, item in enumerate(service.features)
         if isinstance(item, RatioItem)
     )
-    entities = places.entities()
-    fetches = _fetches(env, places, entities)
+    fetches = _fetches(env, places)
     return ReadPlan(
         service=service,
-        names=_names(service, [view.id for fetch in fetches for view in fetch.views]),
+        names=_names(service, [view.name for fetch in fetches for view in fetch.views]),
         width=places.width,
-        entities=entities,
+        entities=tuple(places.entities.values()),
         fetches=fetches,
         ratios=ratios,
         defaults=tuple(_default(service, item) for item in service.features),
@@ -154,16 +176,17 @@ def plan_read(env: str, service: ServiceLayout, layouts: Mapping[str, ViewLayout
 class _Places:
     """Where the features of a service go, collected while it is walked through."""
 
-    def __init__(self, layouts: Mapping[str, ViewLayout], width: int) -> None:
-        self.width = width
-        self.views: dict[str, ViewLayout] = {}
+    def __init__(self, service: ServiceLayout, layouts: Mapping[str, ViewLayout]) -> None:
+        self.width = len(service.features)
+        self.reads: dict[str, tuple[ViewLayout, EntityId]] = {}
         self.slots: dict[str, list[Slot]] = {}
-        self._layouts = layouts
+        self.entities: dict[EntityId, EntityRead] = {}
+        self._service, self._layouts = service, layouts
         self._positions: dict[tuple[str, str], int] = {}
 
     def find(self, item: StoredItem) -> int:
         """Where a feature stands; behind all others if it is not served itself."""
-        key = (_view_id(item), item.feature)
+        key = (item.read_id, item.feature)
         if key not in self._positions:
             self.place(item, self.width)
             self.width += 1
@@ -171,34 +194,46 @@ class _Places:
 
     def place(self, item: StoredItem, position: int) -> None:
         """Put a feature at a position."""
-        view_id = _view_id(item)
-        if view_id not in self._layouts:
-            raise UnknownNameError("online view", view_id, self._layouts)
-        view = self.views.setdefault(view_id, self._layouts[view_id])
+        if item.view_id not in self._layouts:
+            raise UnknownNameError("online view", item.view_id, self._layouts)
+        view = self._layouts[item.view_id]
         names = [feature.name for feature in view.features]
         if item.feature not in names:
-            raise UnknownNameError(f"feature of view '{view_id}'", item.feature, names)
+            raise UnknownNameError(f"feature of view '{item.view_id}'", item.feature, names)
+        if item.read_id not in self.reads:
+            self.reads[item.read_id] = (view, self._entity(item, view))
         index = names.index(item.feature)
-        self.slots.setdefault(view_id, []).append(_slot(position, index, view.features[index]))
-        self._positions.setdefault((view_id, item.feature), position)
+        self.slots.setdefault(item.read_id, []).append(_slot(position, index, view.features[index]))
+        self._positions.setdefault((item.read_id, item.feature), position)
 
-    def entities(self) -> tuple[EntityRead, ...]:
-        """The entities of all views, each once."""
-        return tuple(dict.fromkeys(_entity_of(view) for view in self.views.values()))
+    def _entity(self, item: StoredItem, view: ViewLayout) -> EntityId:
+        """The entity of which a view is read: views that take it from the same columns share it."""
+        told, renamed = f"entity '{view.entity}'", dict[str, str]()
+        if isinstance(item, KeyedItem):
+            told, renamed = f"service '{self._service.name}', role '{item.prefix}': {told}", item.columns
+        columns = tuple(renamed.get(key, key) for key in view.join_keys)
+        kinds: list[KeyKind] = view.key_kinds or ["str"] * len(columns)
+        self.entities.setdefault(
+            (view.entity, columns),
+            EntityRead(told=told, join_keys=tuple(view.join_keys), columns=columns, kinds=tuple(kinds)),
+        )
+        return view.entity, columns
 
 
-def _fetches(env: str, places: _Places, entities: Sequence[EntityRead]) -> tuple[Fetch, ...]:
+def _fetches(env: str, places: _Places) -> tuple[Fetch, ...]:
     """Views of one entity together, personal ones apart."""
+    entities = list(places.entities)
     reads: dict[tuple[int, str], list[ViewRead]] = {}
-    for view in places.views.values():
+    for name, (view, entity) in places.reads.items():
         prefix = features_prefix(env, view.entity, personal=view.personal)
         read = ViewRead(
             id=view.id,
+            name=name,
             layout=view,
             is_stream=view.online == "stream",
-            layouts={view.layout_id: tuple(places.slots[view.id])},
+            layouts={view.layout_id: tuple(places.slots[name])},
         )
-        reads.setdefault((entities.index(_entity_of(view)), prefix), []).append(read)
+        reads.setdefault((entities.index(entity), prefix), []).append(read)
     return tuple(
         Fetch(entity=entity, prefix=prefix, fields=tuple(view.id for view in views), views=tuple(views))
         for (entity, prefix), views in reads.items()
@@ -210,26 +245,18 @@ def _names(service: ServiceLayout, views: Sequence[str]) -> Names:
     view_of: list[int | None] = []
     for position, item in enumerate(service.features):
         if isinstance(item, StoredItem):
-            view_of.append(views.index(_view_id(item)))
-            positions.setdefault(f"{_view_id(item)}:{item.feature}", position)
+            view_of.append(views.index(item.read_id))
+            positions.setdefault(f"{item.read_id}:{item.feature}", position)
         else:
             view_of.append(None)
     features = tuple(item.name for item in service.features)
     return Names(service.name, features, positions, tuple(views), tuple(view_of))
 
 
-def _view_id(item: StoredItem) -> str:
-    return f"{item.view}@{item.version}"
-
-
-def _entity_of(view: ViewLayout) -> EntityRead:
-    return EntityRead(name=view.entity, join_keys=tuple(view.join_keys))
-
-
 def _default(service: ServiceLayout, item: StoredItem | RatioItem) -> Value:
     """The declared default of a feature, under its name with or without the view's version."""
     if isinstance(item, StoredItem):
-        pinned = f"{_view_id(item)}:{item.feature}"
+        pinned = f"{item.read_id}:{item.feature}"
         return service.defaults.get(item.name, service.defaults.get(pinned))
     return service.defaults.get(item.name)
 

@@ -60,7 +60,7 @@ def take_in(given: Given, schema: pa.Schema, *, seed: int) -> TakenIn:
 
 def shuffled(given: Given, dice: random.Random) -> list[int]:
     """The events' numbers in a random order; those of one id keep the order of their arrival, as in a log."""
-    ids = given.rows.column(given.source.event_id).to_pylist()
+    ids = list(zip(*(given.rows.column(name).to_pylist() for name in given.source.id_columns), strict=True))
     waiting: dict[object, deque[int]] = defaultdict(deque)
     for number in given.in_log_order():
         waiting[ids[number]].append(number)

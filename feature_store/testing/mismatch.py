@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
@@ -60,21 +60,26 @@ def check_agreement(
     raise ReplayMismatch(message, view=view, feature=feature, entity=entity, time=time, found=found)
 
 
-def check_events(found: Mapping[str, pa.Table], *, source: str, id_column: str, seed: int) -> None:
+def check_events(found: Mapping[str, pa.Table], *, source: str, id_columns: Sequence[str], seed: int) -> None:
     """Compare the events that two computations start from.
 
     Raises:
         ReplayMismatch: one takes an event that the other does not take, or takes otherwise.
     """
     (one, some), (other, more) = (
-        (name, {row[id_column]: row for row in table.to_pylist()}) for name, table in found.items()
+        (name, {tuple(row[each] for each in id_columns): row for row in table.to_pylist()})
+        for name, table in found.items()
     )
     for event_id in {**some, **more}:
         if bits(some.get(event_id)) != bits(more.get(event_id)):
             raise ReplayMismatch(
-                f"source '{source}': {one} and {other} take event {event_id!r} differently (seed={seed}):\n"
+                f"source '{source}': {one} and {other} take event {_shown(event_id)} differently (seed={seed}):\n"
                 f"  {one}: {some.get(event_id, 'not taken')}\n  {other}: {more.get(event_id, 'not taken')}"
             )
+
+
+def _shown(event_id: Sequence[object]) -> str:
+    return ", ".join(map(repr, event_id))
 
 
 def bits(value: object) -> object:

@@ -46,15 +46,36 @@ class NaiveEvent:
 def accepted_rows(given: Given) -> list[int]:
     """The events that are events: fit for the schema, not from the future, the first of their id. In order of ids."""
     unfit = {row for row, _ in check_rows(given.source.schema, given.rows).rejected}
-    ids = given.rows.column(given.source.event_id).to_pylist()
+    ids = _ids(given)
     first: dict[str, int] = {}
     for row in given.in_log_order():
         time_us = given.time_us[row]
-        if row in unfit or ids[row] is None or time_us is None:
+        event_id = ids[row]
+        if row in unfit or event_id is None or time_us is None:
             continue
         if time_us - given.arrived_us[row] <= given.source.future_tolerance_us:
-            first.setdefault(str(ids[row]), row)
+            first.setdefault(event_id, row)
     return [first[event_id] for event_id in sorted(first, key=str.encode)]
+
+
+def _ids(given: Given) -> list[str | None]:
+    """The text of each event's id; None where a part of it is null."""
+    columns = [given.rows.column(name).to_pylist() for name in given.source.id_columns]
+    rows = list(zip(*columns, strict=True))
+    if len(columns) == 1:
+        return [None if value is None else str(value) for (value,) in rows]
+    return [None if None in row else "|".join(map(_id_part, row)) for row in rows]
+
+
+def _id_part(value: object) -> str:
+    if isinstance(value, datetime):
+        return str((value - _EPOCH) // timedelta(microseconds=1))
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, bool):
+        return str(value).lower()
+    escapes = {"%": "%25", "|": "%7C", "{": "%7B", "}": "%7D"}
+    return "".join(escapes.get(char, char) for char in str(value))
 
 
 class NaiveView:
@@ -63,13 +84,13 @@ class NaiveView:
     def __init__(self, view: FeatureView, given: Given, accepted: Sequence[int]) -> None:
         self._view = view
         holds, self._operands = evaluate(view, given.rows)
-        ids = given.rows.column(given.source.event_id).to_pylist()
+        ids = _ids(given)
         keys = [given.rows.column(name).to_pylist() for name in view.entity.join_keys]
         self._of: dict[tuple[object, ...], list[NaiveEvent]] = {}
         for row in accepted:
             time_us, arrived_us = cast("int", given.time_us[row]), given.arrived_us[row]
             if holds[row] is True and not _is_too_late(view, arrived_us - time_us):
-                event = NaiveEvent(time_us=time_us, known_us=max(time_us, arrived_us), event_id=str(ids[row]), row=row)
+                event = NaiveEvent(time_us=time_us, known_us=max(time_us, arrived_us), event_id=ids[row] or "", row=row)
                 self._of.setdefault(tuple(column[row] for column in keys), []).append(event)
 
     def value(self, feature: Feature, key: tuple[object, ...], time_us: int) -> Found:
@@ -190,6 +211,10 @@ def _last(feature: Feature, operands: Operands, rows: Sequence[int]) -> Found:
     return _first(feature, operands, rows[::-1])
 
 
+def _latest(feature: Feature, operands: Operands, rows: Sequence[int]) -> Found:
+    return _first(feature, operands, rows[-1:])
+
+
 def _last_n(feature: Feature, operands: Operands, rows: Sequence[int]) -> Found:
     newest = _shown(operands, rows)[-(feature.cap or 1) :]
     return [_as_served(operands, value) for value in newest], Status.PRESENT if newest else Status.EMPTY
@@ -209,6 +234,7 @@ _AGGREGATES: Mapping[str, Callable[[Feature, Operands, Sequence[int]], Found]] =
     "max": _max,
     "first": _first,
     "last": _last,
+    "latest": _latest,
     "last_n": _last_n,
     "count_distinct": _count_distinct,
 }

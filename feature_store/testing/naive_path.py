@@ -42,17 +42,18 @@ class NaivePath:
             parts = [self._stored(ref, row, time_us) for ref in (item.numerator, item.denominator)]
             names, (value, status) = [item.name], _quotient(parts[0], parts[1], item.empty)
         else:
-            names, (value, status) = [f"{item.view}:{item.feature}", str(item)], self._stored(item, row, time_us)
+            names, (value, status) = [item.name, str(item)], self._stored(item, row, time_us)
         if status is Status.UNKNOWN or (status is Status.STALE and service.on_stale == "default"):
             value = next((service.defaults[name] for name in names if name in service.defaults), None)
         return value, status
 
     def _stored(self, ref: FeatureRef, row: Mapping[str, object], time_us: int) -> Found:
-        view = self._registry.view(f"{ref.view}@{ref.version}")
+        view = self._registry.view(ref.view_id)
         if view.id not in self._views:
             source = view.source.name
             self._views[view.id] = NaiveView(view, self._given[source], self._accepted[source])
-        key = tuple(row[name] for name in view.entity.join_keys)
+        elsewhere = dict(ref.role.columns)
+        key = tuple(row[elsewhere.get(name, name)] for name in view.entity.join_keys)
         return self._views[view.id].value(view.feature(ref.feature), key, time_us)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from feature_store.declare.feature import FeatureRef, Ratio
+from feature_store.declare.keyed import KeyedView
 from feature_store.declare.service import FeatureService
 from feature_store.declare.view import FeatureView
 from feature_store.errors import InputError, UnknownNameError
@@ -106,7 +107,7 @@ class Replay:
 
     def vector(
         self,
-        features: FeatureService | str | Sequence[Asked | FeatureView],
+        features: FeatureService | str | Sequence[Asked | FeatureView | KeyedView],
         *,
         time: datetime | str,
         entity: Mapping[str, object] | None = None,
@@ -139,18 +140,18 @@ class Replay:
             resolved = self._compiled.registry.resolve(service)
         except ValueError as error:
             raise InputError(str(error)) from None
-        views = self._views(resolved)
-        row = self._row(views, {**(entity or {}), **keys})
+        reads = self._compiled.registry.reads(resolved)
+        row = self._row(reads, {**(entity or {}), **keys})
         known = (repr(service), repr(resolved), time_us, *((name, repr(value)) for name, value in row.items()))
         if known not in self._known:
-            self._known[known] = self._compute(service, resolved, views, row=row, time_us=time_us)
+            self._known[known] = self._compute(service, resolved, reads, row=row, time_us=time_us)
         return self._known[known]
 
     def _compute(
         self,
         service: FeatureService,
         resolved: Sequence[Resolved],
-        views: Sequence[FeatureView],
+        reads: Sequence[KeyedView],
         *,
         row: Mapping[str, pa.Scalar],
         time_us: int,
@@ -158,6 +159,7 @@ class Replay:
         plain = {name: value.as_py() for name, value in row.items()}
         vector = self._stream.vector(service_layout(service, self._compiled.registry), plain, time_us=time_us)
         columns = {name: pa.array([value.as_py()], type=value.type) for name, value in row.items()}
+        views = list({read.view.id: read.view for read in reads}.values())
         history = self._history.values(service, views, keys=columns, time_us=time_us)
         naive = self._naive.values(service, resolved, row=plain, time_us=time_us)
         streamed = list(zip(vector.values, vector.statuses, strict=True))
@@ -172,22 +174,14 @@ class Replay:
             )
         return vector
 
-    def _views(self, resolved: Sequence[Resolved]) -> list[FeatureView]:
-        refs = [
-            ref
-            for item in resolved
-            for ref in ([item.numerator, item.denominator] if isinstance(item, Ratio) else [item])
-        ]
-        named = dict.fromkeys(f"{ref.view}@{ref.version}" for ref in refs)
-        return [self._compiled.registry.view(name) for name in named]
-
-    def _row(self, views: Sequence[FeatureView], keys: Mapping[str, object]) -> dict[str, pa.Scalar]:
-        """The join keys that the views need, each of its column's type."""
+    def _row(self, reads: Sequence[KeyedView], keys: Mapping[str, object]) -> dict[str, pa.Scalar]:
+        """The columns that the views need for their join keys, each of its join key's type."""
         row: dict[str, pa.Scalar] = {}
-        for view in views:
-            view.entity.key(keys)
-            for name in view.entity.join_keys:
-                kind = self._compiled.schemas[view.source.name].field(name).type
+        for read in reads:
+            for key, name in read.columns.items():
+                if name not in keys:
+                    raise InputError(f"{read.told} needs the join key `{name}`, got {', '.join(keys) or 'no keys'}")
+                kind = self._compiled.schemas[read.view.source.name].field(key).type
                 row.setdefault(name, pa.scalar(fit(keys[name], kind, f"`{name}`"), type=kind))
         for name in keys:
             if name not in row:
@@ -196,13 +190,12 @@ class Replay:
 
     def _check_accepted(self, source: str) -> None:
         """Refuse to go on where the computations would start from different events."""
-        id_column = self._compiled.registry.source(source).event_id
         history = self._history.accepted(source)
         for name, found in ((STREAM, self._stream.accepted(source)), (NAIVE, self._naive.accepted(source))):
             check_events(
                 {HISTORY: history.select(found.schema.names), name: found},
                 source=source,
-                id_column=id_column,
+                id_columns=self._compiled.registry.source(source).id_columns,
                 seed=self._seed,
             )
 
@@ -217,7 +210,7 @@ def _registry(declarations: Declarations) -> Registry:
     return Registry(views=views)
 
 
-def _service(features: Sequence[Asked | FeatureView]) -> FeatureService:
+def _service(features: Sequence[Asked | FeatureView | KeyedView]) -> FeatureService:
     return FeatureService("asked", features=list(features))
 
 

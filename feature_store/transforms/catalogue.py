@@ -117,6 +117,11 @@ def _pick(parts: Parts, scale: int) -> Values:
     return Values(parts["value"], _empty_where(~np.asarray(parts["valid"], dtype=bool)))
 
 
+def _latest(parts: Parts, scale: int) -> Values:
+    del scale
+    return Values(parts["value"], _empty_where(~np.asarray(parts["valid"], dtype=bool) | (parts["null"] != 0)))
+
+
 def _distinct(parts: Parts, scale: int) -> Values:
     del scale
     return Values(parts["value"], _empty_where(parts["value"] == 0))
@@ -172,6 +177,16 @@ CATALOGUE: Mapping[str, Aggregate] = {
     ),
     "last": Aggregate(
         partials={"value": Partial(row="{x}", merge=Merge.LAST)}, finish=_pick, empty=None, numeric=False
+    ),
+    "latest": Aggregate(
+        # Whether the newest event's value is null is never null itself; if it is not, the newest value is that event's.
+        partials={
+            "value": Partial(row="{x}", merge=Merge.LAST),
+            "null": Partial(row="({x} IS NULL)::BIGINT", merge=Merge.LAST),
+        },
+        finish=_latest,
+        empty=None,
+        numeric=False,
     ),
     "count_distinct": Aggregate(
         partials={"value": Partial(row="{x}", merge=Merge.DISTINCT)}, finish=_distinct, empty=0, numeric=False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from feature_store.declare.label import label_view
 from feature_store.errors import DeclarationError, InputError
-from feature_store.schema import arrow_schema
+from feature_store.schema import arrow_schema, key_kind
 from feature_store.transforms.expressions import Expressions
 from feature_store.transforms.plan import ViewPlan, compile_view
 
@@ -60,6 +60,7 @@ def compile_registry(registry: Registry) -> Compiled:
             expressions = Expressions(schemas[name])
             problems.extend(_time_problems(name, source.event_time, schemas[name]))
             problems.extend(_decoder_problems(source, schemas[name]))
+            problems.extend(_id_problems(source, schemas[name]))
         except DeclarationError as error:
             problems.extend(error.problems)
             continue
@@ -77,6 +78,18 @@ def compile_registry(registry: Registry) -> Compiled:
     if problems:
         raise DeclarationError(problems)
     return Compiled(registry=registry, schemas=schemas, plans=plans, labels=labels)
+
+
+def _id_problems(source: EventSource, schema: pa.Schema) -> list[str]:
+    """Parts of an event id of several columns that have no one text."""
+    problems = []
+    for column in source.id_columns if len(source.id_columns) > 1 else ():
+        try:
+            if not str(schema.field(column).type).startswith("timestamp"):
+                key_kind(schema.field(column).type)
+        except ValueError as error:
+            problems.append(f"source '{source.name}': `event_id` column '{column}': {error}")
+    return problems
 
 
 def _decoder_problems(source: EventSource, schema: pa.Schema) -> list[str]:

@@ -30,6 +30,7 @@ class Expressions:
     """Checks expressions over one table's columns."""
 
     def __init__(self, schema: pa.Schema) -> None:
+        self.schema = schema
         self._columns = set(schema.names)
         self._connection = in_memory(threads=1)
         self._connection.register("events", schema.empty_table())

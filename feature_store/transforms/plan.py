@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from feature_store.declare.entity import entity_key_sql
 from feature_store.declare.feature import Feature
+from feature_store.declare.key import KeyKind, entity_key_sql
 from feature_store.declare.view import FeatureView
 from feature_store.errors import DeclarationError
+from feature_store.schema import key_kind
 from feature_store.transforms.catalogue import CATALOGUE, FLOAT_SCALE, Aggregate
 from feature_store.transforms.expressions import Expressions, isolated_sql
 from feature_store.transforms.rowset import Merge
@@ -60,6 +61,8 @@ class ViewPlan:
     """Everything both paths need to know about a view."""
 
     view: FeatureView
+    key_kinds: Mapping[str, KeyKind]
+    """Join key -> what it is, in the order in which they form the key."""
     key_sql: str
     where_sql: str
     operands: Mapping[str, str]
@@ -82,9 +85,15 @@ def compile_view(view: FeatureView, expressions: Expressions) -> ViewPlan:
     """Compile a view whose source has the columns that `expressions` knows.
 
     Raises:
-        DeclarationError: with every expression of the view that is not allowed or has an unusable type.
+        DeclarationError: with every expression and join key of the view that is not allowed or has an unusable type.
     """
     problems = list(view.problems)
+    kinds: dict[str, KeyKind] = {}
+    for name in view.entity.join_keys:
+        try:
+            kinds[name] = key_kind(expressions.schema.field(name).type)
+        except ValueError as error:
+            problems.append(f"view '{view.name}': join key '{name}': {error}")
     if view.where is not None:
         problem = expressions.problem(view.where)
         problems.extend([f"view '{view.name}': `where` {view.where!r}: {problem}"] if problem else [])
@@ -100,7 +109,8 @@ def compile_view(view: FeatureView, expressions: Expressions) -> ViewPlan:
     expressions_used = [expression for expression in (view.where, *(f.column for f in view.declared)) if expression]
     return ViewPlan(
         view=view,
-        key_sql=entity_key_sql(view.entity.join_keys),
+        key_kinds=kinds,
+        key_sql=entity_key_sql(kinds),
         where_sql="TRUE" if view.where is None else f"coalesce({_operand(view.where)}, FALSE)",
         operands={_operand(expression): isolated_sql(expression) for expression in expressions_used},
         columns=tuple(columns[name] for name in sorted(columns)),

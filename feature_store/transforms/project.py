@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.declare.key import joined_sql, key_sql
+from feature_store.schema import key_kind
 from feature_store.time_rule import parse_duration
 from feature_store.transforms.plan import Kind, PartialColumn, ViewPlan
 from feature_store.transforms.rowset import Merge
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from feature_store.declare.source import EventSource
 
 KEY, TIME, ID = "_key", "_event_us", "_event_id"
 ARRIVED, PARTITION, OFFSET, LATE, DAY = "_arrived_us", "_partition", "_offset", "_late", "_day"
@@ -34,6 +38,19 @@ SYSTEM_TYPES = {
 
 NO_TIME = {Merge.LAST: -(2**63), Merge.FIRST: 2**63 - 1}
 """The event time of a pick that has picked nothing yet."""
+
+
+def event_id_sql(source: EventSource, schema: pa.Schema) -> str:
+    """The text of an event's id over the source's columns; of several columns as the text of a key, null if one is null."""
+    if len(source.id_columns) == 1:
+        return f'"{source.id_columns[0]}"::VARCHAR'
+    return joined_sql([_id_part_sql(name, schema.field(name).type) for name in source.id_columns])
+
+
+def _id_part_sql(column: str, kind: pa.DataType) -> str:
+    if str(kind).startswith("timestamp"):
+        return f'epoch_us("{column}")::VARCHAR'
+    return key_sql(column, key_kind(kind))
 
 
 def accepts_sql(plan: ViewPlan) -> str:

@@ -1,4 +1,5 @@
-"""Writes `packed_values.json`: what a reader in any language must make of packed values, byte for byte.
+"""Writes `packed_values.json` and `entity_keys.json`: what a reader in any language must make of packed values, byte for
+byte, and of join keys.
 
 The cases are chosen by hand; the bytes come from `encode_rows` and the answers from the naive function below, which
 shares no code with the reader. Run it as `python tests/vectors/generate.py` after a change of the format, and look at
@@ -10,9 +11,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from feature_store.declare.key import KeyKind, entity_key
+from feature_store.online.keys import features_key, shard_of
 from feature_store.online.packed import ERROR, encode_rows
 
 FILE = Path(__file__).with_name("packed_values.json")
+KEYS_FILE = Path(__file__).with_name("entity_keys.json")
 FROM_US = 1_357_041_600_250_000
 """2013-01-01T12:00:00.25Z"""
 
@@ -35,6 +39,39 @@ def cases() -> list[dict[str, object]]:
         case("no event is known", [None], age_us=None, offsets=(0,)),
         case("integers at the ends of int64", [2**63 - 1, -(2**63)], offsets=(0,)),
         case("before the epoch", [[1, 1, 2]], from_us=-1_500_000, offsets=(0, 499_999, 500_000)),
+    ]
+
+
+def keys() -> list[dict[str, object]]:
+    """Entities with their join keys as JSON has them (dates as text, bytes as hexadecimal digits), and where they are kept."""
+    drawn: list[tuple[str, list[KeyKind], list[object]]] = [
+        ("airport", ["str"], ["JFK"]),
+        ("airport", ["str"], [""]),
+        ("text", ["str"], ["a|b{c}%7C"]),
+        ("text", ["str"], ["Zürich\n\u0000漢"]),
+        ("user", ["str"], ["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]),
+        ("member", ["int"], [-(2**63)]),
+        ("member", ["int"], [0]),
+        ("switch", ["bool"], [True]),
+        ("day", ["date"], ["0999-02-28"]),
+        ("raw", ["bytes"], ["00ff7c"]),
+        ("raw", ["bytes"], [""]),
+        ("pair", ["str", "int"], ["a", 1]),
+        ("pair", ["str", "int"], ["a|1", 1]),
+        ("many", ["int", "str", "bool", "date", "bytes"], [7, "", False, "2013-01-31", "00"]),
+        ("pair", ["str", "int"], [None, 1]),
+        ("global", [], []),
+    ]
+    return [
+        {
+            "entity": entity,
+            "kinds": kinds,
+            "values": values,
+            "key": (key := entity_key(values, kinds, columns=kinds)),
+            "hash": None if key is None else features_key("prod", entity, key),
+            "shard_of_8": None if key is None else shard_of(entity, key, shards=8),
+        }
+        for entity, kinds, values in drawn
     ]
 
 
@@ -82,3 +119,4 @@ def shown(value: object) -> object:
 
 if __name__ == "__main__":
     FILE.write_text(json.dumps(cases(), indent=1) + "\n")
+    KEYS_FILE.write_text(json.dumps(keys(), indent=1) + "\n")

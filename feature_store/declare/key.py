@@ -1,0 +1,166 @@
+"""The canonical text of an entity: the same in SQL, in Python and in Arrow, and different for different entities.
+
+A join key is an integer, text, a boolean, a date or bytes. Floats, decimals and times are no keys: they have several
+texts for one value, or several values that look alike.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Literal
+
+from feature_store.errors import InputError
+
+KeyKind = Literal["int", "str", "bool", "date", "bytes"]
+"""What a join key is. A UUID is text."""
+
+WHOLE_FLOAT = 2**53
+"""Whole floats up to here are exact; pandas makes floats of integers with nulls."""
+
+_ESCAPES = str.maketrans({"%": "%25", "|": "%7C", "{": "%7B", "}": "%7D"})
+_NAMED: Mapping[KeyKind, str] = {
+    "int": "an integer",
+    "str": "text",
+    "bool": "a boolean",
+    "date": "a date",
+    "bytes": "bytes",
+}
+
+
+def entity_key(parts: Sequence[object], kinds: Sequence[KeyKind], *, columns: Sequence[str]) -> str | None:
+    """Join key values as one text: `%|{}` are percent-escaped, parts are joined by `|`; None if a part is null.
+
+    Raises:
+        InputError: a value is no key of its kind; names its column.
+    """
+    texts: list[str] = []
+    is_null = False
+    for part, kind, column in zip(parts, kinds, columns, strict=True):
+        try:
+            text = key_text(part, kind)
+        except InputError as error:
+            raise InputError(f"`{column}` {error}") from None
+        is_null |= text is None
+        texts.append((text or "").translate(_ESCAPES))
+    return None if is_null else "|".join(texts)
+
+
+def entity_key_sql(kinds: Mapping[str, KeyKind]) -> str:
+    """The same text as `entity_key`, as a SQL expression over the join key columns (null if one is null)."""
+    return joined_sql([key_sql(name, kind) for name, kind in kinds.items()])
+
+
+def key_text(value: object, kind: KeyKind) -> str | None:
+    """The text of one join key: of a value of its kind, or of a value of another kind that has the same text.
+
+    >>> key_text(7, "int"), key_text("7", "int"), key_text(7.0, "int"), key_text(float("nan"), "int")
+    ('7', '7', '7', None)
+    >>> key_text(date(2013, 1, 31), "date"), key_text(True, "bool"), key_text(b"ab", "bytes")
+    ('2013-01-31', 'true', '6162')
+
+    Raises:
+        InputError: it is of another kind.
+    """
+    if type(value) is str:
+        return _checked(value, kind)
+    plain = _plain(value)
+    if plain is None:
+        return None
+    if isinstance(plain, bytes | bytearray | memoryview):
+        if kind == "bytes":
+            return bytes(plain).hex()
+    elif isinstance(plain, float):
+        if kind == "int" and plain.is_integer() and abs(plain) <= WHOLE_FLOAT:
+            return str(int(plain))
+    elif (text := _text(plain)) is not None and kind != "bytes":
+        day_only = isinstance(plain, datetime) and kind != "date"
+        if not day_only:
+            return _checked(text, kind, shown=value)
+    raise _misfit(value, kind)
+
+
+def is_canonical(text: str, kind: KeyKind) -> bool:
+    """Whether text is that of a key of a kind: `7` but not `07`, `2013-01-31` but not `20130131`."""
+    return _CANONICAL[kind](text)
+
+
+def _checked(text: str, kind: KeyKind, *, shown: object = None) -> str:
+    if not is_canonical(text, kind):
+        raise _misfit(text if shown is None else shown, kind)
+    return text
+
+
+def _misfit(value: object, kind: KeyKind) -> InputError:
+    return InputError(f"must be {_NAMED[kind]} or its canonical text, got {value!r}")
+
+
+def _plain(value: object) -> object:
+    """A value without NumPy and pandas around it; None for any null."""
+    if hasattr(value, "dtype") and hasattr(value, "item"):
+        value = value.item()
+    try:
+        is_null = value is None or bool(value != value)  # noqa: PLR0124 - NaN and NaT are not themselves
+    except TypeError:
+        is_null = True  # pandas.NA does not say
+    return None if is_null else value
+
+
+def _text(value: object) -> str | None:
+    """The canonical text of a plain value; None if it has none."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if hasattr(value, "__index__"):
+        return str(operator.index(value))
+    if isinstance(value, datetime):
+        midnight = value.tzinfo is None and value == datetime(value.year, value.month, value.day)  # noqa: DTZ001
+        return value.date().isoformat() if midnight else None
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, str):
+        return str(value)
+    from uuid import UUID
+
+    return str(value) if isinstance(value, UUID) else None
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+_CANONICAL: Mapping[KeyKind, Callable[[str], bool]] = {
+    "int": lambda text: re.fullmatch(r"0|-?[1-9][0-9]*", text) is not None,
+    "str": _is_text,
+    "bool": lambda text: text in ("true", "false"),
+    "date": _is_date,
+    "bytes": lambda text: re.fullmatch(r"([0-9a-f]{2})*", text) is not None,
+}
+
+
+def joined_sql(parts: Sequence[str]) -> str:
+    """Texts as one text, as SQL."""
+    return " || '|' || ".join(parts) or "''"
+
+
+def key_sql(column: str, kind: KeyKind) -> str:
+    """The text of one join key as it stands in a key, as SQL."""
+    if kind == "bytes":
+        return f'lower(hex("{column}"))'
+    sql = f'"{column}"::VARCHAR'
+    if kind == "str":
+        for plain, escaped in (("%", "%25"), ("|", "%7C"), ("{", "%7B"), ("}", "%7D")):
+            sql = f"replace({sql}, '{plain}', '{escaped}')"
+    return sql
