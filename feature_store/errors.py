@@ -11,6 +11,7 @@
     │   ├── LogFull           publishing is refused until a consumer catches up
     │   ├── LogGap            records before the wanted offset are gone
     │   └── LogTailLost       the log ends before a position that was already reached
+    ├── WorkerError           an executor's worker was lost or cannot work; nothing was written
     ├── OnlineStoreError      Redis is missing, too old, or configured to lose data
     └── SchemaRegistryError   the schema of a payload cannot be asked for; no record was decided about
 
@@ -55,6 +56,10 @@ class SettingsError(FeatureStoreError):
 
 class LakeError(FeatureStoreError):
     """The lake cannot be opened, read or written."""
+
+
+class WorkerError(FeatureStoreError):
+    """A worker of a batch was lost, or cannot do what it was given."""
 
 
 class PositionConflict(LakeError):  # noqa: N818 - a conflict is what it is

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from feature_store.declare.label import Label
     from feature_store.history.reading import LakeReading
     from feature_store.history.spine import Spine
+    from feature_store.history.workers import Workers
     from feature_store.transforms.compiled import Compiled
 
 
@@ -39,7 +40,7 @@ def label_column(
     reading: LakeReading,
     spine: Spine,
     now_us: int,
-    bucket_events: int,
+    workers: Workers,
     allow_incomplete: bool,
 ) -> LabelColumn:
     """A label at every row. A window is closed once the lake knows the source up to its end, and that has passed.
@@ -58,9 +59,9 @@ def label_column(
     schema = compiled.schemas[source]
     types = {name: schema.field(name).type for name in view.entity.join_keys}
     keys = spine_keys(spine, join_keys=view.entity.join_keys, types=types, entity=view.entity.name)
-    found = window_values(
-        plan, reading=reading, keys=keys, time_us=ends_us, served=False, bucket_events=bucket_events
-    ).values[label.name]
+    found = window_values(plan, reading=reading, keys=keys, time_us=ends_us, served=False, workers=workers).values[
+        label.name
+    ]
     column = answer(plan.features[0], found).column
     if label.outcome.aggregate == "any":
         column = pc.greater(column, 0)
