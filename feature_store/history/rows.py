@@ -83,7 +83,7 @@ def _materialize(plan: ViewPlan, lake: Lake, days: list[date], now_us: int, work
     asked = _Asked(plan=plan.windows, every_us=view.every_us, days=tuple(days), now_us=now_us)
     with ExitStack() as stack:
         cursor = stack.enter_context(lake.cursor())
-        count = _bucket_count(cursor, events, workers.bucket_events)
+        count = workers.buckets(_count(cursor, events))
         rows: pa.Table | str
         if count == 1:
             rows = pa.concat_tables(_rows(asked, cursor.execute(f"{events} ORDER BY {_ORDER}").to_arrow_table()))
@@ -131,9 +131,9 @@ def _events_sql(plan: ViewPlan, lake: Lake, snapshot: int, first_us: int, last_u
     return project_sql(plan, events)
 
 
-def _bucket_count(cursor: duckdb.DuckDBPyConnection, events: str, bucket_events: int) -> int:
+def _count(cursor: duckdb.DuckDBPyConnection, events: str) -> int:
     row = cursor.execute(f"SELECT count(*) FROM ({events})").fetchone()
-    return max(1, -(-int(row[0] if row else 0) // bucket_events))
+    return int(row[0]) if row else 0
 
 
 def _rows_by_bucket(

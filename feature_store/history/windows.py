@@ -63,7 +63,7 @@ def window_values(
     codes, times = keys.codes[order], time_us[order]
     reading.cursor.register("spine_entities", keys.entities)
     events = _Events(plan, reading, times, entities=len(keys), served=served)
-    count = events.buckets(workers.bucket_events)
+    count = events.buckets(workers)
     if count == 1:
         parts = [_answer(plan.windows, events.rows(), codes, times, served=served)]
     else:
@@ -109,12 +109,12 @@ class _Events:
         """The event id, only where a feature depends on the order of ties."""
         return [ID] if any(column.merge in _PICKS for column in self.plan.columns) else []
 
-    def buckets(self, bucket_events: int) -> int:
-        """How many buckets of about so many events there are."""
+    def buckets(self, workers: Workers) -> int:
+        """How many buckets these events make."""
         source = self.plan.view.source.name
-        if self.reading.has_at_most(bucket_events, source, self._days):
+        if self.reading.has_at_most(workers.bucket_events, source, self._days):
             return 1
-        return -(-self.reading.at_most(source, self._days) // bucket_events)
+        return workers.buckets(self.reading.at_most(source, self._days))
 
     def rows(self) -> pa.Table:
         """All rows, sorted."""

@@ -26,7 +26,7 @@ class Workers:
     count: int = 1
     """Workers: how many processes are started where there is no executor (1: none), and how many share the memory."""
     bucket_events: int = 8_000_000
-    """Events that a worker holds in memory at once; an entity's events are never divided."""
+    """Events held in memory at once, by all workers together; an entity's events are never divided."""
     memory_mb: int | None = None
     """What the DuckDBs of all workers may use before they spill to disk; DuckDB's own limit by default."""
 
@@ -36,6 +36,10 @@ class Workers:
                 f"`executor` must be a `concurrent.futures.Executor`, got a {type(self.executor).__name__}; "
                 "a Dask client gives one by `client.get_executor()`"
             )
+
+    def buckets(self, events: int) -> int:
+        """How many buckets so many events make."""
+        return 1 if events <= self.bucket_events else -(-events * self.count // self.bucket_events)
 
     @property
     def share_mb(self) -> int | None:
@@ -71,8 +75,7 @@ ALONE = Workers()
 def _gathered(executor: Executor, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
     futures: list[Future[Result]] = []
     try:
-        for task in tasks:
-            futures.append(executor.submit(function, task))
+        futures.extend(executor.submit(function, task) for task in tasks)
         return [future.result() for future in futures]
     except FeatureStoreError:
         raise
