@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
@@ -199,7 +200,7 @@ class FeatureStore:
 
         return Workers(
             executor=executor,
-            count=self.settings.batch_workers,
+            count=self.settings.batch_workers or os.cpu_count() or 1,
             bucket_events=self.settings.training_bucket_events,
             memory_mb=self.settings.batch_memory_mb,
         )

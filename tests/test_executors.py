@@ -272,14 +272,9 @@ def test_an_executor_must_be_one(open_store):
         open_store().get_historical_features(spine(), [spending], executor=2)
 
 
-def die(task):
-    del task
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def test_a_killed_worker_is_an_error_that_says_what_to_do():
     with pytest.raises(WorkerError, match=r"a worker process ended before its work was done .*nothing was written"):
-        Workers(count=2, bucket_events=1).compute(die, [1, 2], events=2)
+        Workers(count=2, bucket_events=1).compute(signal.raise_signal, [signal.SIGKILL] * 2, events=2)
 
 
 class Dying(Executor):
