@@ -30,6 +30,7 @@ from feature_store import (
     agg,
 )
 from feature_store.errors import WorkerError
+from feature_store.history.buckets import Bucket
 from feature_store.history.workers import Workers
 from feature_store.time_rule import to_us
 
@@ -277,26 +278,47 @@ def test_a_killed_worker_is_an_error_that_says_what_to_do():
         Workers(count=2, bucket_events=1).compute(signal.raise_signal, [signal.SIGKILL] * 2, events=2)
 
 
-class Dying(Executor):
-    """An executor of another kind, whose cluster has gone away."""
+class Failing(Executor):
+    """An executor of another kind, which fails in its own way."""
+
+    def __init__(self, error) -> None:
+        self._error = error
 
     def submit(self, _function, /, *_args, **_options):
         future: Future = Future()
-        future.set_exception(ConnectionError("the scheduler is gone"))
+        future.set_exception(self._error)
         return future
 
 
-def test_a_lost_cluster_is_an_error_and_no_rows_are_written(open_store):
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            ConnectionError("the scheduler is gone"),
+            "the Failing did not do its work, nothing was written: ConnectionError: the scheduler is gone",
+        ),
+        (
+            FileNotFoundError(2, "No such file or directory", "/mnt/lake/a.parquet"),
+            "a worker does not see /mnt/lake/a.parquet, nothing was written; an executor's workers must see the lake's",
+        ),
+    ],
+)
+def test_an_executor_that_fails_is_an_error_and_no_rows_are_written(open_store, error, message):
     store = open_store(700)
     snapshot = store.lake.snapshot()
 
-    with pytest.raises(
-        WorkerError, match="the Dying did not do its work, nothing was written: ConnectionError: the sch"
-    ):
-        store.materialize("hourly", start=START, end=END, executor=Dying())
+    with pytest.raises(WorkerError, match=message):
+        store.materialize("hourly", start=START, end=END, executor=Failing(error))
 
     assert store.lake.snapshot() == snapshot
     assert list((store.settings.lake_directory / "staging").glob("*/*/events")) == []
+
+
+def test_a_bucket_that_is_not_there_is_no_empty_bucket(tmp_path):
+    bucket = Bucket(files=(tmp_path / "a.parquet",), schema=pa.schema([("n", pa.int64())]), order="n", memory_mb=None)
+
+    with pytest.raises(FileNotFoundError, match=r"a\.parquet"):
+        bucket.rows()
 
 
 def test_a_lost_dask_worker_loses_nothing(open_store, dask):

@@ -23,21 +23,26 @@ BUCKET = "_bucket"
 class Bucket:
     """Rows of some entities, and how they are read."""
 
-    folder: Path
-    """Of this bucket alone; it need not exist where there are no rows."""
+    files: tuple[Path, ...]
+    """Of this bucket alone; none where there are no rows."""
     schema: pa.Schema
     order: str
     """SQL that the rows are sorted by."""
     memory_mb: int | None
 
     def rows(self) -> pa.Table:
-        """All rows, sorted."""
-        files = sorted(self.folder.glob("*.parquet"))
-        if not files:
+        """All rows, sorted.
+
+        Raises:
+            FileNotFoundError: this process does not see a file.
+        """
+        if not self.files:
             return self.schema.empty_table()
-        connection = in_memory(threads=1, memory_mb=self.memory_mb, spill=self.folder / "spill")
+        for file in self.files:
+            file.stat()
+        connection = in_memory(threads=1, memory_mb=self.memory_mb, spill=self.files[0].parent / "spill")
         try:
-            listed = ", ".join(literal(str(file)) for file in files)
+            listed = ", ".join(literal(str(file)) for file in self.files)
             columns = ", ".join(f'"{name}"' for name in self.schema.names)
             return connection.execute(
                 f"SELECT {columns} FROM read_parquet([{listed}], hive_partitioning => false) ORDER BY {self.order}"
@@ -80,8 +85,9 @@ def divide(
         f"COPY (SELECT *, ({by}) % {count} AS {BUCKET} FROM ({query})) TO {literal(str(folder / 'events'))} "
         f"(FORMAT parquet, PARTITION_BY ({BUCKET}))"
     ).fetchone()
+    folders = [folder / "events" / f"{BUCKET}={number}" for number in range(count)]
     buckets = (
-        Bucket(folder=folder / "events" / f"{BUCKET}={number}", schema=schema, order=order, memory_mb=memory_mb)
-        for number in range(count)
+        Bucket(files=tuple(sorted(one.glob("*.parquet"))), schema=schema, order=order, memory_mb=memory_mb)
+        for one in folders
     )
     return Divided(buckets=tuple(buckets), rows=int(copied[0]) if copied else 0)

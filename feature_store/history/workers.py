@@ -58,10 +58,11 @@ class Workers:
             WorkerError: a worker was lost, or an executor failed; what it says is in the error.
             FeatureStoreError: of `function`.
         """
-        if events <= self.bucket_events or (self.executor is None and self.count == 1):
-            return [function(task) for task in tasks]
-        if self.executor is not None:
+        if self.executor is not None and events > self.bucket_events:
             return _gathered(self.executor, function, tasks)
+        # A daemon, such as a worker of somebody's pool, may have no processes of its own.
+        if events <= self.bucket_events or self.count == 1 or multiprocessing.current_process().daemon:
+            return [function(task) for task in tasks]
         # Spawned, because a fork would copy the locks of DuckDB's threads.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(self.count, len(tasks)), mp_context=context, initializer=_prepare) as pool:
@@ -79,6 +80,11 @@ def _gathered(executor: Executor, function: Callable[[Task], Result], tasks: Seq
         return [future.result() for future in futures]
     except FeatureStoreError:
         raise
+    except FileNotFoundError as error:
+        raise WorkerError(
+            f"a worker does not see {error.filename}, nothing was written; an executor's workers must see the lake's directory, "
+            "under the same path"
+        ) from error
     except BrokenExecutor as error:
         raise WorkerError(
             "a worker process ended before its work was done (killed, out of memory, or the script that asked for it "
