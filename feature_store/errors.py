@@ -58,10 +58,6 @@ class LakeError(FeatureStoreError):
     """The lake cannot be opened, read or written."""
 
 
-class WorkerError(FeatureStoreError):
-    """A worker of a batch was lost, or cannot do what it was given."""
-
-
 class PositionConflict(LakeError):  # noqa: N818 - a conflict is what it is
     """The offsets to commit do not start where the lake's committed positions end."""
 
@@ -112,6 +108,10 @@ class LogTailLost(LogError):  # noqa: N818
             f"log '{source}' partition {partition} ended at {_offset(end)}, but {_offset(reached)} had been reached: the log lost its "
             f"last records; what was published since stands from {_offset(resume)} on"
         )
+
+
+class WorkerError(FeatureStoreError):
+    """A worker of a batch was lost, or cannot do what it was given."""
 
 
 class OnlineStoreError(FeatureStoreError):
