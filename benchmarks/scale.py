@@ -133,7 +133,10 @@ def speedup(folder: Path, events: int) -> dict[str, float]:
     timed("processes", workers=2)
     for count in (1, 2):
         options = {"n_workers": count, "threads_per_worker": 1, "processes": True}
-        with LocalCluster(**options, host="127.0.0.1", dashboard_address=None) as cluster, Client(cluster) as client:
+        with (
+            LocalCluster(**options, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
+            Client(cluster) as client,
+        ):
             timed(f"dask_{count}", workers=count, executor=client.get_executor())
     if not all(same_bytes(table, tables[0]) for table in tables):
         raise AssertionError("another executor gave another training set")

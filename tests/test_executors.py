@@ -137,26 +137,9 @@ def processes():
         yield pool
 
 
-@pytest.fixture(scope="module")
-def dask():
-    """A Dask client of a cluster of two processes."""
-    from distributed import Client, LocalCluster
-
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
-    with LocalCluster(**options, host="127.0.0.1", dashboard_address=None) as cluster, Client(cluster) as client:
-        yield client
-
-
-@pytest.fixture
-def open_executor(request):
-    """An executor of each kind."""
-
-    def open_(kind):
-        if kind == "dask":
-            return request.getfixturevalue("dask").get_executor()
-        return request.getfixturevalue(kind)
-
-    return open_
+@pytest.fixture(params=["threads", "processes"])
+def executor(request):
+    return request.getfixturevalue(request.param)
 
 
 class Counting(Executor):
@@ -206,11 +189,11 @@ def rows_built(store):
         ).to_arrow_table()
 
 
-@pytest.mark.parametrize(("kind", "knowledge"), [("threads", "corrected"), ("processes", "served"), ("dask", "served")])
-def test_a_training_set_has_the_same_bytes_whoever_computes_it(open_store, open_executor, kind, knowledge):
+@pytest.mark.parametrize("knowledge", ["served", "corrected"])
+def test_a_training_set_has_the_same_bytes_whoever_computes_it(open_store, executor, knowledge):
     whole = training_set(open_store(10_000), knowledge)
 
-    parted = training_set(open_store(700), knowledge, open_executor(kind))
+    parted = training_set(open_store(700), knowledge, executor)
 
     assert (whole.manifest.recomputed["spending@1"] > ROWS / 4) == (knowledge == "served")
     assert bytes_of(parted.table) == bytes_of(whole.table)
@@ -246,12 +229,11 @@ def test_a_spine_of_few_entities_is_computed_where_it_is_asked_for(open_store):
     assert bytes_of(parted.table) == bytes_of(open_store(10_000).get_historical_features(few, [spending]).table)
 
 
-@pytest.mark.parametrize("kind", ["threads", "processes", "dask"])
-def test_rows_of_a_batch_view_are_the_same_whoever_computes_them(open_store, open_executor, kind):
+def test_rows_of_a_batch_view_are_the_same_whoever_computes_them(open_store, executor):
     store = open_store(700)
     before = rows_built(store)
 
-    commits = store.materialize("hourly", start=START, end=END, executor=open_executor(kind))
+    commits = store.materialize("hourly", start=START, end=END, executor=executor)
 
     assert before.num_rows == sum(commit.rows for commit in commits) > CUSTOMERS
     assert bytes_of(rows_built(store)) == bytes_of(before)
@@ -321,13 +303,21 @@ def test_a_bucket_that_is_not_there_is_no_empty_bucket(tmp_path):
         bucket.rows()
 
 
-def test_a_lost_dask_worker_loses_nothing(open_store, dask):
-    whole = training_set(open_store(10_000), "served")
-    os.kill(next(iter(dask.run(os.getpid).values())), signal.SIGKILL)
+def test_a_dask_cluster_gives_the_same_bytes_and_a_lost_worker_costs_none_of_them(open_store):
+    from distributed import Client, LocalCluster
 
-    parted = training_set(open_store(700), "served", dask.get_executor())
+    whole, parted = training_set(open_store(10_000), "served"), open_store(700)
+    before = rows_built(parted)
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
+    with LocalCluster(**options, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as dask:
+        found = [training_set(parted, "served", dask.get_executor())]
+        parted.materialize("hourly", start=START, end=END, executor=dask.get_executor())
+        rows = rows_built(parted)
+        os.kill(next(iter(dask.run(os.getpid).values())), signal.SIGKILL)
+        found.append(training_set(parted, "served", dask.get_executor()))
 
-    assert bytes_of(parted.table) == bytes_of(whole.table)
+    assert [bytes_of(one.table) for one in found] == [bytes_of(whole.table)] * 2
+    assert bytes_of(rows) == bytes_of(before)
 
 
 SLEEPERS = """
