@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import chdir, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -62,6 +62,7 @@ def rows(events: int = EVENTS) -> Iterator[Result]:
         found = measured("speedup", Path(folder), fewer)
         name = f"{_written(fewer)} payments, training set by"
         yield row(f"{name} 2 processes instead of 1", found["processes"], "s", floor=found["alone"], limit=0.85)
+        yield row(f"{name} 2 threads instead of 1", found["threads"], "s", floor=found["alone"], limit=1.0)
         yield row(
             f"{name} a Dask cluster of 2 processes instead of 1",
             found["dask_2"],
@@ -117,7 +118,7 @@ def training(folder: Path, _events: int) -> dict[str, float]:
 
 
 def speedup(folder: Path, events: int) -> dict[str, float]:
-    """Seconds of one training set by one and by two processes, of our own and of a Dask cluster."""
+    """Seconds of one training set by one process and by two, by two threads, and by a Dask cluster of one and of two."""
     from distributed import Client, LocalCluster
 
     bucketed = max(events // SPEEDUP_BUCKETS, 1000)
@@ -131,6 +132,8 @@ def speedup(folder: Path, events: int) -> dict[str, float]:
 
     timed("alone", workers=1)
     timed("processes", workers=2)
+    with ThreadPoolExecutor(2) as threads:
+        timed("threads", workers=2, executor=threads)
     for count in (1, 2):
         options = {"n_workers": count, "threads_per_worker": 1, "processes": True}
         with (
