@@ -11,16 +11,24 @@ import duckdb
 from feature_store.errors import FeatureStoreError, LakeError
 
 
-def in_memory(*, timezone: str = "UTC", threads: int | None = None) -> duckdb.DuckDBPyConnection:
+def in_memory(
+    *, timezone: str = "UTC", threads: int | None = None, memory_mb: int | None = None, spill: Path | None = None
+) -> duckdb.DuckDBPyConnection:
     """A connection of its own, closed by the caller; it downloads nothing.
 
     Args:
         timezone: the session's zone, in which naive times are read.
         threads: worker threads; all cores by default.
+        memory_mb: beyond it work spills to disk; four fifths of the machine's by default.
+        spill: where to.
     """
     config: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": False}
     if threads is not None:
         config["threads"] = threads
+    if memory_mb is not None:
+        config["memory_limit"] = f"{memory_mb}MB"
+    if spill is not None:
+        config["temp_directory"] = str(spill)
     connection = duckdb.connect(":memory:", config=config)
     connection.execute(f"SET TimeZone = {literal(timezone)}")
     connection.execute("SET enable_progress_bar = false")  # it writes to standard output, whoever that belongs to

@@ -11,6 +11,7 @@
     │   ├── LogFull           publishing is refused until a consumer catches up
     │   ├── LogGap            records before the wanted offset are gone
     │   └── LogTailLost       the log ends before a position that was already reached
+    ├── WorkerError           an executor's worker was lost or cannot work; nothing was written
     ├── OnlineStoreError      Redis is missing, too old, or configured to lose data
     └── SchemaRegistryError   the schema of a payload cannot be asked for; no record was decided about
 
@@ -107,6 +108,10 @@ class LogTailLost(LogError):  # noqa: N818
             f"log '{source}' partition {partition} ended at {_offset(end)}, but {_offset(reached)} had been reached: the log lost its "
             f"last records; what was published since stands from {_offset(resume)} on"
         )
+
+
+class WorkerError(FeatureStoreError):
+    """A worker of a batch was lost, or cannot do what it was given."""
 
 
 class OnlineStoreError(FeatureStoreError):

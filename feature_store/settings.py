@@ -44,7 +44,11 @@ class Settings(BaseSettings):
     drift_threshold: float = Field(default=0.5, gt=0)
     """The distance between two distributions that is called drift, unless the declaration says otherwise."""
     training_bucket_events: int = Field(default=8_000_000, ge=1000)
-    """Events that a training set holds in memory at once."""
+    """Events that a training set or batch rows hold in memory at once, in all workers together."""
+    batch_workers: int | None = Field(default=None, ge=1, le=1024)
+    """Processes that compute what does not fit one bucket; 1: none but the caller's. One per core by default."""
+    batch_memory_mb: int | None = Field(default=None, ge=256)
+    """What DuckDB may use of the memory, here and in the workers together, before it spills to disk; four fifths by default."""
 
     def __init__(self, **values: object) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
@@ -16,6 +17,7 @@ from feature_store.settings import Settings
 from feature_store.transforms.compiled import Compiled, compile_registry
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
     from types import TracebackType
 
     import pandas as pd
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from feature_store.history.manifest import Knowledge
     from feature_store.history.publish import PublishResult
     from feature_store.history.training import TrainingSet
+    from feature_store.history.workers import Workers
     from feature_store.lake import Commit, Lake
     from feature_store.log.protocol import EventLog, Position
     from feature_store.operate import StoreStatus
@@ -61,7 +64,13 @@ class FeatureStore:
         """The lake, opened on first use."""
         from feature_store.lake import Lake
 
-        lake = Lake.open(self.settings.lake_directory, env=self.settings.environment, clock=self.clock)
+        memory = self.settings.batch_memory_mb
+        lake = Lake.open(
+            self.settings.lake_directory,
+            env=self.settings.environment,
+            clock=self.clock,
+            memory_limit=None if memory is None else f"{memory}MB",
+        )
         return self._opened.enter_context(lake)
 
     @cached_property
@@ -127,8 +136,13 @@ class FeatureStore:
 
         return load(self.compiled, self.lake, source, start=start, end=end)
 
-    def materialize(self, view: str, *, start: datetime, end: datetime) -> list[Commit]:
-        """Build the whole UTC days in [start, end) of a view anew: rows of a batch view, tiles of any other."""
+    def materialize(
+        self, view: str, *, start: datetime, end: datetime, executor: Executor | None = None
+    ) -> list[Commit]:
+        """Build the whole UTC days in [start, end) of a view anew: rows of a batch view, tiles of any other.
+
+        `executor` computes rows as in `get_historical_features`; tiles are one query, which DuckDB runs on all cores.
+        """
         from feature_store.history.loading import whole_days
         from feature_store.history.rows import materialize_rows
         from feature_store.history.tiles import materialize_tiles
@@ -142,7 +156,7 @@ class FeatureStore:
             declared,
             days=days,
             now_us=self.clock.now_us(),
-            bucket_events=self.settings.training_bucket_events,
+            workers=self._workers(executor),
         )
 
     def get_historical_features(
@@ -156,8 +170,14 @@ class FeatureStore:
         allow_incomplete: bool = False,
         snapshot: int | None = None,
         labels: Sequence[str] = (),
+        executor: Executor | None = None,
     ) -> TrainingSet:
-        """The features at every row of a spine, in its order. See `history.training.get_historical_features`."""
+        """The features at every row of a spine, in its order. See `history.training.get_historical_features`.
+
+        What is more than a bucket (`training_bucket_events`) is computed by `executor`, any of `concurrent.futures` whose
+        workers see the lake's directory, such as a Dask client's; without one, by `batch_workers` processes. The bytes
+        are the same.
+        """
         from feature_store.history.training import get_historical_features
 
         return get_historical_features(
@@ -170,9 +190,19 @@ class FeatureStore:
             statuses=statuses,
             allow_incomplete=allow_incomplete,
             snapshot=snapshot,
-            bucket_events=self.settings.training_bucket_events,
+            workers=self._workers(executor),
             labels=labels,
             now_us=self.clock.now_us(),
+        )
+
+    def _workers(self, executor: Executor | None) -> Workers:
+        from feature_store.history.workers import Workers
+
+        return Workers(
+            executor=executor,
+            count=self.settings.batch_workers or os.cpu_count() or 1,
+            bucket_events=self.settings.training_bucket_events,
+            memory_mb=self.settings.batch_memory_mb,
         )
 
     # ---- the present

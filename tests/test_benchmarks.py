@@ -1,8 +1,15 @@
 """The page and the lines that `make bench` writes."""
 
 import json
+import subprocess
+import sys
+import time
 
+import pytest
+
+from benchmarks import scale
 from benchmarks.__main__ import demo_row, report
+from benchmarks.memory import Peak
 from benchmarks.results import row
 
 
@@ -37,3 +44,38 @@ def test_the_page_names_what_falls_short():
 
 def test_the_demo_s_time_is_read_from_its_last_line():
     assert demo_row("demo: auc_static=0.64 controls=3/3 seconds=200.5")["value"] == 200.5
+
+
+def test_a_hundred_million_payments_are_measured_as_twenty_thousand_are(tmp_path):
+    events = 20_000
+
+    assert scale.generate(tmp_path, events)["rate"] > 0
+    backfill = scale.backfill(tmp_path, events)
+    training = scale.training(tmp_path, events)
+
+    assert backfill["rate"] > 0
+    assert training["rows"] == pytest.approx(events / scale.SPINE_SHARE, rel=0.2)
+    assert 50 < training["peak_mb"] < scale.LIMIT_MB
+
+
+def test_the_peak_of_memory_counts_what_other_processes_hold():
+    hold = [
+        sys.executable,
+        "-c",
+        "import sys; held = bytearray(b'x' * 200_000_000); print(1, flush=True); sys.stdin.read()",
+    ]
+    with Peak() as alone:
+        pass
+
+    with Peak() as together, subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        wait_until(lambda: together.mb > alone.mb + 150)
+        process.stdin.close()
+
+    assert together.mb > alone.mb + 150
+
+
+def wait_until(look):
+    deadline = time.monotonic() + 20
+    while not look() and time.monotonic() < deadline:
+        time.sleep(0.05)

@@ -25,6 +25,7 @@ from feature_store import (
 from feature_store.history.publish import latest_rows, publish_rows
 from feature_store.history.rows import materialize_rows
 from feature_store.history.tiles import materialize_tiles, tiles_table
+from feature_store.history.workers import Workers
 from feature_store.time_rule import to_us
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -189,7 +190,9 @@ def test_building_again_adds_a_version_and_a_pinned_snapshot_still_reads_the_old
 def test_buckets_change_nothing(store):
     build(store, hourly, 3)
     whole = latest_rows(store.lake, hourly, at_us=to_us(START + 49.5 * HOUR)).sort_by("_key")
-    materialize_rows(store.compiled, store.lake, hourly, days=days(3), now_us=store.clock.now_us(), bucket_events=1)
+    materialize_rows(
+        store.compiled, store.lake, hourly, days=days(3), now_us=store.clock.now_us(), workers=Workers(bucket_events=1)
+    )
     parts = latest_rows(store.lake, hourly, at_us=to_us(START + 49.5 * HOUR)).sort_by("_key")
 
     assert whole.drop_columns("row_version").equals(parts.drop_columns("row_version"))

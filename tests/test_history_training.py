@@ -17,6 +17,7 @@ from feature_store.history.answers import Answer
 from feature_store.history.answers import ratio as column_ratio
 from feature_store.history.conform import conform
 from feature_store.history.training import get_historical_features
+from feature_store.history.workers import Workers
 from feature_store.on_demand import ratio as scalar_ratio
 from feature_store.status import Status
 
@@ -157,7 +158,9 @@ def test_buckets_change_nothing(make):
     whole = store.get_historical_features(asked, names).to_arrow()
 
     for bucket_events in (1, 10, 20):
-        parts = get_historical_features(store.compiled, store.lake, asked, names, bucket_events=bucket_events)
+        parts = get_historical_features(
+            store.compiled, store.lake, asked, names, workers=Workers(bucket_events=bucket_events)
+        )
         assert parts.to_arrow().equals(whole)
 
 

@@ -1,5 +1,6 @@
 """Loaders and loading: files to events in the lake, what is no event to `rejected_events`, and clear errors."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -183,6 +184,27 @@ def test_repeated_rows_are_counted_and_conflicting_ones_kept_aside(open_store, t
     result = load(store)
 
     assert (result.rows, result.duplicates, result.conflicts) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("many", [20, 25])
+def test_what_memory_does_not_hold_waits_in_files_and_the_load_is_the_same(many, open_store, monkeypatch):
+    def rows(_start, _end):
+        for n in range(many):  # each id twice, one of them with another amount; some rows are no events
+            at = pa.array([START + n * timedelta(hours=1)], pa.timestamp("us", "UTC"))
+            item, shop = [n if n % 4 else -1.5], [None if n % 3 else "x"]
+            yield pa.table({"uid": [f"u{n // 2}"], "shop": shop, "at": at, "amount": [n / 2], "items": item})
+
+    whole = open_store(rows)
+    expected = load(whole)
+    monkeypatch.setattr("feature_store.loaders.part.PART_ROWS", 2)
+    monkeypatch.setattr("feature_store.history.loading.HELD_ROWS", 4)
+    parted = open_store(rows)
+
+    found = load(parted)
+
+    assert min(expected.rows, expected.rejected, expected.conflicts) > 0
+    assert found == replace(expected, snapshot=found.snapshot)
+    assert (events(parted), rejected(parted)) == (events(whole), rejected(whole))
 
 
 def test_long_ranges_are_loaded_in_batches_of_days_and_a_row_without_a_time_counts_once(open_store, tmp_path):

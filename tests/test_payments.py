@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from feature_store import FeatureStore, Settings
@@ -170,6 +171,19 @@ def test_the_same_seed_gives_the_same_events(events):
     assert again.payments.equals(events.payments)
     assert again.chargebacks.equals(events.chargebacks)
     assert again.merchants.equals(events.merchants)
+
+
+def test_the_events_are_the_same_when_they_are_made_day_by_day(events):
+    days = list(module("generator").generate_daily(payments=PAYMENTS, days=DAYS, seed=7))
+
+    assert len(days) == DAYS
+    for name in ("payments", "chargebacks"):
+        parts = pa.concat_tables([getattr(day, name) for day in days])
+        assert parts.sort_by("arrived_at").equals(getattr(events, name))
+        assert parts.num_rows > PAYMENTS / 100
+    for n, day in enumerate(days):
+        paid = day.payments.column("paid_at").to_pylist()
+        assert END - timedelta(days=DAYS - n) <= min(paid) <= max(paid) < END - timedelta(days=DAYS - n - 1)
 
 
 @pytest.mark.timeout(600)

@@ -1,14 +1,16 @@
 """Payments and chargebacks of any volume, as untidy as real ones: late, repeated, contradictory, out of order.
 
 The same seed gives the same events. `python generator.py --payments 100000` writes a Parquet file per month of each source
-below `data/`, in the order of arrival.
+below `data/`, in the order of arrival. With `--daily` it holds one day's events in memory at a time, however many there
+are, and writes a file per day on which they happened: more than a million payments a second.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -44,25 +46,59 @@ def generate(*, payments: int, days: int = 120, seed: int = 0) -> Events:
         days: how long the span is.
         seed: of the random numbers.
     """
-    draw = np.random.default_rng(seed)
+    parts = list(generate_daily(payments=payments, days=days, seed=seed))
+    return Events(
+        payments=pa.concat_tables([part.payments for part in parts]).sort_by("arrived_at"),
+        chargebacks=pa.concat_tables([part.chargebacks for part in parts]).sort_by("arrived_at"),
+        merchants=pa.concat_tables([part.merchants for part in parts]),
+    )
+
+
+def generate_daily(*, payments: int, days: int = 120, seed: int = 0) -> Iterator[Events]:
+    """The same events day after day: the payments that happened on it, their copies and their chargebacks, what merchants began to be."""
     users, merchants = max(payments // 50, 1), max(payments // 500, 1)
     start_us = int(START.timestamp()) * 1_000_000
-    user = (draw.pareto(1.5, payments) * users / 8).astype(np.int64) % users
-    device = user * 4 + np.minimum(draw.geometric(0.7, payments) - 1, 3)
+    versions = _merchants(merchants, np.random.default_rng([seed, days]), start_us, days * DAY_US)
+    began = (versions.column("valid_from").cast(pa.int64()).to_numpy() - start_us) // DAY_US
+    for day in range(days):
+        draw = np.random.default_rng([seed, day])
+        numbers = np.arange(payments * day // days, payments * (day + 1) // days)
+        columns = _paid(draw, numbers, users=users, merchants=merchants, start_us=start_us + day * DAY_US)
+        yield Events(
+            payments=_payments(_with_copies(columns, draw)),
+            chargebacks=_chargebacks(columns, draw, start_us + days * DAY_US),
+            merchants=versions.filter(began == day),
+        )
+
+
+def _paid(
+    draw: np.random.Generator, numbers: np.ndarray, *, users: int, merchants: int, start_us: int
+) -> dict[str, np.ndarray]:
+    """The payments of a day, each once, in the order of their times."""
+    count = len(numbers)
+    user = (draw.pareto(1.5, count) * users / 8).astype(np.int64) % users
     columns = {
-        "number": np.arange(payments),
+        "number": numbers,
         "user": user,
-        "device": device,
-        "merchant": (draw.pareto(1.2, payments) * merchants / 8).astype(np.int64) % merchants,
-        "amount": np.maximum((draw.lognormal(8, 1, payments)).astype(np.int64), 1),
-        "paid_us": start_us + np.sort(draw.integers(0, days * DAY_US, payments)),
+        "device": user * 4 + np.minimum(draw.geometric(0.7, count) - 1, 3),
+        "merchant": (draw.pareto(1.2, count) * merchants / 8).astype(np.int64) % merchants,
+        "amount": np.maximum((draw.lognormal(8, 1, count)).astype(np.int64), 1),
+        "paid_us": start_us + np.sort(draw.integers(0, DAY_US, count)),
     }
-    columns["arrived_us"] = columns["paid_us"] + _delays(draw, payments)
-    return Events(
-        payments=_payments(_with_copies(columns, draw)),
-        chargebacks=_chargebacks(columns, draw, start_us + days * DAY_US),
-        merchants=_merchants(merchants, np.random.default_rng([seed, 1]), start_us, days * DAY_US),
-    )
+    columns["arrived_us"] = columns["paid_us"] + _delays(draw, count)
+    return columns
+
+
+def write_daily(parts: Iterable[Events], folder: Path) -> None:
+    """A Parquet file per day and source, `payments/2026-01-01.parquet`: chargebacks stand with their payments' day, of merchants what began on it."""
+    for day, events in enumerate(parts):
+        for name, table in (
+            ("payments", events.payments),
+            ("chargebacks", events.chargebacks),
+            ("merchants", events.merchants),
+        ):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, folder / name / f"{START.date() + timedelta(days=day)}.parquet")
 
 
 def write(events: Events, folder: Path) -> None:
@@ -165,7 +201,11 @@ def main() -> None:
     parser.add_argument("--payments", type=int, default=20_000)
     parser.add_argument("--days", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--daily", action="store_true", help="a file per day, for more payments than memory holds")
     options = parser.parse_args()
+    if options.daily:
+        write_daily(generate_daily(payments=options.payments, days=options.days, seed=options.seed), Path("data"))
+        return
     events = generate(payments=options.payments, days=options.days, seed=options.seed)
     write(events, Path("data"))
     print(f"data/: {events.payments.num_rows:,} payments, {events.chargebacks.num_rows:,} chargebacks")  # noqa: T201

@@ -122,10 +122,18 @@ def _answer(feature: FeaturePlan, rows: pa.Table, *, built: np.ndarray, fresh: n
     error = status == Status.ERROR
     status = np.where(fresh | error, status, np.int8(Status.STALE))
     status = np.where(built & (found | fresh), status, np.int8(Status.UNKNOWN))
-    column = to_shown(feature, rows.column(name)).combine_chunks()
+    column = _blank_nulls(to_shown(feature, rows.column(name)).combine_chunks())
     empty = pa.scalar(_plain(feature.aggregate.empty), type=column.type)
     column = pc.if_else(pa.array(~found & (status == Status.EMPTY)), empty, column)
     return Answer(column=column, status=status)
+
+
+def _blank_nulls(column: pa.Array) -> pa.Array:
+    """The column with zeros behind its nulls, where DuckDB leaves whatever was there: equal columns have equal bytes."""
+    if not column.null_count or not pa.types.is_primitive(column.type):
+        return column
+    zero = pa.scalar(False if pa.types.is_boolean(column.type) else 0, type=column.type)
+    return pc.if_else(column.is_valid(), pc.fill_null(column, zero), pa.scalar(None, type=column.type))
 
 
 def _plain(empty: object) -> object:

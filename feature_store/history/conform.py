@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -56,7 +57,7 @@ def conform(source: EventSource, found: pa.Table | Part, *, schema: pa.Schema, a
     connection = in_memory(timezone=source.timezone)
     try:
         types = _types(connection, schema)
-        connection.register("loaded", rows.append_column(_ROW, pa.array(range(rows.num_rows), type=pa.int64())))
+        connection.register("loaded", rows.append_column(_ROW, pa.array(np.arange(rows.num_rows))))
         given = {str(r[0]): str(r[1]) for r in connection.execute("DESCRIBE SELECT * FROM loaded").fetchall()}
         cast = _cast(connection, source, given, types, arrival, event_id=event_id_sql(source, schema))
     finally:

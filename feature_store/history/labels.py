@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from feature_store.declare.label import Label
     from feature_store.history.reading import LakeReading
     from feature_store.history.spine import Spine
+    from feature_store.history.workers import Workers
     from feature_store.transforms.compiled import Compiled
 
 
@@ -40,7 +41,7 @@ def label_column(
     reading: LakeReading,
     spine: Spine,
     now_us: int,
-    bucket_events: int,
+    workers: Workers,
     allow_incomplete: bool,
 ) -> LabelColumn:
     """A label at every row. A window is closed once the lake knows the source up to its end, and that has passed.
@@ -57,9 +58,9 @@ def label_column(
         ends = ends_us[closed]
         check_complete(known, view, first_us=int(ends.min()), last_us=int(ends.max()))
     keys = spine_keys(spine, KeyedView(view), compiled.schemas[source])
-    found = window_values(
-        plan, reading=reading, keys=keys, time_us=ends_us, served=False, bucket_events=bucket_events
-    ).values[label.name]
+    found = window_values(plan, reading=reading, keys=keys, time_us=ends_us, served=False, workers=workers).values[
+        label.name
+    ]
     column = answer(plan.features[0], found).column
     if label.outcome.aggregate == "any":
         column = pc.greater(column, 0)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from feature_store.duck import literal
 from feature_store.errors import InputError
 from feature_store.history.conform import Conformed, conform, unreadable_rows
 from feature_store.loaders import DatabaseLoader, FileLoader, Part
@@ -18,12 +20,16 @@ from feature_store.time_rule import to_us
 from feature_store.transforms.project import TIME
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from feature_store.declare.source import EventSource
     from feature_store.lake import Lake
     from feature_store.transforms.compiled import Compiled
 
 BATCH_DAYS = 31
-"""Days read and written at once: what bounds memory."""
+"""Days read and written at once: what a failure loses."""
+HELD_ROWS = 1_000_000
+"""Rows held in memory; what is more waits in files until its days are complete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,19 +96,21 @@ def whole_days(start: datetime, end: datetime) -> list[date]:
 
 def _load_days(lake: Lake, source: EventSource, schema: pa.Schema, days: list[date], *, is_first: bool) -> LoadResult:
     start, end = _midnight(days[0]), _midnight(days[-1] + timedelta(days=1))
-    events, rejected = [], []
-    for part in _parts(source, start, end):
-        conformed = conform(source, part, schema=schema, arrival=_arrival(source))
-        events.append(_within(conformed.events, start, end))
-        rejected.append(_of_these_days(conformed, start, end, is_first=is_first))
-        if is_first:
-            rejected.append(unreadable_rows(source, part.unreadable))
-    if not events:
-        events, rejected = [_nothing(source, schema)], [unreadable_rows(source, [])]
-    letters = pa.concat_tables(rejected)
-    commit = lake.replace_loaded(
-        source.name, pa.concat_tables(events), days=days, rejected=letters if letters.num_rows else None
-    )
+    rejected = [unreadable_rows(source, [])]
+    with lake.scratch() as folder:
+        events = _Waiting(folder)
+        for part in _parts(source, start, end):
+            conformed = conform(source, part, schema=schema, arrival=_arrival(source))
+            events.add(_within(conformed.events, start, end))
+            rejected.append(_of_these_days(conformed, start, end, is_first=is_first))
+            if is_first:
+                rejected.append(unreadable_rows(source, part.unreadable))
+        if events.is_empty:
+            events.add(_nothing(source, schema))
+        letters = pa.concat_tables(rejected)
+        commit = lake.replace_loaded(
+            source.name, events.rows(), days=days, rejected=letters if letters.num_rows else None
+        )
     return LoadResult(
         rows=commit.rows,
         rejected=letters.num_rows,
@@ -111,6 +119,34 @@ def _load_days(lake: Lake, source: EventSource, schema: pa.Schema, days: list[da
         snapshot=commit.snapshot,
         days=tuple(days),
     )
+
+
+class _Waiting:
+    """Events until all of their days are there: `HELD_ROWS` in memory, the others in files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._files = folder, 0
+        self._held: list[pa.Table] = []
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._held and not self._files
+
+    def add(self, events: pa.Table) -> None:
+        """Take some more."""
+        self._held.append(events)
+        if sum(table.num_rows for table in self._held) > HELD_ROWS:
+            pq.write_table(pa.concat_tables(self._held), self._folder / f"{self._files}.parquet")
+            self._files += 1
+            self._held = []
+
+    def rows(self) -> pa.Table | str:
+        """All of them: a table, or SQL over the files."""
+        if not self._files:
+            return pa.concat_tables(self._held)
+        if self._held:
+            pq.write_table(pa.concat_tables(self._held), self._folder / "last.parquet")
+        return f"SELECT * FROM read_parquet({literal(str(self._folder / '*.parquet'))})"
 
 
 def _nothing(source: EventSource, schema: pa.Schema) -> pa.Table:

@@ -58,9 +58,11 @@ class LakeReading:
 
     def has_at_most(self, events: int, source: str, days: tuple[date, date]) -> bool:
         """Whether some days surely have no more events than that. Counting all days needs no file to be opened."""
-        return self._count(source, "TRUE") <= events or (
-            self._count(source, f"{DAY} BETWEEN DATE '{days[0]}' AND DATE '{days[1]}'") <= events
-        )
+        return self._count(source, "TRUE") <= events or self.at_most(source, days) <= events
+
+    def at_most(self, source: str, days: tuple[date, date]) -> int:
+        """How many events some days have, those twice that are loaded and came live."""
+        return self._count(source, f"{DAY} BETWEEN DATE '{days[0]}' AND DATE '{days[1]}'")
 
     def _count(self, source: str, where: str) -> int:
         key = (source, where)

@@ -16,7 +16,7 @@ from feature_store.transforms.project import ARRIVED, TIME
 from feature_store.transforms.rowset import RowSet
 
 if TYPE_CHECKING:
-    from feature_store.transforms.plan import FeaturePlan, ViewPlan
+    from feature_store.transforms.plan import FeaturePlan, WindowPlan
 
 KNOWN = "_known_us"
 
@@ -27,7 +27,7 @@ def known_sql() -> str:
 
 
 def known_values(
-    plan: ViewPlan, history: History, known_us: Ints, *, codes: Ints, times: Ints, values: Mapping[str, Values]
+    plan: WindowPlan, history: History, known_us: Ints, *, codes: Ints, times: Ints, values: Mapping[str, Values]
 ) -> tuple[dict[str, Values], int]:
     """`values` with each one computed again, over the known events only, whose window holds unknown ones.
 
@@ -85,7 +85,7 @@ class _Again:
         return self._known_us[: len(index.rows)]
 
 
-def _by_window(plan: ViewPlan) -> dict[tuple[int | None, int], list[FeaturePlan]]:
+def _by_window(plan: WindowPlan) -> dict[tuple[int | None, int], list[FeaturePlan]]:
     windows: dict[tuple[int | None, int], list[FeaturePlan]] = {}
     for feature in plan.features:
         windows.setdefault((feature.feature.window_us, feature.feature.hop_us), []).append(feature)

@@ -21,6 +21,7 @@ from feature_store.history.manifest import Knowledge, Manifest
 from feature_store.history.reading import LakeReading
 from feature_store.history.spine import Spine, SpineKeys, read_spine, spine_keys
 from feature_store.history.windows import window_values
+from feature_store.history.workers import ALONE, Workers
 from feature_store.registry import view_fingerprint
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def get_historical_features(
     statuses: bool = False,
     allow_incomplete: bool = False,
     snapshot: int | None = None,
-    bucket_events: int = 8_000_000,
+    workers: Workers = ALONE,
     labels: Sequence[str] = (),
     now_us: int | None = None,
 ) -> TrainingSet:
@@ -95,13 +96,14 @@ def get_historical_features(
         statuses: add a column `<feature>__status` per feature.
         allow_incomplete: answer rows beyond what the lake has as if nothing had happened there.
         snapshot: as of which the lake is read; the newest by default.
-        bucket_events: events of one view held in memory at once; an entity's events are never divided.
+        workers: who computes the windows of more events than a bucket holds. The result is the same whoever does.
         labels: labels of the registry, a column each. Rows whose window has not closed are null and counted.
         now_us: until when windows of labels can have closed; by default as far as the lake knows.
 
     Raises:
         InputError: the spine, or a row later than the lake is complete, as said above.
         UnknownNameError: no such service, view, feature or label.
+        WorkerError: a worker was lost.
     """
     _check_knowledge(knowledge)
     wanted = [compiled.registry.label(name) for name in labels]
@@ -121,7 +123,7 @@ def get_historical_features(
             reading,
             rows,
             served=knowledge == "served",
-            bucket_events=bucket_events,
+            workers=workers,
             asked_by=f" of service '{service.name}'" if isinstance(service, FeatureService) else "",
         )
         recomputed = job.answer_all(reads)
@@ -132,7 +134,7 @@ def get_historical_features(
                 reading=reading,
                 spine=rows,
                 now_us=2**62 if now_us is None else now_us,
-                bucket_events=bucket_events,
+                workers=workers,
                 allow_incomplete=allow_incomplete,
             )
             for label in wanted
@@ -162,11 +164,11 @@ class _Job:
         spine: Spine,
         *,
         served: bool,
-        bucket_events: int,
+        workers: Workers,
         asked_by: str,
     ) -> None:
         self._compiled, self._reading, self._spine = compiled, reading, spine
-        self._served, self._bucket_events, self._asked_by = served, bucket_events, asked_by
+        self._served, self._workers, self._asked_by = served, workers, asked_by
         self._keys: dict[object, SpineKeys] = {}
         self.answers: dict[tuple[str, str], Answer] = {}
 
@@ -200,7 +202,7 @@ class _Job:
             keys=self._entities(read),
             time_us=self._spine.time_us,
             served=self._served,
-            bucket_events=self._bucket_events,
+            workers=self._workers,
         )
         for feature in plan.features:
             name = feature.feature.name

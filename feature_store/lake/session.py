@@ -121,6 +121,16 @@ class Session:
             raise
         self._idle.append(cursor)
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for the body alone; if this process dies, the next one that opens the lake removes it."""
+        folder = self.staging / uuid.uuid4().hex
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def exists(self, table: str) -> bool:
         """Whether this environment has such a table."""
         with self.reading() as cursor:

@@ -10,6 +10,7 @@ from feature_store.lake.session import Session, current_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from datetime import date
     from pathlib import Path
     from types import TracebackType
@@ -94,6 +95,10 @@ class Lake:
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A DuckDB cursor in UTC with `lake.<env>` as its schema; one per thread, closed by the caller."""
         return self._session.cursor()
+
+    def scratch(self) -> AbstractContextManager[Path]:
+        """A folder on disk for the body of a `with`, beside the lake's own files."""
+        return self._session.scratch()
 
     def snapshot(self) -> int:
         """The newest snapshot."""

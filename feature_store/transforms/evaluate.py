@@ -9,12 +9,12 @@ from feature_store.transforms.catalogue import Array, Ints, Values
 from feature_store.transforms.families import Families, index_of
 from feature_store.transforms.kernel import RangeIndex
 from feature_store.transforms.ordering import INT64_MAX, INT64_MIN
-from feature_store.transforms.plan import FeaturePlan, PartialColumn, ViewPlan
+from feature_store.transforms.plan import FeaturePlan, PartialColumn, WindowPlan
 from feature_store.transforms.project import EVENTS
 from feature_store.transforms.rowset import Merge
 
 
-def evaluate(plan: ViewPlan, families: Families, entity: Ints, *, time_us: Ints) -> dict[str, Values]:
+def evaluate(plan: WindowPlan, families: Families, entity: Ints, *, time_us: Ints) -> dict[str, Values]:
     """Every feature of a view for q queries.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 
 from feature_store.transforms.catalogue import Array, Ints
 from feature_store.transforms.kernel import RangeIndex
-from feature_store.transforms.plan import FeaturePlan, PartialColumn, ViewPlan
+from feature_store.transforms.plan import FeaturePlan, PartialColumn, WindowPlan
 from feature_store.transforms.project import ID, NO_TIME, TIME, to_numpy
 from feature_store.transforms.rowset import Merge, RowSet
 
@@ -80,7 +80,7 @@ class History:
         return self._values[column.name]
 
 
-def event_rows(plan: ViewPlan, projected: pa.Table, entity: Ints, *, is_sorted: bool = False) -> RowSet:
+def event_rows(plan: WindowPlan, projected: pa.Table, entity: Ints, *, is_sorted: bool = False) -> RowSet:
     """Rows of one view from its projection (`project_sql`), one per event.
 
     Args:

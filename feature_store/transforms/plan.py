@@ -57,7 +57,16 @@ class FeaturePlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ViewPlan:
+class WindowPlan:
+    """How rows of partials become values. It names none of the user's code, so any process can be given it."""
+
+    columns: tuple[PartialColumn, ...]
+    """Distinct partial columns, in a stable order; shared by features over the same expression."""
+    features: tuple[FeaturePlan, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewPlan(WindowPlan):
     """Everything both paths need to know about a view."""
 
     view: FeatureView
@@ -67,9 +76,11 @@ class ViewPlan:
     where_sql: str
     operands: Mapping[str, str]
     """Column -> SQL of each expression of the view; `where_sql` and the partials read these columns."""
-    columns: tuple[PartialColumn, ...]
-    """Distinct partial columns, in a stable order; shared by features over the same expression."""
-    features: tuple[FeaturePlan, ...]
+
+    @property
+    def windows(self) -> WindowPlan:
+        """The part that computes."""
+        return WindowPlan(columns=self.columns, features=self.features)
 
     @property
     def hops_us(self) -> tuple[int, ...]:
