@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from feature_store.decoders import json
 from feature_store.errors import DeclarationError, FeatureStoreError, InputError
-from feature_store.fold.run import open_log
+from feature_store.log.binding import open_log
 from feature_store.log.protocol import Record
 from feature_store.online.layout import publish_layouts, service_layout, view_layout
 from feature_store.online.ready import ReadyRecord, read_ready

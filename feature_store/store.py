@@ -183,7 +183,7 @@ class FeatureStore:
         Raises:
             InputError: it has none.
         """
-        from feature_store.fold.run import open_log
+        from feature_store.log.binding import open_log
 
         return open_log(self.redis, self.settings.environment, self.registry.source(source))
 

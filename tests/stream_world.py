@@ -18,10 +18,11 @@ from feature_store.decoders import json
 from feature_store.fold.archive import Archiver, CommitArchiver
 from feature_store.fold.intake import Intake
 from feature_store.fold.known_ids import KnownIds
-from feature_store.fold.run import LocalStream, open_log
+from feature_store.fold.run import LocalStream
 from feature_store.fold.shard import Shard
 from feature_store.fold.split import Splitter
 from feature_store.lake import Lake
+from feature_store.log.binding import open_log
 from feature_store.log.protocol import LogRecord, Record
 from feature_store.online.packed import decode_row, is_valid_at, item_at, seconds_since
 from feature_store.time_rule import DAY_US, HOUR_US, SECOND_US, from_us, to_us

@@ -4,8 +4,9 @@ from feature_store.declare import agg
 from feature_store.declare.entity import Entity
 from feature_store.declare.feature import Feature, FeatureRef, FeatureSpec, Ratio
 from feature_store.declare.label import Label
+from feature_store.declare.log import kafka, redis_stream
 from feature_store.declare.service import FeatureService, ratio
-from feature_store.declare.source import EventSource, redis_stream
+from feature_store.declare.source import EventSource
 from feature_store.declare.view import FeatureView
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Label",
     "Ratio",
     "agg",
+    "kafka",
     "ratio",
     "redis_stream",
 ]

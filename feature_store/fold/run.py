@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from feature_store.errors import InputError, LogTailLost
+from feature_store.errors import LogTailLost
 from feature_store.fold.rebuild import Origin, open_intake, rebuild_shards, resolve_origin
 from feature_store.fold.shard import Shard, Writes
 from feature_store.fold.split import ShardBatch, Splitter
-from feature_store.log.redis_streams import RedisStreamLog
+from feature_store.log.binding import open_log
 from feature_store.online.ready import ReadyRecord, store_generation, withdraw_ready, write_shards
 from feature_store.online.server import check_server
 from feature_store.online.writer import OnlineWriter
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from feature_store.clock import Clock
-    from feature_store.declare.source import EventSource
     from feature_store.lake import Lake
     from feature_store.log.protocol import EventLog, LogRecord
     from feature_store.registry import Registry
@@ -66,18 +65,6 @@ def live_sources(registry: Registry) -> list[str]:
         for name, source in registry.sources.items()
         if source.log is not None and any(view.online == "stream" for view in registry.views_of(name))
     ]
-
-
-def open_log(client: Redis, env: str, source: EventSource) -> RedisStreamLog:
-    """The log of a source.
-
-    Raises:
-        InputError: if the source has none.
-    """
-    binding = source.log
-    if binding is None:
-        raise InputError(f"source '{source.name}' has no `log`, so nothing can be published to it or read from it")
-    return RedisStreamLog(client, env=env, source=binding.topic, partitions=binding.partitions, limit=binding.limit)
 
 
 def begin_run(compiled: Compiled, lake: Lake, client: Redis, *, env: str, shards: int) -> Start:
@@ -131,13 +118,21 @@ class PartitionReader:
         """Move past these records: one reading per shard, also for no records, so that positions and hearts go on."""
         batches = self._idle() if not records else self._batches(records)
         unread = records[-1].arrived_us if len(records) == MAX_RECORDS else None
+        # A log may leave numbers out before its end, so nothing to read means that the end has been reached.
+        return self._readings(batches, unread, caught_up=not records or self.position >= self._target)
+
+    def silent(self, since_us: int) -> list[Reading]:
+        """What to say while the log does not answer: whatever has arrived since it last did is unread."""
+        return self._readings(self._idle(), since_us, caught_up=False)
+
+    def _readings(self, batches: Sequence[ShardBatch], unread_us: int | None, *, caught_up: bool) -> list[Reading]:
         return [
             Reading(
                 source=self._source,
                 partition=self._partition,
                 batch=batch,
-                oldest_unread_us=unread,
-                caught_up=self.position >= self._target,
+                oldest_unread_us=unread_us,
+                caught_up=caught_up,
             )
             for batch in batches
         ]
@@ -223,13 +218,12 @@ class LocalStream:
         self.start = begin_run(compiled, lake, client, env=env, shards=shards)
         self._clock = clock
         now_us = clock.now_us()
+        logs = {name: open_log(client, env, compiled.registry.source(name)) for name in live_sources(compiled.registry)}
+        partitions = [(name, p) for name, log in logs.items() for p in range(log.partitions)]
         self._readers = [
-            PartitionReader(compiled, lake, log, self.start, source=name, partition=partition, now_us=now_us)
-            for name in live_sources(compiled.registry)
-            for log in [open_log(client, env, compiled.registry.source(name))]
-            for partition in range(log.partitions)
+            PartitionReader(compiled, lake, logs[name], self.start, source=name, partition=p, now_us=now_us)
+            for name, p in partitions
         ]
-        partitions = [(name, p) for name in live_sources(compiled.registry) for p in range(_partitions(compiled, name))]
         self._runners = [ShardRunner(compiled, self.start, env=env, partitions=partitions) for _ in range(shards)]
         for number, runner in enumerate(self._runners):
             runner.rebuild(lake, number, now_us=now_us)
@@ -253,8 +247,3 @@ class LocalStream:
                 writes, ready = output
                 self._writer.write(writes.values, writes.commit, ready=ready)
         return total
-
-
-def _partitions(compiled: Compiled, source: str) -> int:
-    binding = compiled.registry.source(source).log
-    return binding.partitions if binding is not None else 0
