@@ -43,15 +43,6 @@ class FlowContext:
         """The log of a source."""
         return open_log(client, self.env, self.compiled.registry.source(source))
 
-    def partitions(self) -> list[tuple[str, int]]:
-        """Every (source, partition) that the flow reads."""
-        client = self.connect()
-        return [
-            (source, partition)
-            for source in live_sources(self.compiled.registry)
-            for partition in range(self.log(client, source).partitions)
-        ]
-
     @property
     def consumer(self) -> str:
         """The flow's name among the consumers of a log. What a restart needs is the lake's position; this one only keeps

@@ -41,7 +41,7 @@ class FoldLogic(StatefulBatchLogic[Reading | None, Output, None]):
 
     def __init__(self, context: FlowContext, start: Start) -> None:
         self._context = context
-        self._runner = ShardRunner(context.compiled, start, env=context.env, partitions=context.partitions())
+        self._runner = ShardRunner(context.compiled, start, env=context.env, partitions=start.partitions)
 
     def on_batch(self, values: list[Reading | None]) -> tuple[list[Output], bool]:
         """Fold what has come in since the last call; several readings make one fold."""

@@ -6,6 +6,7 @@ import gc
 import logging
 import signal
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from bytewax.run import cli_main
 from feature_store_deploy.streams.flow import EPOCH, TICK, build_flow
 from redis.exceptions import RedisError
 
-from feature_store.errors import FeatureStoreError, LakeError, SchemaRegistryError
+from feature_store.errors import FeatureStoreError, LakeError, LogUnavailable, SchemaRegistryError
 from feature_store.fold.archive import Archiver, CommitArchiver
 from feature_store.online.server import check_server
 
@@ -62,7 +63,7 @@ def root_cause(error: BaseException) -> BaseException:
 def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.Event | None = None) -> None:
     """Bring every live source and the commit records to the lake every few seconds, until SIGTERM or `stop`.
 
-    A lake or a schema registry that is away delays archiving, and nothing is skipped; it is tried again.
+    A lake, a log or a schema registry that is away delays archiving, and nothing is skipped; it is tried again.
     """
     stop = stop or _stop_on_signal()
     client = context.connect()
@@ -75,16 +76,21 @@ def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.
         ]
         commits = CommitArchiver(lake, client, context.env)
         while not stop.is_set():
-            try:
-                moved = sum(archiver.step() for archiver in archivers) + commits.step()
-                for log in logs.values():
-                    log.trim()
-            except (LakeError, SchemaRegistryError) as error:
-                logger.warning("archiving waits: %s", error)
-                moved = 0
+            moved = sum(map(_moved, [*(archiver.step for archiver in archivers), commits.step]))
+            for log in logs.values():
+                log.trim()
             if moved:
                 logger.info("archived %d records", moved)
             stop.wait(every_s)
+
+
+def _moved(step: Callable[[], int]) -> int:
+    """How many records a step has moved: none if something is away, which holds up no other source."""
+    try:
+        return step()
+    except (LakeError, LogUnavailable, SchemaRegistryError) as error:
+        logger.warning("archiving waits: %s", error)
+        return 0
 
 
 def _stop_on_signal() -> threading.Event:

@@ -44,6 +44,11 @@ class Start:
     evicts: bool
     shards: int
 
+    @property
+    def partitions(self) -> list[tuple[str, int]]:
+        """Every (source, partition) that the run reads."""
+        return [(source, partition) for source, begins in self.begins.items() for partition in begins]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
@@ -219,12 +224,13 @@ class LocalStream:
         self._clock = clock
         now_us = clock.now_us()
         logs = {name: open_log(client, env, compiled.registry.source(name)) for name in live_sources(compiled.registry)}
-        partitions = [(name, p) for name, log in logs.items() for p in range(log.partitions)]
         self._readers = [
             PartitionReader(compiled, lake, logs[name], self.start, source=name, partition=p, now_us=now_us)
-            for name, p in partitions
+            for name, p in self.start.partitions
         ]
-        self._runners = [ShardRunner(compiled, self.start, env=env, partitions=partitions) for _ in range(shards)]
+        self._runners = [
+            ShardRunner(compiled, self.start, env=env, partitions=self.start.partitions) for _ in range(shards)
+        ]
         for number, runner in enumerate(self._runners):
             runner.rebuild(lake, number, now_us=now_us)
         self._writer = OnlineWriter(client, env, clock=clock)

@@ -45,7 +45,7 @@ class KafkaGroups:
 
         return self._clients.ask(asked)
 
-    def commit(self, consumer: str, offsets: Mapping[int, tuple[int, int]]) -> None:
+    def commit(self, consumer: str, offsets: Mapping[int, tuple[int, int]], *, answer_s: float = ANSWER_S) -> None:
         """Commit (leader epoch, offset) per partition."""
         from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
@@ -61,7 +61,7 @@ class KafkaGroups:
             wanted = [ConsumerGroupTopicPartitions(group, places)]
             admin.alter_consumer_group_offsets(wanted, request_timeout=ANSWER_S)[group].result()
 
-        self._clients.ask(committed)
+        self._clients.ask(committed, answer_s=answer_s)
 
     def delete(self, consumer: str) -> None:
         """Forget a consumer."""

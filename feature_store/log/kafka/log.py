@@ -50,7 +50,7 @@ class KafkaLog:
         lives = TopicLives(client, env=env, topic=binding.topic)
         self._topic = KafkaTopic(self._clients, lives, partitions=binding.partitions)
         self._tails: dict[int, PartitionTail] = {}
-        self._written: dict[int, int] = {}
+        self._kept: dict[str, dict[int, int]] = {}
         self._check_at = self._silent_until = 0.0
 
     @property
@@ -72,9 +72,7 @@ class KafkaLog:
             last[p] = max(n, last.get(p, -1))
         prefixes = {p: self._topic.prefix(self._topic.bounds(p).epoch) for p in last}
         for p, n in last.items():
-            self._written[p] = n + 1
-            if p in self._tails:
-                self._tails[p].end = max(self._tails[p].end, n + 1)
+            self._expect(p, n + 1)
         return [Position(p, prefixes[p] + n) for p, n in placed]
 
     def read(self, partition: int, position: int, *, max_records: int = 10_000) -> list[LogRecord]:
@@ -100,9 +98,7 @@ class KafkaLog:
     def end(self, partition: int) -> int:
         """See `EventLog.end`."""
         bounds = self._topic.bounds(partition)
-        self._written[partition] = max(self._written.get(partition, 0), bounds.high)
-        if partition in self._tails:
-            self._tails[partition].end = max(self._tails[partition].end, bounds.high)
+        self._expect(partition, bounds.high)
         return self._topic.prefix(bounds.epoch) + bounds.high
 
     def lag(self, partition: int, position: int) -> int:
@@ -128,10 +124,11 @@ class KafkaLog:
 
     def acknowledge(self, consumer: str, positions: Mapping[int, int]) -> None:
         """See `EventLog.acknowledge`."""
-        known = self._acknowledged(consumer)
+        known = self._kept.get(consumer) or self._acknowledged(consumer)
         if not known:
             raise UnknownNameError("consumer", consumer, self.consumers())
-        self._commit(consumer, {p: at for p, at in positions.items() if at > known.get(p, -1)})
+        self._commit(consumer, {p: at for p, at in positions.items() if at > known.get(p, -1)}, answer_s=PROBE_S)
+        self._kept[consumer] = {p: max(at, positions.get(p, -1)) for p, at in (dict(positions) | known).items()}
 
     def consumers(self) -> dict[str, dict[int, int]]:
         """See `EventLog.consumers`."""
@@ -143,6 +140,11 @@ class KafkaLog:
         return 0
 
     # ---- reading
+
+    def _expect(self, partition: int, end: int) -> None:
+        """The next read gives what stands before `end`."""
+        if partition in self._tails:
+            self._tails[partition].end = max(self._tails[partition].end, end)
 
     def _read(self, partition: int, position: int, max_records: int) -> list[LogRecord]:
         tail = self._at(partition, position)
@@ -229,7 +231,7 @@ class KafkaLog:
         if self._topic.look_up(answer_s=PROBE_S) != before:
             tail.position = -1  # the next call begins anew, with all checks
             return
-        tail.end = max(tail.end, self._topic.bounds(partition, answer_s=PROBE_S).high)
+        self._expect(partition, self._topic.bounds(partition, answer_s=PROBE_S).high)
         self._check_at = time.monotonic() + CHECK_S
 
     def _records(self, messages: Sequence[Message]) -> list[LogRecord]:
@@ -250,7 +252,8 @@ class KafkaLog:
         base = self._topic.life.base
         return {p: pack_offset(base + max(0, epoch), n) for p, (epoch, n) in self._groups.offsets(consumer).items()}
 
-    def _commit(self, consumer: str, positions: Mapping[int, int]) -> None:
+    def _commit(self, consumer: str, positions: Mapping[int, int], *, answer_s: float = ANSWER_S) -> None:
         base = self._topic.life.base
         offsets = {p: unpack_offset(at) for p, at in positions.items()}
-        self._groups.commit(consumer, {p: (epoch - base, n) for p, (epoch, n) in offsets.items() if epoch >= base})
+        of_this_life = {p: (epoch - base, n) for p, (epoch, n) in offsets.items() if epoch >= base}
+        self._groups.commit(consumer, of_this_life, answer_s=answer_s)
