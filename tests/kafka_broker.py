@@ -184,7 +184,7 @@ class SharedBroker(NamedTuple):
 def _admin(servers: str) -> AdminClient:
     from confluent_kafka.admin import AdminClient
 
-    return AdminClient({"bootstrap.servers": servers})
+    return AdminClient({"bootstrap.servers": servers, "log_level": 0})
 
 
 _STARTED: list[KafkaBroker] = []

@@ -111,6 +111,10 @@ class PartitionReader:
         self.position = start.origin.positions[source].get(partition, start.begins[source][partition])
         self._target = log.end(partition)
 
+    def look_ahead(self) -> None:
+        """Let the coming reads give all that the log holds now; without this, its newest records may come later."""
+        self._log.end(self._partition)
+
     def read(self) -> list[LogRecord]:
         """The next records, without moving on."""
         try:
@@ -240,12 +244,11 @@ class LocalStream:
         total = 0
         readings: list[Reading] = []
         for reader in self._readers:
-            while True:
-                records = reader.read()
+            reader.look_ahead()
+            while records := reader.read():
                 readings.extend(reader.take(records))
                 total += len(records)
-                if len(records) < MAX_RECORDS:
-                    break
+            readings.extend(reader.take([]))
         for number, runner in enumerate(self._runners):
             mine = [reading for reading in readings if reading.batch.shard == number]
             output = runner.fold(mine, self._clock.now_us())

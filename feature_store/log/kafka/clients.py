@@ -25,7 +25,8 @@ Answer = TypeVar("Answer")
 
 logger = logging.getLogger(__name__)
 
-_COMMON = {"reconnect.backoff.max.ms": "1000", "log.connection.close": "false"}
+# What the connections say comes back with the errors; librdkafka's own lines about them would fill the log.
+_COMMON = {"reconnect.backoff.max.ms": "1000", "log_level": "2"}
 _CONSUMER = {
     "auto.offset.reset": "error",
     "enable.auto.commit": "false",
@@ -73,7 +74,7 @@ class KafkaClients:
             lambda given: Producer(given, logger=logger), _COMMON | _PUBLISHING | self._options | _PRODUCER
         )
 
-    def ask(self, question: Callable[[AdminClient], Answer], *, answer_s: float = ANSWER_S) -> Answer:
+    def ask(self, question: Callable[[AdminClient], Answer], *, answer_s: float | None = None) -> Answer:
         """What the cluster answers, after some attempts if need be.
 
         Raises:
@@ -82,10 +83,11 @@ class KafkaClients:
         """
         from confluent_kafka import KafkaException
 
-        deadline = time.monotonic() + answer_s
+        patience_s = answer_s or ANSWER_S
+        deadline = time.monotonic() + patience_s
         while True:
             try:
-                answer = question(self._connected(min(_ATTEMPT_S, answer_s)))
+                answer = question(self._connected(min(_ATTEMPT_S, patience_s)))
                 self._troubled = None
             except KafkaException as failed:
                 error: KafkaError = failed.args[0]

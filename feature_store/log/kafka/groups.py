@@ -45,7 +45,7 @@ class KafkaGroups:
 
         return self._clients.ask(asked)
 
-    def commit(self, consumer: str, offsets: Mapping[int, tuple[int, int]], *, answer_s: float = ANSWER_S) -> None:
+    def commit(self, consumer: str, offsets: Mapping[int, tuple[int, int]], *, answer_s: float | None = None) -> None:
         """Commit (leader epoch, offset) per partition."""
         from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 

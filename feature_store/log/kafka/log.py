@@ -163,7 +163,7 @@ class KafkaLog:
         """The consumer of a partition, standing at a position that has been checked."""
         tail = self._tails.get(partition)
         if tail is None:
-            tail = self._tails[partition] = PartitionTail(self._clients.consumer(), self.source, partition)
+            tail = self._tails[partition] = PartitionTail(self._clients.consumer, self.source, partition)
         if tail.position != position:
             self._start(tail, partition, position)
         return tail
@@ -218,9 +218,11 @@ class KafkaLog:
 
     def _tail_lost(self, partition: int, position: int, bounds: Bounds, *, ended_at: int) -> LogTailLost:
         life, (epoch, _) = self._topic.life, unpack_offset(position)
-        if epoch >= life.base + bounds.epoch:  # neither Kafka nor Redis remembers it
-            life = self._topic.begin_life_above(epoch)
-        end, resume = pack_offset(epoch, ended_at), pack_offset(max(epoch + 1, life.base), ended_at)
+        end, goes_on = pack_offset(epoch, ended_at), ended_at
+        if epoch >= life.base + bounds.epoch:
+            # No election has cut anything off since, so this is a life that Redis has forgotten: read all of it.
+            life, goes_on = self._topic.begin_life_above(epoch), bounds.low
+        resume = pack_offset(max(epoch + 1, life.base), goes_on)
         return LogTailLost(self.source, partition, reached=position, end=end, resume=resume)
 
     def _look_after(self, partition: int, tail: PartitionTail) -> None:
@@ -252,7 +254,7 @@ class KafkaLog:
         base = self._topic.life.base
         return {p: pack_offset(base + max(0, epoch), n) for p, (epoch, n) in self._groups.offsets(consumer).items()}
 
-    def _commit(self, consumer: str, positions: Mapping[int, int], *, answer_s: float = ANSWER_S) -> None:
+    def _commit(self, consumer: str, positions: Mapping[int, int], *, answer_s: float | None = None) -> None:
         base = self._topic.life.base
         offsets = {p: unpack_offset(at) for p, at in positions.items()}
         of_this_life = {p: (epoch - base, n) for p, (epoch, n) in offsets.items() if epoch >= base}

@@ -34,12 +34,13 @@ class KafkaPublisher:
 
         placed = [partition_of(record.event_id, partitions) for record in records]
         offsets, failures = [-1] * len(records), list[tuple[int, "KafkaError"]]()
+        number = -1
         try:
             for number, record in enumerate(records):
                 self._send(number, record, placed[number], offsets, failures)
             self._made().flush()
         except KafkaException as error:
-            failures.append((-1, error.args[0]))
+            failures.append((number, error.args[0]))
         if failures:
             raise self._failed(failures, records, written=sum(offset >= 0 for offset in offsets))
         return list(zip(placed, offsets, strict=True))
@@ -91,9 +92,8 @@ class KafkaPublisher:
         number, error = failures[0]
         count = f"{written} of {len(records)} records are known to be written"
         if error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD):
-            name = f"event '{records[number].event_id}'" if number >= 0 else "an event"
             return InputError(
-                f"topic '{self._clients.topic}' does not take {name} ({error.str()}); {count}, publishing all of them again is safe"
+                f"topic '{self._clients.topic}' does not take event '{records[number].event_id}' ({error.str()}); {count}, publishing all of them again is safe"
             )
         refused = self._clients.refused(error)
         kind = LogUnavailable if isinstance(refused, LogUnavailable) else LogError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,8 +39,10 @@ class FetchFailed(Exception):  # noqa: N818
 class PartitionTail:
     """A consumer of one partition. It fetches ahead in a thread of its own."""
 
-    def __init__(self, consumer: Consumer, topic: str, partition: int) -> None:
-        self._consumer, self._topic, self._partition = consumer, topic, partition
+    def __init__(self, make_consumer: Callable[[], Consumer], topic: str, partition: int) -> None:
+        self._make_consumer, self._topic, self._partition = make_consumer, topic, partition
+        self._consumer = make_consumer()
+        self._used = False
         self._waiting: deque[Message] = deque()
         self._failed: KafkaError | None = None
         self._reached = -1
@@ -53,6 +55,10 @@ class PartitionTail:
         """Begin at Kafka's offset `n`, whose predecessor was written under leader epoch `epoch`."""
         from confluent_kafka import TopicPartition
 
+        if self._used:  # a consumer compares the epoch of its first position only
+            self._consumer.close()
+            self._consumer = self._make_consumer()
+        self._used = True
         self._waiting.clear()
         self._failed, self._reached, self.position, self.end = None, -1, position, end
         self._consumer.assign([TopicPartition(self._topic, self._partition, n, leader_epoch=epoch)])

@@ -52,7 +52,7 @@ class KafkaTopic:
         """
         return self._found or self.look_up()
 
-    def look_up(self, *, answer_s: float = ANSWER_S) -> Life:
+    def look_up(self, *, answer_s: float | None = None) -> Life:
         """As it is now. Raises what `life` does."""
         name = self._clients.topic
         found_id, count = self._clients.ask(lambda admin: _described(admin, name), answer_s=answer_s)
@@ -70,7 +70,7 @@ class KafkaTopic:
         self._found = self.life._replace(base=self._lives.base(self.life.id, reached=epoch))
         return self._found
 
-    def bounds(self, partition: int, *, answer_s: float = ANSWER_S) -> Bounds:
+    def bounds(self, partition: int, *, answer_s: float | None = None) -> Bounds:
         """What a partition holds now."""
         if not 0 <= partition < self.life.partitions:
             raise LogError(f"topic '{self._clients.topic}' has no partition {partition}, it has {self.life.partitions}")
