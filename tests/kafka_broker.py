@@ -167,7 +167,19 @@ class SharedBroker(NamedTuple):
         made = name or f"t{uuid.uuid4().hex[:12]}"
         options = {key.replace("_", "."): value for key, value in config.items()}
         self.admin().create_topics([NewTopic(made, partitions, 1, config=options)])[made].result()
+        while not self._knows(made):
+            time.sleep(0.02)
         return made
+
+    def _knows(self, topic: str) -> bool:
+        """Whether the broker has heard of a topic, of which the controller knows."""
+        from confluent_kafka import KafkaException, TopicCollection
+
+        try:
+            found = self.admin().describe_topics(TopicCollection([topic]))[topic].result()
+        except KafkaException:
+            return False
+        return all(partition.leader is not None for partition in found.partitions)
 
     def delete(self, topic: str) -> None:
         self.admin().delete_topics([topic])[topic].result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -39,8 +40,25 @@ _PRODUCER = {"acks": "all", "enable.idempotence": "true"}
 _PUBLISHING = {"delivery.timeout.ms": "30000", "linger.ms": "1"}
 
 
+_REFUSED = ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "_SSL", "UNSUPPORTED_SASL_MECHANISM")
+
+
+class _Wire:
+    """The last thing that went wrong on the connections. Clients hold on to it and to nothing that holds them: a client
+    in a reference cycle would be destroyed by whichever thread collects it, and Kafka's own threads must not.
+    """
+
+    def __init__(self) -> None:
+        self.trouble: KafkaError | None = None
+
+    def noted(self, error: KafkaError) -> None:
+        """Keep an error until an answer comes; that the brokers are away says less than that they refuse us."""
+        if self.trouble is None or not _is(self.trouble, *_REFUSED):
+            self.trouble = error
+
+
 class KafkaClients:
-    """Makes the clients of one topic and asks the cluster; remembers the last thing that went wrong on the wire."""
+    """Makes the clients of one topic and asks the cluster."""
 
     def __init__(self, binding: KafkaBinding, *, group: str) -> None:
         """Read the environment variables that the binding names; nothing connects yet.
@@ -52,12 +70,12 @@ class KafkaClients:
         self.servers = self._value("bootstrap_servers", binding.bootstrap_servers)
         self._options = {name: self._value(f"option '{name}'", value) for name, value in binding.options}
         self._admin: AdminClient | None = None
-        self._troubled: KafkaError | None = None
+        self._wire = _Wire()
 
     @property
     def trouble(self) -> str | None:
         """What the connections said since they were last known to work."""
-        return None if self._troubled is None else self._troubled.str()
+        return None if self._wire.trouble is None else _plain(self._wire.trouble)
 
     def consumer(self) -> Consumer:
         """One that reads what it is assigned, and joins no group."""
@@ -74,8 +92,8 @@ class KafkaClients:
             lambda given: Producer(given, logger=logger), _COMMON | _PUBLISHING | self._options | _PRODUCER
         )
 
-    def ask(self, question: Callable[[AdminClient], Answer], *, answer_s: float | None = None) -> Answer:
-        """What the cluster answers, after some attempts if need be.
+    def ask(self, question: Callable[[AdminClient, float], Answer], *, answer_s: float | None = None) -> Answer:
+        """What the cluster answers, after some attempts if need be. A question is told how long each may take.
 
         Raises:
             LogUnavailable: it does not.
@@ -84,21 +102,29 @@ class KafkaClients:
         from confluent_kafka import KafkaException
 
         patience_s = answer_s or ANSWER_S
-        deadline = time.monotonic() + patience_s
+        deadline, attempt_s = time.monotonic() + patience_s, min(_ATTEMPT_S, patience_s)
+        admin = self._connected()
         while True:
             try:
-                answer = question(self._connected(min(_ATTEMPT_S, patience_s)))
-                self._troubled = None
+                answer = question(admin, attempt_s)
             except KafkaException as failed:
-                error: KafkaError = failed.args[0]
-                admin, self._admin = self._admin, None  # a client may hold on to a leader that is none any more
-                if admin is not None:
-                    admin.poll(0)  # brings what the connections have to say
-                if self._final(error) or time.monotonic() >= deadline:
-                    raise self.refused(error) from failed
+                refused = self._after(admin, failed.args[0], attempt_s)
+                if not isinstance(refused, LogUnavailable) or time.monotonic() >= deadline:
+                    raise refused from failed
                 time.sleep(_PAUSE_S)
             else:
+                self._wire.trouble = None
                 return answer
+
+    def _after(self, admin: AdminClient, error: KafkaError, attempt_s: float) -> LogError:
+        """What an error means, after looking who leads now: the client would go on asking the leader that it knows."""
+        from confluent_kafka import KafkaException
+
+        if isinstance(self.refused(error), LogUnavailable):
+            with contextlib.suppress(KafkaException):
+                admin.list_topics(self.topic, timeout=attempt_s)
+            admin.poll(0)  # brings what the connections have to say
+        return self.refused(error)
 
     def refused(self, error: KafkaError) -> LogError:
         """What an error means to a user."""
@@ -110,8 +136,8 @@ class KafkaClients:
             return LogError(
                 f"Kafka at {self.servers} does not allow topic '{self.topic}' or group '{self._group}' ({error.str()})"
             )
-        cause = self._troubled or error
-        if _is(cause, "_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "_SSL", "UNSUPPORTED_SASL_MECHANISM"):
+        cause = self._wire.trouble or error
+        if _is(cause, *_REFUSED):
             return LogError(
                 f"Kafka at {self.servers} refuses the connection for topic '{self.topic}' ({_plain(cause)}); correct "
                 "`options` or the environment variables that they name"
@@ -120,31 +146,18 @@ class KafkaClients:
             f"Kafka at {self.servers} does not answer for topic '{self.topic}' ({_plain(cause)}); is it running?"
         )
 
-    def noted(self, error: KafkaError) -> None:
-        """Take an error of a connection as trouble until an answer comes."""
-        wrong_credentials = self._troubled is not None and _is(self._troubled, "_AUTHENTICATION", "_SSL")
-        if not wrong_credentials:
-            self._troubled = error
-
-    def _final(self, error: KafkaError) -> bool:
-        return not isinstance(self.refused(error), LogUnavailable)
-
-    def _connected(self, timeout_s: float) -> AdminClient:
+    def _connected(self) -> AdminClient:
         from confluent_kafka.admin import AdminClient
 
         if self._admin is None:
             self._admin = self._made(lambda given: AdminClient(given, logger=logger), _COMMON | self._options)
-            try:
-                self._admin.list_topics(self.topic, timeout=timeout_s)
-            finally:
-                self._admin.poll(0)
         return self._admin
 
     def _made(self, make: Callable[[dict[str, Any]], Answer], config: Mapping[str, str]) -> Answer:
         from confluent_kafka import KafkaException
 
         try:
-            return make({**config, "bootstrap.servers": self.servers, "error_cb": self.noted})
+            return make({**config, "bootstrap.servers": self.servers, "error_cb": self._wire.noted})
         except KafkaException as error:
             raise LogError(
                 f"log `kafka` of topic '{self.topic}': `options` are wrong: {error.args[0].str()}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from feature_store.log.kafka.clients import ANSWER_S, KafkaClients
+from feature_store.log.kafka.clients import KafkaClients
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
@@ -20,9 +20,9 @@ class KafkaGroups:
     def names(self) -> list[str]:
         """The consumers whose groups carry the prefix."""
 
-        def listed(admin: AdminClient) -> list[str]:
+        def listed(admin: AdminClient, timeout_s: float) -> list[str]:
             return [
-                str(group.group_id) for group in admin.list_consumer_groups(request_timeout=ANSWER_S).result().valid
+                str(group.group_id) for group in admin.list_consumer_groups(request_timeout=timeout_s).result().valid
             ]
 
         found = self._clients.ask(listed)
@@ -34,9 +34,9 @@ class KafkaGroups:
 
         group = self._prefix + consumer
 
-        def asked(admin: AdminClient) -> dict[int, tuple[int, int]]:
+        def asked(admin: AdminClient, timeout_s: float) -> dict[int, tuple[int, int]]:
             wanted = [ConsumerGroupTopicPartitions(group)]
-            found = admin.list_consumer_group_offsets(wanted, request_timeout=ANSWER_S)[group].result()
+            found = admin.list_consumer_group_offsets(wanted, request_timeout=timeout_s)[group].result()
             return {
                 at.partition: (-1 if at.leader_epoch is None else at.leader_epoch, at.offset)
                 for at in found.topic_partitions
@@ -57,9 +57,9 @@ class KafkaGroups:
             for partition, (epoch, n) in offsets.items()
         ]
 
-        def committed(admin: AdminClient) -> None:
+        def committed(admin: AdminClient, timeout_s: float) -> None:
             wanted = [ConsumerGroupTopicPartitions(group, places)]
-            admin.alter_consumer_group_offsets(wanted, request_timeout=ANSWER_S)[group].result()
+            admin.alter_consumer_group_offsets(wanted, request_timeout=timeout_s)[group].result()
 
         self._clients.ask(committed, answer_s=answer_s)
 
@@ -69,9 +69,9 @@ class KafkaGroups:
 
         group = self._prefix + consumer
 
-        def deleted(admin: AdminClient) -> None:
+        def deleted(admin: AdminClient, timeout_s: float) -> None:
             try:
-                admin.delete_consumer_groups([group], request_timeout=ANSWER_S)[group].result()
+                admin.delete_consumer_groups([group], request_timeout=timeout_s)[group].result()
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
                     raise

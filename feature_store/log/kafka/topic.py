@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from feature_store.errors import LogError
-from feature_store.log.kafka.clients import ANSWER_S, KafkaClients
+from feature_store.log.kafka.clients import KafkaClients
 from feature_store.log.protocol import pack_offset
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ class KafkaTopic:
     def look_up(self, *, answer_s: float | None = None) -> Life:
         """As it is now. Raises what `life` does."""
         name = self._clients.topic
-        found_id, count = self._clients.ask(lambda admin: _described(admin, name), answer_s=answer_s)
+        found_id, count = self._clients.ask(lambda admin, s: _described(admin, s, name), answer_s=answer_s)
         self._check(count)
-        if self._found is None and "compact" in self._clients.ask(lambda admin: _policy(admin, name)):
+        if self._found is None and "compact" in self._clients.ask(lambda admin, s: _policy(admin, s, name)):
             raise LogError(
                 f"topic '{name}' is compacted, and forgets events; set its cleanup.policy to 'delete', "
                 "or fill a topic without compaction from it"
@@ -74,7 +74,7 @@ class KafkaTopic:
         """What a partition holds now."""
         if not 0 <= partition < self.life.partitions:
             raise LogError(f"topic '{self._clients.topic}' has no partition {partition}, it has {self.life.partitions}")
-        return self._clients.ask(lambda admin: _bounds(admin, self._clients.topic, partition), answer_s=answer_s)
+        return self._clients.ask(lambda admin, s: _bounds(admin, s, self._clients.topic, partition), answer_s=answer_s)
 
     def prefix(self, leader_epoch: int | None) -> int:
         """The log's offset of Kafka's offset 0 under a leader epoch, which a record of an old format lacks."""
@@ -101,21 +101,21 @@ class KafkaTopic:
             )
 
 
-def _described(admin: AdminClient, topic: str) -> tuple[str, int]:
+def _described(admin: AdminClient, timeout_s: float, topic: str) -> tuple[str, int]:
     from confluent_kafka import TopicCollection
 
-    found = admin.describe_topics(TopicCollection([topic]), request_timeout=ANSWER_S)[topic].result()
+    found = admin.describe_topics(TopicCollection([topic]), request_timeout=timeout_s)[topic].result()
     return str(found.topic_id), len(found.partitions)
 
 
-def _policy(admin: AdminClient, topic: str) -> str:
+def _policy(admin: AdminClient, timeout_s: float, topic: str) -> str:
     """The topic's clean-up policy; nothing where this user may not ask."""
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
 
     resource = ConfigResource(ResourceType.TOPIC, topic)
     try:
-        configs = admin.describe_configs([resource], request_timeout=ANSWER_S)[resource].result()
+        configs = admin.describe_configs([resource], request_timeout=timeout_s)[resource].result()
     except KafkaException as error:
         if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             return ""
@@ -123,13 +123,13 @@ def _policy(admin: AdminClient, topic: str) -> str:
     return str(configs["cleanup.policy"].value)
 
 
-def _bounds(admin: AdminClient, topic: str, partition: int) -> Bounds:
+def _bounds(admin: AdminClient, timeout_s: float, topic: str, partition: int) -> Bounds:
     from confluent_kafka import IsolationLevel, TopicPartition
     from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
     place = TopicPartition(topic, partition)
     asked = [
-        admin.list_offsets({place: spec}, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_S)
+        admin.list_offsets({place: spec}, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout_s)
         for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
     ]
     low, high = (answer[place].result() for answer in asked)
