@@ -38,9 +38,8 @@ from feature_store import (
     redis_stream,
 )
 from feature_store.embedded import EmbeddedValkey
-from feature_store.fold.run import open_log
-from feature_store.log.protocol import Record
-from feature_store.log.redis_streams import RedisStreamLog
+from feature_store.log.binding import open_log
+from feature_store.log.protocol import EventLog, Record
 from feature_store.online.ready import read_ready
 
 ENV = "bench"
@@ -178,7 +177,7 @@ def records(some: Sequence[dict[str, object]]) -> list[Record]:
     return [Record(str(event["uid"]), encode(event), arrived_us) for event in some]
 
 
-def seconds_for_backlog(client: Redis, flow: subprocess.Popen[bytes], log: RedisStreamLog, *, name: str) -> float:
+def seconds_for_backlog(client: Redis, flow: subprocess.Popen[bytes], log: EventLog, *, name: str) -> float:
     """Stop the flow, fill the log, and let it work."""
     os.killpg(flow.pid, signal.SIGSTOP)
     log.publish(records(events(name, EVENTS)))

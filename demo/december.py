@@ -12,7 +12,8 @@ from demo.replay import DAY, Due, Publisher, Scorer, start_of_day, start_of_hour
 from demo.stage import Stage
 from feature_store.clock import ManualClock
 from feature_store.fold.archive import Archiver, CommitArchiver
-from feature_store.fold.run import LocalStream, open_log
+from feature_store.fold.run import LocalStream
+from feature_store.log.binding import open_log
 from feature_store.store import FeatureStore
 from feature_store.time_rule import to_us
 from features.flights import REQUEST_TIME, arrival_order, requests

@@ -21,7 +21,7 @@ from demo.replay import DAY, Due, Publisher
 from feature_store.clock import ManualClock
 from feature_store.errors import FeatureStoreError
 from feature_store.fold.archive import Archiver
-from feature_store.fold.run import open_log
+from feature_store.log.binding import open_log
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 from feature_store.time_rule import from_us, to_us

@@ -12,7 +12,7 @@ import pandas as pd
 import redis
 
 from feature_store.decoders import json
-from feature_store.fold.run import open_log
+from feature_store.log.binding import open_log
 from feature_store.log.protocol import Record
 from feature_store.proof.served_log import ServedLog
 from feature_store.reader import FeatureReader

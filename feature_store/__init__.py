@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from feature_store.declare.entity import Entity
     from feature_store.declare.feature import Feature, FeatureRef
     from feature_store.declare.label import Label
+    from feature_store.declare.log import kafka, redis_stream
     from feature_store.declare.service import FeatureService, ratio
-    from feature_store.declare.source import EventSource, redis_stream
+    from feature_store.declare.source import EventSource
     from feature_store.declare.view import FeatureView
     from feature_store.decoders import json
     from feature_store.errors import (
@@ -54,8 +55,9 @@ _MODULES = {
     "feature_store.declare.entity": ("Entity",),
     "feature_store.declare.feature": ("Feature", "FeatureRef"),
     "feature_store.declare.label": ("Label",),
+    "feature_store.declare.log": ("kafka", "redis_stream"),
     "feature_store.declare.service": ("FeatureService", "ratio"),
-    "feature_store.declare.source": ("EventSource", "redis_stream"),
+    "feature_store.declare.source": ("EventSource",),
     "feature_store.declare.view": ("FeatureView",),
     "feature_store.decoders": ("json",),
     "feature_store.errors": (
@@ -119,6 +121,7 @@ __all__ = [
     "csv",
     "dimension",
     "json",
+    "kafka",
     "parquet",
     "ratio",
     "redis_stream",

@@ -10,7 +10,8 @@
     ├── LogError              the event log cannot be read or written
     │   ├── LogFull           publishing is refused until a consumer catches up
     │   ├── LogGap            records before the wanted offset are gone
-    │   └── LogTailLost       the log ends before a position that was already reached
+    │   ├── LogTailLost       the log ends before a position that was already reached
+    │   └── LogUnavailable    the log does not answer; what it holds is read once it does
     ├── WorkerError           an executor's worker was lost or cannot work; nothing was written
     ├── OnlineStoreError      Redis is missing, too old, or configured to lose data
     └── SchemaRegistryError   the schema of a payload cannot be asked for; no record was decided about
@@ -22,6 +23,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+
+EPOCH_BITS = 46
+"""An offset of the log is `epoch << EPOCH_BITS | n`; see `feature_store.log.protocol`."""
 
 
 class FeatureStoreError(Exception):
@@ -94,7 +98,8 @@ class LogGap(LogError):  # noqa: N818
         self.source, self.partition, self.wanted, self.first = source, partition, wanted, first
         super().__init__(
             f"log '{source}' partition {partition}: offset {_offset(wanted)} was asked for, but the next one kept is {_offset(first)}; "
-            "the records between are gone, load them from their origin with `feature-store backfill`"
+            "the records between are gone: load them from their origin with `feature-store backfill`, and go on where "
+            "the log begins with `feature-store resume`"
         )
 
 
@@ -108,6 +113,10 @@ class LogTailLost(LogError):  # noqa: N818
             f"log '{source}' partition {partition} ended at {_offset(end)}, but {_offset(reached)} had been reached: the log lost its "
             f"last records; what was published since stands from {_offset(resume)} on"
         )
+
+
+class LogUnavailable(LogError):  # noqa: N818
+    """The log's server does not answer. Nothing is lost by it: reading and publishing go on once it does."""
 
 
 class WorkerError(FeatureStoreError):
@@ -141,4 +150,4 @@ def unknown_name(kind: str, name: str, known: Sequence[str]) -> str:
 
 def _offset(offset: int) -> str:
     """An offset of the log as its epoch and the record's number in it."""
-    return f"{offset >> 48}-{offset & (1 << 48) - 1}"
+    return f"{offset >> EPOCH_BITS}-{offset & (1 << EPOCH_BITS) - 1}"

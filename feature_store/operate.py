@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, cast
 import pyarrow as pa
 
 from feature_store.decoders import json
-from feature_store.errors import DeclarationError, FeatureStoreError, InputError
-from feature_store.fold.run import open_log
-from feature_store.log.protocol import Record
+from feature_store.errors import DeclarationError, FeatureStoreError, InputError, LogError, LogGap, LogTailLost
+from feature_store.fold.intake import no_events
+from feature_store.log.binding import open_log
+from feature_store.log.protocol import Record, unpack_offset
 from feature_store.online.layout import publish_layouts, service_layout, view_layout
 from feature_store.online.ready import ReadyRecord, read_ready
 from feature_store.online.server import check_server, inspect_server
@@ -135,7 +136,9 @@ class SourceStatus:
     positions: Mapping[int, int]
     """Partition -> the first offset that the lake does not have."""
     lag: Mapping[int, int]
-    """Partition -> records of the log that the lake does not have; empty without a log or if it does not answer."""
+    """Partition -> records of the log that the lake does not have; empty without a log or if it cannot be read."""
+    problem: str = ""
+    """Why the log cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,9 +172,13 @@ def _source_status(source: EventSource, lake: Lake, client: Redis | None, env: s
     days = lake.days_loaded(source.name)
     positions = lake.positions(source.name)
     lag: dict[int, int] = {}
+    problem = ""
     if client is not None and source.log is not None:
-        log = open_log(client, env, source)
-        lag = {p: log.lag(p, positions.get(p, log.begin(p))) for p in range(log.partitions)}
+        try:
+            log = open_log(client, env, source)
+            lag = {p: log.lag(p, positions[p] if p in positions else log.begin(p)) for p in range(log.partitions)}
+        except LogError as error:
+            problem = str(error)
     return SourceStatus(
         name=source.name,
         days_loaded=len(days),
@@ -179,4 +186,57 @@ def _source_status(source: EventSource, lake: Lake, client: Redis | None, env: s
         last_day=days[-1] if days else None,
         positions=positions,
         lag=lag,
+        problem=problem,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenUp:
+    """What a partition lost to retention before the lake had it."""
+
+    position: int
+    """Where the lake stood."""
+    first: int
+    """Where it goes on: the first record that is left."""
+    arrived_us: int | None
+    """When that one arrived; None if there is none yet."""
+
+    @property
+    def records(self) -> int | None:
+        """How many are gone; None if that cannot be said, because an epoch ended among them."""
+        (epoch, n), (first_epoch, first_n) = unpack_offset(self.position), unpack_offset(self.first)
+        return first_n - n if epoch == first_epoch else None
+
+
+def resume(compiled: Compiled, lake: Lake, log: EventLog, source: str) -> dict[int, GivenUp]:
+    """Go on where the log begins, in every partition whose retention has passed the lake's position.
+
+    The records between are given up; load their days from the source's history. Stop the archiver before.
+
+    Raises:
+        PositionConflict: an archiver has committed meanwhile; nothing was changed.
+        LogError: the log cannot be read.
+    """
+    positions = lake.positions(source)
+    given_up = {p: gap for p, position in positions.items() if (gap := _given_up(log, p, position)) is not None}
+    if given_up:
+        lake.append_live(
+            source,
+            no_events(compiled.registry.source(source), compiled.schemas[source]),
+            owner="resume",
+            start={p: gap.position for p, gap in given_up.items()},
+            end={p: gap.first for p, gap in given_up.items()},
+        )
+    return given_up
+
+
+def _given_up(log: EventLog, partition: int, position: int) -> GivenUp | None:
+    try:
+        log.read(partition, position, max_records=1)
+    except LogGap as gap:
+        left = log.read(partition, gap.first, max_records=1)
+        arrived_us = left[0].arrived_us if left else None
+        return GivenUp(position=position, first=gap.first, arrived_us=arrived_us)
+    except LogTailLost:
+        return None  # nothing that the lake lacks is gone; the stream goes on by itself
+    return None

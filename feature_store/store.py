@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from feature_store.history.workers import Workers
     from feature_store.lake import Commit, Lake
     from feature_store.log.protocol import EventLog, Position
-    from feature_store.operate import StoreStatus
+    from feature_store.operate import GivenUp, StoreStatus
     from feature_store.reader import FeatureReader, FeatureVector
 
 
@@ -58,6 +58,7 @@ class FeatureStore:
         self.registry = registry if registry is not None else load_registry(self.settings.declarations)
         self.compiled: Compiled = compile_registry(self.registry)
         self._opened = ExitStack()
+        self._logs: dict[str, EventLog] = {}
 
     @cached_property
     def lake(self) -> Lake:
@@ -100,6 +101,7 @@ class FeatureStore:
         self._opened.close()
         for name in ("lake", "redis", "_reader"):
             self.__dict__.pop(name, None)
+        self._logs.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -208,14 +210,17 @@ class FeatureStore:
     # ---- the present
 
     def log(self, source: str) -> EventLog:
-        """The log of a source.
+        """The log of a source, opened on first use.
 
         Raises:
             InputError: it has none.
+            LogError: something that it needs is not there.
         """
-        from feature_store.fold.run import open_log
+        from feature_store.log.binding import open_log
 
-        return open_log(self.redis, self.settings.environment, self.registry.source(source))
+        if source not in self._logs:
+            self._logs[source] = open_log(self.redis, self.settings.environment, self.registry.source(source))
+        return self._logs[source]
 
     def publish(
         self, source: str, rows: Sequence[Mapping[str, object]] | pa.Table | pd.DataFrame
@@ -229,6 +234,12 @@ class FeatureStore:
         from feature_store.operate import publish_events
 
         return publish_events(self.registry.source(source), self.log(source), rows, clock=self.clock)
+
+    def resume(self, source: str) -> Mapping[int, GivenUp]:
+        """Go on where the log begins, where its retention has passed the lake. See `operate.resume`."""
+        from feature_store.operate import resume
+
+        return resume(self.compiled, self.lake, self.log(source), source)
 
     def publish_view(self, view: str) -> PublishResult:
         """Write a batch view's newest rows to the online store. See `history.publish.publish_rows`."""

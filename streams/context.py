@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from feature_store.fold.run import Start, begin_run, live_sources, open_log
+from feature_store.fold.run import Start, begin_run, live_sources
 from feature_store.lake import Lake
+from feature_store.log.binding import open_log
 from feature_store.online.server import check_server
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from feature_store.clock import Clock
-    from feature_store.log.redis_streams import RedisStreamLog
+    from feature_store.log.protocol import EventLog
     from feature_store.transforms.compiled import Compiled
 
 
@@ -40,18 +41,9 @@ class FlowContext:
         """The lake, for the one thread that asks."""
         return Lake.open(self.lake_directory, env=self.env, clock=self.clock, threads=1)
 
-    def log(self, client: redis.Redis, source: str) -> RedisStreamLog:
+    def log(self, client: redis.Redis, source: str) -> EventLog:
         """The log of a source."""
         return open_log(client, self.env, self.compiled.registry.source(source))
-
-    def partitions(self) -> list[tuple[str, int]]:
-        """Every (source, partition) that the flow reads."""
-        client = self.connect()
-        return [
-            (source, partition)
-            for source in live_sources(self.compiled.registry)
-            for partition in range(self.log(client, source).partitions)
-        ]
 
     @property
     def consumer(self) -> str:

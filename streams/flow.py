@@ -65,7 +65,7 @@ class _FoldedShard(StatefulSinkPartition[Reading | None, None]):
 
     def __init__(self, context: FlowContext, start: Start, shard: int) -> None:
         self._context = context
-        self._runner = ShardRunner(context.compiled, start, env=context.env, partitions=context.partitions())
+        self._runner = ShardRunner(context.compiled, start, env=context.env, partitions=start.partitions)
         with context.open_lake() as lake:
             self._runner.rebuild(lake, shard, now_us=context.clock.now_us())
         logger.info("shard %d of %d is rebuilt", shard, start.shards)

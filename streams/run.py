@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from feature_store_deploy.streams.flow import TICK
 from feature_store_deploy.streams.stop import stop_on_signal
 from feature_store_deploy.streams.worker import run_worker
 
-from feature_store.errors import LakeError, SchemaRegistryError
+from feature_store.errors import LakeError, LogUnavailable, SchemaRegistryError
 from feature_store.fold.archive import Archiver, CommitArchiver
 from feature_store.online.server import check_server
 
@@ -40,7 +41,7 @@ def run_flow(context: FlowContext, *, tick: timedelta = TICK) -> None:
 def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.Event | None = None) -> None:
     """Bring every live source and the commit records to the lake every few seconds, until SIGTERM or `stop`.
 
-    A lake or a schema registry that is away delays archiving, and nothing is skipped; it is tried again.
+    A lake, a log or a schema registry that is away delays archiving, and nothing is skipped; it is tried again.
     """
     stop = stop or stop_on_signal()
     client = context.connect()
@@ -53,13 +54,18 @@ def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.
         ]
         commits = CommitArchiver(lake, client, context.env)
         while not stop.is_set():
-            try:
-                moved = sum(archiver.step() for archiver in archivers) + commits.step()
-                for log in logs.values():
-                    log.trim()
-            except (LakeError, SchemaRegistryError) as error:
-                logger.warning("archiving waits: %s", error)
-                moved = 0
+            moved = sum(map(_moved, [*(archiver.step for archiver in archivers), commits.step]))
+            for log in logs.values():
+                log.trim()
             if moved:
                 logger.info("archived %d records", moved)
             stop.wait(every_s)
+
+
+def _moved(step: Callable[[], int]) -> int:
+    """How many records a step has moved: none if something is away, which holds up no other source."""
+    try:
+        return step()
+    except (LakeError, LogUnavailable, SchemaRegistryError) as error:
+        logger.warning("archiving waits: %s", error)
+        return 0

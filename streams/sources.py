@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from feature_store_deploy.streams.failure import noting_failure
 
+from feature_store.errors import LogUnavailable
 from feature_store.fold.run import PartitionReader, Reading, Start
 
 if TYPE_CHECKING:
     from feature_store_deploy.streams.context import FlowContext
+
+logger = logging.getLogger(__name__)
 
 POLL = timedelta(milliseconds=4)
 BEAT = timedelta(seconds=1)
@@ -35,7 +40,7 @@ class LogSource(FixedPartitionedSource[Item, None]):
     @noting_failure
     def list_parts(self) -> list[str]:
         """`source/partition` of each."""
-        return [f"{source}/{partition}" for source, partition in self._context.partitions()]
+        return [f"{source}/{partition}" for source, partition in self._start.partitions]
 
     @noting_failure
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> StatefulSourcePartition[Item, None]:
@@ -49,6 +54,7 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
     def __init__(self, context: FlowContext, start: Start, source: str, partition: int) -> None:
         self._context, self._partition = context, partition
         self._log = context.log(context.connect(), source)
+        self._answered_us, self._waiting = context.clock.now_us(), False
         self._reader = PartitionReader(
             context.compiled,
             context.open_lake(),
@@ -56,27 +62,45 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
             start,
             source=source,
             partition=partition,
-            now_us=context.clock.now_us(),
+            now_us=self._answered_us,
         )
         self._spoke = datetime.min.replace(tzinfo=UTC)
 
     @noting_failure
     def next_batch(self) -> list[Item]:
+        try:
+            return self._read()
+        except LogUnavailable as error:
+            if not self._waiting:
+                logger.warning("partition %d waits, and values grow stale: %s", self._partition, error)
+            self._waiting = True
+            return _keyed(self._reader.silent(self._answered_us)) if self._is_time() else []
+
+    def _read(self) -> list[Item]:
         records = self._reader.read()
-        now = datetime.now(UTC)
-        silent = now - self._spoke >= BEAT
-        if not records and not silent:
-            return []
+        self._answered_us, self._waiting = self._context.clock.now_us(), False
+        silent = self._is_time()
         if silent:
             self._log.acknowledge(self._context.consumer, {self._partition: self._reader.position})
-            self._spoke = now
-        return [(shard_key(reading.batch.shard), reading) for reading in self._reader.take(records)]
+        return _keyed(self._reader.take(records)) if records or silent else []
+
+    def _is_time(self) -> bool:
+        """Whether the partition has not spoken for long; it does now."""
+        now = datetime.now(UTC)
+        if now - self._spoke < BEAT:
+            return False
+        self._spoke = now
+        return True
 
     def next_awake(self) -> datetime | None:
         return datetime.now(UTC) + POLL
 
     def snapshot(self) -> None:
         return None
+
+
+def _keyed(readings: Sequence[Reading]) -> list[Item]:
+    return [(shard_key(reading.batch.shard), reading) for reading in readings]
 
 
 class TickSource(FixedPartitionedSource[Item, None]):

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from kafka_broker import SharedBroker
+
     from feature_store.embedded import EmbeddedValkey
 
 # No answer may depend on the zone of the machine that computes it, so the tests live in an odd one.
@@ -44,3 +46,27 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator["EmbeddedValkey
 def environment() -> str:
     """Return an environment name that no other test uses, so that keys on one server never meet."""
     return f"test_{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SharedBroker"]:
+    """A running Kafka, one for all xdist workers; skipped where it cannot be started, except in CI."""
+    import kafka_broker
+
+    missing = kafka_broker.missing()
+    if missing is not None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{NO_KAFKA}: {missing}")
+    base = tmp_path_factory.getbasetemp()
+    with kafka_broker.shared(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) as broker:
+        yield broker
+
+
+NO_KAFKA = "Kafka was not tested"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly what a green run has not shown."""
+    skipped = terminalreporter.getreports("skipped")
+    if count := sum(NO_KAFKA in str(report.longrepr) for report in skipped):
+        line = f"{NO_KAFKA.upper()}: {count} tests skipped, Java 17 and Maven are needed"
+        terminalreporter.write_sep("!", line, red=True, bold=True)

@@ -3,6 +3,7 @@
 `registry` can be named as the declarations of a flow process.
 """
 
+import os
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,16 +13,17 @@ import pandas as pd
 import pandera.pandas as pa
 import redis
 
-from feature_store import Entity, EventSource, FeatureView, Registry, agg, redis_stream
+from feature_store import Entity, EventSource, FeatureView, Registry, agg, kafka, redis_stream
 from feature_store.clock import ManualClock
 from feature_store.decoders import json
 from feature_store.fold.archive import Archiver, CommitArchiver
 from feature_store.fold.intake import Intake
 from feature_store.fold.known_ids import KnownIds
-from feature_store.fold.run import LocalStream, open_log
+from feature_store.fold.run import LocalStream
 from feature_store.fold.shard import Shard
 from feature_store.fold.split import Splitter
 from feature_store.lake import Lake
+from feature_store.log.binding import open_log
 from feature_store.log.protocol import LogRecord, Record
 from feature_store.online.packed import decode_row, is_valid_at, item_at, seconds_since
 from feature_store.time_rule import DAY_US, HOUR_US, SECOND_US, from_us, to_us
@@ -42,9 +44,10 @@ class Reading(pa.DataFrameModel):
     tag: str = pa.Field(nullable=True)
 
 
-readings = EventSource(
-    SOURCE, schema=Reading, event_time="at", event_id="uid", log=redis_stream("readings", partitions=4)
-)
+LOG = redis_stream("readings", partitions=4)
+if "STREAM_WORLD_TOPIC" in os.environ:  # a process of a test over Kafka
+    LOG = kafka(os.environ["STREAM_WORLD_TOPIC"], bootstrap_servers="env:STREAM_WORLD_SERVERS")
+readings = EventSource(SOURCE, schema=Reading, event_time="at", event_id="uid", log=LOG)
 sites = FeatureView(
     "sites",
     entity=Entity("site", join_keys=["site"]),
@@ -188,6 +191,13 @@ class World:
 
     def stream(self, shards=1):
         return LocalStream(compiled, self.lake, self.client, env=self.env, clock=self.clock, shards=shards)
+
+    def lake_ids(self):
+        """The event ids that the lake has."""
+        with self.lake.cursor() as cursor:
+            return {
+                row[0] for row in cursor.execute(f"SELECT _event_id FROM ({self.lake.events_sql(SOURCE)})").fetchall()
+            }
 
     def values(self):
         return in_redis(self.client, self.env)

@@ -17,8 +17,9 @@ from feature_store.clock import ManualClock
 from feature_store.decoders import confluent_avro
 from feature_store.errors import SchemaRegistryError
 from feature_store.fold.archive import Archiver
-from feature_store.fold.run import LocalStream, open_log
+from feature_store.fold.run import LocalStream
 from feature_store.lake import Lake
+from feature_store.log.binding import open_log
 from feature_store.log.protocol import Record
 from feature_store.time_rule import to_us
 from feature_store.transforms.compiled import compile_registry

@@ -29,6 +29,7 @@ for command in (
     launch.check,
     launch.stream,
     live.publish,
+    live.resume,
     live.get,
     history.training_set,
     overview.status,

@@ -1,8 +1,8 @@
-"""`publish` and `get`: events in, features out."""
+"""`publish`, `resume` and `get`: events in, on after a loss, features out."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -37,6 +37,24 @@ def publish(
         check_server(store.redis)
         positions = store.publish(source, events)
     Console(highlight=False).print(f"{source}: {counted(len(positions), 'event')} published")
+
+
+def resume(source: Annotated[str, typer.Argument(help="A source with a log")]) -> None:
+    """Go on where a log begins whose retention has passed the lake; names the days to load. Restart the stream after."""
+    console = Console(highlight=False, soft_wrap=True)
+    with FeatureStore() as store:
+        given_up = store.resume(source)
+        if not given_up:
+            console.print(f"{source}: the log has all that the lake does not have; nothing was changed")
+            return
+        for partition, gap in given_up.items():
+            count = "records" if gap.records is None else counted(gap.records, "record")
+            console.print(f"{source} partition {partition}: {count} given up")
+        arrived = [gap.arrived_us for gap in given_up.values() if gap.arrived_us is not None]
+        first = store.lake.days_live(source)[-1:] or store.lake.days_loaded(source)[-1:]
+        start = f"{first[0]}" if first else "..."
+        end = from_us(max(arrived, default=store.clock.now_us())).date() + timedelta(days=1)
+        console.print(f"now load what is missing: feature-store backfill events/{source} --start {start} --end {end}")
 
 
 def get(

@@ -44,6 +44,9 @@ def status() -> None:
         console.print(f"lake          {store.settings.lake_directory}, snapshot {found.snapshot}", soft_wrap=True)
         console.print(f"online store  {found.server or 'away'}", soft_wrap=True)
         console.print(_sources(found.sources, _rejected(store), store))
+        for source in found.sources:
+            if source.problem:
+                console.print(f"{source.name}: {source.problem}", markup=False, soft_wrap=True)
         console.print(_stream(found.ready, now_us))
         batch = [view.id for view in store.registry.views if view.is_batch]
         if batch:
@@ -77,7 +80,7 @@ def _sources(sources: Sequence[SourceStatus], rejected: Mapping[str, str], store
     for source in sources:
         days = sorted({*store.lake.days_loaded(source.name), *store.lake.days_live(source.name)})
         span = f"{len(days)} ({days[0]} to {days[-1]})" if days else "none"
-        lag = f"{sum(source.lag.values()):,}" if source.lag else "-"
+        lag = f"{sum(source.lag.values()):,}" if source.lag else "unknown" if source.problem else "-"
         table.add_row(source.name, span, lag, rejected.get(source.name, "none"))
     return table
 

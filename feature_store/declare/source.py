@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from feature_store.declare.log import LogBinding
 from feature_store.declare.outcome import Outcome
 from feature_store.time_rule import MINUTE_US, parse_duration
 
@@ -25,21 +26,6 @@ class Loader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class RedisStreamBinding:
-    """The present of a source comes over Redis Streams."""
-
-    topic: str
-    partitions: int = field(default=1, kw_only=True)
-    limit: int = field(default=5_000_000, kw_only=True)
-    """Records a partition may hold before publishing is refused."""
-
-
-def redis_stream(topic: str, *, partitions: int = 1, limit: int = 5_000_000) -> RedisStreamBinding:
-    """Bind a source's live events to a Redis stream."""
-    return RedisStreamBinding(topic, partitions=partitions, limit=limit)
-
-
-@dataclass(frozen=True, slots=True)
 class EventSource:
     """Immutable events with a schema, an event time and an event id."""
 
@@ -52,7 +38,7 @@ class EventSource:
     """The column that identifies an event, or several that do together; a second event with the same id is a duplicate
     or a conflict."""
     load: Loader | Callable[[datetime, datetime], pa.Table] | None = field(default=None, kw_only=True)
-    log: RedisStreamBinding | None = field(default=None, kw_only=True)
+    log: LogBinding | None = field(default=None, kw_only=True)
     decode: Decoder | None = field(default=None, kw_only=True)
     """How a log record's payload becomes a row; JSON objects unless said otherwise."""
     timezone: str = field(default="UTC", kw_only=True)

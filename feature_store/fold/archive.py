@@ -111,6 +111,7 @@ class Archiver:
 
     def _accept(self, intake: Intake, partition: int, max_records: int) -> Accepted:
         start = self._positions[partition]
+        self._log.end(partition)  # so that all that it holds now is read
         try:
             records = self._log.read(partition, start, max_records=max_records)
         except LogTailLost as lost:

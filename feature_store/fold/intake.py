@@ -138,6 +138,11 @@ class Intake:
         return f"column '{self._source.event_time}': {reason}"
 
 
+def no_events(source: EventSource, schema: pa.Schema) -> pa.Table:
+    """Accepted events, of which there are none."""
+    return Intake(source, schema, known=KnownIds(complete_from_day=0)).accept(0, [], start=0).events
+
+
 def _system_select(source: EventSource, schema: pa.Schema) -> str:
     """SELECT list of what an event's columns say about it: id, time, day, and a digest of the payload."""
     time = f'epoch_us("{source.event_time}")'

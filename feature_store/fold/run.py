@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from feature_store.errors import InputError, LogTailLost
+from feature_store.errors import LogTailLost
 from feature_store.fold.rebuild import Origin, open_intake, rebuild_shards, resolve_origin
 from feature_store.fold.shard import Shard, Writes
 from feature_store.fold.split import ShardBatch, Splitter
-from feature_store.log.redis_streams import RedisStreamLog
+from feature_store.log.binding import open_log
 from feature_store.online.ready import ReadyRecord, store_generation, withdraw_shards, write_shards
 from feature_store.online.server import check_server
 from feature_store.online.writer import OnlineWriter
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from feature_store.clock import Clock
-    from feature_store.declare.source import EventSource
     from feature_store.lake import Lake
     from feature_store.log.protocol import EventLog, LogRecord
     from feature_store.registry import Registry
@@ -44,6 +43,11 @@ class Start:
     origin: Origin
     evicts: bool
     shards: int
+
+    @property
+    def partitions(self) -> list[tuple[str, int]]:
+        """Every (source, partition) that the run reads."""
+        return [(source, partition) for source, begins in self.begins.items() for partition in begins]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,18 +70,6 @@ def live_sources(registry: Registry) -> list[str]:
         for name, source in registry.sources.items()
         if source.log is not None and any(view.online == "stream" for view in registry.views_of(name))
     ]
-
-
-def open_log(client: Redis, env: str, source: EventSource) -> RedisStreamLog:
-    """The log of a source.
-
-    Raises:
-        InputError: if the source has none.
-    """
-    binding = source.log
-    if binding is None:
-        raise InputError(f"source '{source.name}' has no `log`, so nothing can be published to it or read from it")
-    return RedisStreamLog(client, env=env, source=binding.topic, partitions=binding.partitions, limit=binding.limit)
 
 
 def begin_run(compiled: Compiled, lake: Lake, client: Redis, *, env: str, shards: int) -> Start:
@@ -119,6 +111,10 @@ class PartitionReader:
         self._target = log.end(partition)
         self._caught_up = False
 
+    def look_ahead(self) -> None:
+        """Let the coming reads give all that the log holds now; without this, its newest records may come later."""
+        self._log.end(self._partition)
+
     def read(self) -> list[LogRecord]:
         """The next records, without moving on."""
         try:
@@ -130,15 +126,23 @@ class PartitionReader:
     def take(self, records: Sequence[LogRecord]) -> list[Reading]:
         """Move past these records: one reading per shard, also for no records, so that positions and hearts go on."""
         batches = self._idle() if not records else self._batches(records)
-        # In a new epoch without records the end lies beyond every position that can be reached.
+        # A log may leave numbers out before its end, and in a new epoch without records the end lies beyond every
+        # position that can be reached: nothing to read means that the end has been reached.
         self._caught_up = self._caught_up or not records or self.position >= self._target
         unread = records[-1].arrived_us if len(records) == MAX_RECORDS else None
+        return self._readings(batches, unread)
+
+    def silent(self, since_us: int) -> list[Reading]:
+        """What to say while the log does not answer: whatever has arrived since it last did is unread."""
+        return self._readings(self._idle(), since_us)
+
+    def _readings(self, batches: Sequence[ShardBatch], unread_us: int | None) -> list[Reading]:
         return [
             Reading(
                 source=self._source,
                 partition=self._partition,
                 batch=batch,
-                oldest_unread_us=unread,
+                oldest_unread_us=unread_us,
                 caught_up=self._caught_up,
             )
             for batch in batches
@@ -225,14 +229,14 @@ class LocalStream:
         self.start = begin_run(compiled, lake, client, env=env, shards=shards)
         self._clock = clock
         now_us = clock.now_us()
+        logs = {name: open_log(client, env, compiled.registry.source(name)) for name in live_sources(compiled.registry)}
         self._readers = [
-            PartitionReader(compiled, lake, log, self.start, source=name, partition=partition, now_us=now_us)
-            for name in live_sources(compiled.registry)
-            for log in [open_log(client, env, compiled.registry.source(name))]
-            for partition in range(log.partitions)
+            PartitionReader(compiled, lake, logs[name], self.start, source=name, partition=p, now_us=now_us)
+            for name, p in self.start.partitions
         ]
-        partitions = [(name, p) for name in live_sources(compiled.registry) for p in range(_partitions(compiled, name))]
-        self._runners = [ShardRunner(compiled, self.start, env=env, partitions=partitions) for _ in range(shards)]
+        self._runners = [
+            ShardRunner(compiled, self.start, env=env, partitions=self.start.partitions) for _ in range(shards)
+        ]
         for number, runner in enumerate(self._runners):
             runner.rebuild(lake, number, now_us=now_us)
         self._writer = OnlineWriter(client, env, clock=clock)
@@ -242,12 +246,11 @@ class LocalStream:
         total = 0
         readings: list[Reading] = []
         for reader in self._readers:
-            while True:
-                records = reader.read()
+            reader.look_ahead()
+            while records := reader.read():
                 readings.extend(reader.take(records))
                 total += len(records)
-                if len(records) < MAX_RECORDS:
-                    break
+            readings.extend(reader.take([]))
         for number, runner in enumerate(self._runners):
             mine = [reading for reading in readings if reading.batch.shard == number]
             output = runner.fold(mine, self._clock.now_us())
@@ -255,8 +258,3 @@ class LocalStream:
                 writes, ready = output
                 self._writer.write(writes.values, writes.commit, ready=ready)
         return total
-
-
-def _partitions(compiled: Compiled, source: str) -> int:
-    binding = compiled.registry.source(source).log
-    return binding.partitions if binding is not None else 0

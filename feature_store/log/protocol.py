@@ -1,8 +1,12 @@
-"""What every event log promises: partitions, dense offsets, retention behind its consumers.
+"""What every event log promises: partitions, offsets that only grow, a loss that never goes unnoticed.
 
-An offset is one integer, `epoch << 48 | n`. Within an epoch `n` is dense from 0, so a jump is lost data and lag is a
-subtraction. A new epoch begins when a log may have lost its tail; the log remembers where each epoch ended, so the
-step from one epoch to the next is checked too. A position is the next offset to read.
+An offset is one integer, `epoch << 46 | n`. Over everything that a partition has ever contained, offsets strictly
+increase: a new epoch begins when a log may have lost its tail, so a record that took the place of a lost one has a
+greater offset than it. Within an epoch `n` grows by one with each record, except where the log's own server says that
+it left numbers out (Kafka's transaction markers); lag is a subtraction of `n`. A position is the next offset to read: at
+or below the next record's, above the one before. 17 bits of epochs and 46 of numbers last for decades of either.
+
+Another log (Kinesis, Pulsar) is one module that passes `tests/test_log_contract.py`, and a line in `log.binding`.
 """
 
 from __future__ import annotations
@@ -11,8 +15,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-EPOCH_BITS = 48
-MAX_EPOCH = (1 << 63 - EPOCH_BITS) - 1
+from feature_store.errors import EPOCH_BITS
 
 
 class Record(NamedTuple):
@@ -21,6 +24,7 @@ class Record(NamedTuple):
     event_id: str
     payload: bytes
     arrived_us: int
+    """Kept as exactly as the log can: Redis to the microsecond, Kafka to the millisecond."""
 
 
 class LogRecord(NamedTuple):
@@ -52,19 +56,25 @@ class EventLog(Protocol):
     def publish(self, records: Sequence[Record]) -> list[Position]:
         """Append records, each to the partition of its event id, in call order; says where each one stands.
 
-        A call of up to a thousand records is written whole or not at all. A call whose reply was lost is tried again,
-        which may write its records twice but leaves offsets dense; the second copy is dropped by its event id.
+        A call that fails may have written some of its records, in their order within each partition; publishing all of
+        them again is always right, since the second copy of an event is dropped by its id. (Redis writes up to a
+        thousand records whole or not at all, Kafka each one for itself.)
 
         Raises:
             LogFull: a partition has no room for its share.
+            LogUnavailable: the server does not answer.
         """
 
     def read(self, partition: int, position: int, *, max_records: int = 10_000) -> list[LogRecord]:
-        """The records from `position` on, dense and in order; empty when there are none yet. Never blocks.
+        """The records from `position` on, in order; empty when there are none yet. Does not wait for one to come.
+
+        Everything is there that stood before an `end` which this object has named, or that it has published itself;
+        what others have published in the last moments may come with the next call.
 
         Raises:
-            LogGap: retention has passed `position`, or offsets are not dense.
-            LogTailLost: the log ended before `position`; a new epoch has been started, go on at `resume`.
+            LogGap: retention has passed `position`, or records are missing.
+            LogTailLost: the log ended before `position`, go on at `resume`.
+            LogUnavailable: the server does not answer.
         """
 
     def wait(self, positions: Mapping[int, int], *, timeout_s: float) -> bool:
@@ -77,14 +87,11 @@ class EventLog(Protocol):
         """The offset that the next record will have."""
 
     def lag(self, partition: int, position: int) -> int:
-        """How many records stand from `position` to the end.
+        """How many records stand from `position` to the end, numbers left out included.
 
         Raises:
             LogTailLost: as for `read`.
         """
-
-    def start_epoch(self, *, above: int = 0) -> int:
-        """Begin an epoch greater than every earlier one and than `above`; returns its number."""
 
     def register(self, consumer: str, positions: Mapping[int, int] | None = None) -> dict[int, int]:
         """Keep records for `consumer` from now on: from `positions`, or from the first record kept.
@@ -106,7 +113,10 @@ class EventLog(Protocol):
         """Each registered consumer's acknowledged position per partition."""
 
     def trim(self) -> int:
-        """Remove what every registered consumer has acknowledged, nothing without one; returns how many records."""
+        """Remove what every registered consumer has acknowledged, nothing without one; returns how many records.
+
+        A log whose retention is its server's own business (Kafka) removes nothing.
+        """
 
 
 def partition_of(event_id: str, partitions: int) -> int:
