@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import pandera.pandas as pa_pandas
     import pyarrow as pa
 
-    from feature_store.declare.source import Loader, RedisStreamBinding
+    from feature_store.declare.log import LogBinding
+    from feature_store.declare.source import Loader
     from feature_store.decoders import Decoder
 
 
@@ -24,7 +25,7 @@ def dimension(
     key: str | Sequence[str],
     valid_from: str | None = None,
     load: Loader | Callable[[datetime, datetime], pa.Table] | None = None,
-    log: RedisStreamBinding | None = None,
+    log: LogBinding | None = None,
     decode: Decoder | None = None,
     timezone: str = "UTC",
     history_start: date | None = None,
