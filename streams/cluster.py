@@ -66,11 +66,10 @@ def _processes(start: Start, tick: timedelta) -> Iterator[list[Process]]:
 def _started(orders: Orders) -> Process:
     """A process with its orders. Its standard input stays open for as long as this process lives."""
     command = [sys.executable, "-m", "feature_store_deploy.streams", "worker"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     if process.stdin is not None:
         with suppress(BrokenPipeError):  # it has ended already, and its exit code says why
             process.stdin.write(msgspec.json.encode(orders) + b"\n")
-            process.stdin.flush()
     return process
 
 
