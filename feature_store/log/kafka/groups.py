@@ -10,8 +10,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from feature_store.errors import LogUnavailable
-from feature_store.log.kafka import clients as connecting
 from feature_store.log.kafka.topic import known_epoch
 
 if TYPE_CHECKING:
@@ -31,6 +29,18 @@ class _Commits:
 
     def answered(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         self.answers.append(error or next((at.error for at in partitions if at.error), None))
+
+    def wait(self, client: Consumer, timeout_s: float) -> None:
+        """Wait for an answer; raises KafkaException if it is no or does not come."""
+        from confluent_kafka import KafkaError, KafkaException
+
+        deadline = time.monotonic() + timeout_s
+        while not self.answers:
+            if time.monotonic() >= deadline:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - its public name
+            client.poll(_SLICE_S)
+        if self.answers[0] is not None:
+            raise KafkaException(self.answers[0])
 
 
 class KafkaGroups:
@@ -52,40 +62,29 @@ class KafkaGroups:
 
     def offsets(self, consumer: str, *, partitions: int) -> dict[int, tuple[int, int]]:
         """Partition -> (leader epoch, offset) committed."""
-        from confluent_kafka import KafkaException, TopicPartition
+        from confluent_kafka import TopicPartition
 
+        client, _ = self._of(consumer)
         places = [TopicPartition(self._clients.topic, partition) for partition in range(partitions)]
-        try:
-            found = self._of(consumer)[0].committed(places, timeout=connecting.ANSWER_S)
-        except KafkaException as error:
-            raise self._clients.refused(error.args[0]) from error
+        found = self._clients.ask(lambda _, timeout_s: client.committed(places, timeout=timeout_s))
         return {at.partition: (known_epoch(at.leader_epoch), at.offset) for at in found if at.offset >= 0}
 
     def commit(self, consumer: str, offsets: Mapping[int, tuple[int, int]], *, answer_s: float | None = None) -> None:
-        """Commit (leader epoch, offset) per partition.
-
-        Raises:
-            LogUnavailable: no answer came in time.
-        """
-        from confluent_kafka import KafkaException, TopicPartition
+        """Commit (leader epoch, offset) per partition."""
+        from confluent_kafka import TopicPartition
 
         if not offsets:
             return
         client, commits = self._of(consumer)
-        commits.answers.clear()
         topic = self._clients.topic
         places = [TopicPartition(topic, p, n, leader_epoch=epoch) for p, (epoch, n) in offsets.items()]
-        deadline = time.monotonic() + (answer_s or connecting.ANSWER_S)
-        try:
-            client.commit(offsets=places, asynchronous=True)
-        except KafkaException as error:
-            raise self._clients.refused(error.args[0]) from error
-        while not commits.answers:
-            if time.monotonic() >= deadline:
-                raise LogUnavailable(f"Kafka at {self._clients.servers} does not take what '{consumer}' acknowledges")
-            client.poll(_SLICE_S)
-        if commits.answers[0] is not None:
-            raise self._clients.refused(commits.answers[0])
+
+        def committed(_: AdminClient, timeout_s: float) -> None:
+            commits.answers.clear()
+            client.commit(offsets=places, asynchronous=True)  # the other way waits for as long as it takes
+            commits.wait(client, timeout_s)
+
+        self._clients.ask(committed, answer_s=answer_s)
 
     def delete(self, consumer: str) -> None:
         """Forget a consumer."""
