@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.results import Result, load, machine, row
 
 HERE = Path(__file__).parent
-PARTS = ("training", "reader", "stream", "decoders", "scale", "project")
+PARTS = ("training", "reader", "stream", "kafka", "decoders", "scale", "project")
 DEMO_LINE = HERE / "demo.txt"
 """The demo's last line, if somebody has kept it."""
 
@@ -30,6 +30,7 @@ HOW = {
     "processors. Bytewax's operators fold the same events in sliding "
     "windows with the same hops, without emitting or writing anything. Visible is what a reader in another process "
     "has been given; the time runs from just before the event is published.",
+    "kafka": "As the stream, over a topic of four partitions of a single broker (Apache Kafka 4.1, KRaft) on the same machine.",
     "decoders": "Ten thousand payloads of five columns, one of them a time, to an Arrow table; decoder and floor take turns. "
     "The floor is the library alone, to one Python dict a payload: `msgspec.json.decode`, `fastavro.schemaless_reader`, "
     "Protobuf's `FromString` and reading the fields.",

@@ -37,6 +37,7 @@ from feature_store import (
     agg,
     redis_stream,
 )
+from feature_store.declare.feature import FeatureSpec
 from feature_store.embedded import EmbeddedValkey
 from feature_store.log.binding import open_log
 from feature_store.log.protocol import EventLog, Record
@@ -62,13 +63,16 @@ class Click(pa.DataFrameModel):
 clicks = EventSource("clicks", schema=Click, event_time="at", event_id="uid", log=redis_stream("clicks"))
 user = Entity("user", join_keys=["user"])
 SIX = [agg.count(over=["1h", "24h"]), agg.mean("amount", over=["1h", "24h"]), agg.max("amount", over=["1h", "24h"])]
-registry = Registry(views=[FeatureView("activity", entity=user, source=clicks, features=SIX)])
-probed = Registry(
-    views=[FeatureView("activity", entity=user, source=clicks, features=[*SIX, agg.last("seq", over="1h")])]
-)
-PARTITIONS = 4
+
+
+def activity(source: EventSource, *more: FeatureSpec) -> Registry:
+    """The view of all measurements over a source."""
+    return Registry(views=[FeatureView("activity", entity=user, source=source, features=[*SIX, *more])])
+
+
+SEQ, PARTITIONS = agg.last("seq", over="1h"), 4
 many_clicks = dataclasses.replace(clicks, log=redis_stream("clicks", partitions=PARTITIONS))
-spread = Registry(views=[FeatureView("activity", entity=user, source=many_clicks, features=SIX)])
+registry, probed, spread = activity(clicks), activity(clicks, SEQ), activity(many_clicks)
 
 
 def rows() -> list[Result]:
@@ -80,13 +84,13 @@ def rows() -> list[Result]:
 def deployment(
     declarations: str, declared: Registry, *, workers: int = 1
 ) -> Iterator[tuple[Redis, subprocess.Popen[bytes], Settings]]:
-    """A server and a running flow that has caught up."""
+    """A server and a running flow of some processes, the leader of a group of its own, that has caught up."""
     with tempfile.TemporaryDirectory() as directory, EmbeddedValkey(Path(directory) / "valkey") as server:
         settings = Settings(
             home=Path(directory),
             redis_url=server.url,
             environment=ENV,
-            declarations=f"benchmarks.stream:{declarations}",
+            declarations=declarations,
             workers=workers,
         )
         with FeatureStore(declared, settings=settings) as store:
@@ -107,7 +111,8 @@ def deployment(
                 time.sleep(0.02)
             yield client, flow, settings
         finally:
-            flow.kill()
+            if flow.poll() is None:
+                os.killpg(flow.pid, signal.SIGKILL)
             flow.wait()
             client.close()
 
@@ -122,7 +127,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def throughput_rows() -> list[Result]:
     """A backlog of events, each of an entity of its own: from the flow's waking up to the last value acknowledged."""
-    with deployment("registry", registry) as (client, flow, _):
+    with deployment("benchmarks.stream:registry", registry) as (client, flow, _):
         log = open_log(client, ENV, clicks)
         ours, raw = [], []
         for number in range(REPETITIONS):
@@ -159,7 +164,7 @@ def scaling_row() -> Result:
 
 def rate_of_workers(workers: int) -> float:
     """Events a second, the median of the repetitions."""
-    with deployment("spread", spread, workers=workers) as (client, flow, _):
+    with deployment("benchmarks.stream:spread", spread, workers=workers) as (client, flow, _):
         log = open_log(client, ENV, many_clicks)
         return median([EVENTS / seconds_for_backlog(client, flow, log, name=f"r{n}") for n in range(REPETITIONS)])
 
@@ -181,10 +186,10 @@ def seconds_for_backlog(client: Redis, flow: subprocess.Popen[bytes], log: Event
     """Stop the flow, fill the log, and let it work."""
     os.killpg(flow.pid, signal.SIGSTOP)
     log.publish(records(events(name, EVENTS)))
-    end = {"clicks": {partition: log.end(partition) for partition in range(log.partitions)}}
+    ends = {partition: log.end(partition) for partition in range(log.partitions)}
     began = time.perf_counter()
     os.killpg(flow.pid, signal.SIGCONT)
-    while any(record.positions != end for record in read_ready(client, ENV).values()):
+    while any(record.positions["clicks"] != ends for record in read_ready(client, ENV).values()):
         time.sleep(0.005)
         if flow.poll() is not None:
             raise RuntimeError("the flow has ended")
@@ -224,20 +229,25 @@ def bytewax_rate() -> float:
 
 def latency_row() -> Result:
     """From just before an event is published to the first read that knows it, while 5,000 others come each second."""
-    with deployment("probed", probed) as (_, _, settings):
-        command = [sys.executable, "-m", "benchmarks.stream", "publish", settings.redis_url]
-        publisher = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        try:
-            seen = watch(settings.redis_url, publisher)
-        finally:
-            publisher.kill()
-        printed = publisher.stdout.read() if publisher.stdout is not None else ""
-        publisher.wait()
+    with deployment("benchmarks.stream:probed", probed) as (_, _, settings):
+        name, p99_ms = latency("stream: published to visible", "benchmarks.stream", settings, rate=RATE)
+    return row(name, p99_ms, "ms", limit=250.0)
+
+
+def latency(title: str, module: str, settings: Settings, *, rate: int) -> tuple[str, float]:
+    """The name of a row and its p99 in ms; the module publishes when told to, by `publish`."""
+    command = [sys.executable, "-m", module, "publish", settings.redis_url]
+    publisher = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        seen = watch(settings.redis_url, publisher)
+    finally:
+        publisher.kill()
+    printed = publisher.stdout.read() if publisher.stdout is not None else ""
+    publisher.wait()
     sent: list[int] = stdlib_json.loads(printed)
     took = latencies_ms(sent, seen)
-    rate = len(sent) * RATE * PUBLISH_EVERY_S / ((sent[-1] - sent[0]) / 1e6)
-    name = f"stream: published to visible, at {rate:,.0f} events/s, p99 (p50 {median(took):.0f} ms)"
-    return row(name, sorted(took)[int(len(took) * 0.99)], "ms", limit=250.0)
+    reached = len(sent) * rate * PUBLISH_EVERY_S / ((sent[-1] - sent[0]) / 1e6)
+    return f"{title}, at {reached:,.0f} events/s, p99 (p50 {median(took):.0f} ms)", sorted(took)[int(len(took) * 0.99)]
 
 
 def latencies_ms(sent_us: Sequence[int], seen: dict[int, list[tuple[int, int]]]) -> list[float]:
@@ -275,12 +285,12 @@ def watch(url: str, publisher: subprocess.Popen[str]) -> dict[int, list[tuple[in
     return seen
 
 
-def publish(url: str) -> None:
+def publish(url: str, source: EventSource, *, rate: int) -> None:
     """Publish at a steady rate; prints when each probe's event was published."""
-    draw, size = random.Random(5), int(RATE * PUBLISH_EVERY_S)
+    draw, size = random.Random(5), int(rate * PUBLISH_EVERY_S)
     sent: list[int] = []
     with Redis.from_url(url) as client:
-        log = open_log(client, ENV, clicks)
+        log = open_log(client, ENV, source)
         began = time.perf_counter()
         for tick in range(int(SECONDS / PUBLISH_EVERY_S)):
             time.sleep(max(0.0, began + tick * PUBLISH_EVERY_S - time.perf_counter()))
@@ -297,7 +307,7 @@ def publish(url: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["publish"]:
-        publish(sys.argv[2])
+        publish(sys.argv[2], clicks, rate=RATE)
     else:
         for line in rows():
             print(line)

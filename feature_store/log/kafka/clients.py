@@ -77,12 +77,12 @@ class KafkaClients:
         """What the connections said since they were last known to work."""
         return None if self._wire.trouble is None else _plain(self._wire.trouble)
 
-    def consumer(self) -> Consumer:
-        """One that reads what it is assigned, and joins no group."""
+    def consumer(self, *, group: str | None = None, **callbacks: Callable[..., None]) -> Consumer:
+        """One that reads what it is assigned, and joins no group; it may commit for one."""
         from confluent_kafka import Consumer
 
-        config = _COMMON | _READING | self._options | _CONSUMER | {"group.id": self._group}
-        return self._made(lambda given: Consumer(given, logger=logger), config)
+        config = _COMMON | _READING | self._options | _CONSUMER | {"group.id": group or self._group}
+        return self._made(lambda given: Consumer(given | callbacks, logger=logger), config)
 
     def producer(self) -> Producer:
         """One whose retries write nothing twice."""

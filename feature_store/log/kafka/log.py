@@ -252,7 +252,8 @@ class KafkaLog:
     def _acknowledged(self, consumer: str) -> dict[int, int]:
         """Positions of this life of the topic; Kafka forgets those of an earlier one with the topic."""
         base = self._topic.life.base
-        return {p: pack_offset(base + max(0, epoch), n) for p, (epoch, n) in self._groups.offsets(consumer).items()}
+        found = self._groups.offsets(consumer, partitions=self.partitions)
+        return {p: pack_offset(base + epoch, n) for p, (epoch, n) in found.items()}
 
     def _commit(self, consumer: str, positions: Mapping[int, int], *, answer_s: float | None = None) -> None:
         base = self._topic.life.base

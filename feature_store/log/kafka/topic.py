@@ -78,7 +78,7 @@ class KafkaTopic:
 
     def prefix(self, leader_epoch: int | None) -> int:
         """The log's offset of Kafka's offset 0 under a leader epoch, which a record of an old format lacks."""
-        epoch = self.life.base + max(0, leader_epoch or 0)
+        epoch = self.life.base + known_epoch(leader_epoch)
         self._lives.raise_to(epoch)
         return pack_offset(epoch, 0)
 
@@ -133,8 +133,9 @@ def _bounds(admin: AdminClient, timeout_s: float, topic: str, partition: int) ->
         for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
     ]
     low, high = (answer[place].result() for answer in asked)
-    return Bounds(low.offset, high.offset, _known(low.leader_epoch), _known(high.leader_epoch))
+    return Bounds(low.offset, high.offset, known_epoch(low.leader_epoch), known_epoch(high.leader_epoch))
 
 
-def _known(epoch: int | None) -> int:
+def known_epoch(epoch: int | None) -> int:
+    """A leader epoch, 0 where a broker or a record of old does not say it."""
     return 0 if epoch is None or epoch < 0 else epoch
