@@ -35,7 +35,7 @@ Answers = Mapping[tuple[str, str], Answer]
 """(`view@version`, feature) -> its answer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TrainingSet:
     """The spine's rows in their order, with a column per feature: `view__feature`, or the name of a ratio."""
 
@@ -43,6 +43,8 @@ class TrainingSet:
     feature_columns: Sequence[str]
     label_columns: Sequence[str]
     manifest: Manifest
+    sample: str = ""
+    """Which part of the events it rests on, in words; empty for all."""
 
     def to_arrow(self) -> pa.Table:
         """As an Arrow table."""
@@ -61,6 +63,19 @@ class TrainingSet:
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+    def __repr__(self) -> str:
+        labels = f", {len(self.label_columns)} labels" if self.label_columns else ""
+        return f"TrainingSet({len(self):,} rows, {len(self.feature_columns)} features{labels}, {self._made})"
+
+    def _repr_html_(self) -> str:
+        from feature_store.history.shown import training_set_html
+
+        return training_set_html(self)
+
+    @property
+    def _made(self) -> str:
+        return f"{self.manifest.knowledge}, snapshot {self.manifest.snapshot}"
 
 
 def get_historical_features(

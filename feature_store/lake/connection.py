@@ -34,11 +34,12 @@ def connect(*, temp: Path, options: Mapping[str, str | int]) -> duckdb.DuckDBPyC
     return connection
 
 
-def attach(connection: duckdb.DuckDBPyConnection, *, catalog: Path, data: Path) -> None:
+def attach(connection: duckdb.DuckDBPyConnection, *, catalog: Path, data: Path, read_only: bool = False) -> None:
     """Attach the SQLite catalog, creating it on first use; small writes become Parquet unless a table says otherwise."""
+    writing = "READ_ONLY" if read_only else "META_JOURNAL_MODE 'WAL', DATA_INLINING_ROW_LIMIT 0"
     connection.execute(
         f"ATTACH {literal(f'ducklake:sqlite:{catalog}')} AS {CATALOG} (DATA_PATH {literal(str(data))}, "
-        f"OVERRIDE_DATA_PATH true, META_BUSY_TIMEOUT {_BUSY_TIMEOUT_MS}, META_JOURNAL_MODE 'WAL', DATA_INLINING_ROW_LIMIT 0)"
+        f"OVERRIDE_DATA_PATH true, META_BUSY_TIMEOUT {_BUSY_TIMEOUT_MS}, {writing})"
     )
 
 
