@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-_CELL = "text-align: left; vertical-align: top"
+_CELL = "text-align: left"
 
 
 def html_table(

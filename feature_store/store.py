@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from feature_store.history.training import TrainingSet
     from feature_store.lake import Commit, Lake
     from feature_store.log.protocol import EventLog, Position
-    from feature_store.notebook import Draft, OverTime
+    from feature_store.notebook import Distribution, Draft, OverTime
     from feature_store.notebook.declared import Declarations
     from feature_store.notebook.entities import Asked
     from feature_store.operate import StoreStatus
@@ -140,7 +140,7 @@ class FeatureStore:
             InputError: a time is naive, the share is none, or a source can neither be read nor loaded.
             LakeError: the lake cannot be read.
         """
-        from feature_store.notebook.draft import make_draft
+        from feature_store.notebook.local import make_draft
 
         settings = settings or Settings()
         now_us = (clock or settings.clock).now_us()
@@ -163,6 +163,23 @@ class FeatureStore:
 
         ask = partial(self.get_historical_features, statuses=True, knowledge=knowledge)
         return over_time(self.compiled, ask, feature, entity=entity, start=start, end=end, every=every)
+
+    def distribution(
+        self,
+        feature: Asked,
+        *,
+        at: datetime | str | None = None,
+        spine: pd.DataFrame | pa.Table | Path | str | None = None,
+        knowledge: Knowledge = "served",
+    ) -> Distribution:
+        """One feature of the entities that have had an event by a time, or at the rows of a spine: to look at or to plot.
+
+        See `notebook.distribution`.
+        """
+        from feature_store.notebook.distribution import distribution
+
+        ask = partial(self.get_historical_features, statuses=True, knowledge=knowledge)
+        return distribution(self.compiled, self.lake, ask, feature, at=at, spine=spine)
 
     # ---- declarations
 

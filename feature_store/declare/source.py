@@ -39,7 +39,7 @@ def redis_stream(topic: str, *, partitions: int = 1, limit: int = 5_000_000) -> 
     return RedisStreamBinding(topic, partitions=partitions, limit=limit)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class EventSource:
     """Immutable events with a schema, an event time and an event id."""
 
@@ -67,6 +67,14 @@ class EventSource:
     """An event whose time is later than its arrival by more than this is rejected."""
     owner: str | None = field(default=None, kw_only=True)
     description: str = field(default="", kw_only=True)
+
+    def __repr__(self) -> str:
+        return f"EventSource({self.name}: {self.schema.__name__} by {self.event_time}, each with {self.event_id})"
+
+    def _repr_html_(self) -> str:
+        from feature_store.declare.shown import source_html
+
+        return source_html(self)
 
     @property
     def future_tolerance_us(self) -> int:

@@ -26,7 +26,7 @@ BATCH_DAYS = 31
 """Days read and written at once: what bounds memory."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LoadResult:
     """What a load did."""
 
@@ -39,6 +39,10 @@ class LoadResult:
     """Rows whose event id another row has with another payload."""
     snapshot: int
     days: tuple[date, ...]
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name}={getattr(self, name)}" for name in ("rows", "rejected", "duplicates", "conflicts"))
+        return f"LoadResult({counts}, {self.days[0]} to {self.days[-1]}, snapshot={self.snapshot})"
 
 
 def load(

@@ -65,17 +65,13 @@ class TrainingSet:
         return int(self.table.num_rows)
 
     def __repr__(self) -> str:
-        labels = f", {len(self.label_columns)} labels" if self.label_columns else ""
-        return f"TrainingSet({len(self):,} rows, {len(self.feature_columns)} features{labels}, {self._made})"
+        counts = f"rows: {len(self):,}, features: {len(self.feature_columns)}, labels: {len(self.label_columns)}"
+        return f"TrainingSet({counts}, {self.manifest.knowledge}, snapshot {self.manifest.snapshot})"
 
     def _repr_html_(self) -> str:
         from feature_store.history.shown import training_set_html
 
         return training_set_html(self)
-
-    @property
-    def _made(self) -> str:
-        return f"{self.manifest.knowledge}, snapshot {self.manifest.snapshot}"
 
 
 def get_historical_features(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from feature_store.duck import extension_file, literal, quote
+from feature_store.duck import extension_file, literal, quote, silence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ def connect(*, temp: Path, options: Mapping[str, str | int]) -> duckdb.DuckDBPyC
     for package in ("duckdb_extension_ducklake", "duckdb_extension_sqlite_scanner"):
         connection.execute(f"LOAD {literal(str(extension_file(package)))}")
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
-    connection.execute("SET enable_progress_bar = false")  # it writes to standard output, whoever that belongs to
+    silence(connection)
     # A commit names its own snapshot inside its transaction, so DuckLake must not rebase it silently.
     connection.execute("SET GLOBAL ducklake_max_retry_count = 0")
     return connection

@@ -10,13 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.errors import InputError
+from feature_store.history.spine import read_spine
 from feature_store.html_table import html_table
-from feature_store.notebook.entities import Ask, describe, feature_name, one_feature, spine_at, views_of
+from feature_store.notebook.entities import TIME_COLUMN, Ask, describe, feature_name, one_feature, spine_at, views_of
 from feature_store.notebook.over_time import value_columns
 from feature_store.time_rule import from_us, moment_us
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
     import pandas as pd
     from matplotlib.axes import Axes
@@ -97,7 +99,7 @@ def distribution(
     feature: Asked,
     *,
     at: datetime | str | None,
-    spine: pa.Table | None,
+    spine: pd.DataFrame | pa.Table | Path | str | None,
     has: str = "TRUE",
 ) -> Distribution:
     """The values at a time, of every entity that has had an event by then, or at the rows of a spine.
@@ -111,14 +113,15 @@ def distribution(
         raise InputError("a distribution is over the entities `at` a time, or over a `spine`: give one of them")
     if spine is None:
         at_us = moment_us(at, "at")
-        spine = spine_at(compiled, lake, views_of(compiled.registry, [item]), at_us, has=has)
-        over = f"{spine.num_rows:,} entities at {from_us(at_us):%Y-%m-%d %H:%M} UTC"
+        rows = spine_at(compiled, lake, views_of(compiled.registry, [item]), at_us, has=has)
+        over = f"{rows.num_rows:,} entities at {from_us(at_us):%Y-%m-%d %H:%M} UTC"
     else:
-        over = f"{spine.num_rows:,} rows"
-        for name in {"value", "status"}.intersection(spine.schema.names):
+        rows = read_spine(spine, lake=lake, time_column=TIME_COLUMN).table
+        over = f"{rows.num_rows:,} rows"
+        for name in sorted({"value", "status"}.intersection(rows.schema.names)):
             raise InputError(f"spine column '{name}' has the name of a column of the result; rename it")
-    found = ask(spine, [item])
-    columns = {name: found.table.column(name) for name in spine.schema.names}
+    found = ask(rows, [item])
+    columns = {name: found.table.column(name) for name in rows.schema.names}
     return Distribution(
         feature=feature_name(item),
         description=describe(compiled.registry, item),

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
@@ -21,20 +18,17 @@ from feature_store.history.rows import materialize_rows
 from feature_store.history.spine import read_spine, spine_keys
 from feature_store.history.training import get_historical_features
 from feature_store.html_table import html_table
-from feature_store.lake import Lake
 from feature_store.lake.memory import MemoryLake
-from feature_store.notebook.declared import registry_of
 from feature_store.notebook.distribution import distribution
 from feature_store.notebook.entities import TIME_COLUMN, entities, key_columns, spine_at, times, views_of
-from feature_store.notebook.filling import Filled, Origin, copied, loaded_apart, share_for, unfit
 from feature_store.notebook.over_time import over_time
 from feature_store.notebook.sample import Sample, show_share, show_time
 from feature_store.time_rule import DAY_US, from_us, moment_us
-from feature_store.transforms.compiled import Compiled, compile_registry
 from feature_store.transforms.project import ARRIVED, ID, KEY, TIME, project_sql
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
+    from pathlib import Path
     from types import TracebackType
 
     import pandas as pd
@@ -42,11 +36,12 @@ if TYPE_CHECKING:
     from feature_store.history.manifest import Knowledge
     from feature_store.history.spine import Spine
     from feature_store.history.training import TrainingSet
-    from feature_store.notebook.declared import Declarations
+    from feature_store.lake import Lake
     from feature_store.notebook.distribution import Distribution
     from feature_store.notebook.entities import Asked
+    from feature_store.notebook.filling import Filled
     from feature_store.notebook.over_time import OverTime
-    from feature_store.settings import Settings
+    from feature_store.transforms.compiled import Compiled
 
 _SHOWN_ENTITIES, _SHOWN_EVENTS = 10, 20
 
@@ -181,7 +176,7 @@ class Draft:
             labels=labels,
             now_us=self._now_us,
         )
-        return replace(found, sample=self.said)
+        return replace(found, sample=self.rests_on)
 
     def over_time(
         self,
@@ -207,31 +202,31 @@ class Draft:
     ) -> Distribution:
         """One feature of every sampled entity at a time, or at the rows of a spine. See `notebook.distribution`."""
         ask = partial(self.get_historical_features, statuses=True, knowledge=knowledge)
-        rows = None if spine is None else read_spine(spine, lake=self._lake, time_column=TIME_COLUMN).table
-        return distribution(self._compiled, self._lake, ask, feature, at=at, spine=rows, has=self._has())
+        return distribution(self._compiled, self._lake, ask, feature, at=at, spine=spine, has=self._has())
 
     # ---- what it is
 
     @property
-    def said(self) -> str:
-        """What the draft rests on, in words."""
+    def rests_on(self) -> str:
+        """Which entities, and how many events, in words."""
         counted: dict[str, int] = {}
         for view in self.registry.views:
             counted[view.entity.name] = max(counted.get(view.entity.name, 0), self._entities[view.id])
         of = "all entities" if self.sample.is_whole else f"{show_share(self.sample.share)} of the entities"
         listed = ", ".join(f"{count:,} {name}" for name, count in counted.items())
-        events = ", ".join(f"{each.events:,} {each.source}" for each in self._filled)
-        return f"draft on {of} ({listed}), events: {events}; times {self.sample.span}"
+        return f"draft on {of} ({listed}), {sum(each.events for each in self._filled):,} events"
 
     def __repr__(self) -> str:
-        return f"Draft({self.said})"
+        return f"Draft({self.rests_on}; times {self.sample.span})"
 
     def _repr_html_(self) -> str:
         rows = [
             [each.source, f"{each.events:,}", _show(each.first_us), _show(each.last_us), each.note or "from the lake"]
             for each in self._filled
         ]
-        return html_table("Draft", ["source", "events", "first", "last", ""], rows, notes=[self.said])
+        return html_table(
+            "Draft", ["source", "events", "first", "last", ""], rows, notes=[self.rests_on, f"times {self.sample.span}"]
+        )
 
     # ---- inside
 
@@ -298,58 +293,6 @@ class Draft:
                         now_us=self._now_us,
                         bucket_events=self._bucket_events,
                     )
-
-
-def make_draft(
-    declarations: Declarations | None,
-    *,
-    lake: Lake | Path | str | None,
-    sample: float | None,
-    start: datetime | str | None,
-    end: datetime | str | None,
-    settings: Settings,
-    now_us: int,
-) -> Draft:
-    """See `FeatureStore.local`."""
-    compiled = compile_registry(registry_of(settings.declarations if declarations is None else declarations))
-    chosen = Sample(
-        share=1.0 if sample is None else sample,
-        start_us=None if start is None else moment_us(start, "start"),
-        end_us=None if end is None else moment_us(end, "end"),
-    )
-    with ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="feature_store_draft_")))
-        shared = _shared_lake(lake, settings, opened)
-        origins = []
-        for source in compiled.registry.sources.values():
-            why = "there is no lake yet" if shared is None else unfit(shared, source, compiled)
-            if shared is not None and not why:
-                origins.append(Origin(source=source, lake=shared, snapshot=shared.snapshot()))
-            else:
-                origins.append(loaded_apart(folder, source, compiled, chosen, why=why))
-                opened.callback(origins[-1].lake.close)
-        if sample is None:
-            chosen = replace(chosen, share=share_for(origins, compiled, chosen))
-        memory = MemoryLake(threads=None, snapshot=origins[0].snapshot)
-        filled = [copied(memory, origin, compiled, chosen) for origin in origins]
-    return Draft(
-        compiled,
-        memory,
-        sample=chosen,
-        filled=filled,
-        now_us=now_us,
-        bucket_events=settings.training_bucket_events,
-    )
-
-
-def _shared_lake(lake: Lake | Path | str | None, settings: Settings, opened: ExitStack) -> Lake | None:
-    """The lake to read, opened for reading only; None where there is none."""
-    if isinstance(lake, Lake):
-        return lake
-    directory = settings.lake_directory if lake is None else Path(lake)
-    if not directory.exists():
-        return None
-    return opened.enter_context(Lake.open(directory, env=settings.environment, read_only=True))
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

@@ -85,7 +85,7 @@ def loaded_apart(folder: Path, source: EventSource, compiled: Compiled, sample: 
         lake.close()
         raise
     counts = {"rejected": done.rejected, "duplicates": done.duplicates, "conflicts": done.conflicts}
-    said = [f"{count:,} {name}" for name, count in counts.items() if count]
+    said = [f"{name}: {count:,}" for name, count in counts.items() if count]
     note = "; ".join([f"loaded from {show_time(start_us)} on, because {why}", *said])
     return Origin(source=source, lake=lake, snapshot=done.snapshot, note=note)
 

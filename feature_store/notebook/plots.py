@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,7 @@ _BINS, _MOST_BARS, _LABEL = 40, 20, 24
 
 def plot_over_time(found: OverTime, ax: Axes | None) -> Axes:
     """Steps over time; see `OverTime.plot`."""
-    axes = ax if ax is not None else _axes(width=8.0)
+    axes = ax if ax is not None else _axes()
     column = found.table.column("value")
     _refuse_lists(column.type, found.feature)
     moments = found.table.column("event_timestamp").cast(pa.timestamp("us")).to_numpy()
@@ -34,7 +35,7 @@ def plot_over_time(found: OverTime, ax: Axes | None) -> Axes:
     _dates(axes.xaxis)
     _label_values(axes.yaxis, column.type, ticks)
     axes.set_xlabel("UTC", color=_GREY)
-    axes.set_ylabel(_shortened(found.description, 40))
+    axes.set_ylabel(_wrapped(found.description))
     axes.set_xlim(moments[0], moments[-1])
     axes.margins(y=0.08)
     _title(axes, f"{found.feature} of {found.who}", found.sample)
@@ -48,7 +49,7 @@ def plot_distribution(found: Distribution, ax: Axes | None) -> Axes:
     values = column.drop_null()
     if not len(values):
         raise InputError(f"'{found.feature}' has no value over {found.over}: there is nothing to draw")
-    axes = ax if ax is not None else _axes(width=6.4)
+    axes = ax if ax is not None else _axes()
     if _is_measured(values.type):
         _histogram(axes, values)
         axes.set_xlabel(_shortened(found.description, 60))
@@ -56,18 +57,18 @@ def plot_distribution(found: Distribution, ax: Axes | None) -> Axes:
     else:
         _bars(axes, [str(value) for value in values.to_pylist()])
         axes.set_xlabel("count")
-        axes.set_ylabel(_shortened(found.description, 40))
+        axes.set_ylabel(_wrapped(found.description))
     nulls = f", {found.nulls:,} without a value" if found.nulls else ""
     _title(axes, found.feature, f"{found.over}{nulls}" + (f"; {found.sample}" if found.sample else ""))
     return axes
 
 
-def _axes(*, width: float) -> Axes:
+def _axes() -> Axes:
     try:
         from matplotlib import pyplot as plt
     except ImportError as error:
         raise ImportError(f"plots need Matplotlib ({error}): install feature-store[notebook]") from error
-    _, axes = plt.subplots(figsize=(width, 3.2), layout="constrained")
+    _, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, axis="y", color="#e5e5e5")
     axes.set_axisbelow(True)
@@ -83,10 +84,18 @@ def _histogram(axes: Axes, values: pa.ChunkedArray) -> None:
         axes.bar(*np.unique(numbers, return_counts=True), width=0.8, color=_COLOUR)
         _whole_numbers(axes.xaxis)
     else:
-        axes.hist(numbers, bins=_BINS, color=_COLOUR, edgecolor="white", linewidth=0.4)
+        axes.hist(
+            numbers, bins=_whole_edges(low, high) if whole else _BINS, color=_COLOUR, edgecolor="white", linewidth=0.4
+        )
     if _is_time(kind):
         _dates(axes.xaxis)
     _whole_numbers(axes.yaxis)
+
+
+def _whole_edges(low: int, high: int) -> list[float]:
+    """Bins that hold as many whole numbers each."""
+    step = -(-(int(high) - int(low) + 1) // _BINS)
+    return [edge - 0.5 for edge in range(int(low), int(high) + step + 1, step)]
 
 
 def _bars(axes: Axes, values: list[str]) -> None:
@@ -139,10 +148,11 @@ def _title(axes: Axes, title: str, note: str) -> None:
     # Names of features and entities are text, never Matplotlib's mathematics.
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=22 if note else 8, parse_math=False)
     if note:
-        axes.annotate(
-            _shortened(note, 110), (0, 1), (0, 8), xycoords="axes fraction", textcoords="offset points",
-            fontsize=8.5, color=_GREY, parse_math=False,
+        below = axes.annotate(
+            _shortened(note, 120), (0, 1), (0, 8), xycoords="axes fraction", textcoords="offset points",
+            fontsize=8, color=_GREY, parse_math=False,
         )  # fmt: skip
+        below.set_in_layout(False)  # it has its place below the title, and may not squeeze the axes
 
 
 def _refuse_lists(kind: pa.DataType, feature: str) -> None:
@@ -156,6 +166,11 @@ def _is_time(kind: pa.DataType) -> bool:
 
 def _is_measured(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or _is_time(kind))
+
+
+def _wrapped(text: str) -> str:
+    """On two lines at most: as long as the axis is high."""
+    return "\n".join(wrap(text, 34, max_lines=2, placeholder=" …"))
 
 
 def _shortened(text: str, length: int) -> str:
