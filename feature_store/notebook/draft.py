@@ -15,12 +15,12 @@ from feature_store.declare.view import FeatureView
 from feature_store.errors import InputError
 from feature_store.history.asof import built_days
 from feature_store.history.rows import materialize_rows
-from feature_store.history.spine import read_spine, spine_keys
+from feature_store.history.spine import read_spine
 from feature_store.history.training import get_historical_features
 from feature_store.html_table import html_table
 from feature_store.lake.memory import MemoryLake
 from feature_store.notebook.distribution import distribution
-from feature_store.notebook.entities import TIME_COLUMN, entities, key_columns, spine_at, times, views_of
+from feature_store.notebook.entities import TIME_COLUMN, entities, key_columns, keys_of, spine_at, times, views_of
 from feature_store.notebook.over_time import over_time
 from feature_store.notebook.sample import Sample, show_share, show_time
 from feature_store.time_rule import DAY_US, from_us, moment_us
@@ -258,9 +258,7 @@ class Draft:
         """The rows, if all are about entities of the sample; `only`: those that are."""
         kept = np.ones(len(rows), dtype=bool)
         for view in views:
-            schema = self._compiled.schemas[view.source.name]
-            types = {name: schema.field(name).type for name in view.entity.join_keys}
-            keys = spine_keys(rows, join_keys=view.entity.join_keys, types=types, entity=view.entity.name)
+            keys = keys_of(self._compiled, view, rows)
             with self._memory.cursor() as cursor:
                 cursor.register("asked", pa.table({KEY: keys.text, "_n": np.arange(len(keys))}))
                 found = cursor.execute(f"SELECT {self._has()} AS has FROM asked ORDER BY _n").fetchnumpy()["has"]

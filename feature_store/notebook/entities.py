@@ -9,10 +9,12 @@ import pyarrow as pa
 
 from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.errors import InputError, UnknownNameError
+from feature_store.history.spine import spine_keys
 from feature_store.transforms.project import KEY, TIME, project_sql
 
 if TYPE_CHECKING:
     from feature_store.declare.view import FeatureView
+    from feature_store.history.spine import Spine, SpineKeys
     from feature_store.history.training import TrainingSet
     from feature_store.lake import Lake
     from feature_store.registry import Registry, Resolved
@@ -89,6 +91,13 @@ def key_columns(
         if name not in columns:
             raise UnknownNameError("join key", name, columns)
     return columns
+
+
+def keys_of(compiled: Compiled, view: FeatureView, spine: Spine) -> SpineKeys:
+    """The entities of a view that a spine is about."""
+    schema = compiled.schemas[view.source.name]
+    types = {name: schema.field(name).type for name in view.entity.join_keys}
+    return spine_keys(spine, join_keys=view.entity.join_keys, types=types, entity=view.entity.name)
 
 
 def times(moments_us: Sequence[int]) -> pa.Array:

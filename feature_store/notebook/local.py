@@ -61,11 +61,12 @@ def make_draft(
 def _origins(compiled: Compiled, sample: Sample, shared: Lake | None, opened: ExitStack) -> list[Origin]:
     """The lake of every source, in the order in which they are declared."""
     folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="feature_store_draft_")))
+    snapshot = 0 if shared is None else shared.snapshot()
     origins = []
     for source in compiled.registry.sources.values():
         why = "there is no lake yet" if shared is None else unfit(shared, source, compiled)
         if shared is not None and not why:
-            origins.append(Origin(source=source, lake=shared, snapshot=shared.snapshot()))
+            origins.append(Origin(source=source, lake=shared, snapshot=snapshot))
         else:
             origins.append(loaded_apart(folder, source, compiled, sample, why=why))
             opened.callback(origins[-1].lake.close)
