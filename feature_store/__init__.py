@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from feature_store.history.training import TrainingSet
     from feature_store.lake.store import Lake
     from feature_store.loaders import csv, parquet
+    from feature_store.notebook import Distribution, Draft, OverTime
     from feature_store.reader.aio import AsyncFeatureReader
     from feature_store.reader.sync import FeatureReader
     from feature_store.reader.vector import FeatureValue, FeatureVector
@@ -75,6 +76,7 @@ _MODULES = {
     "feature_store.history.training": ("TrainingSet",),
     "feature_store.lake.store": ("Lake",),
     "feature_store.loaders": ("csv", "parquet"),
+    "feature_store.notebook": ("Distribution", "Draft", "OverTime"),
     "feature_store.reader.aio": ("AsyncFeatureReader",),
     "feature_store.reader.sync": ("FeatureReader",),
     "feature_store.reader.vector": ("FeatureValue", "FeatureVector"),
@@ -89,6 +91,8 @@ __all__ = [
     "AsyncFeatureReader",
     "Clock",
     "DeclarationError",
+    "Distribution",
+    "Draft",
     "Entity",
     "EventSource",
     "Feature",
@@ -109,6 +113,7 @@ __all__ = [
     "Manifest",
     "ManualClock",
     "OnlineStoreError",
+    "OverTime",
     "Registry",
     "ReplayClock",
     "Settings",

@@ -31,8 +31,18 @@ def in_memory(
         config["temp_directory"] = str(spill)
     connection = duckdb.connect(":memory:", config=config)
     connection.execute(f"SET TimeZone = {literal(timezone)}")
-    connection.execute("SET enable_progress_bar = false")  # it writes to standard output, whoever that belongs to
+    silence(connection)
     return connection
+
+
+def silence(connection: duckdb.DuckDBPyConnection) -> None:
+    """No progress bar: it writes to standard output, whoever that belongs to."""
+    try:
+        connection.execute("SET enable_progress_bar = false")
+    except duckdb.InvalidInputException as error:
+        if "ipywidgets" not in str(error):
+            raise
+        # Jupyter without that package: there DuckDB has no bar, and refuses to be told so.
 
 
 def quote(name: str) -> str:

@@ -22,7 +22,7 @@ from feature_store.time_rule import DAY_US, format_duration
 Resolved = FeatureRef | Ratio
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Registry:
     """The views, services and labels of a deployment, with the sources and entities that they name.
 
@@ -45,6 +45,15 @@ class Registry:
         ]
         if problems:
             raise DeclarationError(problems)
+
+    def __repr__(self) -> str:
+        counted = (("views", self.views), ("services", self.services), ("labels", self.labels))
+        return f"Registry({', '.join(f'{name}: {len(each)}' for name, each in counted)})"
+
+    def _repr_html_(self) -> str:
+        from feature_store.declare.shown import registry_html
+
+        return registry_html(self.views, self.services, self.labels)
 
     @property
     def sources(self) -> Mapping[str, EventSource]:

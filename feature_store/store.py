@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -18,6 +18,7 @@ from feature_store.transforms.compiled import Compiled, compile_registry
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+    from datetime import timedelta
     from types import TracebackType
 
     import pandas as pd
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from feature_store.history.workers import Workers
     from feature_store.lake import Commit, Lake
     from feature_store.log.protocol import EventLog, Position
+    from feature_store.notebook import Distribution, Draft, OverTime
+    from feature_store.notebook.declared import Declarations
+    from feature_store.notebook.entities import Asked
     from feature_store.operate import GivenUp, StoreStatus
     from feature_store.reader import FeatureReader, FeatureVector
 
@@ -110,6 +114,83 @@ class FeatureStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    # ---- drafts
+
+    @classmethod
+    def local(
+        cls,
+        declarations: Declarations | None = None,
+        *,
+        lake: Lake | Path | str | None = None,
+        sample: float | None = None,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+    ) -> Draft:
+        """Declarations that need not be applied, computed at once on a sample of events, in memory.
+
+        The lake is only read; nothing is written to it, to a log or to Redis. A source that the lake does not have, or not
+        with the columns declared now, is loaded by its loader, for the span from `start` to `end`.
+
+        Args:
+            declarations: a registry, a module (read again from its file), `module:attribute`, a view, or a list of views,
+                services and labels; by default what the setting `declarations` names.
+            lake: an open lake, or the directory of one; the deployment's by default.
+            sample: the share of the entities, more than 0 and at most 1, chosen by a hash of their keys; what windows of
+                these entities hold is there whole. By default all, or so many as make about five million events.
+            start: the first time that may be asked about, an aware datetime or ISO 8601 text with a zone; events before it
+                are there as far as windows reach. By default everything that the lake has.
+            end: the last one.
+            settings: from the environment by default.
+            clock: the settings' clock by default.
+
+        Raises:
+            DeclarationError: everything that is wrong with the declarations.
+            InputError: a time is naive, the share is none, or a source can neither be read nor loaded.
+            LakeError: the lake cannot be read.
+        """
+        from feature_store.notebook.local import make_draft
+
+        settings = settings or Settings()
+        now_us = (clock or settings.clock).now_us()
+        return make_draft(
+            declarations, lake=lake, sample=sample, start=start, end=end, settings=settings, now_us=now_us
+        )
+
+    def over_time(
+        self,
+        feature: Asked,
+        *,
+        entity: Mapping[str, object],
+        start: datetime | str,
+        end: datetime | str,
+        every: str | timedelta | None = None,
+        knowledge: Knowledge = "served",
+    ) -> OverTime:
+        """One feature of one entity from `start` to `end`, to look at or to plot. See `notebook.over_time`."""
+        from feature_store.notebook.over_time import over_time
+
+        ask = partial(self.get_historical_features, statuses=True, knowledge=knowledge)
+        return over_time(self.compiled, ask, feature, entity=entity, start=start, end=end, every=every)
+
+    def distribution(
+        self,
+        feature: Asked,
+        *,
+        at: datetime | str | None = None,
+        spine: pd.DataFrame | pa.Table | Path | str | None = None,
+        knowledge: Knowledge = "served",
+    ) -> Distribution:
+        """One feature of the entities that have had an event by a time, or at the rows of a spine: to look at or to plot.
+
+        See `notebook.distribution`.
+        """
+        from feature_store.notebook.distribution import distribution
+
+        ask = partial(self.get_historical_features, statuses=True, knowledge=knowledge)
+        return distribution(self.compiled, self.lake, ask, feature, at=at, spine=spine)
 
     # ---- declarations
 

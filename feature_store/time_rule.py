@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+from feature_store.errors import InputError
+
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
 HOUR_US = 60 * MINUTE_US
@@ -90,6 +92,24 @@ def to_us(moment: datetime, *, name: str = "time") -> int:
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise ValueError(f"`{name}` must carry a time zone, got the naive datetime {moment.isoformat()}")
     return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment_us(value: object, name: str) -> int:
+    """Microseconds since the epoch of an aware datetime or of ISO 8601 text with a zone.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        moment = None
+    if not isinstance(moment, datetime):
+        raise InputError(f"`{name}` must be an aware datetime or text such as '2026-01-01T12:00:00Z', got {value!r}")
+    try:
+        return to_us(moment, name=name)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def from_us(micros: int) -> datetime:

@@ -1,11 +1,15 @@
 """CSV and Parquet that are not as they should be: what fits is loaded, the rest is reported with its path and line."""
 
+import re
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from sales_world import DAY, HEADER, START, accounted, events, load, opening, query, rejected
 
 from feature_store import InputError
+from feature_store.history.conform import conform
 from feature_store.loaders import csv, parquet
 
 ROW = "{},x,2024-03-30 10:00:00Z,{},1\n"
@@ -33,6 +37,47 @@ def test_what_a_spreadsheet_and_two_systems_wrote_into_one_file_is_read(open_sto
 
     assert (result.rows, result.rejected) == (4, 0)
     assert [(row[0], row[3]) for row in events(store)] == [("a", 1), ("b", 2), ("c", 3), ("d", 4)]
+
+
+@pytest.mark.parametrize(
+    "ends", [("\r", "\n", "\r\n"), ("\r", "\r", "\r"), ("\r\r\n", "\r", "\n"), ("\n", "\r\n", "\r")]
+)
+def test_line_ends_of_any_kind_may_be_mixed(ends, open_store, tmp_path):
+    lines = [HEADER.rstrip(), ROW.format("a", 1).rstrip(), ROW.format("b", 2).rstrip()]
+    (tmp_path / "a.csv").write_bytes("".join(map("".join, zip(lines, ends, strict=True))).encode())
+    store = open_store(csv(str(tmp_path / "a.csv")))
+
+    assert load(store).rejected == 0
+    assert [(row[0], row[4]) for row in events(store)] == [("a", 1), ("b", 1)]
+
+
+def test_utf16_in_the_middle_of_a_file_costs_the_rows_that_have_its_null_bytes(open_store, tmp_path):
+    content = (HEADER + ROW.format("a", 1)).encode() + ROW.format("b", 2).encode("utf-16-le")
+    (tmp_path / "a.csv").write_bytes(content + (ROW.format("c", 3) + ROW.format("d", 4)).encode())
+    store = open_store(csv(str(tmp_path / "a.csv")))
+
+    result = load(store)
+
+    assert (result.rows, result.rejected) == (2, 2)
+    assert [row[0] for row in events(store)] == ["a", "d"]
+    said = sorted(reason for _, reason, _ in rejected(store))
+    assert said[0].startswith(rf"'{tmp_path / 'a.csv'}', line 3: column 'uid': must be UTF-8, got 'b\x00'")
+    assert said[1] == rf"'{tmp_path / 'a.csv'}', line 4: column 'uid': must be UTF-8, got '\x00c'"
+
+
+def test_files_of_two_encodings_lose_only_what_cannot_be_read(open_store, tmp_path):
+    text = HEADER + "{},Zürich,2024-03-30 10:00:00Z,1,1\n" + "{},x,2024-03-30 10:00:00Z,1,1\n"
+    (tmp_path / "1.csv").write_text(text.format("a", "b"), encoding="utf-8")
+    (tmp_path / "2.csv").write_text(text.format("c", "d"), encoding="latin-1")
+    store = open_store(csv(str(tmp_path / "*.csv")))
+
+    result = load(store)
+
+    assert (result.rows, result.rejected) == (3, 1)
+    assert [(row[0], row[1]) for row in events(store)] == [("a", "Zürich"), ("b", "x"), ("d", "x")]
+    assert [reason for _, reason, _ in rejected(store)] == [
+        rf"'{tmp_path / '2.csv'}', line 2: column 'shop': must be UTF-8, got 'Z\xfcrich'"
+    ]
 
 
 def test_a_row_that_is_no_utf8_is_reported_with_its_line_and_the_others_are_loaded(open_store, tmp_path):
@@ -144,6 +189,43 @@ def test_the_same_file_twice_is_one_file_and_counted_duplicates(open_store, tmp_
     assert (result.rows, result.duplicates, result.conflicts, result.rejected) == (2, 2, 0, 0)
 
 
+def sale(uid, **columns):
+    """A table of one sale."""
+    at = pa.array([START], pa.timestamp("us", "UTC"))
+    return pa.table({"uid": [uid], "shop": ["x"], "at": at, "amount": [1.0], "items": [1]} | columns)
+
+
+def test_a_copied_parquet_file_is_counted_and_one_that_says_otherwise_is_a_conflict(open_store, tmp_path):
+    (tmp_path / "2024").mkdir()
+    pa.parquet.write_table(sale("a"), tmp_path / "1.parquet")
+    (tmp_path / "2024" / "link.parquet").symlink_to(tmp_path / "1.parquet")
+    pa.parquet.write_table(sale("a", amount=[2.0]), tmp_path / "3.parquet")
+    store = open_store(parquet(str(tmp_path / "**" / "*.parquet")))
+
+    result = load(store)
+
+    assert (result.rows, result.duplicates, result.conflicts, result.rejected) == (1, 1, 1, 0)
+    assert [row[:4:3] for row in events(store)] == [("a", 1.0)]
+    assert rejected(store) == [("a", "event id seen before with another payload", "conflict")]
+
+
+def test_a_line_that_is_half_written_is_kept_aside_and_is_an_event_once_it_is_whole(open_store, tmp_path):
+    whole = HEADER + ROW.format("a", 1) + ROW.format("b", 2)
+    (tmp_path / "a.csv").write_text(whole[:-20])
+    store = open_store(csv(str(tmp_path / "a.csv")))
+
+    assert (load(store).rows, load(store).rejected) == (1, 1)
+    assert [reason for _, reason, _ in rejected(store)] == [
+        f"'{tmp_path / 'a.csv'}', line 3: 3 cells, but the header has 5"
+    ]
+    (tmp_path / "a.csv").write_text(whole)
+
+    result = load(store)
+
+    assert (result.rows, result.rejected) == (2, 0)
+    assert [row[0] for row in events(store)] == ["a", "b"]
+
+
 def test_nested_fields_are_columns_by_their_path(open_store, tmp_path):
     times = pa.array([START] * 2, pa.timestamp("us", "UTC"))
     payload = [{"amount": 1.5, "to": {"shop": "bath"}}, None]
@@ -162,6 +244,23 @@ def test_nested_fields_are_columns_by_their_path(open_store, tmp_path):
     assert [row[:2] + row[3:5] for row in events(store)] == [("a", "bath", 1.5, 1), ("b", None, None, 2)]
     assert [row[:2] + row[3:5] for row in events(other)] == [("c", "york", 2.5, 3)]
     assert rejected(other)[0][1].endswith("a.csv', line 3: column 'at': must not be null")
+
+
+def time_that_became_a_number(tmp_path):
+    pa.parquet.write_table(sale("a"), tmp_path / "2024-01.parquet")
+    pa.parquet.write_table(sale("b", at=[1_711_792_800]), tmp_path / "2024-06.parquet")
+    return (
+        parquet(str(tmp_path / "*.parquet")),
+        r"column 'at': the schema says TIMESTAMP .*, but the loaded rows have BIGINT \(from '.*2024-06.parquet', row 1 on\)",
+    )
+
+
+def latin_parquet(tmp_path):
+    raw = pa.array([b"Z\xfcrich"], pa.binary()).buffers()
+    pa.parquet.write_table(sale("a", shop=pa.Array.from_buffers(pa.string(), 1, raw)), tmp_path / "a.parquet")
+    return parquet(
+        str(tmp_path / "*.parquet")
+    ), r'string encoding found in Parquet file ".*a.parquet": value "Z\\xFCrich"'
 
 
 def half_written(tmp_path):
@@ -221,6 +320,8 @@ def taken_name(tmp_path):
 @pytest.mark.parametrize(
     "case",
     [
+        time_that_became_a_number,
+        latin_parquet,
         half_written,
         utf16,
         latin_header,
@@ -259,3 +360,36 @@ def test_a_file_that_is_written_while_it_is_read_is_named_and_nothing_is_written
 
     with pytest.raises(InputError, match=f"{name}' changed while it was read; write files under another name"):
         list(parts)
+
+
+@pytest.mark.parametrize("change", ["appended", "replaced", "removed"])
+def test_a_load_during_which_a_file_changes_writes_nothing(change, open_store, tmp_path, monkeypatch):
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text(HEADER + ROW.format(name, 1))
+    store = open_store(csv(str(tmp_path / "*.csv")))
+
+    def conform_slowly(*arguments, **options):
+        path = tmp_path / "b.csv"
+        if change == "removed":
+            path.unlink(missing_ok=True)
+        else:
+            path.write_text((path.read_text() if change == "appended" else HEADER) + ROW.format("c", 2) * 2)
+        return conform(*arguments, **options)
+
+    monkeypatch.setattr("feature_store.history.loading.conform", conform_slowly)
+
+    with pytest.raises(InputError, match=r"b\.csv"):
+        load(store)
+
+    assert not accounted(store)
+
+
+def test_every_row_about_files_names_tests_that_are_here():
+    page = (Path(__file__).parent.parent / "docs" / "bad-input.md").read_text().partition("\n## In files\n")[2]
+    rows = [line.split(" | ")[-1] for line in page.splitlines() if line.startswith("| ")][2:]
+
+    assert len(rows) >= 10
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row)
+        assert named
+        assert all(callable(globals().get(name)) for name in named), row

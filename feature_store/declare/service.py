@@ -35,6 +35,11 @@ class FeatureService:
         """`name@version`."""
         return f"{self.name}@{self.version}"
 
+    def _repr_html_(self) -> str:
+        from feature_store.declare.shown import service_html
+
+        return service_html(self)
+
 
 def ratio(
     name: str,

@@ -25,7 +25,7 @@ class Loader(Protocol):
         """The events as an Arrow table with the source's columns."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class EventSource:
     """Immutable events with a schema, an event time and an event id."""
 
@@ -63,6 +63,14 @@ class EventSource:
     def id_columns(self) -> tuple[str, ...]:
         """The columns that identify an event together."""
         return (self.event_id,) if isinstance(self.event_id, str) else tuple(self.event_id)
+
+    def __repr__(self) -> str:
+        return f"EventSource({self.name}: {self.schema.__name__} by {self.event_time}, each with {", ".join(self.id_columns)})"
+
+    def _repr_html_(self) -> str:
+        from feature_store.declare.shown import source_html
+
+        return source_html(self)
 
     @property
     def future_tolerance_us(self) -> int:

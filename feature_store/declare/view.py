@@ -19,7 +19,7 @@ Online = Literal["stream", "batch"]
 LateEvents = Literal["correct", "ignore", "recompute"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FeatureView:
     """Features of one entity from one source, kept and versioned together.
 
@@ -64,6 +64,15 @@ class FeatureView:
                 problems.append(f"view '{self.name}': {error}")
         object.__setattr__(self, "features", tuple(expanded))
         object.__setattr__(self, "problems", tuple(problems))
+
+    def __repr__(self) -> str:
+        names = ", ".join(feature.name for feature in self.declared)
+        return f"FeatureView({self.id} of {self.entity.name} from {self.source.name}: {names})"
+
+    def _repr_html_(self) -> str:
+        from feature_store.declare.shown import view_html
+
+        return view_html(self)
 
     def __getitem__(self, feature: str) -> FeatureRef:
         """A handle on one feature; the name is checked at once."""

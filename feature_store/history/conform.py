@@ -59,6 +59,7 @@ def conform(source: EventSource, found: pa.Table | Part, *, schema: pa.Schema, a
         types = _types(connection, schema)
         connection.register("loaded", rows.append_column(_ROW, pa.array(np.arange(rows.num_rows))))
         given = {str(r[0]): str(r[1]) for r in connection.execute("DESCRIBE SELECT * FROM loaded").fetchall()}
+        _check_types(source, part, given, types)
         cast = _cast(connection, source, given, types, arrival, event_id=event_id_sql(source, schema))
     finally:
         connection.close()
@@ -83,6 +84,16 @@ def _types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str
     return {str(row[0]): str(row[1]) for row in rows}
 
 
+def _check_types(source: EventSource, part: Part, given: Mapping[str, str], types: Mapping[str, str]) -> None:
+    for name, kind in types.items():
+        if not _related(given[name], kind):
+            where = part.place([0]).get(0) if part.rows.num_rows else None
+            raise InputError(
+                f"source '{source.name}', column '{name}': the schema says {kind}, "
+                f"but the loaded rows have {given[name]}" + (f" (from {where} on)" if where else "")
+            )
+
+
 def _cast(
     connection: duckdb.DuckDBPyConnection,
     source: EventSource,
@@ -96,11 +107,6 @@ def _cast(
     listed, unfit = [], []
     for name, kind in types.items():
         value = f'TRY_CAST("{name}" AS {kind})'
-        if not _related(given[name], kind):
-            raise InputError(
-                f"source '{source.name}', column '{name}': the schema says {kind}, "
-                f"but the loaded rows have {given[name]}"
-            )
         listed.append(f'{value} AS "{name}"')
         bad = f'"{name}" IS NOT NULL AND {value} IS NULL'
         if given[name] != kind and given[name] != "VARCHAR" and kind.startswith(_ROUNDTRIP):

@@ -31,7 +31,7 @@ def coverage(lake: Lake, source: str) -> Coverage:
     """What the lake has of a source that `ensure_source` knows."""
     loaded, live = lake.days_loaded(source), set(lake.days_live(source))
     ends = [] if not loaded else [_end_us(loaded[-1])]
-    arrived = _newest_arrival_us(lake, source) if live else None
+    arrived = lake.newest_arrival_us(source) if live else None
     if arrived is not None:
         ends.append(arrived)
     return Coverage(until_us=max(ends, default=None), missing=_holes(loaded, live))
@@ -73,15 +73,3 @@ def _holes(loaded: list[date], live: set[date]) -> tuple[date, ...]:
     known = live.union(loaded)
     days = (loaded[0] + timedelta(days=n) for n in range((loaded[-1] - loaded[0]).days))
     return tuple(day for day in days if day not in known)
-
-
-def _newest_arrival_us(lake: Lake, source: str) -> int | None:
-    cursor = lake.cursor()
-    try:
-        row = cursor.execute(
-            "SELECT min(newest) FROM (SELECT max(_arrived_us) AS newest "
-            f"FROM {lake.table_sql(f'events_{source}_live')} GROUP BY _partition)"
-        ).fetchone()
-    finally:
-        cursor.close()
-    return None if row is None or row[0] is None else int(row[0])

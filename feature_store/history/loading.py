@@ -32,7 +32,7 @@ HELD_ROWS = 1_000_000
 """Rows held in memory; what is more waits in files until its days are complete."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LoadResult:
     """What a load did."""
 
@@ -45,6 +45,10 @@ class LoadResult:
     """Rows whose event id another row has with another payload."""
     snapshot: int
     days: tuple[date, ...]
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name}={getattr(self, name)}" for name in ("rows", "rejected", "duplicates", "conflicts"))
+        return f"LoadResult({counts}, {self.days[0]} to {self.days[-1]}, snapshot={self.snapshot})"
 
 
 def load(

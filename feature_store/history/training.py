@@ -37,7 +37,7 @@ Answers = Mapping[tuple[str, str], Answer]
 """(`view@version` with the prefix of its role, feature) -> its answer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TrainingSet:
     """The spine's rows in their order, with a column per feature: `view__feature` (in a role with its prefix), or the
     name of a ratio.
@@ -47,6 +47,8 @@ class TrainingSet:
     feature_columns: Sequence[str]
     label_columns: Sequence[str]
     manifest: Manifest
+    sample: str = ""
+    """Which part of the events it rests on, in words; empty for all."""
 
     def to_arrow(self) -> pa.Table:
         """As an Arrow table."""
@@ -65,6 +67,15 @@ class TrainingSet:
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+    def __repr__(self) -> str:
+        counts = f"rows: {len(self):,}, features: {len(self.feature_columns)}, labels: {len(self.label_columns)}"
+        return f"TrainingSet({counts}, {self.manifest.knowledge}, snapshot {self.manifest.snapshot})"
+
+    def _repr_html_(self) -> str:
+        from feature_store.history.shown import training_set_html
+
+        return training_set_html(self)
 
 
 def get_historical_features(

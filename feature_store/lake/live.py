@@ -137,6 +137,16 @@ def _advance(
     )
 
 
+def newest_arrival_us(session: Session, source: str) -> int | None:
+    """The newest arrival of the partition that is furthest behind; None before the first live event."""
+    with session.reading() as cursor:
+        row = cursor.execute(
+            "SELECT min(newest) FROM (SELECT max(_arrived_us) AS newest "
+            f"FROM {qualified(session, live_table(source))} GROUP BY _partition)"
+        ).fetchone()
+    return None if row is None or row[0] is None else int(row[0])
+
+
 def _kinds(rejected: pa.Table | None) -> list[str]:
     if rejected is None or "kind" not in rejected.column_names:
         return []

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 import threading
 import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
 from filelock import FileLock, Timeout
 
 from feature_store.clock import Clock, SystemClock
-from feature_store.errors import InputError, LakeError
+from feature_store.errors import InputError, LakeError, unknown_name
 from feature_store.lake.connection import CATALOG, attach, connect, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
 Result = TypeVar("Result")
 
@@ -52,6 +53,7 @@ class Session:
         clock: Clock | None,
         options: Mapping[str, str | int],
         lock_timeout_s: float,
+        read_only: bool = False,
     ) -> None:
         if not _ENV.fullmatch(env):
             raise InputError(f"`env` must be lower-case letters, digits and _ (at most 31), got {env!r}")
@@ -59,17 +61,23 @@ class Session:
         self.data = self.directory / "data"
         self.staging = self.directory / "staging" / uuid.uuid4().hex
         self.declared: dict[str, Mapping[str, str]] = {}
-        self._lock_timeout_s = lock_timeout_s
+        self._lock_timeout_s, self._read_only = lock_timeout_s, read_only
         self._thread_lock = threading.Lock()
         self._idle: list[duckdb.DuckDBPyConnection] = []
         try:
-            self._prepare(options)
+            if read_only:
+                self._look(options)
+            else:
+                self._prepare(options)
         except OSError as error:
             shutil.rmtree(self.staging, ignore_errors=True)
             raise LakeError(
                 f"the lake at {self.directory} cannot be written ({error.strerror or error}); "
                 "make the directory writable for this user or choose another with the lake's directory setting"
             ) from error
+        except LakeError:
+            shutil.rmtree(self.staging, ignore_errors=True)
+            raise
         except duckdb.Error as error:
             shutil.rmtree(self.staging, ignore_errors=True)
             raise LakeError(f"the lake at {self.directory} cannot be opened: {first_line(error)}") from error
@@ -87,6 +95,21 @@ class Session:
             attach(self._connection, catalog=self.directory / "catalog.sqlite", data=self.data)
             self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {CATALOG}.{quote(self.env)}")
             self._sweep()
+
+    def _look(self, options: Mapping[str, str | int]) -> None:
+        """Attach what is there; nothing is written, and spilling goes to a place of its own."""
+        catalog = self.directory / "catalog.sqlite"
+        if not catalog.exists():
+            raise LakeError(f"there is no lake at {self.directory}")
+        self.staging = Path(tempfile.mkdtemp(prefix="feature_store_"))
+        self._connection = connect(temp=self.staging / "spill", options=options)
+        attach(self._connection, catalog=catalog, data=self.data, read_only=True)
+        schemas = self._connection.execute(
+            "SELECT schema_name FROM duckdb_schemas() WHERE database_name = ? AND schema_name <> 'main'", [CATALOG]
+        ).fetchall()
+        if (self.env,) not in schemas:
+            known = [str(name) for (name,) in schemas]
+            raise LakeError(f"the lake at {self.directory}: {unknown_name('environment', self.env, sorted(known))}")
 
     def _sweep(self) -> None:
         """Remove what processes that died left behind. Under the commit lock no live file is unregistered."""
@@ -141,8 +164,10 @@ class Session:
         """The one lock of all writers of this lake.
 
         Raises:
-            LakeError: it was not free within the lock timeout.
+            LakeError: it was not free within the lock timeout, or the lake is open for reading only.
         """
+        if self._read_only:
+            raise LakeError(f"the lake at {self.directory} is open for reading only; nothing was written")
         with self._thread_lock:
             try:
                 self._file_lock.acquire()
@@ -180,7 +205,8 @@ class Session:
         while self._idle:
             self._idle.pop().close()
         self._connection.close()
-        self._owner.release()
+        if not self._read_only:
+            self._owner.release()
         shutil.rmtree(self.staging, ignore_errors=True)
 
 

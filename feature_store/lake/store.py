@@ -46,6 +46,7 @@ class Lake:
         threads: int | None = None,
         memory_limit: str | None = None,
         lock_timeout_s: float = 60.0,
+        read_only: bool = False,
     ) -> Lake:
         """Open the lake in `directory`, creating it on first use; cleans up after processes that died.
 
@@ -56,9 +57,12 @@ class Lake:
             threads: DuckDB's worker threads; all cores by default.
             memory_limit: as DuckDB writes it, `1GB`; beyond it work spills to disk.
             lock_timeout_s: how long a commit waits for the writers of other processes.
+            read_only: open what is there and write nothing: no table, no lock, no staging place. (SQLite keeps two
+                small files beside its catalog while anyone reads.)
 
         Raises:
-            LakeError: the directory is not writable, or the lake is locked.
+            LakeError: the directory is not writable, or the lake is locked; reading only, there is no such lake or
+                environment.
             InputError: `env` is not a plain name.
         """
         options: dict[str, str | int] = {}
@@ -66,8 +70,11 @@ class Lake:
             options["threads"] = threads
         if memory_limit is not None:
             options["memory_limit"] = memory_limit
-        session = Session(directory, env=env, clock=clock, options=options, lock_timeout_s=lock_timeout_s)
-        records.ensure_books(session)
+        session = Session(
+            directory, env=env, clock=clock, options=options, lock_timeout_s=lock_timeout_s, read_only=read_only
+        )
+        if not read_only:
+            records.ensure_books(session)
         return cls(session)
 
     def close(self) -> None:
@@ -171,6 +178,10 @@ class Lake:
     def positions(self, source: str, *, snapshot: int | None = None) -> dict[int, int]:
         """The next offset to read per partition, now or at a snapshot; empty before the first live commit."""
         return live.positions(self._session, source, snapshot=snapshot)
+
+    def newest_arrival_us(self, source: str) -> int | None:
+        """Of the newest event committed from the log, the arrival; of the partition that is furthest behind."""
+        return live.newest_arrival_us(self._session, source)
 
     def events_sql(
         self,

@@ -23,6 +23,8 @@ _BLOCK = 1 << 22
 DELIMITERS = ",;\t|"
 MARK = "\x1a"
 """Stands before each byte that was no UTF-8; ASCII calls this character "substitute"."""
+_NULL = f"{MARK}\\x00".encode()
+"""A null byte, marked: it is UTF-8, but where text has one, something wrote UTF-16."""
 
 _OPEN = "a quote is opened here and never closed; is the file complete?"
 
@@ -38,7 +40,7 @@ codecs.register_error("feature_store.marked", _marked)
 
 
 class Sound(io.RawIOBase):
-    """The bytes of a file, as UTF-8 throughout; bytes that are none are written out and marked."""
+    """The bytes of a file, as UTF-8 throughout; bytes that are none, and null bytes, are written out and marked."""
 
     def __init__(self, raw: BinaryIO) -> None:
         self._raw, self._left = raw, b""
@@ -62,6 +64,9 @@ class Sound(io.RawIOBase):
 
     def _sound(self, block: bytes) -> bytes:
         self.quotes += block.count(b'"')
+        if b"\0" in block:
+            self.marked = True
+            block = block.replace(b"\0", _NULL)
         if block.isascii():
             return block
         try:

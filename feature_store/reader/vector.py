@@ -106,3 +106,12 @@ class FeatureVector:
             for name, value, status in zip(self.names, self.values, self.statuses, strict=True)
         )
         return f"FeatureVector({shown})"
+
+    def _repr_html_(self) -> str:
+        from feature_store.html_table import html_table
+
+        return html_table(
+            f"Features of {self.service}",
+            ["feature", "value", "status", "newest event"],
+            [[name, each.value, each.status.name, each.event_time] for name in self.names for each in (self[name],)],
+        )

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from feature_store.errors import InputError, UnknownNameError
 from feature_store.testing.arrived import Arrived, Event
-from feature_store.time_rule import to_us
+from feature_store.time_rule import moment_us
 
 if TYPE_CHECKING:
     from feature_store.declare.source import EventSource
@@ -121,21 +121,3 @@ def _parsed(value: object, kind: pa.DataType) -> object:
     if pa.types.is_decimal(kind) and not isinstance(value, bool | Decimal):
         return Decimal(str(value))
     return value
-
-
-def moment_us(value: object, name: str) -> int:
-    """Microseconds since the epoch of an aware datetime or of ISO 8601 text with a zone.
-
-    Raises:
-        InputError: anything else.
-    """
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        moment = None
-    if not isinstance(moment, datetime):
-        raise InputError(f"`{name}` must be an aware datetime or text such as '2026-01-01T12:00:00Z', got {value!r}")
-    try:
-        return to_us(moment, name=name)
-    except ValueError as error:
-        raise InputError(str(error)) from None

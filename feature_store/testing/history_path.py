@@ -10,8 +10,8 @@ import pyarrow as pa
 from feature_store.history.conform import conform
 from feature_store.history.rows import materialize_rows
 from feature_store.history.training import get_historical_features
+from feature_store.lake.memory import MemoryLake
 from feature_store.status import Status
-from feature_store.testing.memory_lake import MemoryLake
 from feature_store.time_rule import DAY_US, from_us
 from feature_store.transforms.project import ARRIVED, ID, TIME
 

@@ -16,12 +16,12 @@ from feature_store.errors import InputError, UnknownNameError
 from feature_store.online.layout import service_layout
 from feature_store.registry import Registry
 from feature_store.testing.arrived import Arrived, Event
-from feature_store.testing.events import fit, moment_us, read_events
+from feature_store.testing.events import fit, read_events
 from feature_store.testing.history_path import HistoryPath
 from feature_store.testing.mismatch import check_agreement, check_events
 from feature_store.testing.naive_path import NaivePath
 from feature_store.testing.stream_path import StreamPath
-from feature_store.time_rule import from_us
+from feature_store.time_rule import from_us, moment_us
 from feature_store.transforms.compiled import compile_registry
 
 if TYPE_CHECKING:

@@ -1,13 +1,14 @@
-"""The part of a lake that training sets use, over DuckDB in memory.
+"""The part of a lake that training sets use, over DuckDB in memory: for unit tests, and for drafts in a notebook.
 
-A DuckLake on disk takes the better part of a second to open and to fill, which is too much for a unit test. What is
-not here: snapshots, transactions, files.
+A DuckLake on disk takes the better part of a second to open and to fill. What is not here: snapshots, transactions,
+files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -29,13 +30,28 @@ def _loaded(source: str) -> str:
     return f"events_{source}_loaded"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """What a lake knows of a source beside its events."""
+
+    days_loaded: Sequence[date] = ()
+    days_live: Sequence[date] = ()
+    newest_arrival_us: int | None = None
+    positions: Mapping[int, int] = field(default_factory=dict)
+
+
 class MemoryLake:
     """What `history` asks of a `Lake`, with one snapshot."""
 
-    def __init__(self) -> None:
-        self._connection = in_memory(threads=1)
-        self._built: dict[str, list[date]] = {}
+    def __init__(self, *, threads: int | None = 1, snapshot: int = 1) -> None:
+        self._connection = in_memory(threads=threads)
+        self._snapshot = snapshot
+        self._books: dict[str, Books] = {}
+        self._built: dict[str, set[date]] = {}
         self._until_us: int | None = None
+
+    def close(self) -> None:
+        self._connection.close()
 
     def load(self, source: str, events: pa.Table) -> None:
         """Take events in the order given: one for each id, the first that arrived."""
@@ -46,6 +62,14 @@ class MemoryLake:
             taken = f"SELECT * EXCLUDE (_n), {_SYSTEM} FROM numbered QUALIFY {first} ORDER BY _n"
             cursor.execute(f"CREATE TABLE {_loaded(source)} AS {taken}")
             cursor.execute(f"CREATE TABLE events_{source}_live AS FROM {_loaded(source)} LIMIT 0")
+
+    def copy(self, source: str, events: pa.Table, books: Books) -> None:
+        """Take events of another lake, as its `events_sql` gives them, and what it knows of the source."""
+        with self.cursor() as cursor:
+            cursor.register("copied", events)
+            cursor.execute(f"CREATE TABLE {_loaded(source)} AS FROM copied ORDER BY {TIME}, {ID}")
+            cursor.execute(f"CREATE TABLE events_{source}_live AS FROM {_loaded(source)} LIMIT 0")
+        self._books[source] = books
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         cursor = self._connection.cursor()
@@ -62,14 +86,26 @@ class MemoryLake:
             self._until_us = None
 
     def snapshot(self) -> int:
-        return 1
+        return self._snapshot
 
     def ensure_source(self, source: str, schema: pa.Schema) -> None:
         del source, schema  # all are loaded from the start
 
     def positions(self, source: str, *, snapshot: int | None = None) -> dict[int, int]:
-        del source, snapshot
-        return {}
+        del snapshot
+        return dict(self._of(source).positions)
+
+    def days_loaded(self, source: str) -> list[date]:
+        return list(self._of(source).days_loaded)
+
+    def days_live(self, source: str) -> list[date]:
+        return list(self._of(source).days_live)
+
+    def newest_arrival_us(self, source: str) -> int | None:
+        return self._of(source).newest_arrival_us
+
+    def _of(self, source: str) -> Books:
+        return self._books.get(source, Books())
 
     def table_sql(self, table: str, *, snapshot: int | None = None) -> str:
         del snapshot
@@ -102,13 +138,15 @@ class MemoryLake:
         del schema, source, built_from, lookback_days
         with self.cursor() as cursor:
             cursor.register("built", rows)
-            cursor.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT * FROM built")
-        self._built[table] = list(days)
-        return Commit(snapshot=1, rows=rows.num_rows, days=tuple(days))
+            cursor.execute(f"CREATE TABLE IF NOT EXISTS {table} AS FROM built LIMIT 0")
+            cursor.execute(f"DELETE FROM {table} WHERE {DAY} IN (SELECT unnest(?::DATE[]))", [list(days)])
+            cursor.execute(f"INSERT INTO {table} FROM built")
+        self._built.setdefault(table, set()).update(days)
+        return Commit(snapshot=self._snapshot, rows=rows.num_rows, days=tuple(days))
 
     def newest_builds(self, table: str, *, snapshot: int | None = None) -> dict[date, int]:
         del snapshot
-        return dict.fromkeys(self._built.get(table, []), 1)
+        return dict.fromkeys(sorted(self._built.get(table, ())), self._snapshot)
 
     def latest_rows_sql(self, table: str, *, snapshot: int | None = None, days: tuple[date, date] | None = None) -> str:
         del snapshot, days
