@@ -65,7 +65,7 @@ class EventSource:
         return (self.event_id,) if isinstance(self.event_id, str) else tuple(self.event_id)
 
     def __repr__(self) -> str:
-        return f"EventSource({self.name}: {self.schema.__name__} by {self.event_time}, each with {", ".join(self.id_columns)})"
+        return f"EventSource({self.name}: {self.schema.__name__} by {self.event_time}, each with {', '.join(self.id_columns)})"
 
     def _repr_html_(self) -> str:
         from feature_store.declare.shown import source_html

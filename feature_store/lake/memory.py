@@ -6,10 +6,12 @@ files.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -28,6 +30,12 @@ _SYSTEM = (
 
 def _loaded(source: str) -> str:
     return f"events_{source}_loaded"
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="feature_store_scratch_") as folder:
+        yield Path(folder)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +92,9 @@ class MemoryLake:
             yield
         finally:
             self._until_us = None
+
+    def scratch(self) -> AbstractContextManager[Path]:
+        return _scratch()
 
     def snapshot(self) -> int:
         return self._snapshot

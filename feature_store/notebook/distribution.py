@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from feature_store.errors import InputError
 from feature_store.history.spine import read_spine
 from feature_store.html_table import html_table
-from feature_store.notebook.entities import TIME_COLUMN, Ask, describe, feature_name, one_feature, spine_at, views_of
+from feature_store.notebook.entities import TIME_COLUMN, Ask, describe, feature_name, one_feature, spine_at
 from feature_store.notebook.over_time import value_columns
+from feature_store.notebook.sample import WHOLE, Sample
 from feature_store.time_rule import from_us, moment_us
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def distribution(
     *,
     at: datetime | str | None,
     spine: pd.DataFrame | pa.Table | Path | str | None,
-    has: str = "TRUE",
+    sample: Sample = WHOLE,
 ) -> Distribution:
     """The values at a time, of every entity that has had an event by then, or at the rows of a spine.
 
@@ -113,7 +114,7 @@ def distribution(
         raise InputError("a distribution is over the entities `at` a time, or over a `spine`: give one of them")
     if spine is None:
         at_us = moment_us(at, "at")
-        rows = spine_at(compiled, lake, views_of(compiled.registry, [item]), at_us, has=has)
+        rows = spine_at(compiled, lake, compiled.registry.reads([item]), at_us, sample=sample)
         over = f"{rows.num_rows:,} entities at {from_us(at_us):%Y-%m-%d %H:%M} UTC"
     else:
         rows = read_spine(spine, lake=lake, time_column=TIME_COLUMN).table

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Self, cast
 import numpy as np
 import pyarrow as pa
 
+from feature_store.declare.keyed import KeyedView
 from feature_store.declare.service import FeatureService
 from feature_store.declare.view import FeatureView
 from feature_store.errors import InputError
 from feature_store.history.asof import built_days
 from feature_store.history.rows import materialize_rows
-from feature_store.history.spine import read_spine
+from feature_store.history.spine import read_spine, spine_keys
 from feature_store.history.training import get_historical_features
+from feature_store.history.workers import Workers
 from feature_store.html_table import html_table
 from feature_store.lake.memory import MemoryLake
 from feature_store.notebook.distribution import distribution
-from feature_store.notebook.entities import TIME_COLUMN, entities, key_columns, keys_of, spine_at, times, views_of
+from feature_store.notebook.entities import TIME_COLUMN, entities, key_columns, spine_at, times
 from feature_store.notebook.over_time import over_time
 from feature_store.notebook.sample import Sample, show_share, show_time
 from feature_store.time_rule import DAY_US, from_us, moment_us
@@ -65,7 +67,7 @@ class Draft:
         self.registry = compiled.registry
         self.sample = sample
         self._compiled, self._memory, self._lake = compiled, memory, cast("Lake", memory)
-        self._filled, self._now_us, self._bucket_events = filled, now_us, bucket_events
+        self._filled, self._now_us, self._workers = filled, now_us, Workers(bucket_events=bucket_events)
         self._entities = {view.id: self._count(view) for view in self.registry.views}
 
     def close(self) -> None:
@@ -84,7 +86,7 @@ class Draft:
 
     def entities(self, view: FeatureView | str, *, limit: int = _SHOWN_ENTITIES) -> pd.DataFrame:
         """The entities of a view with the most events: join keys, how many events, when the newest one was."""
-        return _frame(entities(self._compiled, self._lake, self._view(view), has=self._has(), busiest=limit))
+        return _frame(entities(self._compiled, self._lake, self._view(view), sample=self.sample, busiest=limit))
 
     def events(
         self,
@@ -97,13 +99,14 @@ class Draft:
         """The newest events of one entity that a view accepts, before a time if one is given; the newest one last."""
         declared = self._view(view)
         plan, schema = self._compiled.plan(declared), self._compiled.schemas[declared.source.name]
-        row = pa.table({**key_columns(self._compiled, [declared], entity, 1), TIME_COLUMN: times([0])})
-        self._sampled(read_spine(row, lake=self._lake, time_column=TIME_COLUMN), [declared], only=False)
+        read = KeyedView(declared)
+        row = pa.table({**key_columns(self._compiled, [read], entity, 1), TIME_COLUMN: times([0])})
+        self._sampled(read_spine(row, lake=self._lake, time_column=TIME_COLUMN), [read], only=False)
         within = "TRUE" if before is None else f"{TIME} < {moment_us(before, 'before')}"
         rows = self._memory.events_sql(declared.source.name, where=within)
         columns = [f'"{name}"' for name in schema.names]
         accepted = project_sql(plan, rows, extra=[*columns, ARRIVED])
-        same = " AND ".join(f'"{name}" = ?' for name in declared.entity.join_keys)
+        same = " AND ".join(f'"{name}" = ?' for name in declared.entity.join_keys) or "TRUE"
         with self._memory.cursor() as cursor:
             found = cursor.execute(
                 f"SELECT {', '.join(columns)}, make_timestamptz({ARRIVED}) AS _arrived_at FROM ({accepted}) "
@@ -131,8 +134,8 @@ class Draft:
             knowledge: as for `get_historical_features`.
         """
         asked = self._asked(features)
-        views = views_of(self.registry, self.registry.resolve(asked))
-        spine = spine_at(self._compiled, self._lake, views, moment_us(at, "at"), entity=entity, has=self._has())
+        reads = self.registry.reads(self.registry.resolve(asked))
+        spine = spine_at(self._compiled, self._lake, reads, moment_us(at, "at"), entity=entity, sample=self.sample)
         return self.get_historical_features(spine, asked, knowledge=knowledge)
 
     def get_historical_features(
@@ -159,10 +162,10 @@ class Draft:
         asked = self._asked(features)
         rows = read_spine(spine, lake=self._lake, time_column=time_column)
         self.sample.check_times(rows.time_us)
-        views = views_of(self.registry, self.registry.resolve(asked))
+        reads = self.registry.reads(self.registry.resolve(asked))
         if not self.sample.is_whole:
-            rows = self._sampled(rows, views, only=only_sampled)
-        self._build_rows(views, rows)
+            rows = self._sampled(rows, reads, only=only_sampled)
+        self._build_rows(list({read.view.id: read.view for read in reads}.values()), rows)
         found = get_historical_features(
             self._compiled,
             self._lake,
@@ -172,7 +175,7 @@ class Draft:
             time_column=time_column,
             statuses=statuses,
             allow_incomplete=allow_incomplete,
-            bucket_events=self._bucket_events,
+            workers=self._workers,
             labels=labels,
             now_us=self._now_us,
         )
@@ -202,7 +205,7 @@ class Draft:
     ) -> Distribution:
         """One feature of every sampled entity at a time, or at the rows of a spine. See `notebook.distribution`."""
         ask = partial(self.get_historical_features, statuses=True, knowledge=knowledge)
-        return distribution(self._compiled, self._lake, ask, feature, at=at, spine=spine, has=self._has())
+        return distribution(self._compiled, self._lake, ask, feature, at=at, spine=spine, sample=self.sample)
 
     # ---- what it is
 
@@ -245,31 +248,31 @@ class Draft:
     def _view(self, view: FeatureView | str) -> FeatureView:
         return self.registry.view(view.id if isinstance(view, FeatureView) else view)
 
-    def _has(self) -> str:
-        return self.sample.has_sql(KEY)
-
     def _count(self, view: FeatureView) -> int:
         rows = project_sql(self._compiled.plan(view), self._memory.events_sql(view.source.name))
         with self._memory.cursor() as cursor:
-            row = cursor.execute(f"SELECT count(DISTINCT {KEY}) FROM ({rows}) WHERE {self._has()}").fetchone()
+            row = cursor.execute(
+                f"SELECT count(DISTINCT {KEY}) FROM ({rows}) WHERE {self.sample.has_sql(view, KEY)}"
+            ).fetchone()
         return int(row[0]) if row else 0
 
-    def _sampled(self, rows: Spine, views: Sequence[FeatureView], *, only: bool) -> Spine:
+    def _sampled(self, rows: Spine, reads: Sequence[KeyedView], *, only: bool) -> Spine:
         """The rows, if all are about entities of the sample; `only`: those that are."""
         kept = np.ones(len(rows), dtype=bool)
-        for view in views:
-            keys = keys_of(self._compiled, view, rows)
+        for read in reads:
+            keys = spine_keys(rows, read, self._compiled.schemas[read.view.source.name])
+            has = self.sample.has_sql(read.view, KEY)
             with self._memory.cursor() as cursor:
                 cursor.register("asked", pa.table({KEY: keys.text, "_n": np.arange(len(keys))}))
-                found = cursor.execute(f"SELECT {self._has()} AS has FROM asked ORDER BY _n").fetchnumpy()["has"]
+                found = cursor.execute(f"SELECT {has} AS has FROM asked ORDER BY _n").fetchnumpy()["has"]
             # A null key has no entity and stays: its values are UNKNOWN in any case.
             kept &= np.append(np.asarray(found, dtype=bool), True)[keys.codes]
             if not only and not kept.all():
-                name = "+".join(view.entity.join_keys)
-                first = {key: rows.table.column(key)[int(kept.argmin())].as_py() for key in view.entity.join_keys}
+                name = "+".join(read.columns.values())
+                first = {each: rows.table.column(each)[int(kept.argmin())].as_py() for each in read.columns.values()}
                 raise InputError(
                     f"{int((~kept).sum()):,} of {len(rows):,} rows are about entities '{name}' outside the sample of "
-                    f"{show_share(self.sample.share)}, such as {first}; see `entities('{view.name}')` for those inside, "
+                    f"{show_share(self.sample.share)}, such as {first}; see `entities('{read.view.name}')` for those inside, "
                     "say only_sampled=True to leave these rows out, or make a draft with sample=1"
                 )
         chosen = rows.table.filter(pa.array(kept))
@@ -289,7 +292,7 @@ class Draft:
                         view,
                         days=days,
                         now_us=self._now_us,
-                        bucket_events=self._bucket_events,
+                        workers=self._workers,
                     )
 
 

@@ -9,12 +9,13 @@ import pyarrow as pa
 
 from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.errors import InputError, UnknownNameError
-from feature_store.history.spine import spine_keys
+from feature_store.history.join_keys import as_key
+from feature_store.notebook.sample import WHOLE, Sample
 from feature_store.transforms.project import KEY, TIME, project_sql
 
 if TYPE_CHECKING:
+    from feature_store.declare.keyed import KeyedView
     from feature_store.declare.view import FeatureView
-    from feature_store.history.spine import Spine, SpineKeys
     from feature_store.history.training import TrainingSet
     from feature_store.lake import Lake
     from feature_store.registry import Registry, Resolved
@@ -49,55 +50,47 @@ def one_feature(registry: Registry, feature: object) -> Resolved:
 
 
 def feature_name(item: Resolved) -> str:
-    """`view:feature`, or the name of a ratio."""
-    return item.name if isinstance(item, Ratio) else f"{item.view}:{item.feature}"
-
-
-def views_of(registry: Registry, items: Sequence[Resolved]) -> list[FeatureView]:
-    """The views that features need, each once."""
-    refs = [r for item in items for r in ((item.numerator, item.denominator) if isinstance(item, Ratio) else (item,))]
-    return list({f"{r.view}@{r.version}": registry.view(f"{r.view}@{r.version}") for r in refs}.values())
+    """`view:feature` with the role's prefix, or the name of a ratio."""
+    return item.name
 
 
 def describe(registry: Registry, item: Resolved) -> str:
     """What a feature's values are: its description, or else what is aggregated over what."""
     if isinstance(item, Ratio):
         return item.description or f"{item.numerator.feature} / {item.denominator.feature}"
-    feature = registry.view(f"{item.view}@{item.version}").feature(item.feature)
+    feature = registry.view(item.view_id).feature(item.feature)
     return feature.description or f"{feature.aggregate} of {feature.column or 'events'}"
 
 
 def key_columns(
-    compiled: Compiled, views: Sequence[FeatureView], entity: Mapping[str, object], size: int
-) -> dict[str, pa.Array]:
-    """The join keys that views need, each as often as asked, of its column's type.
+    compiled: Compiled, reads: Sequence[KeyedView], entity: Mapping[str, object], size: int
+) -> dict[str, pa.ChunkedArray]:
+    """The columns that reads need, each as often as asked, of the join key's type.
 
     Raises:
         InputError: a join key is missing, null or of another type.
         UnknownNameError: a key that no view has.
     """
-    columns: dict[str, pa.Array] = {}
-    for view in views:
-        if view.entity.key(entity) is None:
-            raise InputError(f"`entity` of view '{view.name}' must have no null join key, got {dict(entity)!r}")
-        schema = compiled.schemas[view.source.name]
-        for name in view.entity.join_keys:
-            kind = schema.field(name).type
-            try:
-                columns[name] = pa.repeat(pa.scalar(entity[name]).cast(kind), size)
-            except (pa.ArrowException, TypeError, ValueError) as error:
-                raise InputError(f"`entity`: join key '{name}' must be {kind}, got {entity[name]!r}") from error
+    columns: dict[str, pa.ChunkedArray] = {}
+    for read in reads:
+        schema = compiled.schemas[read.view.source.name]
+        for key, name in read.columns.items():
+            if entity.get(name) is None:
+                got = f"got {dict(entity)!r}"
+                raise InputError(f"`entity` must have a value for '{name}', the join key '{key}' of {read.told}, {got}")
+            columns[name] = _repeated(entity[name], schema.field(key).type, name, size)
     for name in entity:
         if name not in columns:
             raise UnknownNameError("join key", name, columns)
     return columns
 
 
-def keys_of(compiled: Compiled, view: FeatureView, spine: Spine) -> SpineKeys:
-    """The entities of a view that a spine is about."""
-    schema = compiled.schemas[view.source.name]
-    types = {name: schema.field(name).type for name in view.entity.join_keys}
-    return spine_keys(spine, join_keys=view.entity.join_keys, types=types, entity=view.entity.name)
+def _repeated(value: object, kind: pa.DataType, name: str, size: int) -> pa.ChunkedArray:
+    try:
+        given = pa.chunked_array([pa.array([value])])
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise InputError(f"`entity`: join key '{name}' must be {kind}, got {value!r}") from error
+    return pa.chunked_array([pa.repeat(as_key(given, kind, name, of="`entity`:")[0], size)])
 
 
 def times(moments_us: Sequence[int]) -> pa.Array:
@@ -110,7 +103,7 @@ def entities(
     lake: Lake,
     view: FeatureView,
     *,
-    has: str = "TRUE",
+    sample: Sample = WHOLE,
     before_us: int | None = None,
     busiest: int = 0,
 ) -> pa.Table:
@@ -120,7 +113,7 @@ def entities(
         compiled: the declarations.
         lake: their events.
         view: whose entities.
-        has: SQL over the canonical key `_key`: which of them.
+        sample: which of them.
         before_us: with an event before that time.
         busiest: so many, those with the most events; otherwise `MOST_ENTITIES`, in an order of chance that is always
             the same.
@@ -130,11 +123,11 @@ def entities(
     events = lake.events_sql(view.source.name, where=within)
     rows = project_sql(compiled.plan(view), events, extra=keys)
     order = f"events DESC, {KEY}" if busiest else f"md5({KEY})"
-    listed = ", ".join(keys)
+    listed = ", ".join([*keys, "count(*) AS events", f"max(make_timestamptz({TIME})) AS newest"])
     with lake.cursor() as cursor:
         found: pa.Table = cursor.execute(
-            f"SELECT {listed}, count(*) AS events, max(make_timestamptz({TIME})) AS newest FROM ({rows}) "
-            f"WHERE {has} GROUP BY {KEY}, {listed} ORDER BY {order} LIMIT {busiest or MOST_ENTITIES}"
+            f"SELECT {listed} FROM ({rows}) WHERE {sample.has_sql(view, KEY)} "
+            f"GROUP BY {', '.join([KEY, *keys])} ORDER BY {order} LIMIT {busiest or MOST_ENTITIES}"
         ).to_arrow_table()
     return found
 
@@ -142,31 +135,35 @@ def entities(
 def spine_at(
     compiled: Compiled,
     lake: Lake,
-    views: Sequence[FeatureView],
+    reads: Sequence[KeyedView],
     at_us: int,
     *,
     entity: Mapping[str, object] | None = None,
-    has: str = "TRUE",
+    sample: Sample = WHOLE,
 ) -> pa.Table:
     """One row at a time for an entity, or for every one that has had an event in one of the views.
 
     Raises:
-        InputError: the views are of several entities, or nothing has happened before.
+        InputError: the reads are of several entities, or nothing has happened before.
     """
-    if entity is not None:
-        columns = key_columns(compiled, views, entity, 1)
-        return pa.table({**columns, TIME_COLUMN: times([at_us])})
-    keys = {tuple(view.entity.join_keys) for view in views}
-    if len(keys) > 1:
-        listed = ", ".join(sorted("+".join(each) for each in keys))
+    keyed = [read for read in reads if read.columns]
+    if entity is not None or not keyed:
+        return pa.table({**key_columns(compiled, reads, entity or {}, 1), TIME_COLUMN: times([at_us])})
+    names = {tuple(read.columns.values()) for read in keyed}
+    if len(names) > 1:
+        listed = ", ".join(sorted("+".join(each) for each in names))
         raise InputError(
             f"the features are of several entities ({listed}): say which one with `entity`, or give a spine"
         )
-    (names,) = keys
-    found = [entities(compiled, lake, view, has=has, before_us=at_us).select(names) for view in views]
-    rows = pa.concat_tables(found).group_by(list(names), use_threads=False).aggregate([])
+    found = [
+        entities(compiled, lake, read.view, sample=sample, before_us=at_us)
+        .select(list(read.columns))
+        .rename_columns(list(read.columns.values()))
+        for read in keyed
+    ]
+    rows = pa.concat_tables(found).group_by(list(*names), use_threads=False).aggregate([])
     if not rows.num_rows:
         raise InputError(
-            f"no entity of view '{views[0].name}' has an event before the time asked for, of those that are here"
+            f"no entity of view '{keyed[0].view.name}' has an event before the time asked for, of those that are here"
         )
     return rows.append_column(TIME_COLUMN, times([at_us] * rows.num_rows))

@@ -19,7 +19,6 @@ from feature_store.notebook.entities import (
     key_columns,
     one_feature,
     times,
-    views_of,
 )
 from feature_store.status import Status
 from feature_store.time_rule import DAY_US, HOUR_US, MINUTE_US, SECOND_US, format_duration, moment_us, parse_duration
@@ -114,7 +113,7 @@ def over_time(
     start_us, end_us = moment_us(start, "start"), moment_us(end, "end")
     every_us = _every_us(start_us, end_us, every)
     moments = range(start_us, end_us + 1, every_us)
-    columns = key_columns(compiled, views_of(compiled.registry, [item]), entity, len(moments))
+    columns = key_columns(compiled, compiled.registry.reads([item]), entity, len(moments))
     found = ask(pa.table({**columns, TIME_COLUMN: times(list(moments))}), [item])
     return OverTime(
         feature=feature_name(item),

@@ -43,15 +43,18 @@ class Sample:
         """True if no entity is left out."""
         return self.share == 1
 
-    def has_sql(self, key_sql: str) -> str:
-        """SQL: whether the entity with this canonical key is in the sample."""
-        return "TRUE" if self.is_whole else f"md5_number_upper({key_sql}) % {_PARTS} < {round(self.share * _PARTS)}"
+    def has_sql(self, view: FeatureView, key_sql: str) -> str:
+        """SQL: whether the entity of a view with this canonical key is in the sample; the one of a global view is."""
+        is_in = self.is_whole or not view.entity.join_keys
+        return "TRUE" if is_in else f"md5_number_upper({key_sql}) % {_PARTS} < {round(self.share * _PARTS)}"
 
     def events_sql(self, compiled: Compiled, source: str) -> str:
         """SQL: whether an event of the source is in the sample. What a label reads is there whole."""
         if self.is_whole or any(label.outcome.source.name == source for label in compiled.registry.labels):
             return "TRUE"
-        return " OR ".join(f"coalesce({self.has_sql(plan.key_sql)}, FALSE)" for plan in compiled.plans_of(source))
+        return " OR ".join(
+            f"coalesce({self.has_sql(plan.view, plan.key_sql)}, FALSE)" for plan in compiled.plans_of(source)
+        )
 
     def span_of(self, compiled: Compiled, source: str) -> tuple[int | None, int | None]:
         """[first, last) of the event times that can matter to views and labels of a source; None: no bound."""
@@ -84,6 +87,10 @@ class Sample:
             return "that the lake has"
         start = "the beginning" if self.start_us is None else show_time(self.start_us)
         return f"from {start} to {'the end' if self.end_us is None else show_time(self.end_us)}"
+
+
+WHOLE = Sample()
+"""All entities, at all times."""
 
 
 def _reach_us(view: FeatureView) -> int | None:
