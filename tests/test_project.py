@@ -112,7 +112,7 @@ def test_a_project_of_ones_own_from_an_empty_folder_to_a_served_vector(project: 
     assert "1 passed" in project.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
 
     declarations = project.folder / "features" / "payments.py"
-    text = declarations.read_text().replace("\nregistry = ", f"{VIEW}\nregistry = ")
+    text = declarations.read_text().replace("\nfraud = ", f"{VIEW}\nfraud = ")
     declarations.write_text(text.replace("=[spending]", "=[spending, spending_by_day]"))
     assert "2 views and 1 service applied; new: 5 features" in project.run("feature-store", "apply")
 
@@ -191,13 +191,11 @@ def test_the_workflow_tests_deploys_and_says_what_a_pull_request_would_change(pr
     declarations = project.folder / "features" / "payments.py"
     text = declarations.read_text()
     declarations.write_text(
-        text.replace("\nregistry = ", f"{VIEW}\nregistry = ").replace(
-            "views=[spending]", "views=[spending, spending_by_day]"
-        )
+        text.replace("\nfraud = ", f"{VIEW}\nfraud = ").replace("views=[spending]", "views=[spending, spending_by_day]")
     )
     assert workflow.do(plan).returncode == 0
     assert "1 created; 0 breaking" in workflow.summary.read_text()
-    declarations.write_text(text.replace('agg.mean("amount", over="7d")', 'agg.mean("amount", over="14d")'))
+    declarations.write_text(text.replace('"amount", over="7d"', '"amount", over="14d"'))
     done = workflow.do(plan)
     assert done.returncode == 3
     assert "| retired, **breaking** | `feature spending@1:amount_mean_7d` | service fraud@1 reads it |" in done.stdout
