@@ -10,7 +10,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Literal
+from typing import Any, Literal, cast
 
 from feature_store.errors import InputError
 
@@ -75,10 +75,8 @@ def key_text(value: object, kind: KeyKind) -> str | None:
     elif isinstance(plain, float):
         if kind == "int" and plain.is_integer() and abs(plain) <= WHOLE_FLOAT:
             return str(int(plain))
-    elif (text := _text(plain)) is not None and kind != "bytes":
-        day_only = isinstance(plain, datetime) and kind != "date"
-        if not day_only:
-            return _checked(text, kind, shown=value)
+    elif (text := _text(plain)) is not None and kind != "bytes" and (kind == "date" or not isinstance(plain, datetime)):
+        return _checked(text, kind, shown=value)
     raise _misfit(value, kind)
 
 
@@ -99,12 +97,16 @@ def _misfit(value: object, kind: KeyKind) -> InputError:
 
 def _plain(value: object) -> object:
     """A value without NumPy and pandas around it; None for any null."""
-    if hasattr(value, "dtype") and hasattr(value, "item"):
-        value = value.item()
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None and getattr(value, "shape", None) == ():
+        # A time in nanoseconds would become an integer.
+        value = cast("Any", value).astype(f"{dtype.kind}8[us]" if dtype.kind in "mM" else dtype).item()
     try:
         is_null = value is None or bool(value != value)  # noqa: PLR0124 - NaN and NaT are not themselves
     except TypeError:
         is_null = True  # pandas.NA does not say
+    except ValueError:
+        is_null = False  # an array
     return None if is_null else value
 
 
