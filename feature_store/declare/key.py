@@ -9,8 +9,9 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal, SupportsIndex, cast
 
 from feature_store.errors import InputError
 
@@ -114,8 +115,8 @@ def _text(value: object) -> str | None:
     """The canonical text of a plain value; None if it has none."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if hasattr(value, "__index__"):
-        return str(operator.index(value))
+    with suppress(TypeError):
+        return str(operator.index(cast("SupportsIndex", value)))
     if isinstance(value, datetime):
         midnight = value.tzinfo is None and value == datetime(value.year, value.month, value.day)  # noqa: DTZ001
         return value.date().isoformat() if midnight else None
