@@ -9,8 +9,9 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
-from typing import Literal
+from typing import Any, Literal, SupportsIndex, cast
 
 from feature_store.errors import InputError
 
@@ -75,10 +76,8 @@ def key_text(value: object, kind: KeyKind) -> str | None:
     elif isinstance(plain, float):
         if kind == "int" and plain.is_integer() and abs(plain) <= WHOLE_FLOAT:
             return str(int(plain))
-    elif (text := _text(plain)) is not None and kind != "bytes":
-        day_only = isinstance(plain, datetime) and kind != "date"
-        if not day_only:
-            return _checked(text, kind, shown=value)
+    elif (text := _text(plain)) is not None and kind != "bytes" and (kind == "date" or not isinstance(plain, datetime)):
+        return _checked(text, kind, shown=value)
     raise _misfit(value, kind)
 
 
@@ -99,12 +98,16 @@ def _misfit(value: object, kind: KeyKind) -> InputError:
 
 def _plain(value: object) -> object:
     """A value without NumPy and pandas around it; None for any null."""
-    if hasattr(value, "dtype") and hasattr(value, "item"):
-        value = value.item()
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None and getattr(value, "shape", None) == ():
+        # A time in nanoseconds would become an integer.
+        value = cast("Any", value).astype(f"{dtype.kind}8[us]" if dtype.kind in "mM" else dtype).item()
     try:
         is_null = value is None or bool(value != value)  # noqa: PLR0124 - NaN and NaT are not themselves
     except TypeError:
         is_null = True  # pandas.NA does not say
+    except ValueError:
+        is_null = False  # an array
     return None if is_null else value
 
 
@@ -112,8 +115,8 @@ def _text(value: object) -> str | None:
     """The canonical text of a plain value; None if it has none."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if hasattr(value, "__index__"):
-        return str(operator.index(value))
+    with suppress(TypeError):
+        return str(operator.index(cast("SupportsIndex", value)))
     if isinstance(value, datetime):
         midnight = value.tzinfo is None and value == datetime(value.year, value.month, value.day)  # noqa: DTZ001
         return value.date().isoformat() if midnight else None
