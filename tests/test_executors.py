@@ -200,7 +200,7 @@ def test_a_training_set_has_the_same_bytes_whoever_computes_it(open_store, execu
     assert parted.manifest == whole.manifest
 
 
-@pytest.mark.parametrize(("bucket_events", "workers"), [(2500, 1), (600, 3), (100, 1)])
+@pytest.mark.parametrize(("bucket_events", "workers"), [(2500, 1), (1200, 3), (200, 1)])
 def test_a_training_set_has_the_same_bytes_in_any_number_of_buckets(open_store, bucket_events, workers):
     whole = training_set(open_store(10_000), "served")
     counting = Counting()
@@ -240,9 +240,9 @@ def test_rows_of_a_batch_view_are_the_same_whoever_computes_them(open_store, exe
 
 
 def test_processes_are_started_by_default_and_end_with_the_work(open_store):
-    whole = training_set(open_store(10_000), "served")
+    whole = open_store(10_000).get_historical_features(spine(), [spending])
 
-    parted = training_set(open_store(1400, workers=2), "served")
+    parted = open_store(1400, workers=2).get_historical_features(spine(), [spending])
 
     assert bytes_of(parted.table) == bytes_of(whole.table)
     assert list((open_store().settings.lake_directory / "staging").glob("*/*/events")) == []
