@@ -70,7 +70,7 @@ class KafkaLog:
         last: dict[int, int] = {}
         for p, n in placed:
             last[p] = max(n, last.get(p, -1))
-        prefixes = {p: self._topic.prefix(self._topic.bounds(p).epoch) for p in last}
+        prefixes = {p: self._topic.prefix(epoch) for p, epoch in self._topic.leader_epochs(list(last)).items()}
         for p, n in last.items():
             self._expect(p, n + 1)
         return [Position(p, prefixes[p] + n) for p, n in placed]
@@ -116,10 +116,12 @@ class KafkaLog:
         missing = {p: (positions or {}).get(p) for p in range(self.partitions) if p not in known}
         fresh = {p: self.begin(p) if at is None else at for p, at in missing.items()}
         self._commit(consumer, fresh)
-        return dict(sorted((known | fresh).items()))
+        self._kept[consumer] = dict(sorted((known | fresh).items()))
+        return dict(self._kept[consumer])
 
     def unregister(self, consumer: str) -> None:
         """See `EventLog.unregister`."""
+        self._kept.pop(consumer, None)
         self._groups.delete(consumer)
 
     def acknowledge(self, consumer: str, positions: Mapping[int, int]) -> None:
