@@ -152,7 +152,8 @@ class KafkaLog:
         tail = self._at(partition, position)
         messages = tail.take(max_records)
         if not messages:
-            self._look_after(partition, tail)
+            self._look_after()
+            tail = self._at(partition, position)
             if tail.behind:
                 self._settle(tail, partition)
             messages = tail.take(max_records)
@@ -227,15 +228,17 @@ class KafkaLog:
         resume = pack_offset(max(epoch + 1, life.base), goes_on)
         return LogTailLost(self.source, partition, reached=position, end=end, resume=resume)
 
-    def _look_after(self, partition: int, tail: PartitionTail) -> None:
-        """Now and then, and when connections break, make sure that Kafka answers, and for the same topic."""
-        if self._clients.trouble is None and time.monotonic() < self._check_at:
+    def _look_after(self) -> None:
+        """Now and then make sure that the topic is the one it was. When connections have broken and Kafka answers again,
+        begin anew: the log may have lost its tail meanwhile.
+        """
+        troubled = self._clients.trouble is not None
+        if not troubled and time.monotonic() < self._check_at:
             return
         before = self._topic.life
-        if self._topic.look_up(answer_s=PROBE_S) != before:
-            tail.position = -1  # the next call begins anew, with all checks
-            return
-        self._expect(partition, self._topic.bounds(partition, answer_s=PROBE_S).high)
+        if self._topic.look_up(answer_s=PROBE_S) != before or troubled:
+            for tail in self._tails.values():
+                tail.position = -1
         self._check_at = time.monotonic() + CHECK_S
 
     def _records(self, messages: Sequence[Message]) -> list[LogRecord]:
