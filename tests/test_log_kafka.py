@@ -430,6 +430,26 @@ def test_events_of_three_partitions_reach_lake_and_features_and_a_duplicate_coun
         assert sum(store.status().sources[0].lag.values()) == 0
 
 
+def test_stream_and_lake_go_on_with_a_topic_that_was_made_again(kafka, valkey, environment, tmp_path):
+    topic = kafka.topic()
+    with store_of(topic, kafka.servers, valkey, environment, tmp_path) as store:
+        store.publish("payments", [payment(n) for n in range(5)])
+        archive(store)
+        before = store.lake.positions("payments")[0]
+    kafka.delete(topic)
+    again_made(kafka, topic)
+    with store_of(topic, kafka.servers, valkey, environment, tmp_path) as store:
+        store.publish("payments", [payment(n) for n in range(3, 7)])
+        stream(store).step()
+        archive(store)
+
+        assert count_of(store).value == 7
+        assert store.lake.positions("payments")[0] > before
+        with store.lake.cursor() as cursor:
+            offsets = cursor.execute(f"SELECT _offset FROM ({store.lake.events_sql('payments')})").fetchall()
+        assert len(set(offsets)) == len(offsets) == 7
+
+
 def test_a_second_copy_in_another_partition_is_dropped_by_the_archiver(kafka, valkey, environment, tmp_path):
     topic = kafka.topic(partitions=2)
     with store_of(topic, kafka.servers, valkey, environment, tmp_path) as store:

@@ -70,7 +70,7 @@ class KafkaLog:
         last: dict[int, int] = {}
         for p, n in placed:
             last[p] = max(n, last.get(p, -1))
-        prefixes = {p: self._topic.prefix(self._topic.bounds(p).epoch) for p in last}
+        prefixes = {p: self._topic.prefix(epoch) for p, epoch in self._topic.leader_epochs(list(last)).items()}
         for p, n in last.items():
             self._expect(p, n + 1)
         return [Position(p, prefixes[p] + n) for p, n in placed]
@@ -116,10 +116,12 @@ class KafkaLog:
         missing = {p: (positions or {}).get(p) for p in range(self.partitions) if p not in known}
         fresh = {p: self.begin(p) if at is None else at for p, at in missing.items()}
         self._commit(consumer, fresh)
-        return dict(sorted((known | fresh).items()))
+        self._kept[consumer] = dict(sorted((known | fresh).items()))
+        return dict(self._kept[consumer])
 
     def unregister(self, consumer: str) -> None:
         """See `EventLog.unregister`."""
+        self._kept.pop(consumer, None)
         self._groups.delete(consumer)
 
     def acknowledge(self, consumer: str, positions: Mapping[int, int]) -> None:
@@ -150,7 +152,8 @@ class KafkaLog:
         tail = self._at(partition, position)
         messages = tail.take(max_records)
         if not messages:
-            self._look_after(partition, tail)
+            self._look_after()
+            tail = self._at(partition, position)
             if tail.behind:
                 self._settle(tail, partition)
             messages = tail.take(max_records)
@@ -225,15 +228,17 @@ class KafkaLog:
         resume = pack_offset(max(epoch + 1, life.base), goes_on)
         return LogTailLost(self.source, partition, reached=position, end=end, resume=resume)
 
-    def _look_after(self, partition: int, tail: PartitionTail) -> None:
-        """Now and then, and when connections break, make sure that Kafka answers, and for the same topic."""
-        if self._clients.trouble is None and time.monotonic() < self._check_at:
+    def _look_after(self) -> None:
+        """Now and then make sure that the topic is the one it was. When connections have broken and Kafka answers again,
+        begin anew: the log may have lost its tail meanwhile.
+        """
+        troubled = self._clients.trouble is not None
+        if not troubled and time.monotonic() < self._check_at:
             return
         before = self._topic.life
-        if self._topic.look_up(answer_s=PROBE_S) != before:
-            tail.position = -1  # the next call begins anew, with all checks
-            return
-        self._expect(partition, self._topic.bounds(partition, answer_s=PROBE_S).high)
+        if self._topic.look_up(answer_s=PROBE_S) != before or troubled:
+            for tail in self._tails.values():
+                tail.position = -1
         self._check_at = time.monotonic() + CHECK_S
 
     def _records(self, messages: Sequence[Message]) -> list[LogRecord]:

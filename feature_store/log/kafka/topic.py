@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from feature_store.errors import LogError
@@ -76,6 +77,10 @@ class KafkaTopic:
             raise LogError(f"topic '{self._clients.topic}' has no partition {partition}, it has {self.life.partitions}")
         return self._clients.ask(lambda admin, s: _bounds(admin, s, self._clients.topic, partition), answer_s=answer_s)
 
+    def leader_epochs(self, partitions: Sequence[int]) -> dict[int, int]:
+        """The leader epoch of now of each partition."""
+        return self._clients.ask(lambda admin, s: _leader_epochs(admin, s, self._clients.topic, partitions))
+
     def prefix(self, leader_epoch: int | None) -> int:
         """The log's offset of Kafka's offset 0 under a leader epoch, which a record of an old format lacks."""
         epoch = self.life.base + known_epoch(leader_epoch)
@@ -134,6 +139,15 @@ def _bounds(admin: AdminClient, timeout_s: float, topic: str, partition: int) ->
     ]
     low, high = (answer[place].result() for answer in asked)
     return Bounds(low.offset, high.offset, known_epoch(low.leader_epoch), known_epoch(high.leader_epoch))
+
+
+def _leader_epochs(admin: AdminClient, timeout_s: float, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+    from confluent_kafka import TopicPartition
+    from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+
+    asked = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in partitions}  # type: ignore[no-untyped-call]
+    answers = admin.list_offsets(asked, request_timeout=timeout_s)
+    return {place.partition: known_epoch(answer.result().leader_epoch) for place, answer in answers.items()}
 
 
 def known_epoch(epoch: int | None) -> int:
