@@ -59,9 +59,9 @@ class FeatureStore:
     @cached_property
     def lake(self) -> Lake:
         """The lake, opened on first use."""
-        from feature_store.lake import Lake
+        from feature_store.lake import Lake, LakeLocation
 
-        lake = Lake.open(self.settings.lake_directory, env=self.settings.environment, clock=self.clock)
+        lake = Lake.open(LakeLocation.of(self.settings), env=self.settings.environment, clock=self.clock)
         return self._opened.enter_context(lake)
 
     @cached_property

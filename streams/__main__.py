@@ -12,6 +12,7 @@ from feature_store_deploy.streams.run import run_archiver, run_flow
 from redis.exceptions import RedisError
 
 from feature_store.errors import FeatureStoreError
+from feature_store.lake import LakeLocation
 from feature_store.registry import load_registry
 from feature_store.settings import Settings
 from feature_store.transforms.compiled import compile_registry
@@ -29,7 +30,7 @@ def main() -> int:
         settings = Settings()
         context = FlowContext(
             compiled=compile_registry(load_registry(settings.declarations)),
-            lake_directory=settings.lake_directory,
+            lake=LakeLocation.of(settings),
             redis_url=settings.redis_url,
             env=settings.environment,
             shards=settings.shards,

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 import redis
 
 from feature_store.fold.run import Start, begin_run, live_sources, open_log
-from feature_store.lake import Lake
+from feature_store.lake import Lake, LakeLocation
 from feature_store.online.server import check_server
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from feature_store.clock import Clock
     from feature_store.log.redis_streams import RedisStreamLog
     from feature_store.transforms.compiled import Compiled
@@ -24,7 +22,7 @@ class FlowContext:
     """A flow's surroundings; cheap to pass around, nothing in it is open."""
 
     compiled: Compiled
-    lake_directory: Path
+    lake: LakeLocation
     redis_url: str
     env: str
     shards: int
@@ -36,7 +34,7 @@ class FlowContext:
 
     def open_lake(self) -> Lake:
         """The lake, for the one thread that asks."""
-        return Lake.open(self.lake_directory, env=self.env, clock=self.clock, threads=1)
+        return Lake.open(self.lake, env=self.env, clock=self.clock, threads=1)
 
     def log(self, client: redis.Redis, source: str) -> RedisStreamLog:
         """The log of a source."""

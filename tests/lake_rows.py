@@ -127,7 +127,7 @@ def die_while_replacing(directory: Path, moment: str) -> None:
             staging.commit_staged = die
             die_after(staging, "check_days")
         case "moved":
-            die_after(staging, "_move_in")
+            die_after(staging, "_place")
         case "registered":
             die_after(staging, "_register")
         case "committed":

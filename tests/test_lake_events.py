@@ -81,8 +81,8 @@ def test_rows_outside_the_replaced_days_are_refused_and_nothing_is_written(lake)
         lake.replace_loaded("departures", events(48), days=[day(0)])
 
     assert lake.snapshot() == before
-    assert not list((lake.directory / "data").rglob("*.parquet"))
-    assert [path.name for path in (lake.directory / "staging").rglob("*") if path.is_file()] == ["owner.lock"]
+    assert not list((lake.location.directory / "data").rglob("*.parquet"))
+    assert [path.name for path in (lake.location.directory / "staging").rglob("*") if path.is_file()] == ["owner.lock"]
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_a_new_column_is_added_and_null_in_older_events(lake):
 
 
 def test_a_writer_that_declared_an_older_schema_writes_on(lake):
-    with Lake.open(lake.directory) as newer:
+    with Lake.open(lake.location) as newer:
         newer.ensure_source("departures", SCHEMA.append(pa.field("gate", pa.string())))
 
     lake.append_live("departures", live(1), owner="a", start={0: 0}, end={0: 1})

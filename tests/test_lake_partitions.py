@@ -220,13 +220,13 @@ def test_expiry_spares_pinned_snapshots_and_deletes_what_nobody_needs(lake):
     kept = lake.replace_loaded("departures", events(24), days=[day(0)]).snapshot
     gone = lake.replace_loaded("departures", events(12), days=[day(0)]).snapshot
     lake.replace_loaded("departures", events(6), days=[day(0)])
-    files = len(list((lake.directory / "data").rglob("*.parquet")))
+    files = len(list((lake.location.directory / "data").rglob("*.parquet")))
 
     far = int(timedelta(days=365_000).total_seconds()) * 1_000_000
     expired = lake.expire(older_than_us=far, keep=[kept], grace_us=-far)
 
     assert expired >= 1
-    assert len(list((lake.directory / "data").rglob("*.parquet"))) == files - 1
+    assert len(list((lake.location.directory / "data").rglob("*.parquet"))) == files - 1
     assert query(lake, f"SELECT count(*) FROM ({lake.events_sql('departures', snapshot=kept)})") == [(24,)]
     assert query(lake, f"SELECT count(*) FROM ({lake.events_sql('departures')})") == [(6,)]
     with pytest.raises(LakeError, match=f"cannot be read at snapshot {gone}"):

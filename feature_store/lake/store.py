@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from feature_store.lake import events as event_tables
 from feature_store.lake import live, loaded, partitions, records, upkeep
+from feature_store.lake.location import LakeLocation
 from feature_store.lake.session import Session, current_snapshot
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Lake:
     @classmethod
     def open(
         cls,
-        directory: Path,
+        location: LakeLocation | Path,
         *,
         env: str = "dev",
         clock: Clock | None = None,
@@ -46,10 +47,10 @@ class Lake:
         memory_limit: str | None = None,
         lock_timeout_s: float = 60.0,
     ) -> Lake:
-        """Open the lake in `directory`, creating it on first use; cleans up after processes that died.
+        """Open the lake at `location`, creating it on first use; cleans up after processes that died.
 
         Args:
-            directory: catalog, data, staging and the commit lock are kept here.
+            location: where it is; a path is a directory that holds all of it.
             env: the environment; its tables live in a schema of that name.
             clock: stamps the books; the machine's by default.
             threads: DuckDB's worker threads; all cores by default.
@@ -57,7 +58,8 @@ class Lake:
             lock_timeout_s: how long a commit waits for the writers of other processes.
 
         Raises:
-            LakeError: the directory is not writable, or the lake is locked.
+            LakeError: the directory is not writable, the lake is locked, or, of a shared lake, Postgres or the
+                bucket is away or refuses, or the data is not where its catalog says.
             InputError: `env` is not a plain name.
         """
         options: dict[str, str | int] = {}
@@ -65,7 +67,8 @@ class Lake:
             options["threads"] = threads
         if memory_limit is not None:
             options["memory_limit"] = memory_limit
-        session = Session(directory, env=env, clock=clock, options=options, lock_timeout_s=lock_timeout_s)
+        place = location if isinstance(location, LakeLocation) else LakeLocation(location)
+        session = Session(place, env=env, clock=clock, options=options, lock_timeout_s=lock_timeout_s)
         records.ensure_books(session)
         return cls(session)
 
@@ -82,9 +85,9 @@ class Lake:
         self.close()
 
     @property
-    def directory(self) -> Path:
+    def location(self) -> LakeLocation:
         """Where the lake is."""
-        return self._session.directory
+        return self._session.location
 
     @property
     def env(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from feature_store.lake.connection import CATALOG, literal
@@ -9,7 +10,12 @@ from feature_store.lake.connection import CATALOG, literal
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    import duckdb
+
     from feature_store.lake.session import Session
+
+ORPHAN_AGE = timedelta(days=1)
+"""How long a write to a shared lake may take: files that no commit names and that are older belong to nobody."""
 
 
 def compact(session: Session, table: str) -> int:
@@ -30,7 +36,8 @@ def compact(session: Session, table: str) -> int:
 def expire(session: Session, *, older_than_us: int, keep: Collection[int], grace_us: int) -> int:
     """Forget snapshots made before `older_than_us`, except the pinned ones in `keep`; returns how many.
 
-    Files that no snapshot needs are deleted once they have been unneeded for `grace_us`, so running reads end well.
+    Files that no snapshot needs are deleted once they have been unneeded for `grace_us`, so running reads end well;
+    so are files of that age that no commit ever named.
     """
     with session.commit_lock(), session.reading() as cursor:
         rows = cursor.execute(
@@ -45,4 +52,14 @@ def expire(session: Session, *, older_than_us: int, keep: Collection[int], grace
             f"CALL ducklake_cleanup_old_files('{CATALOG}', older_than => make_timestamptz(?))",
             [session.clock.now_us() - grace_us],
         )
+        delete_orphans(cursor, age=timedelta(microseconds=grace_us))
         return len(gone)
+
+
+def delete_orphans(cursor: duckdb.DuckDBPyConnection, *, age: timedelta | None) -> None:
+    """Delete files of at least this age that no commit has named; None: of any age.
+
+    To be called under the commit lock, and with None only where files come to their place under it.
+    """
+    which = "cleanup_all => true" if age is None else f"older_than => now() - to_microseconds({age // timedelta(microseconds=1)})"
+    cursor.execute(f"CALL ducklake_delete_orphaned_files('{CATALOG}', {which})")
