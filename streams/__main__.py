@@ -7,6 +7,7 @@ import logging
 import sys
 from datetime import timedelta
 
+import duckdb
 from feature_store_deploy.streams.context import FlowContext
 from feature_store_deploy.streams.run import run_archiver, run_flow
 from redis.exceptions import RedisError
@@ -42,6 +43,9 @@ def main() -> int:
             run_archiver(context, every_s=options.every)
     except FeatureStoreError as error:
         sys.stderr.write(f"error: {error}\n")
+        return 2
+    except duckdb.IOException as error:
+        sys.stderr.write(f"error: the lake cannot be read: {str(error).splitlines()[0]}\n")
         return 2
     except RedisError as error:
         sys.stderr.write(f"error: Redis does not answer any more: {error}\n")

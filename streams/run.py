@@ -9,6 +9,7 @@ import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import duckdb
 from bytewax.run import cli_main
 from feature_store_deploy.streams.flow import EPOCH, TICK, build_flow
 from redis.exceptions import RedisError
@@ -79,8 +80,8 @@ def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.
                 moved = sum(archiver.step() for archiver in archivers) + commits.step()
                 for log in logs.values():
                     log.trim()
-            except (LakeError, SchemaRegistryError) as error:
-                logger.warning("archiving waits: %s", error)
+            except (LakeError, SchemaRegistryError, duckdb.IOException) as error:
+                logger.warning("archiving waits: %s", str(error).splitlines()[0])
                 moved = 0
             if moved:
                 logger.info("archived %d records", moved)

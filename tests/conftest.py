@@ -4,7 +4,7 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,3 +103,15 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> "LakeLocation":
     if request.param == "local":
         return local_copy(tmp_path / "lake")
     return request.getfixturevalue("shared_world").new(tmp_path / "shared")
+
+
+@pytest.fixture
+def files_of(request: pytest.FixtureRequest) -> "Callable[[LakeLocation], list[str]]":
+    """Lists the Parquet files of a lake, wherever they are."""
+
+    def listed(place: "LakeLocation") -> list[str]:
+        if place.is_shared:
+            return request.getfixturevalue("shared_world").files(place)
+        return [str(file) for file in Path(place.files).rglob("*.parquet")]
+
+    return listed

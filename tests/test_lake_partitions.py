@@ -1,7 +1,6 @@
 """Tables by day: tiles, batch rows, plain tables, and the books about what was built from what."""
 
 from datetime import date, timedelta
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -19,13 +18,6 @@ def lake(place):
     """What holds of every lake, on one of each kind."""
     with open_lake(place, clock=ManualClock(7)) as lake:
         yield lake
-
-
-def data_files(request, lake):
-    """The Parquet files of a lake, wherever they are."""
-    if lake.location.is_shared:
-        return request.getfixturevalue("shared_world").files(lake.location)
-    return list(Path(lake.location.files).rglob("*.parquet"))
 
 
 def query(lake: Lake, text: str) -> list[tuple]:
@@ -232,17 +224,17 @@ def test_compaction_merges_streamed_and_loaded_files_of_one_day_alike(lake):
     assert query(lake, "SELECT sum(n) FROM notes") == [(3,)]
 
 
-def test_expiry_spares_pinned_snapshots_and_deletes_what_nobody_needs(lake, request):
+def test_expiry_spares_pinned_snapshots_and_deletes_what_nobody_needs(lake, files_of):
     kept = lake.replace_loaded("departures", events(24), days=[day(0)]).snapshot
     gone = lake.replace_loaded("departures", events(12), days=[day(0)]).snapshot
     lake.replace_loaded("departures", events(6), days=[day(0)])
-    files = len(data_files(request, lake))
+    files = len(files_of(lake.location))
 
     far = int(timedelta(days=365_000).total_seconds()) * 1_000_000
     expired = lake.expire(older_than_us=far, keep=[kept], grace_us=-far)
 
     assert expired >= 1
-    assert len(data_files(request, lake)) == files - 1
+    assert len(files_of(lake.location)) == files - 1
     assert query(lake, f"SELECT count(*) FROM ({lake.events_sql('departures', snapshot=kept)})") == [(24,)]
     assert query(lake, f"SELECT count(*) FROM ({lake.events_sql('departures')})") == [(6,)]
     with pytest.raises(LakeError, match=f"cannot be read at snapshot {gone}"):

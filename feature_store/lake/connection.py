@@ -68,20 +68,13 @@ def _attach_file(connection: duckdb.DuckDBPyConnection, location: LakeLocation) 
 
 
 def _attach_server(connection: duckdb.DuckDBPyConnection, location: LakeLocation, server: Postgres) -> None:
-    """The password travels as a secret: neither a message nor `duckdb_databases()` shows it."""
     connection.execute(f"LOAD {literal(str(extension_file('duckdb_extension_postgres_scanner', extra=SHARED)))}")
     if location.files.startswith(S3_SCHEME):
         S3().connect(connection, extra=SHARED)
         # Asks the bucket for nothing, so that one that is missing or closed is known now.
         connection.execute(f"SELECT file FROM glob({literal(location.files + '/.nothing*')})")
-    secret = ""
-    if server.password is not None:
-        connection.execute(f"CREATE TEMPORARY SECRET catalog (TYPE postgres, PASSWORD {literal(server.password)})")
-        secret = ", META_SECRET 'catalog'"
-    connection.execute(
-        f"ATTACH {literal(f'ducklake:postgres:{server.words()}')} AS {CATALOG} (DATA_PATH {literal(location.files + '/')}, "
-        f"DATA_INLINING_ROW_LIMIT 0{secret})"
-    )
+    options = [f"DATA_PATH {literal(location.files + '/')}", "DATA_INLINING_ROW_LIMIT 0"]
+    server.attach(connection, CATALOG, prefix="ducklake:postgres:", options=options)
 
 
 __all__ = ["CATALOG", "attach", "connect", "extension_file", "literal", "quote"]

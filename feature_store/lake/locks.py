@@ -82,14 +82,10 @@ class AdvisoryLock:
         """
         import psycopg
 
-        if self._connection is not None:
-            try:
-                self._lock(self._connection)
-                return
-            except psycopg.OperationalError:
-                self.close()  # it has died since it was used last
+        if self._connection is not None and not _answers(self._connection):
+            self.close()  # it has died since it was used last
+        self._connection = self._connection or self._server.connect()
         try:
-            self._connection = self._server.connect()
             self._lock(self._connection)
         except psycopg.Error as error:
             self.close()
@@ -127,3 +123,13 @@ class AdvisoryLock:
     def _holder(self, connection: psycopg.Connection) -> str:
         row = connection.execute(_HOLDER, [_LOCK]).fetchone()
         return f"'{row[0]}' (backend {row[1]})" if row else "another process"
+
+
+def _answers(connection: psycopg.Connection) -> bool:
+    import psycopg
+
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.Error:
+        return False
+    return True

@@ -105,7 +105,7 @@ class Session:
 
     def _sweep(self) -> None:
         """Remove what processes of this machine that died left behind."""
-        dead = [place for place in self.staging.parent.iterdir() if place != self.staging and _abandoned(place)]
+        dead = [place for place in self.staging.parent.iterdir() if place != self.staging and is_abandoned(place)]
         if not dead:
             return
         delete_orphans(self._connection, age=ORPHAN_AGE if self.location.is_shared else None)
@@ -191,7 +191,9 @@ class Session:
                     return _transact(cursor, work)
                 except duckdb.Error as error:
                     if attempt == _ATTEMPTS or time.perf_counter() > deadline or not _is_contention(error):
-                        doing = f"nothing was committed to the lake at {self.location} (attempt {attempt} of {_ATTEMPTS})"
+                        doing = (
+                            f"nothing was committed to the lake at {self.location} (attempt {attempt} of {_ATTEMPTS})"
+                        )
                         raise LakeError(self.explained(error, doing=doing)) from error
                 time.sleep(0.01 * 2**attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -236,7 +238,7 @@ def _is_contention(error: duckdb.Error) -> bool:
     return any(sign in text for sign in ("database is locked", "conflict", "maximum retry count"))
 
 
-def _abandoned(place: Path) -> bool:
+def is_abandoned(place: Path) -> bool:
     """Whether the process that staged in `place` is gone: its lock is free."""
     lock = FileLock(place / "owner.lock", thread_local=False)
     try:

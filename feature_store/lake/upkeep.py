@@ -61,5 +61,9 @@ def delete_orphans(cursor: duckdb.DuckDBPyConnection, *, age: timedelta | None) 
 
     To be called under the commit lock, and with None only where files come to their place under it.
     """
-    which = "cleanup_all => true" if age is None else f"older_than => now() - to_microseconds({age // timedelta(microseconds=1)})"
+    which = (
+        "cleanup_all => true"
+        if age is None
+        else f"older_than => now() - to_microseconds({age // timedelta(microseconds=1)})"
+    )
     cursor.execute(f"CALL ducklake_delete_orphaned_files('{CATALOG}', {which})")

@@ -157,10 +157,8 @@ def attach_problems(attach: str, *, name: str = "attach", kinds: Sequence[str] =
     """What is wrong with a database's `kind:where`, given under this name."""
     kind, _, rest = attach.partition(":")
     if any(re.search(pattern, attach) for pattern in _PASSWORDS):
-        return [
-            f"`{name}` must not hold a password; put the connection string into an environment variable and name it: "
-            f"`{name}='postgres:env:NAME'`"
-        ]
+        remedy = f"put the connection string into an environment variable and name it: `{name}='postgres:env:NAME'`"
+        return [f"`{name}` must not hold a password; {remedy}"]
     if kind not in kinds or not rest or rest == "env:":
         return [
             f"`{name}` must be kind:where, such as 'postgres:env:ORDERS_DSN' (kinds: {', '.join(kinds)}), got '{attach}'"

@@ -49,7 +49,7 @@ class S3:
         # Nothing but what is declared here. (Forbidding persistent secrets breaks a later ATTACH of Postgres.)
         connection.execute(f"SET secret_directory = {literal(f'{os.devnull}/none')}")
         listed = ", ".join(f"{name} {literal(value)}" for name, value in self._options().items())
-        connection.execute(f"CREATE TEMPORARY SECRET declared (TYPE s3, PROVIDER config, {listed})")
+        connection.execute(f"CREATE OR REPLACE TEMPORARY SECRET declared (TYPE s3, PROVIDER config, {listed})")
 
     def address(self) -> str:
         """The endpoint, for messages."""
@@ -57,6 +57,10 @@ class S3:
 
     def explained(self, path: str, problem: str) -> str:
         """What went wrong with an `s3://` path, from DuckDB's words."""
+        return self.refusal(path, problem) or f"files '{path}' cannot be read: {problem.splitlines()[0]}"
+
+    def refusal(self, path: str, problem: str) -> str | None:
+        """The sentence for a bucket that is missing, or a server that refuses or is away; None for anything else."""
         bucket = path.removeprefix(SCHEME).partition("/")[0]
         code = _CODE.search(problem)
         status = re.search(r"\(HTTP (?:code )?(\d+)", problem)
@@ -68,9 +72,9 @@ class S3:
                 f"S3 at {self.address()} refuses to read '{path}' ({said}); "
                 f"correct {self.key_env} and {self.secret_env}, or what they may read"
             )
-        if "Could not " in problem and "server" in problem:
+        if re.search(r"Could not (connect|resolve|establish)", problem):
             return f"no S3 server answers at {self.address()} (wanted for '{path}'); start it, or correct the endpoint"
-        return f"files '{path}' cannot be read: {problem.splitlines()[0]}"
+        return None
 
     def secrets(self) -> list[str]:
         """What no message may show."""
