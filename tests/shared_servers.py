@@ -45,13 +45,18 @@ class ObjectServer:
         }
 
 
-@contextmanager
-def running_object_server() -> Iterator[ObjectServer]:
+def object_server():
+    """A server that is not started yet. All of one process know the same buckets."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from moto.server import ThreadedMotoServer
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    return ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+
+
+@contextmanager
+def running_object_server() -> Iterator[ObjectServer]:
+    running = object_server()
     running.start()
     host, port = running.get_host_and_port()
     url = f"http://{host}:{port}"

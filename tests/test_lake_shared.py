@@ -5,10 +5,10 @@ import urllib.parse
 
 import pytest
 from lake_rows import day, events, live, local_copy, open_lake
+from shared_servers import object_server
 
 from feature_store.errors import FeatureStoreError, InputError, LakeError
 from feature_store.lake import Lake, LakeLocation
-from feature_store.loaders import S3
 from feature_store.settings import Settings
 
 PASSWORD = "s3cr:t/p@ss w'rd"
@@ -209,12 +209,15 @@ def test_a_commit_whose_bucket_is_gone_writes_nothing(shared_world, tmp_path):
 
 
 def test_a_lake_whose_s3_server_goes_away_says_so(shared, monkeypatch):
+    server = object_server()
+    server.start()
+    url = "http://{}:{}".format(*server.get_host_and_port())
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
     with open_lake(shared) as lake:
         lake.replace_loaded("departures", events(24), days=[day(0)])
-        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-        S3().connect(lake._session._connection)
+        server.stop()
 
-        with pytest.raises(LakeError, match=r"no S3 server answers at http://127.0.0.1:1 \(wanted for 's3://lake/"):
+        with pytest.raises(LakeError, match=rf"no S3 server answers at {url} \(wanted for 's3://lake/"):
             lake.replace_loaded("departures", events(24), days=[day(0)])
 
 

@@ -49,7 +49,7 @@ class S3:
         # Nothing but what is declared here. (Forbidding persistent secrets breaks a later ATTACH of Postgres.)
         connection.execute(f"SET secret_directory = {literal(f'{os.devnull}/none')}")
         listed = ", ".join(f"{name} {literal(value)}" for name, value in self._options().items())
-        connection.execute(f"CREATE OR REPLACE TEMPORARY SECRET declared (TYPE s3, PROVIDER config, {listed})")
+        connection.execute(f"CREATE TEMPORARY SECRET declared (TYPE s3, PROVIDER config, {listed})")
 
     def address(self) -> str:
         """The endpoint, for messages."""
