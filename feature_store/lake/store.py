@@ -297,7 +297,11 @@ class Lake:
         return upkeep.compact(self._session, table)
 
     def expire(self, *, older_than_us: int, keep: Collection[int] = (), grace_us: int = _DAY_US) -> int:
-        """Forget snapshots older than that, except pinned ones in `keep`; returns how many."""
+        """Forget snapshots older than that, except pinned ones in `keep`; returns how many.
+
+        Files that no snapshot needs, or that no commit ever named, are deleted once they are `grace_us` old: longer
+        than a read takes, and on a shared lake longer than any upload.
+        """
         return upkeep.expire(self._session, older_than_us=older_than_us, keep=keep, grace_us=grace_us)
 
 
