@@ -5,6 +5,7 @@ import hashlib
 import pyarrow as pa
 import pytest
 from lake_rows import SCHEMA, day, events, live, local_copy, open_lake, rejected
+from shared_work import archive, everything, load_again, store_of, training_rows
 from typer.testing import CliRunner
 
 from feature_store.cli.app import app, run
@@ -13,6 +14,7 @@ from feature_store.lake import Lake, LakeLocation, migration
 from feature_store.lake.migration import migrate
 
 ROWS = pa.schema([("airport", pa.string()), ("n", pa.int64()), ("_day", pa.date32())])
+TILES = "tiles_shop_sales_v1"
 TABLES = ("commits", "positions", "builds", "rejected_events", "rows_a_v1", "registry_versions")
 
 
@@ -107,6 +109,23 @@ def test_writers_go_on_there_where_they_stopped_here(source, shared_world, tmp_p
         assert cursor.execute(f"SELECT count(*), count(_offset) FROM ({text})").fetchall() == [(56, 8)]
 
 
+def test_a_training_set_of_the_migrated_lake_is_the_same(shared_world, tmp_path):
+    here, there = LakeLocation(tmp_path / "here" / "lake"), shared_world.empty(tmp_path / "there" / "lake")
+    with store_of(here) as store:
+        store.lake.ensure_source("sales", store.compiled.schemas["sales"])
+    archive(here)
+    load_again(here, 0)
+    with store_of(here) as store:
+        pinned = store.lake.snapshot()
+        before = [training_rows(store, pinned), *everything(store), store.lake.fresh_days(TILES, source="sales")]
+
+    migrate(here, there)
+
+    with store_of(there) as store:
+        after = [training_rows(store, pinned), *everything(store), store.lake.fresh_days(TILES, source="sales")]
+    assert after == before
+
+
 def test_a_lake_that_is_open_is_not_migrated(source, shared_world, tmp_path):
     target = shared_world.empty(tmp_path)
 
@@ -125,6 +144,7 @@ def test_a_target_that_is_not_empty_is_refused(source, shared_world, tmp_path):
     shared_world.objects.client.put_object(Bucket="lake", Key=fresh.files.removeprefix("s3://lake/") + "/a", Body=b"")
     with pytest.raises(LakeError, match=r"is not empty .*; name an empty place for the data"):
         migrate(source, fresh)
+    assert migrate(source, LakeLocation(tmp_path, fresh.catalog, f"{fresh.data}/below")).tables
 
 
 def test_what_does_not_arrive_whole_leaves_an_empty_catalog(source, shared_world, tmp_path, monkeypatch):

@@ -82,11 +82,11 @@ def _copy(source: LakeLocation, target: LakeLocation, server: Postgres, *, scrat
     files = take_out(source, copy)
     with _attached(copy, None) as connection:
         wanted, snapshot = _digest(connection), current_snapshot(connection)
-    with _attached(target, server) as connection:
-        _check_empty(connection, target)
     with ExitStack() as undo:
-        undo.callback(clear_catalog, server)
         with _attached(target, server) as connection:
+            _check_no_lake(connection, target)
+            undo.callback(clear_catalog, server)
+            _check_no_files(connection, target)
             size = _send_all(connection, copy, target, files)
         copy_catalog(copy, target, server)
         with _attached(target, server) as connection:
@@ -117,12 +117,15 @@ def _check_unused(source: LakeLocation) -> None:
         )
 
 
-def _check_empty(connection: duckdb.DuckDBPyConnection, target: LakeLocation) -> None:
+def _check_no_lake(connection: duckdb.DuckDBPyConnection, target: LakeLocation) -> None:
     snapshot = current_snapshot(connection)
     if snapshot:
         raise LakeError(
             f"the catalog '{target.catalog}' holds a lake already (snapshot {snapshot}); name an empty database"
         )
+
+
+def _check_no_files(connection: duckdb.DuckDBPyConnection, target: LakeLocation) -> None:
     found = connection.execute(f"SELECT file FROM glob({literal(f'{target.files}/**')}) LIMIT 1").fetchone()
     if found:
         raise LakeError(f"'{target.files}' is not empty (it holds '{found[0]}'); name an empty place for the data")
