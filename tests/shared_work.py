@@ -18,7 +18,8 @@ DAY = timedelta(days=1)
 HOUR_US = 3_600_000_000
 BLOCKS = ((0, 1), (2, 3))
 """Each loader's days."""
-GENERATIONS = 3
+GENERATIONS = 2
+FEATURES = ["shop_sales:count_24h", "shop_sales:amount_sum_7d", "shop_sales:amount_max_24h"]
 LIVE_COMMITS, LIVE_ROWS = 12, 4
 
 
@@ -50,7 +51,7 @@ def load_again(place: LakeLocation, block: int) -> None:
     """As Dagster's runs do: load the block's days and build their tiles, one generation after the other."""
     start, end = START + BLOCKS[block][0] * DAY, START + (BLOCKS[block][1] + 1) * DAY
     for generation in range(1, GENERATIONS + 1):
-        with store_of(place, generation) as store:
+        with store_of(place, generation) as store:  # a run of its own
             store.load("sales", start=start, end=end)
             store.materialize("shop_sales", start=start, end=end)
 
@@ -118,7 +119,7 @@ def training_rows(store: FeatureStore, snapshot: int | None = None) -> list[dict
         }
     )
     found = store.get_historical_features(
-        spine, ["shop_sales"], knowledge="corrected", snapshot=snapshot, allow_incomplete=True
+        spine, FEATURES, knowledge="corrected", snapshot=snapshot, allow_incomplete=True
     )
     return found.to_arrow().to_pylist()
 
