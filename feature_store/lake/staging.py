@@ -133,8 +133,10 @@ def commit_staged(
     try:
         return session.commit(work)
     except BaseException:
-        for file in placed:
-            _discard(file)
+        # A server may have committed although its answer was lost: there, files that nobody owns are upkeep's to find.
+        if not session.location.is_shared:
+            for file in placed:
+                Path(file).unlink(missing_ok=True)
         raise
 
 
@@ -157,12 +159,6 @@ def put_file(file: Path, target: str, *, cursor: duckdb.DuckDBPyConnection) -> N
     else:
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         shutil.move(file, target)
-
-
-def _discard(target: str) -> None:
-    """Take back a file that was not committed; in a bucket it stays until upkeep finds that nobody owns it."""
-    if not target.startswith(S3_SCHEME):
-        Path(target).unlink(missing_ok=True)
 
 
 def _register(transaction: Transaction, table: str, files: Sequence[str], *, env: str) -> None:

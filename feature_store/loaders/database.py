@@ -112,8 +112,9 @@ def sql(query: str, *, attach: str, arrival: str | None = None) -> DatabaseLoade
         query: one SELECT of DuckDB's SQL. `$start` and `$end` are aware times, the range that is wanted:
             `SELECT * FROM orders WHERE paid_at >= $start AND paid_at < $end`. Renaming and unnesting are the query's.
         attach: `kind:where`, the kind `postgres`, `sqlite` or `duckdb`, the rest a connection string (for Postgres also
-            `//user@host:port/database`) or a path, or `env:NAME`, the environment variable that holds it: `postgres:env:ORDERS_DSN`. A password stands there,
-            in `PGPASSWORD` or in a password file, never in the declaration.
+            `//user@host:port/database`) or a path, or `env:NAME`, the environment variable that holds it:
+            `postgres:env:ORDERS_DSN`. A password stands there, in `PGPASSWORD` or in a password file, never in the
+            declaration.
         arrival: the column that says when an event arrived.
 
     Raises:
