@@ -201,7 +201,7 @@ def test_a_commit_whose_bucket_is_gone_writes_nothing(shared_world, tmp_path):
             lambda: lake.append_live("departures", live(2), owner="a", start={0: 0}, end={0: 2}),
             lambda: lake.replace_loaded("departures", events(24), days=[day(0)]),
         ):
-            with pytest.raises(LakeError, match=r"s3://gone/lake/.*404"):
+            with pytest.raises(LakeError, match=r"bucket 'gone' does not exist|s3://gone/lake/.*404"):
                 write()
 
         assert lake.snapshot() == before

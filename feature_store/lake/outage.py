@@ -22,7 +22,7 @@ _LOST = (
     "no connection to the",
 )
 _OTHER_DATA = re.compile(r'does not match existing data path in the catalog "([^"]*)"')
-_PATH = re.compile(r"s3://[^\s'\"]+")
+_PATH = re.compile(r"s3://[^\s'\"]*[^\s'\":]")
 
 
 def outage(error: duckdb.Error, location: LakeLocation, server: Postgres | None) -> str | None:

@@ -17,6 +17,7 @@ from feature_store.errors import LakeError
 from feature_store.lake.connection import CATALOG, literal, quote
 from feature_store.lake.days import DAY, in_days
 from feature_store.lake.location import S3_SCHEME
+from feature_store.lake.outage import first_line
 from feature_store.lake.tables import Rows, relation, relation_columns
 
 if TYPE_CHECKING:
@@ -118,8 +119,7 @@ def commit_staged(
     """
     placed: list[str] = []
     if version is None and session.location.is_shared:
-        with session.reading() as cursor:  # before the lock, since this takes its time
-            placed.extend(_place(stage, session.table_folder(table), cursor=cursor))
+        placed.extend(_upload(session, stage, table))  # before the lock, since this takes its time
 
     def work(transaction: Transaction) -> int:
         if not placed:
@@ -138,6 +138,16 @@ def commit_staged(
             for file in placed:
                 Path(file).unlink(missing_ok=True)
         raise
+
+
+def _upload(session: Session, stage: Stage, table: str) -> list[str]:
+    try:
+        with session.reading() as cursor:
+            return _place(stage, session.table_folder(table), cursor=cursor)
+    except (duckdb.Error, OSError) as error:
+        raise LakeError(
+            f"rows of table '{table}' cannot be stored, nothing was committed: {first_line(error)}"
+        ) from error
 
 
 def _place(stage: Stage, folder: str, *, cursor: duckdb.DuckDBPyConnection, below: str = "") -> list[str]:
