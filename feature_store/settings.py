@@ -26,6 +26,10 @@ class Settings(BaseSettings):
 
     home: Path = Path(".feature_store")
     """What this deployment keeps on disk: the lake, the embedded server's data, reports."""
+    lake_catalog: str | None = None
+    """Of a lake of several machines: `postgres:env:NAME` or another `kind:where` without a password; none: in `home`."""
+    lake_data: str | None = None
+    """Of a lake of several machines: `s3://bucket/prefix`, or a directory that all of them have."""
     environment: str = "dev"
     """Part of every Redis key, lake schema and asset prefix: dev, staging, prod."""
     redis_url: str = "redis://127.0.0.1:6390/0"
@@ -87,7 +91,7 @@ class Settings(BaseSettings):
 
     @property
     def lake_directory(self) -> Path:
-        """Where the lake is."""
+        """Where the lake is; of a lake of several machines, what this one keeps of it while it works."""
         return self.home / "lake"
 
 

@@ -67,11 +67,11 @@ class FeatureStore:
     @cached_property
     def lake(self) -> Lake:
         """The lake, opened on first use."""
-        from feature_store.lake import Lake
+        from feature_store.lake import Lake, LakeLocation
 
         memory = self.settings.batch_memory_mb
         lake = Lake.open(
-            self.settings.lake_directory,
+            LakeLocation.of(self.settings),
             env=self.settings.environment,
             clock=self.clock,
             memory_limit=None if memory is None else f"{memory}MB",

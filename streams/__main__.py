@@ -8,12 +8,11 @@ import sys
 from datetime import timedelta
 
 from feature_store_deploy.streams.context import FlowContext
-from feature_store_deploy.streams.failure import in_words
+from feature_store_deploy.streams.failure import FORESEEN, in_words
 from feature_store_deploy.streams.run import run_archiver, run_flow
 from feature_store_deploy.streams.worker import run_among_others
-from redis.exceptions import RedisError
 
-from feature_store.errors import FeatureStoreError
+from feature_store.lake import LakeLocation
 from feature_store.registry import load_registry
 from feature_store.settings import Settings
 from feature_store.transforms.compiled import compile_registry
@@ -32,7 +31,7 @@ def main() -> int:
         settings = Settings() if options.workers is None else Settings(workers=options.workers)
         context = FlowContext(
             compiled=compile_registry(load_registry(settings.declarations)),
-            lake_directory=settings.lake_directory,
+            lake=LakeLocation.of(settings),
             redis_url=settings.redis_url,
             env=settings.environment,
             workers=settings.workers,
@@ -44,7 +43,7 @@ def main() -> int:
             run_among_others(context)
         else:
             run_archiver(context, every_s=options.every)
-    except (FeatureStoreError, RedisError) as error:
+    except FORESEEN as error:
         sys.stderr.write(f"error: {in_words(error)}\n")
         return 2
     return 0

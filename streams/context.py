@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 import redis
 
 from feature_store.fold.run import Start, begin_run, live_sources
-from feature_store.lake import Lake
+from feature_store.lake import Lake, LakeLocation
 from feature_store.log.binding import open_log
 from feature_store.online.server import check_server
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from feature_store.clock import Clock
     from feature_store.log.protocol import EventLog
     from feature_store.transforms.compiled import Compiled
@@ -25,7 +23,7 @@ class FlowContext:
     """A flow's surroundings; cheap to pass around, nothing in it is open."""
 
     compiled: Compiled
-    lake_directory: Path
+    lake: LakeLocation
     redis_url: str
     env: str
     workers: int
@@ -39,7 +37,7 @@ class FlowContext:
 
     def open_lake(self) -> Lake:
         """The lake, for the one thread that asks."""
-        return Lake.open(self.lake_directory, env=self.env, clock=self.clock, threads=1)
+        return Lake.open(self.lake, env=self.env, clock=self.clock, threads=1)
 
     def log(self, client: redis.Redis, source: str) -> EventLog:
         """The log of a source."""

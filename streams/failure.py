@@ -6,7 +6,13 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import duckdb
 from redis.exceptions import RedisError
+
+from feature_store.errors import FeatureStoreError
+
+FORESEEN = (FeatureStoreError, RedisError, duckdb.IOException)
+"""Errors that are no defect: a line says what they are."""
 
 P, R = ParamSpec("P"), TypeVar("R")
 
@@ -29,5 +35,9 @@ def noting_failure(method: Callable[Concatenate[Any, P], R]) -> Callable[Concate
 
 
 def in_words(error: Exception) -> str:
-    """A line for the user about an error that is no defect: the library's own, or one of Redis."""
-    return f"Redis does not answer any more: {error}" if isinstance(error, RedisError) else str(error)
+    """A line for the user about a foreseen error."""
+    if isinstance(error, RedisError):
+        return f"Redis does not answer any more: {error}"
+    if isinstance(error, duckdb.IOException):
+        return f"the lake cannot be read: {str(error).splitlines()[0]}"
+    return str(error)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import duckdb
 from feature_store_deploy.streams.cluster import run_cluster
 from feature_store_deploy.streams.flow import TICK
 from feature_store_deploy.streams.stop import stop_on_signal
@@ -66,6 +67,6 @@ def _moved(step: Callable[[], int]) -> int:
     """How many records a step has moved: none if something is away, which holds up no other source."""
     try:
         return step()
-    except (LakeError, LogUnavailable, SchemaRegistryError) as error:
-        logger.warning("archiving waits: %s", error)
+    except (LakeError, LogUnavailable, SchemaRegistryError, duckdb.IOException) as error:
+        logger.warning("archiving waits: %s", str(error).splitlines()[0])
         return 0

@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 from bytewax.run import cli_main
-from feature_store_deploy.streams.failure import in_words
+from feature_store_deploy.streams.failure import FORESEEN, in_words
 from feature_store_deploy.streams.flow import EPOCH, build_flow
-from redis.exceptions import RedisError
 
-from feature_store.errors import FeatureStoreError
 from feature_store.fold.run import Start
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ def run_worker(context: FlowContext, start: Start, *, tick: timedelta, place: Pl
     """Run a worker in this process until it is ended.
 
     Raises:
-        FeatureStoreError, RedisError: what stopped it, without the engine's wrapping.
+        FeatureStoreError, RedisError, duckdb.IOException: what stopped it, without the engine's wrapping.
     """
     collect_rarely()
     flow = build_flow(context, start, tick=tick)
@@ -81,7 +79,7 @@ def run_among_others(context: FlowContext) -> NoReturn:
     code = PEER_LOST
     try:
         run_worker(context, orders.start, tick=orders.tick, place=orders.place)
-    except (FeatureStoreError, RedisError) as error:
+    except FORESEEN as error:
         os.write(report, in_words(error).encode())
         code = FAILED
     except Exception as error:  # noqa: BLE001 - the process ends here

@@ -2,8 +2,10 @@
 
 import itertools
 import os
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,8 +13,10 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from kafka_broker import SharedBroker
+    from shared_servers import ObjectServer, PostgresServer, SharedLakes
 
     from feature_store.embedded import EmbeddedValkey
+    from feature_store.lake import LakeLocation
 
 # No answer may depend on the zone of the machine that computes it, so the tests live in an odd one.
 os.environ["TZ"] = "Asia/Kathmandu"
@@ -49,6 +53,71 @@ def environment() -> str:
 
 
 @pytest.fixture(scope="session")
+def object_server() -> Iterator["ObjectServer"]:
+    """A running server of S3's protocol, one per xdist worker."""
+    from shared_servers import running_object_server
+
+    with running_object_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator["PostgresServer"]:
+    """A running Postgres, one per xdist worker."""
+    from shared_servers import PostgresServer
+
+    # Not in pytest's own folder, which it closes to other users: Postgres never runs as root.
+    with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder:
+        server = PostgresServer(Path(folder))
+        yield server
+        server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def shared_lakes(
+    postgres_server: "PostgresServer", object_server: "ObjectServer", tmp_path_factory: pytest.TempPathFactory
+) -> "SharedLakes":
+    """Makes lakes of several machines; see `shared_world`, which has what they need in the environment."""
+    from shared_servers import SharedLakes
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in object_server.environment().items():
+            patch.setenv(name, value)
+        return SharedLakes(postgres_server, object_server, tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture
+def shared_world(
+    shared_lakes: "SharedLakes", object_server: "ObjectServer", monkeypatch: pytest.MonkeyPatch
+) -> "SharedLakes":
+    """The same, with the credentials of their data in this test's environment."""
+    for name, value in object_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return shared_lakes
+
+
+@pytest.fixture(params=["local", "shared"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> "LakeLocation":
+    """A lake of each kind that knows `departures`."""
+    from lake_rows import local_copy
+
+    if request.param == "local":
+        return local_copy(tmp_path / "lake")
+    return request.getfixturevalue("shared_world").new(tmp_path / "shared")
+
+
+@pytest.fixture
+def files_of(request: pytest.FixtureRequest) -> "Callable[[LakeLocation], list[str]]":
+    """Lists the Parquet files of a lake, wherever they are."""
+
+    def listed(place: "LakeLocation") -> list[str]:
+        if place.is_shared:
+            return request.getfixturevalue("shared_world").files(place)
+        return [str(file) for file in Path(place.files).rglob("*.parquet")]
+
+    return listed
+
+
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SharedBroker"]:
     """A running Kafka, one for all xdist workers; skipped where it cannot be started, except in CI."""
     import kafka_broker

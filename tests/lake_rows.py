@@ -11,13 +11,17 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
-from feature_store.lake import Lake, session, staging
+from feature_store.lake import Lake, LakeLocation, session, staging
 
 SCHEMA = pa.schema([("airport", pa.string()), ("delay", pa.float64()), ("at", pa.timestamp("us", "UTC"))])
 DAY0 = date(2024, 1, 1)
 DAY0_US = 1_704_067_200_000_000
 HOUR_US = 3_600_000_000
+
+local_only = pytest.mark.parametrize("place", ["local"], indirect=True)
+"""For rules about what is given, which no catalog sees."""
 
 
 @functools.cache
@@ -29,12 +33,22 @@ def _template() -> Path:
     return directory / "lake"
 
 
-def new_lake(directory: Path, **options) -> Lake:
+def local_copy(directory: Path) -> LakeLocation:
     """An empty lake that knows `departures`. Copied, because a lake may be moved and a copy is quicker than a new one."""
     shutil.copytree(_template(), directory)
-    lake = Lake.open(directory, **options)
+    return LakeLocation(directory)
+
+
+def open_lake(place: LakeLocation, **options) -> Lake:
+    """A lake in which this process has declared `departures`."""
+    lake = Lake.open(place, **options)
     lake.ensure_source("departures", SCHEMA)
     return lake
+
+
+def new_lake(directory: Path, **options) -> Lake:
+    """An empty lake in a directory that knows `departures`."""
+    return open_lake(local_copy(directory), **options)
 
 
 def day(number: int) -> date:
@@ -78,9 +92,9 @@ def rejected(*kinds: str) -> pa.Table:
     )
 
 
-def append_for_a_while(directory: Path, commits: int, every_s: float) -> None:
+def append_for_a_while(place: LakeLocation, commits: int, every_s: float) -> None:
     """A live writer: one commit of two events each `every_s`."""
-    with Lake.open(directory) as lake:
+    with Lake.open(place) as lake:
         for number in range(commits):
             rows = live(2, start_hour=number, prefix=f"live{number}-", first=2 * number)
             lake.append_live(
@@ -89,23 +103,23 @@ def append_for_a_while(directory: Path, commits: int, every_s: float) -> None:
             time.sleep(every_s)
 
 
-def replace_for_a_while(directory: Path, first_day: int, generations: int) -> None:
+def replace_for_a_while(place: LakeLocation, first_day: int, generations: int) -> None:
     """A loader: replaces three days again and again; all rows of one load carry its number."""
     days = [day(first_day + number) for number in range(3)]
-    with Lake.open(directory) as lake:
+    with Lake.open(place) as lake:
         for generation in range(1, generations + 1):
             rows = events(72, start_hour=24 * first_day, prefix="bulk", delay=float(generation))
             lake.replace_loaded("departures", rows, days=days)
 
 
-def append_then_hold(directory: Path, ready: Path) -> None:
+def append_then_hold(place: LakeLocation, ready: Path) -> None:
     """Take the commit lock and keep it until killed."""
-    with Lake.open(directory) as lake, lake._session.commit_lock():
+    with Lake.open(place) as lake, lake._session.commit_lock():
         ready.touch()
         time.sleep(60)
 
 
-def die_while_replacing(directory: Path, moment: str) -> None:
+def die_while_replacing(place: LakeLocation, moment: str) -> None:
     """Replace two days, and be killed by SIGKILL at one of four moments."""
 
     def die(*_: object, **__: object) -> None:
@@ -121,13 +135,13 @@ def die_while_replacing(directory: Path, moment: str) -> None:
 
         setattr(target, name, patched)
 
-    lake = Lake.open(directory)
+    lake = Lake.open(place)
     match moment:
         case "staged":
             staging.commit_staged = die
             die_after(staging, "check_days")
         case "moved":
-            die_after(staging, "_move_in")
+            die_after(staging, "_place")
         case "registered":
             die_after(staging, "_register")
         case "committed":

@@ -152,6 +152,13 @@ def surroundings(request: pytest.FixtureRequest, project: Project, monkeypatch: 
             monkeypatch.setenv(f"{PREFIX}HOME", str(project.folder / "in the way"))
             yield
             assert (project.folder / "in the way").read_text() == FILES["in the way"]
+        case "half of a shared lake (`FEATURE_STORE_LAKE_DATA` alone)":
+            monkeypatch.setenv(f"{PREFIX}LAKE_DATA", "s3://team/lake")
+            yield
+        case "Postgres of a shared lake not running":
+            monkeypatch.setenv(f"{PREFIX}LAKE_CATALOG", "postgres:host=127.0.0.1 port=1")
+            monkeypatch.setenv(f"{PREFIX}LAKE_DATA", "s3://team/lake")
+            yield
         case "wrong setting":
             monkeypatch.setenv(f"{PREFIX}ENVIRONMENT", "Live!")
             yield

@@ -1,11 +1,10 @@
 """Loaded and live events of a source."""
 
 from datetime import date
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from lake_rows import SCHEMA, day, events, live, new_lake, rejected
+from lake_rows import SCHEMA, day, events, live, local_only, open_lake, rejected
 
 from feature_store.clock import ManualClock
 from feature_store.errors import InputError, LakeError, PositionConflict, UnknownNameError
@@ -13,8 +12,9 @@ from feature_store.lake import Lake
 
 
 @pytest.fixture
-def lake(tmp_path: Path):
-    with new_lake(tmp_path / "lake", clock=ManualClock(7)) as lake:
+def lake(place):
+    """What holds of every lake, on one of each kind."""
+    with open_lake(place, clock=ManualClock(7)) as lake:
         yield lake
 
 
@@ -49,6 +49,7 @@ def test_replacing_days_leaves_other_days_and_live_events_alone(lake):
     assert ids(lake) == kept | {"x30"}
 
 
+@local_only
 def test_a_day_without_events_is_loaded_and_empty(lake):
     lake.replace_loaded("departures", events(24), days=[day(0)])
 
@@ -57,6 +58,7 @@ def test_a_day_without_events_is_loaded_and_empty(lake):
     assert (commit.rows, ids(lake), lake.days_loaded("departures")) == (0, set(), [day(0), day(3)])
 
 
+@local_only
 def test_loading_again_gives_the_same_rows(lake):
     for _ in range(3):
         lake.replace_loaded("departures", events(24), days=[day(0)])
@@ -64,6 +66,7 @@ def test_loading_again_gives_the_same_rows(lake):
     assert query(lake, f"SELECT count(*) FROM ({lake.events_sql('departures')})") == [(24,)]
 
 
+@local_only
 def test_events_may_come_as_sql_or_as_a_stream_of_batches(lake):
     cursor = lake.cursor()
     cursor.register("mine", events(24))
@@ -74,6 +77,7 @@ def test_events_may_come_as_sql_or_as_a_stream_of_batches(lake):
     assert len(ids(lake)) == 48
 
 
+@local_only
 def test_rows_outside_the_replaced_days_are_refused_and_nothing_is_written(lake):
     before = lake.snapshot()
 
@@ -81,10 +85,11 @@ def test_rows_outside_the_replaced_days_are_refused_and_nothing_is_written(lake)
         lake.replace_loaded("departures", events(48), days=[day(0)])
 
     assert lake.snapshot() == before
-    assert not list((lake.directory / "data").rglob("*.parquet"))
-    assert [path.name for path in (lake.directory / "staging").rglob("*") if path.is_file()] == ["owner.lock"]
+    assert not list((lake.location.directory / "data").rglob("*.parquet"))
+    assert [path.name for path in (lake.location.directory / "staging").rglob("*") if path.is_file()] == ["owner.lock"]
 
 
+@local_only
 @pytest.mark.parametrize(
     ("column", "values", "message"),
     [
@@ -102,6 +107,7 @@ def test_rows_that_do_not_fit_are_refused_by_column(lake, column, values, messag
         lake.replace_loaded("departures", rows, days=[day(0)])
 
 
+@local_only
 def test_a_missing_and_an_unknown_column_are_named(lake):
     rows = events(1).rename_columns(["airport", "late_by", "at", "_event_id", "_event_us"])
 
@@ -109,6 +115,7 @@ def test_a_missing_and_an_unknown_column_are_named(lake):
         lake.replace_loaded("departures", rows, days=[day(0)])
 
 
+@local_only
 def test_a_day_that_contradicts_the_event_time_is_refused(lake):
     rows = events(1).append_column("_day", pa.array([day(1)]))
 
@@ -116,6 +123,7 @@ def test_a_day_that_contradicts_the_event_time_is_refused(lake):
         lake.replace_loaded("departures", rows, days=[day(1)])
 
 
+@local_only
 def test_a_narrower_type_is_widened(lake):
     rows = events(2)
     rows = rows.set_column(1, "delay", pa.array([1.5, 2.5], pa.float32()))
@@ -126,6 +134,7 @@ def test_a_narrower_type_is_widened(lake):
     assert query(lake, f"SELECT sum(delay), min(airport) FROM ({lake.events_sql('departures')})") == [(4.0, "JFK")]
 
 
+@local_only
 def test_a_repeated_event_is_kept_once_and_counted(lake):
     commit = lake.replace_loaded("departures", pa.concat_tables([events(24), events(3)]), days=[day(0)])
 
@@ -148,6 +157,7 @@ def test_a_conflicting_event_id_keeps_the_first_arrival_and_rejects_the_other(la
     assert b'"delay":99.0' in payload
 
 
+@local_only
 def test_an_event_id_of_another_day_is_a_conflict(lake):
     lake.replace_loaded("departures", events(1), days=[day(0)])
     moved = events(1, start_hour=24)
@@ -167,6 +177,7 @@ def test_a_live_event_goes_before_the_same_event_loaded(lake):
     assert query(lake, f"SELECT count(*), count(_offset), count(DISTINCT _event_id) FROM ({text})") == [(24, 3, 24)]
 
 
+@local_only
 def test_a_filter_on_a_column_does_not_bring_back_the_loaded_twin_of_a_live_event(lake):
     corrected = live(1)
     corrected = corrected.set_column(1, "delay", pa.array([50.0]))
@@ -242,6 +253,7 @@ def test_a_commit_from_another_position_is_refused_and_writes_nothing(lake):
     assert query(lake, "SELECT count(*) FROM rejected_events") == [(0,)]
 
 
+@local_only
 def test_a_batch_of_dead_letters_alone_moves_the_position(lake):
     commit = lake.append_live(
         "departures",
@@ -261,11 +273,13 @@ def test_a_batch_of_dead_letters_alone_moves_the_position(lake):
     ]
 
 
+@local_only
 def test_positions_must_not_go_back(lake):
     with pytest.raises(InputError, match="each at or after it"):
         lake.append_live("departures", live(0), owner="a", start={0: 5}, end={0: 4})
 
 
+@local_only
 def test_a_live_event_without_an_id_is_refused(lake):
     rows = live(1)
     rows = rows.set_column(3, "_event_id", pa.array([None], pa.string()))
@@ -298,7 +312,7 @@ def test_a_new_column_is_added_and_null_in_older_events(lake):
 
 
 def test_a_writer_that_declared_an_older_schema_writes_on(lake):
-    with Lake.open(lake.directory) as newer:
+    with Lake.open(lake.location) as newer:
         newer.ensure_source("departures", SCHEMA.append(pa.field("gate", pa.string())))
 
     lake.append_live("departures", live(1), owner="a", start={0: 0}, end={0: 1})
@@ -306,11 +320,13 @@ def test_a_writer_that_declared_an_older_schema_writes_on(lake):
     assert query(lake, f"SELECT gate FROM ({lake.events_sql('departures')})") == [(None,)]
 
 
+@local_only
 def test_a_column_keeps_its_type(lake):
     with pytest.raises(LakeError, match="column 'delay' is DOUBLE in the lake, but BIGINT is wanted"):
         lake.ensure_source("departures", pa.schema([("delay", pa.int64())]))
 
 
+@local_only
 def test_names_the_lake_keeps_for_itself_are_refused(lake):
     with pytest.raises(InputError, match="column names \\['_day'\\] are the lake's own"):
         lake.ensure_source("arrivals", pa.schema([("_day", pa.date32())]))
@@ -318,11 +334,13 @@ def test_names_the_lake_keeps_for_itself_are_refused(lake):
         lake.ensure_source("a-b", SCHEMA)
 
 
+@local_only
 def test_an_unknown_source_names_the_known_ones(lake):
     with pytest.raises(UnknownNameError, match="did you mean 'departures'"):
         lake.events_sql("departure")
 
 
+@local_only
 def test_a_query_that_fails_is_reported_in_one_line(lake):
     with pytest.raises(LakeError, match="events of source 'departures' cannot be staged: Catalog Error") as error:
         lake.replace_loaded("departures", "SELECT * FROM nowhere", days=[day(0)])
@@ -365,6 +383,7 @@ def test_a_loaded_event_that_contradicts_what_came_live_is_rejected_and_the_live
     assert query(lake, f"SELECT count(*), max(delay) FROM ({lake.events_sql('departures')})") == [(24, 23.0)]
 
 
+@local_only
 def test_dead_letters_of_a_load_are_committed_with_it_and_only_once(lake):
     letters = rejected("rejected", "rejected").drop_columns(["partition", "offset"])
     letters = letters.append_column("partition", pa.array([None, None], pa.int32()))
@@ -380,6 +399,7 @@ def test_dead_letters_of_a_load_are_committed_with_it_and_only_once(lake):
     ]
 
 
+@local_only
 def test_columns_may_have_any_name(lake):
     names = ["payload", "rank", "taken", "select", "kind", "a b"]
     schema = pa.schema([(name, pa.int64()) for name in names])

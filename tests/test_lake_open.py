@@ -5,29 +5,28 @@ import os
 import shutil
 import threading
 import time
-from pathlib import Path
 
 import pytest
-from lake_rows import SCHEMA, append_then_hold, day, events, new_lake
+from lake_rows import SCHEMA, append_then_hold, day, events, new_lake, open_lake
 
 from feature_store.errors import InputError, LakeError
-from feature_store.lake import Lake, connection
+from feature_store.lake import Lake, LakeLocation, connection
 
 
-def test_a_lake_is_found_again(tmp_path):
-    with new_lake(tmp_path / "lake") as lake:
+def test_a_lake_is_found_again(place):
+    with open_lake(place) as lake:
         lake.replace_loaded("departures", events(24), days=[day(0)])
 
-    with Lake.open(tmp_path / "lake") as lake:
+    with Lake.open(place) as lake:
         cursor = lake.cursor()
         assert cursor.execute(f"SELECT count(*) FROM ({lake.events_sql('departures')})").fetchall() == [(24,)]
         assert lake.sources() == ["departures"]
 
 
-def test_a_closed_lake_leaves_no_staging_behind(tmp_path):
-    new_lake(tmp_path / "lake").close()
+def test_a_closed_lake_leaves_no_staging_behind(place):
+    open_lake(place).close()
 
-    assert list((tmp_path / "lake" / "staging").iterdir()) == []
+    assert list((place.directory / "staging").iterdir()) == []
 
 
 def test_a_lake_may_be_moved(tmp_path):
@@ -41,8 +40,8 @@ def test_a_lake_may_be_moved(tmp_path):
         assert cursor.execute(f"SELECT count(*) FROM ({lake.events_sql('departures')})").fetchall() == [(48,)]
 
 
-def test_two_environments_in_one_directory_never_meet(tmp_path):
-    with new_lake(tmp_path / "lake") as dev, Lake.open(tmp_path / "lake", env="prod") as prod:
+def test_two_environments_of_one_catalog_never_meet(place):
+    with open_lake(place) as dev, Lake.open(place, env="prod") as prod:
         dev.replace_loaded("departures", events(24), days=[day(0)])
 
         assert prod.sources() == []
@@ -92,24 +91,26 @@ def test_cursors_are_in_utc_and_download_nothing(tmp_path):
         assert cursor.execute("SELECT current_setting('autoinstall_known_extensions')").fetchall() == [(False,)]
 
 
-def test_a_lake_that_another_process_holds_is_reported_and_free_again_when_it_dies(tmp_path):
-    directory, ready = tmp_path / "lake", tmp_path / "ready"
-    with new_lake(directory, lock_timeout_s=0.3) as lake:
-        holder = multiprocessing.get_context("spawn").Process(target=append_then_hold, args=(directory, ready))
+def test_a_lake_that_another_process_holds_is_reported_and_free_again_when_it_dies(place, tmp_path):
+    ready = tmp_path / "ready"
+    with open_lake(place, lock_timeout_s=0.3) as lake:
+        holder = multiprocessing.get_context("spawn").Process(target=append_then_hold, args=(place, ready))
         holder.start()
         try:
             wait_until(ready.exists)
-            with pytest.raises(LakeError, match=r"locked by another process for 0\.3 s \(commit\.lock\)"):
+            by = rf"'feature-store on .* pid {holder.pid}' \(backend" if place.is_shared else "another process"
+            with pytest.raises(LakeError, match=rf"locked by {by}.* for 0\.3 s \("):
                 lake.replace_loaded("departures", events(24), days=[day(0)])
             assert lake.days_loaded("departures") == []  # reading is never blocked
         finally:
             holder.kill()
             holder.join()
+        wait_until(lambda: is_free(lake))  # Postgres sees in its own time that the process is gone
         assert lake.replace_loaded("departures", events(24), days=[day(0)]).rows == 24
 
 
-def test_threads_of_one_process_commit_one_after_the_other(tmp_path):
-    with new_lake(tmp_path / "lake") as lake:
+def test_threads_of_one_process_commit_one_after_the_other(place):
+    with open_lake(place) as lake:
         threads = [
             threading.Thread(
                 target=lake.replace_loaded,
@@ -139,6 +140,14 @@ def test_staging_of_a_process_that_lives_is_left_alone(tmp_path):
         assert not orphan.exists()
 
 
+def is_free(lake: Lake) -> bool:
+    try:
+        with lake._session.commit_lock():
+            return True
+    except LakeError:
+        return False
+
+
 def wait_until(holds, timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not holds():
@@ -146,9 +155,11 @@ def wait_until(holds, timeout_s: float = 30.0) -> None:
         time.sleep(0.01)
 
 
-def test_opening_at_once_from_many_processes_works(tmp_path):
+@pytest.mark.parametrize("kind", ["local", "shared"])
+def test_opening_at_once_from_many_processes_works(kind, request, tmp_path):
+    place = request.getfixturevalue("shared_world").empty(tmp_path) if kind == "shared" else LakeLocation(tmp_path)
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=open_and_close, args=(tmp_path / "lake",)) for _ in range(4)]
+    processes = [context.Process(target=open_and_close, args=(place,)) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
@@ -157,5 +168,5 @@ def test_opening_at_once_from_many_processes_works(tmp_path):
     assert [process.exitcode for process in processes] == [0, 0, 0, 0]
 
 
-def open_and_close(directory: Path) -> None:
-    Lake.open(directory).close()
+def open_and_close(place: LakeLocation) -> None:
+    Lake.open(place).close()

@@ -1,11 +1,10 @@
 """Tables by day: tiles, batch rows, plain tables, and the books about what was built from what."""
 
 from datetime import date, timedelta
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from lake_rows import day, events, live, new_lake
+from lake_rows import day, events, live, local_only, open_lake
 
 from feature_store.clock import ManualClock
 from feature_store.errors import InputError, LakeError, UnknownNameError
@@ -15,8 +14,9 @@ TILES = pa.schema([("airport", pa.string()), ("n", pa.int64()), ("_day", pa.date
 
 
 @pytest.fixture
-def lake(tmp_path: Path):
-    with new_lake(tmp_path / "lake", clock=ManualClock(7)) as lake:
+def lake(place):
+    """What holds of every lake, on one of each kind."""
+    with open_lake(place, clock=ManualClock(7)) as lake:
         yield lake
 
 
@@ -40,6 +40,7 @@ def test_partitions_are_created_on_first_use_and_replaced_by_day(lake):
     assert query(lake, "SELECT * FROM tiles_a_v1 ORDER BY _day") == [("JFK", 1, day(0)), ("JFK", 5, day(1))]
 
 
+@local_only
 def test_tiles_are_built_by_sql_over_the_events_at_one_snapshot(lake):
     built_from = lake.replace_loaded("departures", events(48), days=[day(0), day(1)]).snapshot
     text = lake.events_sql("departures", snapshot=built_from, days=(day(0), day(1)))
@@ -57,6 +58,7 @@ def test_tiles_are_built_by_sql_over_the_events_at_one_snapshot(lake):
     assert lake.fresh_days("tiles_a_v1", source="departures") == [day(0), day(1)]
 
 
+@local_only
 def test_a_table_without_a_day_is_refused(lake):
     schema = pa.schema([("n", pa.int64())])
 
@@ -64,6 +66,7 @@ def test_a_table_without_a_day_is_refused(lake):
         lake.replace_partitions("tiles_a_v1", schema.empty_table(), schema=schema, days=[day(0)])
 
 
+@local_only
 def test_rows_of_another_day_or_type_are_refused(lake):
     with pytest.raises(LakeError, match="days that are not being written: 2024-01-02"):
         lake.replace_partitions("tiles_a_v1", tiles(day(1)), schema=TILES, days=[day(0)])
@@ -72,6 +75,7 @@ def test_rows_of_another_day_or_type_are_refused(lake):
         lake.replace_partitions("tiles_a_v1", wrong, schema=TILES, days=[day(0)])
 
 
+@local_only
 def test_a_tile_table_gains_columns_for_new_features(lake):
     lake.replace_partitions("tiles_a_v1", tiles(day(0)), schema=TILES, days=[day(0)])
     wider = TILES.append(pa.field("total", pa.int64()))
@@ -111,6 +115,7 @@ def test_the_books_name_the_newest_version_of_each_day(lake):
     assert query(lake, f"SELECT count(*) FROM ({lake.row_versions_sql('rows_a_v1', {})})") == [(0,)]
 
 
+@local_only
 def test_a_day_that_was_rebuilt_without_rows_has_none(lake):
     lake.append_rows("rows_a_v1", tiles(day(0)), schema=TILES, days=[day(0)])
     lake.append_rows("rows_a_v1", tiles(), schema=TILES, days=[day(0)])
@@ -140,6 +145,7 @@ def test_a_build_is_stale_once_a_later_commit_touches_a_day_that_it_read(lake):
     assert lake.stale_days("tiles_a_v1", source="departures") == [day(2)]
 
 
+@local_only
 def test_a_build_from_before_a_commit_is_stale_although_it_was_written_after(lake):
     built_from = lake.replace_loaded("departures", events(24), days=[day(0)]).snapshot
     lake.replace_loaded("departures", events(20), days=[day(0)])
@@ -151,6 +157,7 @@ def test_a_build_from_before_a_commit_is_stale_although_it_was_written_after(lak
     assert lake.stale_days("tiles_a_v1", source="departures") == [day(0)]
 
 
+@local_only
 def test_what_was_fresh_at_a_snapshot_is_known_later(lake):
     built_from = lake.replace_loaded("departures", events(24), days=[day(0)]).snapshot
     snapshot = lake.replace_partitions(
@@ -173,6 +180,7 @@ def test_plain_tables_are_appended_to_and_widened(lake):
     assert lake.columns("served_vectors") == {"vector": "BLOB", "run": "BIGINT", "status": "VARCHAR"}
 
 
+@local_only
 def test_an_unknown_table_names_the_known_ones(lake):
     assert not lake.exists("served_vectors")
     with pytest.raises(UnknownNameError, match="unknown table in the lake 'served_vectors'"):
@@ -216,17 +224,17 @@ def test_compaction_merges_streamed_and_loaded_files_of_one_day_alike(lake):
     assert query(lake, "SELECT sum(n) FROM notes") == [(3,)]
 
 
-def test_expiry_spares_pinned_snapshots_and_deletes_what_nobody_needs(lake):
+def test_expiry_spares_pinned_snapshots_and_deletes_what_nobody_needs(lake, files_of):
     kept = lake.replace_loaded("departures", events(24), days=[day(0)]).snapshot
     gone = lake.replace_loaded("departures", events(12), days=[day(0)]).snapshot
     lake.replace_loaded("departures", events(6), days=[day(0)])
-    files = len(list((lake.directory / "data").rglob("*.parquet")))
+    files = len(files_of(lake.location))
 
     far = int(timedelta(days=365_000).total_seconds()) * 1_000_000
     expired = lake.expire(older_than_us=far, keep=[kept], grace_us=-far)
 
     assert expired >= 1
-    assert len(list((lake.directory / "data").rglob("*.parquet"))) == files - 1
+    assert len(files_of(lake.location)) == files - 1
     assert query(lake, f"SELECT count(*) FROM ({lake.events_sql('departures', snapshot=kept)})") == [(24,)]
     assert query(lake, f"SELECT count(*) FROM ({lake.events_sql('departures')})") == [(6,)]
     with pytest.raises(LakeError, match=f"cannot be read at snapshot {gone}"):

@@ -1,10 +1,6 @@
 """Files in S3, read from a real server of its protocol that checks every signature."""
 
 import io
-import json
-import logging
-import urllib.request
-import warnings
 
 import boto3
 import pyarrow as pa
@@ -17,38 +13,12 @@ from feature_store.embedded import free_port
 from feature_store.errors import DeclarationError
 from feature_store.loaders import S3, csv, parquet
 
-ALL = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]})
-
 
 @pytest.fixture(scope="module")
-def server():
+def server(object_server):
     """The address, the access key and the secret of a server that knows one user and the bucket `sales`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from moto.server import ThreadedMotoServer
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    url = f"http://{host}:{port}"
-    options = {"endpoint_url": url, "region_name": "us-east-1", "aws_access_key_id": "x", "aws_secret_access_key": "x"}
-    iam = boto3.client("iam", **options)
-    iam.create_user(UserName="reader")
-    iam.put_user_policy(UserName="reader", PolicyName="all", PolicyDocument=ALL)
-    key = iam.create_access_key(UserName="reader")["AccessKey"]
-    boto3.client("s3", **options).create_bucket(Bucket="sales")
-    check_signatures(url, after="0")
-    yield url, key["AccessKeyId"], key["SecretAccessKey"]
-    check_signatures(url, after="inf")
-    running.stop()
-
-
-def check_signatures(url, *, after):
-    """Tells the server to check who asks, from so many requests on."""
-    request = urllib.request.Request(
-        f"{url}/moto-api/reset-auth", data=after.encode(), method="POST", headers={"Content-Type": "text/plain"}
-    )
-    urllib.request.urlopen(request).close()
+    object_server.client.create_bucket(Bucket="sales")
+    return object_server.url, object_server.key, object_server.secret
 
 
 @pytest.fixture

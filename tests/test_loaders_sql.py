@@ -1,8 +1,6 @@
 """History in databases: a real Postgres with passwords, SQLite and DuckDB, read by a query for a range."""
 
-import re
 import sqlite3
-import warnings
 from datetime import timedelta
 
 import duckdb
@@ -27,19 +25,11 @@ GRANT SELECT ON sales TO reader;
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
-    """Connection words for a server that asks for passwords."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pgserver
-    folder = tmp_path_factory.mktemp("postgres")
-    server = pgserver.get_server(folder, cleanup_mode="delete")
-    server.psql(TABLE)
-    (folder / "pg_hba.conf").write_text("local all postgres trust\nlocal all all scram-sha-256\n")
-    server.psql("SELECT pg_reload_conf();")
-    socket = re.search(r"host=(.*)$", server.get_uri())[1]
-    yield f"host={socket} dbname=postgres user=reader"
-    server.cleanup()
+def postgres(postgres_server):
+    """Connection words for a user who needs a password."""
+    postgres_server.psql("CREATE DATABASE sales;")
+    postgres_server.psql(f"\\connect sales\n{TABLE}")
+    return postgres_server.words("sales", user="reader")
 
 
 @pytest.fixture

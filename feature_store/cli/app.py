@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 
+import duckdb
 import typer
 from redis.exceptions import RedisError
 
-from feature_store.cli import change, history, launch, live, overview
+from feature_store.cli import change, history, lake, launch, live, overview
 from feature_store.errors import FeatureStoreError
 from feature_store.settings import PREFIX
 
@@ -35,6 +36,7 @@ for command in (
     overview.status,
 ):
     app.command()(command)
+app.add_typer(lake.app, name="lake")
 
 # Typer has come with a copy of click of its own since 0.2x, so its base of usage errors is reached through a public one.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -55,6 +57,8 @@ def run(arguments: list[str] | None = None) -> int:
         return 130
     except FeatureStoreError as error:
         return _fail(str(error))
+    except duckdb.IOException as error:
+        return _fail(f"the lake cannot be read: {str(error).splitlines()[0]}")
     except RedisError as error:
         return _fail(f"Redis does not answer: {error}; is it running? (`feature-store up` starts the embedded one)")
     return code if isinstance(code, int) else 0

@@ -41,7 +41,7 @@ def status() -> None:
         found = store.status()
         now_us = store.clock.now_us()
         console.print(f"environment   {store.settings.environment}", soft_wrap=True)
-        console.print(f"lake          {store.settings.lake_directory}, snapshot {found.snapshot}", soft_wrap=True)
+        console.print(f"lake          {store.lake.location}, snapshot {found.snapshot}", soft_wrap=True)
         console.print(f"online store  {found.server or 'away'}", soft_wrap=True)
         console.print(_sources(found.sources, _rejected(store), store))
         for source in found.sources:

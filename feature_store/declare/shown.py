@@ -40,7 +40,7 @@ def view_html(view: FeatureView) -> str:
 
 def source_html(source: EventSource) -> str:
     """A row per column of its schema."""
-    roles = {source.event_time: "event time", source.event_id: "event id"}
+    roles = dict.fromkeys(source.id_columns, "event id") | {source.event_time: "event time"}
     columns = source.schema.to_schema().columns
     return html_table(
         f"Event source {source.name}",

@@ -10,7 +10,6 @@ import pyarrow as pa
 from feature_store.errors import InputError, LakeError, UnknownNameError
 from feature_store.lake.connection import CATALOG, quote
 from feature_store.lake.days import DAY, between_days, in_days
-from feature_store.lake.session import first_line
 from feature_store.lake.tables import (
     Columns,
     arrow_columns,
@@ -112,7 +111,8 @@ def events_sql(
         try:
             columns = relation_columns(cursor, f"SELECT * FROM {live}")
         except duckdb.Error as error:
-            raise LakeError(f"source '{source}' cannot be read at snapshot {snapshot}: {first_line(error)}") from error
+            doing = f"source '{source}' cannot be read at snapshot {snapshot}"
+            raise LakeError(session.explained(error, doing=doing)) from error
         shared = "TRUE" if snapshot is None else _live_days(session, cursor, source, snapshot=snapshot)
     listed, kept = ", ".join(map(quote, columns)), f"{between_days(days)} AND ({where})"
     came_live = f"SELECT {listed} FROM {live} WHERE {kept}"

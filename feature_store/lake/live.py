@@ -13,7 +13,6 @@ from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, UTC_DAY
 from feature_store.lake.events import live_table, qualified, source_columns
 from feature_store.lake.records import is_of, record_commit, record_rejected
-from feature_store.lake.session import first_line
 from feature_store.lake.tables import projection, relation, relation_columns
 
 if TYPE_CHECKING:
@@ -92,7 +91,8 @@ def positions(session: Session, source: str, *, snapshot: int | None) -> dict[in
             sql = f'SELECT "partition", position FROM {table} WHERE {is_of("source", "?")} ORDER BY 1'
             return dict(cursor.execute(sql, [source]).fetchall())
         except duckdb.Error as error:
-            raise LakeError(f"positions cannot be read at snapshot {snapshot}: {first_line(error)}") from error
+            doing = f"positions cannot be read at snapshot {snapshot}"
+            raise LakeError(session.explained(error, doing=doing)) from error
 
 
 def _check_span(source: str, start: Mapping[int, int], end: Mapping[int, int]) -> None:

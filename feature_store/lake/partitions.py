@@ -79,7 +79,7 @@ def write_days(
                 stage,
                 table,
                 replace=() if versioned else wanted,
-                version=(lambda number: f"{ROW_VERSION}={number}") if versioned else (lambda _: ""),
+                version=(lambda number: f"{ROW_VERSION}={number}") if versioned else None,
                 record=record,
             )
             return Commit(snapshot=snapshot, rows=stage.rows, days=tuple(wanted))

@@ -17,15 +17,19 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from feature_store.clock import Clock, SystemClock
-from feature_store.errors import InputError, LakeError, unknown_name
-from feature_store.lake.connection import CATALOG, attach, connect, quote
+from feature_store.errors import FeatureStoreError, InputError, LakeError, unknown_name
+from feature_store.lake.connection import CATALOG, SQLITE, attach, connect, quote
+from feature_store.lake.location import S3_SCHEME, LakeLocation
+from feature_store.lake.locks import AdvisoryLock, CommitLock, FileCommitLock
+from feature_store.lake.outage import first_line, outage
+from feature_store.lake.postgres import Postgres
+from feature_store.lake.upkeep import ORPHAN_AGE, delete_orphans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 Result = TypeVar("Result")
 
-_LOCK_POLL_S = 0.002
 _ATTEMPTS = 8
 _ENV = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
@@ -39,15 +43,16 @@ class Transaction:
 
 
 class Session:
-    """One process's hold on a lake directory. Cursors may be used by many threads, each its own.
+    """One process's hold on a lake. Cursors may be used by many threads, each its own.
 
-    Layout: `catalog.sqlite`, `data/` (Parquet, owned by DuckLake), `staging/<session>/` (files on their way in),
-    `commit.lock`. Commits of all processes take that lock, so a transaction always sees the latest state.
+    In the lake's directory: `staging/<session>/` (files on their way in, and what spills); of a local lake also
+    `catalog.sqlite`, `data/` (Parquet, owned by DuckLake) and `commit.lock`. Commits of all processes take the commit
+    lock, so a transaction always sees the latest state.
     """
 
     def __init__(
         self,
-        directory: Path,
+        location: LakeLocation,
         *,
         env: str,
         clock: Clock | None,
@@ -57,78 +62,107 @@ class Session:
     ) -> None:
         if not _ENV.fullmatch(env):
             raise InputError(f"`env` must be lower-case letters, digits and _ (at most 31), got {env!r}")
-        self.directory, self.env, self.clock = directory.absolute(), env, clock or SystemClock()
-        self.data = self.directory / "data"
-        self.staging = self.directory / "staging" / uuid.uuid4().hex
+        self.location, self.env, self.clock = location, env, clock or SystemClock()
+        self.server = None if location.catalog is None else Postgres(location.catalog)
+        self.staging = location.directory / "staging" / uuid.uuid4().hex
         self.declared: dict[str, Mapping[str, str]] = {}
         self._lock_timeout_s, self._read_only = lock_timeout_s, read_only
         self._thread_lock = threading.Lock()
+        self._lock: CommitLock = (
+            FileCommitLock(location.directory, timeout_s=lock_timeout_s)
+            if self.server is None
+            else AdvisoryLock(self.server, timeout_s=lock_timeout_s)
+        )
         self._idle: list[duckdb.DuckDBPyConnection] = []
+        self._open(options)
+
+    def _open(self, options: Mapping[str, str | int]) -> None:
         try:
-            if read_only:
+            if self._read_only:
                 self._look(options)
             else:
                 self._prepare(options)
         except OSError as error:
-            shutil.rmtree(self.staging, ignore_errors=True)
+            self._give_up()
             raise LakeError(
-                f"the lake at {self.directory} cannot be written ({error.strerror or error}); "
+                f"the lake at {self.location} cannot be written ({error.strerror or error}); "
                 "make the directory writable for this user or choose another with the lake's directory setting"
             ) from error
-        except LakeError:
-            shutil.rmtree(self.staging, ignore_errors=True)
-            raise
         except duckdb.Error as error:
-            shutil.rmtree(self.staging, ignore_errors=True)
-            raise LakeError(f"the lake at {self.directory} cannot be opened: {first_line(error)}") from error
+            self._give_up()
+            raise LakeError(self.explained(error, doing=f"the lake at {self.location} cannot be opened")) from error
+        except FeatureStoreError:
+            self._give_up()
+            raise
 
     def _prepare(self, options: Mapping[str, str | int]) -> None:
-        self.data.mkdir(parents=True, exist_ok=True)
-        self._file_lock = FileLock(
-            self.directory / "commit.lock", timeout=self._lock_timeout_s, poll_interval=_LOCK_POLL_S
-        )
+        self.location.directory.mkdir(parents=True, exist_ok=True)
+        if not self.location.files.startswith(S3_SCHEME):
+            Path(self.location.files).mkdir(parents=True, exist_ok=True)
         with self.commit_lock():
             self.staging.mkdir(parents=True)
             self._owner = FileLock(self.staging / "owner.lock", thread_local=False)
             self._owner.acquire()
             self._connection = connect(temp=self.staging / "spill", options=options)
-            attach(self._connection, catalog=self.directory / "catalog.sqlite", data=self.data)
+            attach(self._connection, self.location, server=self.server)
             self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {CATALOG}.{quote(self.env)}")
             self._sweep()
 
     def _look(self, options: Mapping[str, str | int]) -> None:
         """Attach what is there; nothing is written, and spilling goes to a place of its own."""
-        catalog = self.directory / "catalog.sqlite"
-        if not catalog.exists():
-            raise LakeError(f"there is no lake at {self.directory}")
+        if self.server is None and not (self.location.directory / SQLITE).exists():
+            raise LakeError(f"there is no lake at {self.location}")
         self.staging = Path(tempfile.mkdtemp(prefix="feature_store_"))
         self._connection = connect(temp=self.staging / "spill", options=options)
-        attach(self._connection, catalog=catalog, data=self.data, read_only=True)
+        attach(self._connection, self.location, server=self.server, read_only=True)
         schemas = self._connection.execute(
             "SELECT schema_name FROM duckdb_schemas() WHERE database_name = ? AND schema_name <> 'main'", [CATALOG]
         ).fetchall()
         if (self.env,) not in schemas:
             known = [str(name) for (name,) in schemas]
-            raise LakeError(f"the lake at {self.directory}: {unknown_name('environment', self.env, sorted(known))}")
+            raise LakeError(f"the lake at {self.location}: {unknown_name('environment', self.env, sorted(known))}")
 
     def _sweep(self) -> None:
-        """Remove what processes that died left behind. Under the commit lock no live file is unregistered."""
-        dead = [place for place in self.staging.parent.iterdir() if place != self.staging and _abandoned(place)]
+        """Remove what processes of this machine that died left behind."""
+        dead = [place for place in self.staging.parent.iterdir() if place != self.staging and is_abandoned(place)]
         if not dead:
             return
-        self._connection.execute(f"CALL ducklake_delete_orphaned_files('{CATALOG}', cleanup_all => true)")
+        delete_orphans(self._connection, age=ORPHAN_AGE if self.location.is_shared else None)
         for place in dead:
             shutil.rmtree(place, ignore_errors=True)
 
-    def table_folder(self, table: str) -> Path:
+    def _give_up(self) -> None:
+        self._lock.close()
+        shutil.rmtree(self.staging, ignore_errors=True)
+
+    def explained(self, error: duckdb.Error, *, doing: str) -> str:
+        """The sentence for what failed: the server that is away or refuses, or what DuckDB says in its first line."""
+        return outage(error, self.location, self.server) or f"{doing}: {first_line(error)}"
+
+    def table_folder(self, table: str) -> str:
         """Where DuckLake keeps the files of a table of this environment."""
-        return self.data / self.env / table
+        return f"{self.location.files}/{self.env}/{table}"
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A cursor in the lake's schema. For one thread; close it when done."""
+        """A cursor in the lake's schema. For one thread; close it when done.
+
+        Raises:
+            LakeError: Postgres is away.
+        """
         cursor = self._connection.cursor()
-        cursor.execute(f"USE {CATALOG}.{quote(self.env)}")
+        with self._telling_outages():
+            cursor.execute(f"USE {CATALOG}.{quote(self.env)}")
         return cursor
+
+    @contextmanager
+    def _telling_outages(self) -> Iterator[None]:
+        try:
+            yield
+        except duckdb.Error as error:
+            problem = outage(error, self.location, self.server)
+            if problem is None:
+                raise
+            raise LakeError(problem) from error
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -138,7 +172,8 @@ class Session:
         except IndexError:
             cursor = self.cursor()
         try:
-            yield cursor
+            with self._telling_outages():
+                yield cursor
         except BaseException:
             cursor.close()  # whatever state it is in
             raise
@@ -164,22 +199,16 @@ class Session:
         """The one lock of all writers of this lake.
 
         Raises:
-            LakeError: it was not free within the lock timeout, or the lake is open for reading only.
+            LakeError: it was not free within the lock timeout, Postgres is away, or the lake is open for reading only.
         """
         if self._read_only:
-            raise LakeError(f"the lake at {self.directory} is open for reading only; nothing was written")
+            raise LakeError(f"the lake at {self.location} is open for reading only; nothing was written")
         with self._thread_lock:
-            try:
-                self._file_lock.acquire()
-            except Timeout as error:
-                raise LakeError(
-                    f"the lake at {self.directory} has been locked by another process for {self._lock_timeout_s:g} s "
-                    "(commit.lock); see which process holds it, it is released when that process ends"
-                ) from error
+            self._lock.acquire()
             try:
                 yield
             finally:
-                self._file_lock.release()
+                self._lock.release()
 
     def commit(self, work: Callable[[Transaction], Result]) -> Result:
         """Run `work` in one transaction under the commit lock; all of it is written, or nothing.
@@ -193,10 +222,10 @@ class Session:
                     return _transact(cursor, work)
                 except duckdb.Error as error:
                     if attempt == _ATTEMPTS or time.perf_counter() > deadline or not _is_contention(error):
-                        raise LakeError(
-                            f"nothing was committed to the lake at {self.directory} "
-                            f"(attempt {attempt} of {_ATTEMPTS}): {first_line(error)}"
-                        ) from error
+                        doing = (
+                            f"nothing was committed to the lake at {self.location} (attempt {attempt} of {_ATTEMPTS})"
+                        )
+                        raise LakeError(self.explained(error, doing=doing)) from error
                 time.sleep(0.01 * 2**attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -205,14 +234,10 @@ class Session:
         while self._idle:
             self._idle.pop().close()
         self._connection.close()
+        self._lock.close()
         if not self._read_only:
             self._owner.release()
         shutil.rmtree(self.staging, ignore_errors=True)
-
-
-def first_line(error: Exception) -> str:
-    """What DuckDB says, without query excerpts and stack traces."""
-    return str(error).split("\n", 1)[0]
 
 
 def current_snapshot(cursor: duckdb.DuckDBPyConnection) -> int:
@@ -245,7 +270,7 @@ def _is_contention(error: duckdb.Error) -> bool:
     return any(sign in text for sign in ("database is locked", "conflict", "maximum retry count"))
 
 
-def _abandoned(place: Path) -> bool:
+def is_abandoned(place: Path) -> bool:
     """Whether the process that staged in `place` is gone: its lock is free."""
     lock = FileLock(place / "owner.lock", thread_local=False)
     try:

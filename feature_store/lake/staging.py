@@ -1,4 +1,4 @@
-"""Rows on their way in: written as Parquet beside the lake, moved into place and registered in one short commit."""
+"""Rows on their way in: written as Parquet beside the lake, brought into place and registered in one short commit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import duckdb
 from feature_store.errors import LakeError
 from feature_store.lake.connection import CATALOG, literal, quote
 from feature_store.lake.days import DAY, in_days
-from feature_store.lake.session import first_line
+from feature_store.lake.location import S3_SCHEME
+from feature_store.lake.outage import first_line
 from feature_store.lake.tables import Rows, relation, relation_columns
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def staged(
                 listed = select(relation_columns(cursor, f"SELECT * FROM {source}"))
                 write(stage, f"SELECT {listed} FROM {source}", cursor=cursor)
             except duckdb.Error as error:
-                raise LakeError(f"{what} cannot be staged: {first_line(error)}") from error
+                raise LakeError(session.explained(error, doing=f"{what} cannot be staged")) from error
         yield stage
     finally:
         shutil.rmtree(stage.directory, ignore_errors=True)
@@ -103,54 +104,80 @@ def commit_staged(
     table: str,
     *,
     replace: Sequence[date] = (),
-    version: Callable[[int], str] = lambda _: "",
+    version: Callable[[int], str] | None = None,
     record: Callable[[Transaction], None] = lambda _: None,
 ) -> int:
-    """Move the staged files in and register them, in one transaction; returns the snapshot that it made.
+    """Bring the staged files in and register them, in one transaction; returns the snapshot that it made.
 
     Args:
         session: the lake.
         stage: checked rows.
         table: an existing table, partitioned by day.
         replace: days whose present rows go.
-        version: the folder below the day for a snapshot, `row_version=57`.
+        version: the folder below the day for the commit's snapshot, `row_version=57`.
         record: further writes of the same transaction.
     """
-    moved: list[Path] = []
+    placed: list[str] = []
+    if version is None and session.location.is_shared:
+        placed.extend(_upload(session, stage, table))  # before the lock, since this takes its time
 
     def work(transaction: Transaction) -> int:
-        if not moved:
-            moved.extend(_move_in(stage, session.table_folder(table), below=version(transaction.snapshot)))
+        if not placed:
+            below = "" if version is None else version(transaction.snapshot)
+            placed.extend(_place(stage, session.table_folder(table), below=below, cursor=transaction.cursor))
         _delete_days(transaction, table, replace)
-        _register(transaction, table, moved, env=session.env)
+        _register(transaction, table, placed, env=session.env)
         record(transaction)
         return transaction.snapshot
 
     try:
         return session.commit(work)
     except BaseException:
-        for file in moved:
-            file.unlink(missing_ok=True)
+        # A server may have committed although its answer was lost: there, files that nobody owns are upkeep's to find.
+        if not session.location.is_shared:
+            for file in placed:
+                Path(file).unlink(missing_ok=True)
         raise
 
 
-def _move_in(stage: Stage, folder: Path, *, below: str) -> list[Path]:
-    """Move files to `<folder>/_day=.../<below>/`, named uniquely. Compaction needs one flat folder per partition."""
-    moved = []
+def _upload(session: Session, stage: Stage, table: str) -> list[str]:
+    try:
+        with session.reading() as cursor:
+            return _place(stage, session.table_folder(table), cursor=cursor)
+    except (duckdb.Error, OSError) as error:
+        raise LakeError(
+            f"rows of table '{table}' cannot be stored, nothing was committed: {first_line(error)}"
+        ) from error
+
+
+def _place(stage: Stage, folder: str, *, cursor: duckdb.DuckDBPyConnection, below: str = "") -> list[str]:
+    """Bring files to `<folder>/_day=.../<below>/`, named uniquely. Compaction needs one flat folder per partition."""
+    placed = []
     for file in stage.files():
-        target = folder / file.parent.name / below / f"{uuid.uuid4().hex}.parquet"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        moved.append(file.rename(target))
-    return moved
+        parts = (folder, file.parent.name, below, f"{uuid.uuid4().hex}.parquet")
+        target = "/".join(part for part in parts if part)
+        put_file(file, target, cursor=cursor)
+        placed.append(target)
+    return placed
 
 
-def _register(transaction: Transaction, table: str, files: Sequence[Path], *, env: str) -> None:
-    """Hand moved files over to DuckLake, which owns them from this commit on."""
+def put_file(file: Path, target: str, *, cursor: duckdb.DuckDBPyConnection) -> None:
+    """Move a file to a path, or upload its bytes to an `s3://` one."""
+    if target.startswith(S3_SCHEME):
+        content = f"SELECT content FROM read_blob({literal(str(file))})"
+        cursor.execute(f"COPY ({content}) TO {literal(target)} (FORMAT blob)")
+    else:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(file, target)
+
+
+def _register(transaction: Transaction, table: str, files: Sequence[str], *, env: str) -> None:
+    """Hand files over to DuckLake, which owns them from this commit on."""
     if files:
         transaction.cursor.execute(
             f"CALL ducklake_add_data_files('{CATALOG}', {literal(table)}, ?, schema => {literal(env)}, "
             "hive_partitioning => true)",
-            [[str(file) for file in files]],
+            [list(files)],
         )
 
 

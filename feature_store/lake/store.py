@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from feature_store.lake import events as event_tables
 from feature_store.lake import live, loaded, partitions, records, upkeep
+from feature_store.lake.location import LakeLocation
 from feature_store.lake.session import Session, current_snapshot
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Lake:
     @classmethod
     def open(
         cls,
-        directory: Path,
+        location: LakeLocation | Path,
         *,
         env: str = "dev",
         clock: Clock | None = None,
@@ -48,10 +49,10 @@ class Lake:
         lock_timeout_s: float = 60.0,
         read_only: bool = False,
     ) -> Lake:
-        """Open the lake in `directory`, creating it on first use; cleans up after processes that died.
+        """Open the lake at `location`, creating it on first use; cleans up after processes that died.
 
         Args:
-            directory: catalog, data, staging and the commit lock are kept here.
+            location: where it is; a path is a directory that holds all of it.
             env: the environment; its tables live in a schema of that name.
             clock: stamps the books; the machine's by default.
             threads: DuckDB's worker threads; all cores by default.
@@ -61,8 +62,9 @@ class Lake:
                 small files beside its catalog while anyone reads.)
 
         Raises:
-            LakeError: the directory is not writable, or the lake is locked; reading only, there is no such lake or
-                environment.
+            LakeError: the directory is not writable, the lake is locked, or, of a shared lake, Postgres or the
+                bucket is away or refuses, or the data is not where its catalog says; reading only, there is no such
+                lake or environment.
             InputError: `env` is not a plain name.
         """
         options: dict[str, str | int] = {}
@@ -70,8 +72,9 @@ class Lake:
             options["threads"] = threads
         if memory_limit is not None:
             options["memory_limit"] = memory_limit
+        place = location if isinstance(location, LakeLocation) else LakeLocation(location)
         session = Session(
-            directory, env=env, clock=clock, options=options, lock_timeout_s=lock_timeout_s, read_only=read_only
+            place, env=env, clock=clock, options=options, lock_timeout_s=lock_timeout_s, read_only=read_only
         )
         if not read_only:
             records.ensure_books(session)
@@ -90,9 +93,9 @@ class Lake:
         self.close()
 
     @property
-    def directory(self) -> Path:
+    def location(self) -> LakeLocation:
         """Where the lake is."""
-        return self._session.directory
+        return self._session.location
 
     @property
     def env(self) -> str:
@@ -324,7 +327,8 @@ class Lake:
         Args:
             older_than_us: the time since which all are kept.
             keep: snapshots that some manifest names, of all environments.
-            grace_us: how long a file stays after the last snapshot that needs it.
+            grace_us: how long a file stays after the last snapshot that needs it, or that no commit ever named: longer
+                than a read takes, and on a shared lake longer than any upload.
             environments: all that live in this lake, if it is more than this one.
 
         Raises:

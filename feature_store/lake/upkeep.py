@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from feature_store.errors import InputError
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     import duckdb
 
     from feature_store.lake.session import Session
+
+ORPHAN_AGE = timedelta(days=1)
+"""How long a write to a shared lake may take: files that no commit names and that are older belong to nobody."""
 
 
 def compact(session: Session, table: str) -> int:
@@ -35,7 +39,8 @@ def expire(
 ) -> int:
     """Forget snapshots made before `older_than_us`, except the pinned ones in `keep`; returns how many.
 
-    Files that no snapshot needs are deleted once they have been unneeded for `grace_us`, so running reads end well.
+    Files that no snapshot needs are deleted once they have been unneeded for `grace_us`, so running reads end well;
+    so are files of that age that no commit ever named.
 
     Raises:
         InputError: the lake has an environment that is neither the session's nor in `environments`.
@@ -54,6 +59,7 @@ def expire(
             f"CALL ducklake_cleanup_old_files('{CATALOG}', older_than => make_timestamptz(?))",
             [session.clock.now_us() - grace_us],
         )
+        delete_orphans(cursor, age=timedelta(microseconds=grace_us))
         return len(gone)
 
 
@@ -68,3 +74,16 @@ def _refuse_strangers(cursor: duckdb.DuckDBPyConnection, known: Collection[str])
             f"the lake also holds the environment{'s' if len(strangers) > 1 else ''} {listed}, whose snapshots would be "
             "forgotten too: pass what they have pinned in `keep`, and name them in `environments`"
         )
+
+
+def delete_orphans(cursor: duckdb.DuckDBPyConnection, *, age: timedelta | None) -> None:
+    """Delete files of at least this age that no commit has named; None: of any age.
+
+    To be called under the commit lock, and with None only where files come to their place under it.
+    """
+    which = (
+        "cleanup_all => true"
+        if age is None
+        else f"older_than => now() - to_microseconds({age // timedelta(microseconds=1)})"
+    )
+    cursor.execute(f"CALL ducklake_delete_orphaned_files('{CATALOG}', {which})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -78,7 +78,7 @@ class DatabaseLoader:
             file = extension_file(package, extra=extra, error=InputError)
             connection.execute(f"LOAD {literal(str(file))}")
         typed = "" if kind == "duckdb" else f"TYPE {kind}, "
-        connection.execute(f"ATTACH {literal(self._target())} AS attached ({typed}READ_ONLY)")
+        connection.execute(f"ATTACH {literal(attached(self.attach))} AS attached ({typed}READ_ONLY)")
         connection.execute("USE attached")
 
     def _statement(self, connection: duckdb.DuckDBPyConnection) -> duckdb.Statement:
@@ -88,32 +88,21 @@ class DatabaseLoader:
             raise InputError(f"`query` must be one SELECT, got {len(statements)} statements in '{_short(self.query)}'")
         return statements[0]
 
-    def _target(self) -> str:
-        """The connection string or path that `attach` names."""
-        _, _, rest = self.attach.partition(":")
-        if not rest.startswith("env:"):
-            return rest
-        name = rest.removeprefix("env:")
-        value = os.environ.get(name, "")
-        if not value:
-            raise InputError(f"environment variable '{name}', named by `attach='{self.attach}'`, is not set")
-        return value
-
     def _secrets(self) -> list[str]:
         """What no message may show: the connection string of an environment variable, and the password in it."""
         if ":env:" not in self.attach:
             return []
-        target = self._target()
+        target = attached(self.attach)
         found = [match for pattern in _PASSWORDS for match in re.findall(pattern, target)]
         return [target, *found, *map(unquote, found)]
 
     def _explained(self, problem: str) -> str:
         where = f"database '{self.attach}'"
         if "nable to connect to Postgres" in problem:
-            return f"{where} cannot be reached: {_after_address(problem)}"
+            return f"{where} cannot be reached: {after_address(problem)}"
         if problem.startswith(("IO Error", "Catalog Error: Cannot open")) and "nable to" in problem:
-            return f"{where} cannot be opened: {_one_line(problem)}"
-        return f"{where}, query '{_short(self.query)}': {_one_line(problem)}"
+            return f"{where} cannot be opened: {one_line(problem)}"
+        return f"{where}, query '{_short(self.query)}': {one_line(problem)}"
 
 
 def sql(query: str, *, attach: str, arrival: str | None = None) -> DatabaseLoader:
@@ -122,9 +111,10 @@ def sql(query: str, *, attach: str, arrival: str | None = None) -> DatabaseLoade
     Args:
         query: one SELECT of DuckDB's SQL. `$start` and `$end` are aware times, the range that is wanted:
             `SELECT * FROM orders WHERE paid_at >= $start AND paid_at < $end`. Renaming and unnesting are the query's.
-        attach: `kind:where`, the kind `postgres`, `sqlite` or `duckdb`, the rest a connection string or a path, or
-            `env:NAME`, the environment variable that holds it: `postgres:env:ORDERS_DSN`. A password stands there,
-            in `PGPASSWORD` or in a password file, never in the declaration.
+        attach: `kind:where`, the kind `postgres`, `sqlite` or `duckdb`, the rest a connection string (for Postgres also
+            `//user@host:port/database`) or a path, or `env:NAME`, the environment variable that holds it:
+            `postgres:env:ORDERS_DSN`. A password stands there, in `PGPASSWORD` or in a password file, never in the
+            declaration.
         arrival: the column that says when an event arrived.
 
     Raises:
@@ -135,7 +125,7 @@ def sql(query: str, *, attach: str, arrival: str | None = None) -> DatabaseLoade
         for name in ("start", "end")
         if not re.search(rf"\${name}\b", query)
     ]
-    problems += _attach_problems(attach)
+    problems += attach_problems(attach)
     if problems:
         raise DeclarationError([f"loader `sql`: {problem}" for problem in problems])
     return DatabaseLoader(query=query, attach=attach, arrival=arrival)
@@ -148,15 +138,31 @@ def redacted(text: str, secrets: list[str]) -> str:
     return text
 
 
-def _attach_problems(attach: str) -> list[str]:
+def attached(attach: str, *, name: str = "attach") -> str:
+    """The connection string or path that `kind:where` names.
+
+    Raises:
+        InputError: the environment variable that it names is not set.
+    """
+    _, _, rest = attach.partition(":")
+    if not rest.startswith("env:"):
+        return attach if rest.startswith("//") else rest
+    variable = rest.removeprefix("env:")
+    value = os.environ.get(variable, "")
+    if not value:
+        raise InputError(f"environment variable '{variable}', named by `{name}='{attach}'`, is not set")
+    return value
+
+
+def attach_problems(attach: str, *, name: str = "attach", kinds: Sequence[str] = _KINDS) -> list[str]:
+    """What is wrong with a database's `kind:where`, given under this name."""
     kind, _, rest = attach.partition(":")
     if any(re.search(pattern, attach) for pattern in _PASSWORDS):
+        remedy = f"put the connection string into an environment variable and name it: `{name}='postgres:env:NAME'`"
+        return [f"`{name}` must not hold a password; {remedy}"]
+    if kind not in kinds or not rest or rest == "env:":
         return [
-            "`attach` must not hold a password; put the connection string into an environment variable and name it: `attach='postgres:env:NAME'`"
-        ]
-    if kind not in _KINDS or not rest or rest == "env:":
-        return [
-            f"`attach` must be kind:where, such as 'postgres:env:ORDERS_DSN' (kinds: {', '.join(_KINDS)}), got '{attach}'"
+            f"`{name}` must be kind:where, such as 'postgres:env:ORDERS_DSN' (kinds: {', '.join(kinds)}), got '{attach}'"
         ]
     return []
 
@@ -173,12 +179,13 @@ def _never_none(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
         yield pa.Table.from_batches([], schema=reader.schema)
 
 
-def _after_address(problem: str) -> str:
+def after_address(problem: str) -> str:
     """Libpq's own words, which name host and port but no password."""
-    return _one_line(problem.partition('": ')[2] or problem)
+    return one_line(problem.partition('": ')[2] or problem)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """The first line that says something."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] if lines else text
 
@@ -188,4 +195,4 @@ def _short(query: str, *, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-__all__ = ["DatabaseLoader", "redacted", "sql"]
+__all__ = ["DatabaseLoader", "after_address", "attach_problems", "attached", "one_line", "redacted", "sql"]

@@ -32,19 +32,24 @@ class S3:
     secret_env: str = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - a name, no secret
     token_env: str = "AWS_SESSION_TOKEN"  # noqa: S105
 
-    def connect(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Let the connection read `s3://` paths.
+    def connect(self, connection: duckdb.DuckDBPyConnection, *, extra: str = "s3") -> None:
+        """Let the connection read and write `s3://` paths.
+
+        Args:
+            connection: without secrets so far.
+            extra: of this library, which brings the package.
 
         Raises:
             InputError: the package is missing, the endpoint is no URL, or a key comes without its secret.
         """
         from feature_store.duck import extension_file, literal
 
-        file = extension_file("duckdb_extension_httpfs", extra="s3", error=InputError)
+        file = extension_file("duckdb_extension_httpfs", extra=extra, error=InputError)
         connection.execute(f"LOAD {literal(str(file))}")
-        connection.execute("SET allow_persistent_secrets = false")  # nothing but what is declared here
+        # Nothing but what is declared here. (Forbidding persistent secrets breaks a later ATTACH of Postgres.)
+        connection.execute(f"SET secret_directory = {literal(f'{os.devnull}/none')}")
         listed = ", ".join(f"{name} {literal(value)}" for name, value in self._options().items())
-        connection.execute(f"CREATE SECRET declared (TYPE s3, PROVIDER config, {listed})")
+        connection.execute(f"CREATE TEMPORARY SECRET declared (TYPE s3, PROVIDER config, {listed})")
 
     def address(self) -> str:
         """The endpoint, for messages."""
@@ -52,9 +57,13 @@ class S3:
 
     def explained(self, path: str, problem: str) -> str:
         """What went wrong with an `s3://` path, from DuckDB's words."""
+        return self.refusal(path, problem) or f"files '{path}' cannot be read: {problem.splitlines()[0]}"
+
+    def refusal(self, path: str, problem: str) -> str | None:
+        """The sentence for a bucket that is missing, or a server that refuses or is away; None for anything else."""
         bucket = path.removeprefix(SCHEME).partition("/")[0]
         code = _CODE.search(problem)
-        status = re.search(r"\(HTTP (\d+)", problem)
+        status = re.search(r"\(HTTP (?:code )?(\d+)", problem)
         if code and code[1] == "NoSuchBucket":
             return f"bucket '{bucket}' does not exist at {self.address()} (wanted for '{path}')"
         if (code and code[1] != "NoSuchKey") or (status and status[1] in {"400", "401", "403"}):
@@ -63,9 +72,9 @@ class S3:
                 f"S3 at {self.address()} refuses to read '{path}' ({said}); "
                 f"correct {self.key_env} and {self.secret_env}, or what they may read"
             )
-        if "Could not " in problem and "server" in problem:
+        if re.search(r"Could not (connect|resolve|establish)", problem):
             return f"no S3 server answers at {self.address()} (wanted for '{path}'); start it, or correct the endpoint"
-        return f"files '{path}' cannot be read: {problem.splitlines()[0]}"
+        return None
 
     def secrets(self) -> list[str]:
         """What no message may show."""

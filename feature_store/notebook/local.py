@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from feature_store.lake import Lake
+from feature_store.lake import Lake, LakeLocation
 from feature_store.lake.memory import MemoryLake
 from feature_store.notebook.declared import registry_of
 from feature_store.notebook.draft import Draft
@@ -77,7 +77,7 @@ def _shared_lake(lake: Lake | Path | str | None, settings: Settings, opened: Exi
     """The lake to read, opened for reading only; None where there is none."""
     if isinstance(lake, Lake):
         return lake
-    directory = settings.lake_directory if lake is None else Path(lake)
-    if not directory.exists():
+    place = LakeLocation.of(settings) if lake is None else LakeLocation(Path(lake))
+    if not place.is_shared and not place.directory.exists():
         return None
-    return opened.enter_context(Lake.open(directory, env=settings.environment, read_only=True))
+    return opened.enter_context(Lake.open(place, env=settings.environment, read_only=True))
