@@ -60,6 +60,7 @@ fix: $(READY) ## format, and mend what ruff can mend
 lock: $(READY) ## compile requirements/ from pyproject.toml again
 	@$(BIN)/uv pip compile $(COMPILE) --group bootstrap -o requirements/bootstrap.txt
 	@$(BIN)/uv pip compile $(COMPILE) pyproject.toml --all-extras --group dev -c requirements/bootstrap.txt -o requirements/dev.txt
+	@$(BIN)/uv pip compile $(COMPILE) --group dask -c requirements/dev.txt -o requirements/dask.txt
 
 # One file for both Pythons and every platform, with hashes and without any index or address.
 COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade
@@ -68,9 +69,10 @@ clean: ## remove the environment, caches and the demo's data
 	rm -rf $(VENV) .feature_store build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # Without build isolation, what comes as source is built by the pinned setuptools of bootstrap.txt.
-$(READY): requirements/bootstrap.txt requirements/dev.txt pyproject.toml setup.py
+$(READY): requirements/bootstrap.txt requirements/dev.txt requirements/dask.txt pyproject.toml setup.py
 	@$(find_python); echo "setting up $(VENV) with $$($$found -V)"; $$found -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-build-isolation -r requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --target $(VENV)/dask -r requirements/dask.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -118,6 +118,7 @@ def files_of(request: pytest.FixtureRequest) -> "Callable[[LakeLocation], list[s
     return listed
 
 
+@pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SharedBroker"]:
     """A running Kafka, one for all xdist workers; skipped where it cannot be started, except in CI."""
     import kafka_broker

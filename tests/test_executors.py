@@ -1,5 +1,7 @@
 """Batch on any executor: the same bytes whoever computes, and a clear end when a worker is lost."""
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -168,6 +170,10 @@ def spine():
     )
 
 
+def digest_of(table):
+    return hashlib.sha256(bytes_of(table)).hexdigest()
+
+
 def bytes_of(table):
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
@@ -303,21 +309,23 @@ def test_a_bucket_that_is_not_there_is_no_empty_bucket(tmp_path):
         bucket.rows()
 
 
-def test_a_dask_cluster_gives_the_same_bytes_and_a_lost_worker_costs_none_of_them(open_store):
-    from distributed import Client, LocalCluster
+def test_a_dask_cluster_gives_the_same_bytes_and_a_lost_worker_costs_none_of_them(home, open_store):
+    whole = open_store(10_000)
+    expected, before = training_set(whole, "served"), rows_built(whole)
+    beside = [Path(sys.prefix) / "dask", Path(__file__).parent]
 
-    whole, parted = training_set(open_store(10_000), "served"), open_store(700)
-    before = rows_built(parted)
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
-    with LocalCluster(**options, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as dask:
-        found = [training_set(parted, "served", dask.get_executor())]
-        parted.materialize("hourly", start=START, end=END, executor=dask.get_executor())
-        rows = rows_built(parted)
-        os.kill(next(iter(dask.run(os.getpid).values())), signal.SIGKILL)
-        found.append(training_set(parted, "served", dask.get_executor()))
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("dask_batch.py"), home],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, beside))},
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=120,
+    )
 
-    assert [bytes_of(one.table) for one in found] == [bytes_of(whole.table)] * 2
-    assert bytes_of(rows) == bytes_of(before)
+    assert json.loads(done.stdout) == {
+        "training_sets": [digest_of(expected.table)] * 2,
+        "rows": digest_of(before),
+    }
 
 
 SLEEPERS = """
