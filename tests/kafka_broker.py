@@ -275,7 +275,8 @@ def _fetched_jars() -> Path:
 
 
 def _cluster_id() -> str:
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    # A first byte of 0 keeps it from beginning with a dash, which would be an option.
+    return base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
 
 
 def _free_ports(count: int) -> list[int]:
