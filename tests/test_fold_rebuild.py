@@ -22,6 +22,7 @@ from stream_world import (
 
 from feature_store.fold.rebuild import open_intake, rebuild_shards, resolve_origin
 from feature_store.history.tiles import materialize_tiles
+from feature_store.log.protocol import unpack_offset
 from feature_store.registry import Registry
 from feature_store.time_rule import DAY_US, HOUR_US, MINUTE_US, SECOND_US, from_us
 from feature_store.transforms.compiled import compile_registry
@@ -80,7 +81,7 @@ def test_tiles_and_events_give_what_the_log_gives(world, built):
     shards, origin = rebuilt(world)
 
     assert values_of(shards) == values_of([from_the_log(some)])
-    assert sum(part & (1 << 48) - 1 for part in origin.positions[SOURCE].values()) == 300
+    assert sum(unpack_offset(part)[1] for part in origin.positions[SOURCE].values()) == 300
 
 
 def test_tiles_that_events_have_outdated_are_not_used(world):

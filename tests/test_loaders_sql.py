@@ -1,5 +1,6 @@
 """History in databases: a real Postgres with passwords, SQLite and DuckDB, read by a query for a range."""
 
+import re
 import sqlite3
 from datetime import timedelta
 
@@ -117,7 +118,7 @@ def no_server(_words, _tmp_path):
 
 
 def no_database(words, _tmp_path):
-    return with_password(words).replace("dbname=postgres", "dbname=shop"), QUERY, 'database "shop" does not exist'
+    return re.sub(r"dbname=\S+", "dbname=shop", with_password(words)), QUERY, 'database "shop" does not exist'
 
 
 def malformed(_words, _tmp_path):

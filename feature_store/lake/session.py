@@ -84,9 +84,10 @@ class Session:
                 self._prepare(options)
         except OSError as error:
             self._give_up()
+            done, able = ("read", "readable") if self._read_only else ("written", "writable")
             raise LakeError(
-                f"the lake at {self.location} cannot be written ({error.strerror or error}); "
-                "make the directory writable for this user or choose another with the lake's directory setting"
+                f"the lake at {self.location} cannot be {done} ({error.strerror or error}); "
+                f"make the directory {able} for this user or choose another with the lake's directory setting"
             ) from error
         except duckdb.Error as error:
             self._give_up()
