@@ -101,7 +101,7 @@ def test_writers_go_on_there_where_they_stopped_here(source, shared_world, tmp_p
         version = lake.append_rows("rows_a_v1", one_row(3), schema=ROWS, days=[day(0)]).snapshot
         for table in (*TABLES, "events_departures_live"):
             lake.compact(table)
-        lake.expire(older_than_us=10**18, grace_us=0)
+        lake.expire(older_than_us=10**18, grace_us=0, environments=["prod"])
 
         assert lake.positions("departures") == {0: 8}
         assert lake.newest_builds("rows_a_v1") == {day(0): version}

@@ -51,7 +51,7 @@ def test_flow_and_archiver_wait_while_the_broker_is_away_and_lose_nothing(deploy
         topic = kafka_broker.SharedBroker(broker.servers, "", "").topic(partitions=PARTITIONS)
         world = deployment(broker.servers, topic)
         some = rows(400, seed=21)
-        with world.process("archive", "--every", "0.3") as archiver, world.process("flow", shards=2) as flow:
+        with world.process("archive", "--every", "0.3") as archiver, world.process("flow", workers=2) as flow:
             world.wait(lambda: read_ready(world.client, world.env), flow)
             world.trickle(some[:250])
             world.wait_until_caught_up(flow, shards=2)

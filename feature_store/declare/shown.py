@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from feature_store.declare.feature import Ratio
 from feature_store.html_table import html_table
 from feature_store.time_rule import format_duration
 
@@ -75,4 +76,4 @@ def registry_html(views: Sequence[FeatureView], services: Sequence[FeatureServic
 
 
 def _item(item: object) -> str:
-    return str(getattr(item, "id", None) or getattr(item, "name", None) or item)
+    return item.name if isinstance(item, Ratio) else str(getattr(item, "id", item))
