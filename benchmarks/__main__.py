@@ -1,4 +1,4 @@
-"""`python -m benchmarks [part ...]`: measure, print, and write RESULTS.md and results.jsonl."""
+"""`python -m benchmarks [part ...]`: measure, print, and write RESULTS.md and results.jsonl, where other parts keep their rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import importlib
 import json
 import re
 import sys
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,9 @@ from benchmarks.results import Result, load, machine, row
 
 HERE = Path(__file__).parent
 PARTS = ("training", "reader", "stream", "kafka", "decoders", "scale", "project")
+LONG = "scale"
+"""Takes a quarter of an hour, so it is measured when it is named."""
+RESULTS = HERE / "results.jsonl"
 DEMO_LINE = HERE / "demo.txt"
 """The demo's last line, if somebody has kept it."""
 
@@ -37,42 +39,55 @@ HOW = {
     "project": "What docs/project.md describes, in an empty folder: the wheel with its extras into a bare environment (by uv, the packages "
     "in its cache already), `feature-store init`, `up` until it says that everything answers, `publish`, and `get` until it shows "
     "the published event.",
-    "scale": "The payments example: its generator, its four views, its service; late, repeated and contradictory payments in it. "
-    "Two cores, and 6 GB for a process and all that it starts (proportional set size, polled). The backfill loads both "
+    "scale": "The payments example: its generator, its five views, its service; late, repeated and contradictory payments in it. "
+    "Two cores, and 6 GB for a process and all that it starts (proportional set size, polled). The backfill loads all "
     "sources and builds all tiles; the training set asks at one payment in twenty. Two processes against one: the same "
     "bytes in the same buckets, the floor is the time of one; DuckDB's pass that makes the buckets has all cores in both.",
-    "demo": "Seconds in the last line of `make demo`, kept from a run of its own: the date and load above are not that run's.",
+    "demo": "Seconds in the last line of `make demo`, kept from a run of its own.",
 }
 
 
 def main() -> int:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[], help="all unless named")
-    parser.add_argument("--events", type=int, help="payments of the part `scale`; a hundred million by default")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[], help=f"all but {LONG} unless named")
+    parser.add_argument(
+        "--events", type=int, help=f"payments of the part `{LONG}`; other than its own: nothing is kept"
+    )
     parser.add_argument("--strict", action="store_true", help="exit code 1 if something falls short")
     options = parser.parse_args()
-    parts, busy, began = options.parts or PARTS, load(), time.perf_counter()
-    sizes = {"scale": {"events": options.events}} if options.events else {}
-    measured = {part: measure(part, **sizes.get(part, {})) for part in parts}
+    lines: list[Result] = []
+    for part in options.parts or [part for part in PARTS if part != LONG]:
+        size = {"events": options.events} if options.events and part == LONG else {}
+        measured = measure(part, **size)
+        lines += measured
+        if not size:
+            keep(measured)
     if DEMO_LINE.exists():
-        measured["demo"] = [demo_row(DEMO_LINE.read_text())]
-    lines = [line for results in measured.values() for line in results]
-    if set(parts) == set(PARTS):
-        (HERE / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        (HERE / "RESULTS.md").write_text(report(measured, seconds=time.perf_counter() - began, busy=max(busy, load())))
+        keep([demo_row(DEMO_LINE.read_text())])
     short = [str(line["name"]) for line in lines if not line["ok"]]
     print(f"{len(lines) - len(short)} of {len(lines)} hold" + "".join(f"\n  falls short: {name}" for name in short))
     return 1 if short and options.strict else 0
 
 
 def measure(part: str, **size: int) -> list[Result]:
-    """The rows of one module, of another size than its own if one is given."""
-    results: list[Result] = []
+    """The rows of one module, of another size than its own if one is given; each says when and beside what it was measured."""
+    busy, results = load(), []
     for line in importlib.import_module(f"benchmarks.{part}").rows(**size):
         print(json.dumps(line), flush=True)
         results.append(line)
-    return results
+    when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {max(busy, load()):.1f} processes wanting a CPU"
+    return [{"part": part, "measured": when} | line for line in results]
+
+
+def keep(lines: Sequence[Result]) -> None:
+    """Put these rows in the place of those of their part."""
+    parts = {line["part"] for line in lines}
+    kept = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    rows = [line for line in kept if line["part"] not in parts] + list(lines)
+    rows.sort(key=lambda line: [*PARTS, "demo"].index(line["part"]))
+    RESULTS.write_text("".join(json.dumps(line) + "\n" for line in rows))
+    (HERE / "RESULTS.md").write_text(report(rows))
 
 
 def demo_row(line: str) -> Result:
@@ -80,27 +95,25 @@ def demo_row(line: str) -> Result:
     seconds = re.search(r"\bseconds=([\d.]+)", line)
     if seconds is None:
         raise SystemExit(f"{DEMO_LINE.name} must hold the demo's last line, got {line[:80]!r}")
-    return row("`make demo` after installation", float(seconds[1]), "s", limit=360.0)
+    line_of_demo = row("`make demo` after installation", float(seconds[1]), "s", limit=360.0)
+    return {"part": "demo", "measured": "in a run of its own"} | line_of_demo
 
 
-def report(measured: dict[str, list[Result]], *, seconds: float, busy: float) -> str:
-    """The results as a page."""
-    facts = machine() | {
-        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "load": f"{busy:.1f} processes wanted a CPU while this ran; above the number of CPUs, times say too much",
-        "took": f"{seconds:.0f} s",
-    }
+def report(lines: Sequence[Result]) -> str:
+    """The rows of all parts as a page."""
     text = ["# Benchmarks", "", "Written by `make bench`; the same rows for machines are in `results.jsonl`.", ""]
-    text += [f"- {name}: {value}" for name, value in facts.items()]
+    text += [f"- {name}: {value}" for name, value in machine().items()]
     text += [
         "",
         "The limit is on the ratio to the floor where there is one, else on the value; of the first read on the value too.",
+        "Where more processes wanted a CPU than there are, times say too much.",
     ]
-    for part, lines in measured.items():
-        text += ["", f"## {part.capitalize()}", "", HOW[part], ""]
+    for part in dict.fromkeys(str(line["part"]) for line in lines):
+        mine = [line for line in lines if line["part"] == part]
+        text += ["", f"## {part.capitalize()}", "", HOW[part], "", f"Measured {mine[0]['measured']}.", ""]
         text += ["| what | value | floor | ratio | limit | holds |", "| --- | ---: | ---: | ---: | ---: | --- |"]
-        text += [_line(line) for line in lines]
-    return "\n".join([*text, *_short([line for lines in measured.values() for line in lines])]) + "\n"
+        text += [_line(line) for line in mine]
+    return "\n".join([*text, *_short(lines)]) + "\n"
 
 
 def _short(lines: Sequence[Result]) -> list[str]:

@@ -48,7 +48,7 @@ def rows(events: int = EVENTS) -> Iterator[Result]:
         name = _written(events)
         found = measured("backfill", Path(folder), events)
         yield row(
-            f"{name} payments, backfill: load, tiles of 4 views", found["rate"], "events/s", limit=1e5, at_least=True
+            f"{name} payments, backfill: load, tiles of all views", found["rate"], "events/s", limit=1e5, at_least=True
         )
         yield row(f"{name} payments, backfill, peak memory", found["peak_mb"], "MB", limit=LIMIT_MB)
         found = measured("training", Path(folder), events)
@@ -97,7 +97,7 @@ def generate(folder: Path, events: int) -> dict[str, float]:
 
 
 def backfill(folder: Path, events: int) -> dict[str, float]:
-    """Load both sources and build the tiles of every view, as a Dagster backfill does."""
+    """Load all sources and build the tiles of every view, as a Dagster backfill does."""
     begun = time.perf_counter()
     with Peak() as peak, opened(folder) as store:
         start = example("generator").START
