@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 DEFECT, FAILED, PORT_TAKEN, PEER_LOST = 1, 2, 3, 4
 """Exit codes of a process among several: its traceback says why; its report says why; somebody else listens on its
-port; another process ended.
+port or calls there; another process ended.
 """
 
 _STDIN, _STDOUT, _STDERR = range(3)
-_IN_USE = "Address already in use"
+_PORT_TROUBLES = ("Address already in use", "incorrect timely handshake")
+"""What the engine says when somebody else listens on a worker's port, or called there before the other workers did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ def run_among_others(context: FlowContext) -> NoReturn:
         os.write(report, in_words(error).encode())
         code = FAILED
     except Exception as error:  # noqa: BLE001 - the process ends here
-        code = PORT_TAKEN if _IN_USE in str(error) else DEFECT
+        code = PORT_TAKEN if _is_port_trouble(error) else DEFECT
         if code == DEFECT:
             traceback.print_exc()
     except BaseException:  # noqa: BLE001, S110 - a panic of the engine: it has lost another process
@@ -99,6 +100,15 @@ def collect_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+
+
+def _is_port_trouble(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, is that of a port which somebody else has."""
+    while error is not None:
+        if any(trouble in str(error) for trouble in _PORT_TROUBLES):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _read_orders() -> Orders:

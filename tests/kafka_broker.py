@@ -59,6 +59,7 @@ num.network.threads=2
 num.io.threads=2
 background.threads=1
 log.cleaner.enable=false
+log.retention.ms=-1
 num.recovery.threads.per.data.dir=1
 broker.heartbeat.interval.ms=300
 broker.session.timeout.ms=3000

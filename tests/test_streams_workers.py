@@ -177,6 +177,26 @@ def test_a_worker_whose_port_is_taken_says_so_by_its_exit_code(deployment):
     assert deployment.said("worker") == ""
 
 
+def test_a_worker_whom_a_stranger_calls_says_so_by_its_exit_code(deployment):
+    port = free_port()
+    with worker_with_orders(deployment, f"127.0.0.1:{port}", "127.0.0.1:1") as worker:
+        with called(port, worker) as stranger:
+            stranger.sendall(b"PING\r\n" * 100)
+
+        assert worker.wait(timeout=PATIENCE_S) == PORT_TAKEN
+    assert "Traceback" not in deployment.said("worker")
+
+
+def called(port, worker):
+    """A connection to a worker, as soon as it listens."""
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port))
+        except ConnectionRefusedError:
+            assert worker.poll() is None
+            time.sleep(0.02)
+
+
 def test_a_worker_ends_when_nobody_holds_its_standard_input_any_more(deployment):
     with worker_with_orders(deployment, f"127.0.0.1:{free_port()}", "127.0.0.1:1") as worker:
         worker.stdin.close()
