@@ -61,8 +61,14 @@ def content_hash(deployment):
     return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
-def children(process):
-    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def workers_of(flow):
+    """The processes that fold: those of the run, or the run itself if it is alone."""
+    [run] = children(flow.pid)
+    return children(run) or [run]
 
 
 def is_alive(pid):
@@ -103,7 +109,7 @@ def test_one_three_two_workers_killed_between_leave_what_one_uninterrupted_worke
         for number, workers in enumerate((1, 3, 2)):
             with deployment.process("flow", workers=workers) as flow:
                 wait_until_all_write(deployment, flow, run=number + 1, workers=workers)
-                pids = children(flow)
+                pids = workers_of(flow)
                 for world in (deployment, quiet):
                     world.trickle(parts[number], size=20, pause_s=0.0)
                 if workers == 2:
@@ -139,7 +145,7 @@ def test_what_stops_the_workers_is_one_clear_line(ending, message, tmp_path, env
         deployment = Deployment(server.url, tmp_path, environment)
         with deployment.process("flow", "--workers", "2") as flow:
             wait_until_all_write(deployment, flow, run=1, workers=2)
-            pids = children(flow)
+            pids = workers_of(flow)
             if ending == "server":
                 server.kill()
             else:
