@@ -76,7 +76,7 @@ class Succession:
                 if code is not None and self._successor is None:
                     return _exit_code(code)
                 if code is not None and self._successor is not None:
-                    self._current, self._successor = self._successor, None
+                    self._current, self._successor, self._wanted = self._successor, None, ""
                 self._watch_successor()
                 self._listen()
         finally:

@@ -1,5 +1,7 @@
-"""What a run cannot take in while it runs: other declarations, and history loaded into its windows. Then it asks for a
-successor, which is built with them.
+"""What a run looks after beside its values.
+
+Other declarations, and history loaded into its windows, it cannot take in while it runs: it asks for a successor, which
+is built with them. What readers need beside values, and batch rows, it publishes again in a store that was emptied.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from redis.exceptions import RedisError
 from feature_store.errors import FeatureStoreError
 from feature_store.fold.drive import stream_fingerprint
 from feature_store.online.keys import applied_key
+from feature_store.restore import is_emptied, publish_again
 from feature_store.time_rule import BEGINNING_US, from_us
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ def _watch(context: FlowContext, start: Start, ask: Ask) -> None:
             with context.open_lake() as lake:
                 loads = Loads(context, start)
                 while True:
+                    if is_emptied(lake, client, context.env):
+                        publish_again(context.compiled, lake, client, env=context.env, clock=context.clock)
                     for reason in filter(None, (applied(context, client), loads.reason(lake))):
                         if reason not in given:
                             given.add(reason)
