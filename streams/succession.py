@@ -38,11 +38,11 @@ class _Run:
         self._asks = self.process.stdout.fileno() if self.process.stdout is not None else -1
         os.set_blocking(self._asks, False)
 
-    def asks(self) -> str:
+    def asks(self) -> list[str]:
         """Why it wants a successor, as far as it has said since the last call."""
         with suppress(BlockingIOError):
-            return os.read(self._asks, 65536).decode(errors="replace").strip()
-        return ""
+            return os.read(self._asks, 65536).decode(errors="replace").splitlines()
+        return []
 
     def end(self) -> None:
         """End it, at once if it does not by itself."""
@@ -61,7 +61,7 @@ class Succession:
         self._arguments = arguments
         self._current = _Run(arguments)
         self._successor: _Run | None = None
-        self._wanted, self._not_before_s = "", 0.0
+        self._wanted, self._answered, self._not_before_s = "", "", 0.0
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT, or until a run ends that has no successor; returns the exit code.
@@ -76,7 +76,8 @@ class Succession:
                 if code is not None and self._successor is None:
                     return _exit_code(code)
                 if code is not None and self._successor is not None:
-                    self._current, self._successor, self._wanted = self._successor, None, ""
+                    self._current, self._successor = self._successor, None
+                    self._answered, self._wanted = self._wanted, ""
                 self._watch_successor()
                 self._listen()
         finally:
@@ -92,11 +93,12 @@ class Succession:
         self._successor, self._not_before_s = None, time.perf_counter() + _AGAIN_S
 
     def _listen(self) -> None:
-        """Start a successor if one is wanted. What changes while it builds, it notices when it has taken over."""
+        """Start a successor if one is wanted. What changes while it builds, it notices by itself."""
         said = self._current.asks()
         if self._successor is not None:
             return
-        self._wanted = said or self._wanted
+        # A successor may want the same again: what was applied is not what stands on this disk.
+        self._wanted = next((line for line in reversed(said) if line != self._answered), self._wanted)
         if self._wanted and time.perf_counter() >= self._not_before_s:
             logger.info("a successor is built beside the run: %s", self._wanted)
             self._successor = _Run(self._arguments)

@@ -67,7 +67,7 @@ class Poll(threading.Thread):
         with FeatureReader(self._url, env=self._env, clock=self._clock) as reader:
             while not self.done.wait(0.005):
                 try:
-                    vectors = reader.get_online_features_batch(["sites:sum_level"], self._rows)
+                    vectors = reader.get_online_features_batch(["sites:level_sum"], self._rows)
                 except OnlineStoreError:
                     continue
                 self.reads += 1
