@@ -10,6 +10,7 @@ a missing one any more: UNKNOWN. The reader says the same of published rows.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -82,13 +83,12 @@ class ChosenRows:
         return ChosenRows(step_us=self.step_us[at], version=self.version[at])
 
 
-def newest_rows(versions: Mapping[date, int], time_us: Ints, every_us: int) -> ChosenRows:
-    """The newest step at or before each time among those of the built days, in the version given for its day."""
-    days = sorted(versions)
+def newest_rows(builds: Mapping[date, Build], time_us: Ints, every_us: int) -> ChosenRows:
+    """The newest step at or before each time among those of the built days, in the version of the build given."""
+    days = sorted(builds)
     step_us = steps_at(time_us, days, every_us)
-    known = np.array([0, *(versions[day] for day in days)], dtype=np.int64)
-    at = np.searchsorted(_numbers(days), (step_us - 1) // DAY_US, side="right")
-    return ChosenRows(step_us=step_us, version=known[at])
+    versions = np.array([0, *(builds[day].version for day in days)], dtype=np.int64)
+    return ChosenRows(step_us=step_us, version=versions[_places(days, step_us)])
 
 
 def served_rows(builds: Sequence[Build], newest: ChosenRows, time_us: Ints, every_us: int) -> ChosenRows:
@@ -103,21 +103,36 @@ def served_rows(builds: Sequence[Build], newest: ChosenRows, time_us: Ints, ever
     step_us, version = newest.step_us.copy(), newest.version.copy()
     moments = np.unique([build.at_us for build in builds])
     reached = np.searchsorted(moments, time_us, side="right")
-    left, versions = iter([*sorted(builds, key=lambda build: build.at_us), None]), {}
-    build = next(left)
+    coming = deque(sorted(builds, key=lambda build: build.at_us))
+    there: dict[date, Build] = {}
     for state in np.unique(reached[reached > 0]).tolist():
-        while build is not None and build.at_us <= moments[state - 1]:
-            versions[build.day] = build.version
-            build = next(left)
+        while coming and coming[0].at_us <= moments[state - 1]:
+            build = coming.popleft()
+            if build.at_us // every_us * every_us > _number(build.day) * DAY_US:
+                there[build.day] = build
         rows = np.flatnonzero(reached == state)
-        then = newest_rows(versions, time_us[rows], every_us)
-        step_us[rows], version[rows] = then.step_us, then.version
+        then = newest_rows(there, time_us[rows], every_us)
+        days = sorted(there)
+        # Steps later than the build that made them were never published from it.
+        latest = np.array([_NONE, *(there[day].at_us // every_us * every_us for day in days)], dtype=np.int64)
+        step_us[rows] = np.minimum(then.step_us, latest[_places(days, then.step_us)])
+        version[rows] = then.version
     return ChosenRows(step_us=step_us, version=version)
+
+
+def _places(days: Sequence[date], step_us: Ints) -> Ints:
+    """Which of the days, counted from 1, has each step; 0: none."""
+    places: Ints = np.searchsorted(_numbers(days), (step_us - 1) // DAY_US, side="right")
+    return places
 
 
 def _numbers(days: Sequence[date]) -> Ints:
     """Days since the epoch."""
-    return np.array([(day - date(1970, 1, 1)).days for day in days], dtype=np.int64)
+    return np.array([_number(day) for day in days], dtype=np.int64)
+
+
+def _number(day: date) -> int:
+    return (day - date(1970, 1, 1)).days
 
 
 def check_materialized(lake: Lake, view: FeatureView, *, last_us: int) -> None:
@@ -144,7 +159,7 @@ def batch_answers(
     """A batch view's features at times given by (entity, time), and what the rows knew if they are as served."""
     view = plan.view
     builds = lake.builds(rows_table(view), snapshot=snapshot)
-    newest = newest_rows({build.day: build.version for build in builds}, time_us, view.every_us)
+    newest = newest_rows({build.day: build for build in builds}, time_us, view.every_us)
     answers = _answers(plan, lake, snapshot, keys.codes, keys, newest, time_us)
     if not served:
         return answers, None
