@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,7 +74,7 @@ class Layout:
         group = shard * (int(events.partition.max(initial=-1)) + 2) + events.partition + 1
         order = np.argsort(group, kind="stable")
         starts = np.flatnonzero(np.diff(group[order], prepend=-1))
-        for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
+        for start, end in pairwise([*starts.tolist(), len(order)]):
             rows = order[start:end]
             of_shard, partition = int(shard[rows[0]]), int(events.partition[rows[0]])
             if partition < 0:
@@ -207,7 +208,7 @@ def _reaches(cursor: duckdb.DuckDBPyConnection, first_us: int, last_us: int) -> 
     place = np.stack([columns[name] for name in ("shards", "shard", "partition")])
     starts = np.flatnonzero(np.append(True, (np.diff(place) != 0).any(axis=0))[: place.shape[1]])
     reaches = {}
-    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), place.shape[1]], strict=True):
+    for start, end in pairwise([*starts.tolist(), place.shape[1]]):
         shards, shard, partition = place[:, start].tolist()
         reaches[shards, shard, partition] = Reach(
             position=np.maximum.accumulate(columns["position"][start:end]),
