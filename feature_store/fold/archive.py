@@ -9,6 +9,7 @@ import pyarrow as pa
 from feature_store.errors import LogTailLost
 from feature_store.fold.intake import Accepted, Intake, Rejected
 from feature_store.fold.rebuild import open_intake, resolve_origin
+from feature_store.lake.records import STREAM_COMMITS
 from feature_store.online.writer import read_commits
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 CONSUMER = "lake"
 """The archiver's name among the consumers of a log: nothing is trimmed that the lake does not hold."""
 
-COMMITS_TABLE = "stream_commits"
+COMMITS_TABLE = STREAM_COMMITS
 
 _REJECTED = pa.schema(
     [

@@ -1,13 +1,18 @@
 """Batch views at the rows of a spine: the row that stood when it was asked for.
 
-Rows are made for every step `every`; the value at `t` is the row of the newest step at or before `t` that was built.
+Rows are made for every step `every`; the value at `t` is the row of the newest step at or before `t` that was built. As it
+was served: that was built by `t`, in its newest version of that time. Before a view was first built nothing was served, and
+its rows count as there at their times.
+
 An entity without a row there had no event in any window: EMPTY. Past the SLA a row is STALE, and nothing follows from
 a missing one any more: UNKNOWN. The reader says the same of published rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -18,6 +23,8 @@ import pyarrow.compute as pc
 from feature_store.errors import InputError
 from feature_store.history.answers import Answer, missing
 from feature_store.history.columns import to_shown
+from feature_store.history.served import GUESSED, MEASURED, RowFacts, no_facts
+from feature_store.history.visibility import NEVER
 from feature_store.status import Status
 from feature_store.time_rule import DAY_US, from_us
 from feature_store.transforms.catalogue import Ints
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
     from feature_store.declare.view import FeatureView
     from feature_store.history.spine import SpineKeys
     from feature_store.lake import Lake
+    from feature_store.lake.records import Build
     from feature_store.transforms.plan import FeaturePlan, ViewPlan
 
 ROW_US, AVAILABLE = "_row_us", "_available_us"
@@ -51,7 +59,7 @@ def built_days(lake: Lake, view: FeatureView, *, snapshot: int | None = None) ->
 
 def steps_at(time_us: Ints, days: Sequence[date], every_us: int) -> Ints:
     """The newest step at or before each time among those of the built days; a day has the steps in (00:00, 24:00]."""
-    built = np.array([(day - date(1970, 1, 1)).days for day in days], dtype=np.int64)
+    built = _numbers(days)
     step = time_us // every_us * every_us
     day = (step - 1) // DAY_US
     at = np.searchsorted(built, day, side="right") - 1
@@ -59,6 +67,72 @@ def steps_at(time_us: Ints, days: Sequence[date], every_us: int) -> Ints:
         return np.full(len(time_us), _NONE)
     newest = built[np.maximum(at, 0)]
     return np.where(at < 0, _NONE, np.where(newest == day, step, (newest + 1) * DAY_US))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenRows:
+    """Which row each time is answered by."""
+
+    step_us: Ints
+    """The row's time, or what stands for none."""
+    version: Ints
+    """The row's version."""
+
+    def take(self, at: Ints) -> ChosenRows:
+        """Some of them."""
+        return ChosenRows(step_us=self.step_us[at], version=self.version[at])
+
+
+def newest_rows(builds: Mapping[date, Build], time_us: Ints, every_us: int) -> ChosenRows:
+    """The newest step at or before each time among those of the built days, in the version of the build given."""
+    days = sorted(builds)
+    step_us = steps_at(time_us, days, every_us)
+    versions = np.array([0, *(builds[day].version for day in days)], dtype=np.int64)
+    return ChosenRows(step_us=step_us, version=versions[_places(days, step_us)])
+
+
+def served_rows(builds: Sequence[Build], newest: ChosenRows, time_us: Ints, every_us: int) -> ChosenRows:
+    """The rows that were there at each time; before the first build the newest ones.
+
+    Args:
+        builds: all of the view, oldest first.
+        newest: the rows with hindsight.
+        time_us: int64[n].
+        every_us: the step of the rows.
+    """
+    step_us, version = newest.step_us.copy(), newest.version.copy()
+    moments = np.unique([build.at_us for build in builds])
+    reached = np.searchsorted(moments, time_us, side="right")
+    coming = deque(sorted(builds, key=lambda build: build.at_us))
+    there: dict[date, Build] = {}
+    for state in np.unique(reached[reached > 0]).tolist():
+        while coming and coming[0].at_us <= moments[state - 1]:
+            build = coming.popleft()
+            if build.at_us // every_us * every_us > _number(build.day) * DAY_US:
+                there[build.day] = build
+        rows = np.flatnonzero(reached == state)
+        then = newest_rows(there, time_us[rows], every_us)
+        days = sorted(there)
+        # Steps later than the build that made them were never published from it.
+        latest = np.array([_NONE, *(there[day].at_us // every_us * every_us for day in days)], dtype=np.int64)
+        step_us[rows] = np.minimum(then.step_us, latest[_places(days, then.step_us)])
+        version[rows] = then.version
+    return ChosenRows(step_us=step_us, version=version)
+
+
+def _places(days: Sequence[date], step_us: Ints) -> Ints:
+    """Which of the days, counted from 1, has each step; 0: none."""
+    places: Ints = np.searchsorted(_numbers(days), (step_us - 1) // DAY_US, side="right")
+    return places
+
+
+def _numbers(days: Sequence[date]) -> Ints:
+    """Days since the epoch."""
+    return np.array([_number(day) for day in days], dtype=np.int64)
+
+
+def _number(day: date) -> int:
+    return (day - date(1970, 1, 1)).days
 
 
 def check_materialized(lake: Lake, view: FeatureView, *, last_us: int) -> None:
@@ -79,23 +153,58 @@ def check_materialized(lake: Lake, view: FeatureView, *, last_us: int) -> None:
         )
 
 
-def batch_answers(plan: ViewPlan, *, lake: Lake, snapshot: int, keys: SpineKeys, time_us: Ints) -> dict[str, Answer]:
-    """A batch view's features at times given by (entity, time); see the module."""
-    view, size = plan.view, len(time_us)
-    days = built_days(lake, view, snapshot=snapshot)
-    step_us = steps_at(time_us, days, view.every_us)
-    if not days:
-        return {feature.feature.name: missing(feature, size) for feature in plan.features}
-    rows = _rows(plan, lake, snapshot, keys, step_us)
+def batch_answers(
+    plan: ViewPlan, *, lake: Lake, snapshot: int, keys: SpineKeys, time_us: Ints, served: bool
+) -> tuple[dict[str, Answer], RowFacts | None]:
+    """A batch view's features at times given by (entity, time), and what the rows knew if they are as served."""
+    view = plan.view
+    builds = lake.builds(rows_table(view), snapshot=snapshot)
+    newest = newest_rows({build.day: build for build in builds}, time_us, view.every_us)
+    answers = _answers(plan, lake, snapshot, keys.codes, keys, newest, time_us)
+    if not served:
+        return answers, None
+    facts = no_facts(len(time_us))
+    since_us = min((build.at_us for build in builds), default=NEVER)
+    known = np.where(time_us >= since_us, np.int8(MEASURED), np.int8(GUESSED))
+    facts.kind[:] = np.where(keys.codes >= 0, known, facts.kind)
+    chosen = served_rows(builds, newest, time_us, view.every_us)
+    others = np.flatnonzero((chosen.step_us != newest.step_us) | (chosen.version != newest.version))
+    if len(others):
+        facts.recomputed[others] = True
+        then = _answers(plan, lake, snapshot, keys.codes[others], keys, chosen.take(others), time_us[others])
+        answers = {name: _replaced(one, others, then[name], facts) for name, one in answers.items()}
+    return answers, facts
+
+
+def _replaced(answer: Answer, at: Ints, fresh: Answer, facts: RowFacts) -> Answer:
+    """An answer with some rows exchanged; those that are others now are counted."""
+    before = answer.column.take(pa.array(at))
+    same = np.array([a == b for a, b in zip(before.to_pylist(), fresh.column.to_pylist(), strict=True)])
+    facts.differing[at] += ~same | (answer.status[at] != fresh.status)
+    place = np.arange(len(answer.status))
+    place[at] = len(place) + np.arange(len(at))
+    status = answer.status.copy()
+    status[at] = fresh.status
+    return Answer(column=pa.concat_arrays([answer.column, fresh.column]).take(pa.array(place)), status=status)
+
+
+def _answers(
+    plan: ViewPlan, lake: Lake, snapshot: int, codes: Ints, keys: SpineKeys, chosen: ChosenRows, time_us: Ints
+) -> dict[str, Answer]:
+    view, step_us = plan.view, chosen.step_us
+    if not (step_us != _NONE).any():
+        return {feature.feature.name: missing(feature, len(time_us)) for feature in plan.features}
+    rows = _rows(plan, lake, snapshot, codes, keys, chosen)
     age = time_us - step_us
-    built = (step_us != _NONE) & (keys.codes >= 0)
+    built = (step_us != _NONE) & (codes >= 0)
     fresh = built & (age <= view.freshness_sla_us)
     return {feature.feature.name: _answer(feature, rows, built=built, fresh=fresh) for feature in plan.features}
 
 
-def _rows(plan: ViewPlan, lake: Lake, snapshot: int, keys: SpineKeys, step_us: Ints) -> pa.Table:
-    """The row of each (entity, step), nulls where there is none."""
-    asked = pa.table({"_n": np.arange(len(step_us)), "_code": keys.codes, ROW_US: step_us})
+def _rows(plan: ViewPlan, lake: Lake, snapshot: int, codes: Ints, keys: SpineKeys, chosen: ChosenRows) -> pa.Table:
+    """The row of each (entity, step, version), nulls where there is none."""
+    step_us = chosen.step_us
+    asked = pa.table({"_n": np.arange(len(step_us)), "_code": codes, ROW_US: step_us, "row_version": chosen.version})
     names = [feature.feature.name for feature in plan.features]
     listed = ", ".join(f'r."{column}"' for name in names for column in (name, status_column(name)))
     present = step_us[step_us != _NONE]
@@ -105,10 +214,11 @@ def _rows(plan: ViewPlan, lake: Lake, snapshot: int, keys: SpineKeys, step_us: I
     try:
         cursor.register("asked", asked)
         cursor.register("entities", pa.table({KEY: keys.text, "_code": np.arange(len(keys))}))
-        rows = lake.latest_rows_sql(rows_table(plan.view), snapshot=snapshot, days=span)
+        rows = lake.all_rows_sql(rows_table(plan.view), snapshot=snapshot, days=span)
         return cursor.execute(
             f"SELECT {listed} FROM asked AS a LEFT JOIN (SELECT e._code, r.* FROM ({rows}) AS r "
-            f"JOIN entities AS e USING ({KEY})) AS r ON a._code = r._code AND a.{ROW_US} = r.{ROW_US} ORDER BY a._n"
+            f"JOIN entities AS e USING ({KEY})) AS r ON a._code = r._code AND a.{ROW_US} = r.{ROW_US} "
+            "AND a.row_version = r.row_version ORDER BY a._n"
         ).to_arrow_table()
     finally:
         cursor.close()

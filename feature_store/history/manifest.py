@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from feature_store.history.knowledge import KnowledgeReport
+
 Knowledge = Literal["served", "corrected"]
 
 
@@ -27,12 +29,17 @@ class Manifest:
     """Source -> partition -> the first offset of the log that the snapshot does not have."""
     spine_digest: str
     rows: int
-    recomputed: Mapping[str, int]
-    """`view@version` -> rows with a window that held events which had not arrived by the row's time."""
+    known: KnowledgeReport
+    """How the rows knew their events, and what hindsight would change."""
     stale_days: Mapping[str, Sequence[str]]
     """Batch view -> days whose rows were built before their events changed."""
     labels: Mapping[str, int]
     """Label -> rows that are null because its window had not closed."""
+
+    @property
+    def recomputed(self) -> Mapping[str, int]:
+        """`view@version` -> rows with a window that held events which were not known by the row's time."""
+        return {name: view.recomputed for name, view in self.known.views.items()}
 
     def to_json(self) -> str:
         """As JSON with sorted keys."""

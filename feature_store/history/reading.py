@@ -56,6 +56,14 @@ class LakeReading:
             return f"SELECT * FROM temp.main.{_copy(source)} WHERE {where}"
         return self.lake.events_sql(source, snapshot=self.snapshot, days=days, where=where)
 
+    def table_sql(self, table: str) -> str:
+        """A table of the lake at the snapshot, for `cursor`."""
+        return self.lake.table_sql(table, snapshot=self.snapshot)
+
+    def exists(self, table: str) -> bool:
+        """Whether the snapshot has such a table."""
+        return self.lake.exists(table, snapshot=self.snapshot)
+
     def has_at_most(self, events: int, source: str, days: tuple[date, date]) -> bool:
         """Whether some days surely have no more events than that. Counting all days needs no file to be opened."""
         return self._count(source, "TRUE") <= events or self.at_most(source, days) <= events
@@ -68,7 +76,7 @@ class LakeReading:
         key = (source, where)
         if key not in self._counts:
             names = [f"events_{source}_{kind}" for kind in ("loaded", "live")]
-            tables = [self.lake.table_sql(name, snapshot=self.snapshot) for name in names]
+            tables = [self.table_sql(name) for name in names]
             filtered = "" if where == "TRUE" else f" WHERE {where}"
             counts = " + ".join(f"(SELECT count(*) FROM {table}{filtered})" for table in tables)
             row = self.cursor.execute(f"SELECT {counts}").fetchone()

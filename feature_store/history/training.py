@@ -16,6 +16,7 @@ from feature_store.history.answers import Answer, answer, ratio, with_defaults
 from feature_store.history.asof import batch_answers, check_materialized, rows_table
 from feature_store.history.columns import column_names
 from feature_store.history.coverage import check_complete, coverage
+from feature_store.history.knowledge import KnowledgeReport
 from feature_store.history.labels import label_column
 from feature_store.history.manifest import Knowledge, Manifest
 from feature_store.history.reading import LakeReading
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from feature_store.declare.keyed import KeyedView
     from feature_store.declare.view import FeatureView
+    from feature_store.history.served import RowFacts
     from feature_store.lake import Lake
     from feature_store.transforms.compiled import Compiled
 
@@ -137,7 +139,7 @@ def get_historical_features(
             workers=workers,
             asked_by=f" of service '{service.name}'" if isinstance(service, FeatureService) else "",
         )
-        recomputed = job.answer_all(reads)
+        facts = job.answer_all(reads)
         found_labels = {
             label.name: label_column(
                 compiled,
@@ -161,7 +163,7 @@ def get_historical_features(
             raise InputError(f"column '{name}' of the training set has the name of a label; rename it")
         table = table.append_column(name, label.column)
     open_rows = {name: label.open for name, label in found_labels.items()}
-    manifest = _manifest(lake, service, resolved, views, knowledge, at, rows, recomputed, open_rows)
+    manifest = _manifest(lake, service, resolved, views, knowledge, at, rows, facts, open_rows)
     return TrainingSet(table=table, feature_columns=tuple(names), label_columns=tuple(found_labels), manifest=manifest)
 
 
@@ -183,8 +185,8 @@ class _Job:
         self._keys: dict[object, SpineKeys] = {}
         self.answers: dict[tuple[str, str], Answer] = {}
 
-    def answer_all(self, reads: Sequence[KeyedView]) -> dict[str, int]:
-        """Answer all features of all views in their roles; returns read -> rows with a window computed again."""
+    def answer_all(self, reads: Sequence[KeyedView]) -> dict[str, RowFacts | None]:
+        """Answer all features of all views in their roles; returns what the rows of each knew."""
         time_us = self._spine.time_us
         windowed = list({read.view.id: read.view for read in reads if not read.view.is_batch}.values())
         for source in dict.fromkeys(view.source.name for view in windowed if len(time_us)):
@@ -194,18 +196,19 @@ class _Job:
             read.id: self._answer_rows(read) if read.view.is_batch else self._answer_windows(read) for read in reads
         }
 
-    def _answer_rows(self, read: KeyedView) -> int:
-        found = batch_answers(
+    def _answer_rows(self, read: KeyedView) -> RowFacts | None:
+        found, facts = batch_answers(
             self._compiled.plan(read.view),
             lake=self._reading.lake,
             snapshot=self._reading.snapshot,
             keys=self._entities(read),
             time_us=self._spine.time_us,
+            served=self._served,
         )
         self.answers |= {(read.id, name): each for name, each in found.items()}
-        return 0
+        return facts
 
-    def _answer_windows(self, read: KeyedView) -> int:
+    def _answer_windows(self, read: KeyedView) -> RowFacts | None:
         plan = self._compiled.plan(read.view)
         windows = window_values(
             plan,
@@ -218,7 +221,7 @@ class _Job:
         for feature in plan.features:
             name = feature.feature.name
             self.answers[read.id, name] = answer(feature, windows.values[name])
-        return windows.recomputed
+        return windows.facts
 
     def _entities(self, read: KeyedView) -> SpineKeys:
         schema = self._compiled.schemas[read.view.source.name]
@@ -282,7 +285,7 @@ def _manifest(
     knowledge: Knowledge,
     snapshot: int,
     rows: Spine,
-    recomputed: Mapping[str, int],
+    facts: Mapping[str, RowFacts | None],
     open_rows: Mapping[str, int],
 ) -> Manifest:
     batch = [view for view in views if view.is_batch]
@@ -297,7 +300,7 @@ def _manifest(
         },
         spine_digest=rows.digest,
         rows=len(rows),
-        recomputed=dict(recomputed),
+        known=KnowledgeReport.of(facts, rows=len(rows)),
         stale_days={
             view.id: [
                 day.isoformat() for day in lake.stale_days(rows_table(view), source=view.source.name, snapshot=snapshot)

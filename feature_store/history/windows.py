@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -11,7 +12,8 @@ import numpy as np
 
 from feature_store.history.buckets import divide
 from feature_store.history.reading import LakeReading, days_of, time_filter
-from feature_store.history.served import KNOWN, known_sql, known_values
+from feature_store.history.served import RowFacts, known_columns, known_names, no_facts, served_values
+from feature_store.history.visibility import Visibility, visibility
 from feature_store.status import Status
 from feature_store.transforms.catalogue import Ints, Values
 from feature_store.transforms.evaluate import evaluate
@@ -41,8 +43,8 @@ class WindowValues:
 
     values: Mapping[str, Values]
     """Feature -> n values in the spine's order; UNKNOWN where a join key is null."""
-    recomputed: int
-    """Rows with a window that held events which had not arrived yet."""
+    facts: RowFacts | None
+    """What each row knew, in the spine's order; None with hindsight."""
 
 
 def window_values(
@@ -55,30 +57,47 @@ def window_values(
         reading: the events.
         keys: the entity of each row.
         time_us: int64[n], the time of each row.
-        served: only events that had arrived by the row's time count.
+        served: only events that were known by the row's time count.
         workers: who computes, and how much at once. The values do not depend on it.
     """
     order = order_by(keys.codes, time_us)
     order = order[int(np.searchsorted(keys.codes[order], 0)) :]  # null keys stand first
     codes, times = keys.codes[order], time_us[order]
     reading.cursor.register("spine_entities", keys.entities)
-    events = _Events(plan, reading, times, entities=len(keys), served=served)
+    known = Known(visibility=visibility(plan.view, reading, keys, times)) if served else None
+    events = _Events(plan, reading, times, entities=len(keys), known=known)
     count = events.buckets(workers)
     if count == 1:
-        parts = [_answer(plan.windows, events.rows(), codes, times, served=served)]
+        parts = [_answer(plan.windows, events.rows(), codes, times, known=known)]
     else:
         order, parts = _by_bucket(events, order, codes, times, count=count, workers=workers)
+    facts = [part.facts for part in parts if part.facts is not None]
     return WindowValues(
         values=_scatter([part.values for part in parts], order, len(time_us)),
-        recomputed=sum(part.recomputed for part in parts),
+        facts=_scatter_facts(facts, order, len(time_us)) if served else None,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """That values are as they were served, and what commit records say about that."""
+
+    visibility: Visibility | None
+    """None: nothing."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether there are commit records."""
+        return self.visibility is not None
 
 
 class _Events:
     """The events of the spine's entities, numbered as these are, in the span of time that can matter."""
 
-    def __init__(self, plan: ViewPlan, reading: LakeReading, times: Ints, *, entities: int, served: bool) -> None:
-        self.plan, self.reading, self.served, self._entities = plan, reading, served, entities
+    def __init__(
+        self, plan: ViewPlan, reading: LakeReading, times: Ints, *, entities: int, known: Known | None
+    ) -> None:
+        self.plan, self.reading, self.known, self._entities = plan, reading, known, entities
         self._first, self._last = (int(times.min()), int(times.max())) if len(times) else (0, 0)
         self._span = plan.view.longest_window_us
         self._days = days_of(self._span, self._first, self._last)
@@ -91,9 +110,10 @@ class _Events:
         events = self.reading.events_sql(view.source.name, days=self._days, where=where)
         on = " AND ".join(f'e."{name}" = k."{name}"' for name in view.entity.join_keys) or "TRUE"
         numbered = f"SELECT e.*, k.{CODE} FROM ({events}) AS e JOIN spine_entities AS k ON {on}"
-        known = [known_sql()] if self.served else []
+        known = [] if self.known is None else known_columns(measured=self.known.is_measured)
+        names = [] if self.known is None else known_names(measured=self.known.is_measured)
         projected = project_sql(replace(self.plan, key_sql=CODE), numbered, extra=known)
-        columns = [KEY, TIME, *(column.name for column in self.plan.columns), *([KNOWN] if self.served else [])]
+        columns = [KEY, TIME, *(column.name for column in self.plan.columns), *names]
         return f"SELECT {', '.join([*columns, *self._tie])} FROM ({projected})"
 
     @property
@@ -129,7 +149,8 @@ class _Asked:
     bucket: Bucket
     queries: Path
     """Codes and times, an int64[2, q]."""
-    served: bool
+    known: Path | None
+    """What is known of the events, pickled; None: all."""
 
 
 def _by_bucket(
@@ -145,28 +166,31 @@ def _by_bucket(
             folder=folder, memory_mb=workers.share_mb,
         )  # fmt: skip
         tasks = []
+        known = None if events.known is None else folder / "known.pickle"
+        if known is not None:
+            known.write_bytes(pickle.dumps(events.known))
         for number, (bucket, (low, high)) in enumerate(zip(divided.buckets, pairwise(bounds.tolist()), strict=True)):
             chosen, queries = by_bucket[low:high], folder / f"queries_{number}.npy"
             np.save(queries, np.stack([codes[chosen], times[chosen]]))
-            tasks.append(_Asked(plan=events.plan.windows, bucket=bucket, queries=queries, served=events.served))
+            tasks.append(_Asked(plan=events.plan.windows, bucket=bucket, queries=queries, known=known))
         return order[by_bucket], workers.compute(_answer_bucket, tasks, events=divided.rows)
 
 
 def _answer_bucket(asked: _Asked) -> WindowValues:
     codes, times = np.load(asked.queries)
-    return _answer(asked.plan, asked.bucket.rows(), codes, times, served=asked.served)
+    known = None if asked.known is None else pickle.loads(asked.known.read_bytes())  # noqa: S301 - written above
+    return _answer(asked.plan, asked.bucket.rows(), codes, times, known=known)
 
 
-def _answer(plan: WindowPlan, rows: pa.Table, codes: Ints, times: Ints, *, served: bool) -> WindowValues:
+def _answer(plan: WindowPlan, rows: pa.Table, codes: Ints, times: Ints, *, known: Known | None) -> WindowValues:
     """Windows over sorted rows, in the order of the queries, which are sorted by (code, time)."""
-    known_us = rows.column(KNOWN).to_numpy() if served else None
     history = History(event_rows(plan, rows, rows.column(KEY).to_numpy(), is_sorted=True))
-    del rows
+    rows = rows.select([] if known is None else known_names(measured=known.is_measured))
     values = evaluate(plan, history, codes, time_us=times)
-    if known_us is None:
-        return WindowValues(values=values, recomputed=0)
-    values, recomputed = known_values(plan, history, known_us, codes=codes, times=times, values=values)
-    return WindowValues(values=values, recomputed=recomputed)
+    if known is None:
+        return WindowValues(values=values, facts=None)
+    values, facts = served_values(plan, history, rows, known.visibility, codes=codes, times=times, values=values)
+    return WindowValues(values=values, facts=facts)
 
 
 def _scatter(parts: Sequence[Mapping[str, Values]], order: Ints, size: int) -> dict[str, Values]:
@@ -180,3 +204,11 @@ def _scatter(parts: Sequence[Mapping[str, Values]], order: Ints, size: int) -> d
         status[order] = np.concatenate([part[name].status for part in parts])
         scattered[name] = Values(values, status)
     return scattered
+
+
+def _scatter_facts(parts: Sequence[RowFacts], order: Ints, size: int) -> RowFacts:
+    """The same for what the rows knew."""
+    facts = no_facts(size)
+    for name in ("kind", "recomputed", "differing"):
+        getattr(facts, name)[order] = np.concatenate([getattr(part, name) for part in parts])
+    return facts

@@ -104,6 +104,11 @@ def latest_sql(session: Session, table: str, *, snapshot: int | None, days: tupl
     )
 
 
+def all_sql(session: Session, table: str, *, snapshot: int | None, days: tuple[date, date] | None) -> str:
+    """A query for all versions of every day of a versioned table."""
+    return f"SELECT * FROM {qualified(session, check_name(table, kind='table'), snapshot=snapshot)} WHERE {between_days(days)}"
+
+
 def versions_sql(session: Session, table: str, *, versions: Mapping[date, int]) -> str:
     """A query for the given version of each given day of a versioned table.
 

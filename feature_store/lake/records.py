@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from feature_store.lake.connection import CATALOG, literal, quote
 from feature_store.lake.tables import (
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from feature_store.lake.session import Session, Transaction
+
+STREAM_COMMITS = "stream_commits"
+"""Table: one row per commit of a shard and partition: what had been read, and when readers saw it."""
+STREAM_RUNS = "stream_runs"
+"""Table: one row per run of the stream: how many shards, and as of which snapshot it knew loaded events."""
 
 _INLINE = "data_inlining_row_limit"
 _INLINE_ROWS = 1000
@@ -59,6 +64,16 @@ REJECTED: Columns = {
 }
 _BOOKS = {"commits": COMMITS, "positions": POSITIONS, "builds": BUILDS, "rejected_events": REJECTED}
 _INLINED = ("commits", "positions", "builds")
+
+
+class Build(NamedTuple):
+    """One day of a materialized table, built once."""
+
+    day: date
+    version: int
+    """The snapshot that the build made; of rows their `row_version`."""
+    at_us: int
+    """When it was committed."""
 
 
 def is_of(column: str, parameter: str) -> str:
@@ -190,6 +205,12 @@ def built_days(cursor: duckdb.DuckDBPyConnection, table: str, *, source: str, st
         {"table": table, "source": source},
     ).fetchall()
     return [row[0] for row in rows]
+
+
+def builds(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = "") -> list[Build]:
+    """All builds of `table`, oldest first."""
+    sql = f"SELECT day, snapshot, at_us FROM builds {at} WHERE {is_of('table_name', '$table')} ORDER BY snapshot, day"
+    return [Build(*row) for row in cursor.execute(sql, {"table": table}).fetchall()]
 
 
 def newest_builds(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = "") -> dict[date, int]:

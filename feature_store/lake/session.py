@@ -195,6 +195,15 @@ class Session:
         with self.reading() as cursor:
             return table in {row[0] for row in cursor.execute("SHOW TABLES").fetchall()}
 
+    def existed(self, table: str, *, snapshot: int) -> bool:
+        """Whether this environment had such a table at a snapshot, which is there."""
+        with self.reading() as cursor:
+            try:
+                cursor.execute(f"SELECT 1 FROM {quote(table)} AT (VERSION => {int(snapshot)}) LIMIT 0")
+            except duckdb.CatalogException:
+                return False
+            return True
+
     @contextmanager
     def commit_lock(self) -> Iterator[None]:
         """The one lock of all writers of this lake.

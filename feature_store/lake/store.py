@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from feature_store.clock import Clock
     from feature_store.lake.commit import Commit
+    from feature_store.lake.records import Build
     from feature_store.lake.tables import Columns, Rows
 
 _DAY_US = 86_400_000_000
@@ -268,6 +269,10 @@ class Lake:
         """SQL text for the newest version of each day of a table written by `append_rows`."""
         return partitions.latest_sql(self._session, table, snapshot=snapshot, days=days)
 
+    def all_rows_sql(self, table: str, *, snapshot: int | None = None, days: tuple[date, date] | None = None) -> str:
+        """SQL text for the rows of all versions, each with its `row_version`, of a table written by `append_rows`."""
+        return partitions.all_sql(self._session, table, snapshot=snapshot, days=days)
+
     def row_versions_sql(self, table: str, versions: Mapping[date, int]) -> str:
         """SQL text for the given version of each given day, as `newest_builds` names them; cheaper for a few days."""
         return partitions.versions_sql(self._session, table, versions=versions)
@@ -293,6 +298,11 @@ class Lake:
         with self._session.reading() as cursor:
             return records.newest_builds(cursor, table, at=_at(snapshot))
 
+    def builds(self, table: str, *, snapshot: int | None = None) -> list[Build]:
+        """Every build of every day, oldest first, as of now or as of a snapshot."""
+        with self._session.reading() as cursor:
+            return records.builds(cursor, table, at=_at(snapshot))
+
     # ---- plain tables
 
     def append(self, table: str, rows: pa.Table) -> Commit:
@@ -303,9 +313,9 @@ class Lake:
         """Names and DuckDB types of a table; UnknownNameError if there is none."""
         return partitions.known_table(self._session, table)
 
-    def exists(self, table: str) -> bool:
-        """Whether this environment has such a table."""
-        return self._session.exists(table)
+    def exists(self, table: str, *, snapshot: int | None = None) -> bool:
+        """Whether this environment has such a table, now or at a snapshot."""
+        return self._session.exists(table) and (snapshot is None or self._session.existed(table, snapshot=snapshot))
 
     def table_sql(self, table: str, *, snapshot: int | None = None) -> str:
         """A table's full name for SQL on any cursor of the lake, now or at a snapshot."""
