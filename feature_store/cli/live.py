@@ -68,7 +68,9 @@ def get(
     wanted = features.split(",") if ":" in features else features
     row = dict(_pair(key) for key in keys or ())
     settings = Settings()
-    with FeatureReader(settings.redis_url, env=settings.environment, clock=settings.clock) as reader:
+    with FeatureReader(
+        settings.redis_url, env=settings.environment, clock=settings.clock, log_served=False
+    ) as reader:
         vector = reader.get_online_features(wanted, row, as_of=moment)
     now = from_us(settings.clock.now_us()) if moment is None else moment
     console = Console(highlight=False)

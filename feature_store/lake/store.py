@@ -290,9 +290,16 @@ class Lake:
 
     # ---- plain tables
 
-    def append(self, table: str, rows: pa.Table) -> Commit:
-        """Append to a plain table, created or widened by the rows' schema: `served_vectors`, `registry_versions`."""
-        return partitions.append(self._session, table, rows=rows)
+    def append(self, table: str, rows: pa.Table, *, once: Sequence[str] = ()) -> Commit:
+        """Append to a plain table, created or widened by the rows' schema: `served_vectors`, `registry_versions`.
+
+        Args:
+            table: its name.
+            rows: what is appended; columns that the table has and they do not are null.
+            once: columns without nulls that tell rows apart, a number that grows with time first: a row of which the
+                table has one with the same is left out, whoever appends at the same time.
+        """
+        return partitions.append(self._session, table, rows=rows, once=once)
 
     def columns(self, table: str) -> Columns:
         """Names and DuckDB types of a table; UnknownNameError if there is none."""

@@ -26,6 +26,9 @@ Statuses = NDArray[np.int8]
 Recomputed = Mapping[str, Mapping[str, "Values"]]
 """Read -> feature -> a value per vector, as `recompute` gives them."""
 
+NOT_SERVED = -2
+"""The status of a feature that the vector did not have yet."""
+
 SHOWN = 100
 """How many differences a report lists; it counts all."""
 
@@ -197,7 +200,8 @@ def _true(mask: pa.Array) -> Bools:
 
 
 def _statuses(served: pa.Table, name: str) -> Statuses:
-    found: Statuses = served.column(name).combine_chunks().to_numpy(zero_copy_only=False).astype(np.int8)
+    column = pc.fill_null(served.column(name).combine_chunks(), NOT_SERVED)
+    found: Statuses = column.to_numpy(zero_copy_only=False).astype(np.int8)
     return found
 
 

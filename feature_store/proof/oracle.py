@@ -81,10 +81,10 @@ def _compared(layout: ServedLayout, feature: ServedFeature, record: pa.Table) ->
     judged = {Status.PRESENT, Status.EMPTY, Status.ERROR}
     if layout.service.on_ahead == "serve":
         judged.add(Status.AHEAD)
-    statuses = [Status(status) for status in record.column(feature.status).to_pylist()]
+    statuses = record.column(feature.status).to_pylist()
     values = _plain_column(record.column(feature.column)).to_pylist()
     pairs = zip(values, statuses, strict=True)
-    return {row: (value, status) for row, (value, status) in enumerate(pairs) if status in judged}
+    return {row: (value, Status(status)) for row, (value, status) in enumerate(pairs) if status in judged}
 
 
 def _plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
