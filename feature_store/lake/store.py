@@ -191,14 +191,18 @@ class Lake:
         source: str,
         *,
         snapshot: int | None = None,
+        loaded_at: int | None = None,
         days: tuple[date, date] | None = None,
         where: str = "TRUE",
     ) -> str:
         """SQL text for a source's events, one row per event id, live before loaded. Works on any cursor of the lake.
 
         `days` (first, last) prunes files on both sides and is what keeps a read of few days cheap; `where` filters rows.
+        `loaded_at` takes the loaded events as of another snapshot than the live ones.
         """
-        return event_tables.events_sql(self._session, source, snapshot=snapshot, days=days, where=where)
+        return event_tables.events_sql(
+            self._session, source, snapshot=snapshot, loaded_at=loaded_at, days=days, where=where
+        )
 
     def days_loaded(self, source: str) -> list[date]:
         """Days that were loaded, also those that turned out empty."""
