@@ -4,6 +4,7 @@ Each minute the events that have arrived are folded, then a batch of cities is r
 at the very minute at which is read. Everything is real: lake, Valkey, log, fold, writer, reader, archivers.
 """
 
+import itertools
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ from feature_store.proof.served_table import SERVED_TABLE
 from feature_store.time_rule import HOUR_US, MINUTE_US, SECOND_US, from_us, to_us
 
 BEGIN_US = to_us(datetime(2024, 3, 1, 6, tzinfo=UTC))
-STEPS, CITIES = 100, 10
+STEPS, CITIES = 50, 20
 WINDOWS = {"1h": (HOUR_US, 2 * MINUTE_US), "6h": (6 * HOUR_US, 15 * MINUTE_US)}
 """Window -> its length and its hop."""
 UNITS = 1 << 20
@@ -49,7 +50,8 @@ def registry():
         agg.sum("fare", over=["1h", "6h"]),
         agg.mean("fare", over=["1h", "6h"]),
         agg.max("fare", over=["1h", "6h"]),
-        agg.last("fare", over=["1h", "6h"]),
+        agg.last("fare", over="1h"),
+        agg.last_n("fare", n=3, over="6h"),
     ]
     busy = FeatureView("busy", entity=city, source=rides, features=features)
     dear = FeatureView("busy", version=2, entity=city, source=rides, where="fare > 50", features=features)
@@ -64,20 +66,24 @@ class Ridden:
     time: int
     arrived: int
     fare: float
+    id: str
+
+    @property
+    def place(self):
+        """Where it stands among the events of its city."""
+        return self.time, self.id
 
 
 class World:
     def __init__(self, url, home, environment):
-        self.random, self.clock = random.Random(11), ManualClock(BEGIN_US)
+        self.random, self.numbers, self.clock = random.Random(11), itertools.count(), ManualClock(BEGIN_US)
         settings = Settings(home=home, redis_url=url, environment=environment)
         self.store = FeatureStore(registry(), settings=settings, clock=self.clock)
         self.store.apply()
         self.reader, self.events = self.store.reader(), []
-        stream = LocalStream(
-            self.store.compiled, self.store.lake, self.store.redis, env=environment, clock=self.clock, shards=2
-        )
-        self._publish([self._ride(city, BEGIN_US - self.random.randrange(PAST_US)) for city in range(CITIES)
-                       for _ in range(50)])  # fmt: skip
+        stream = LocalStream(self.store.compiled, self.store.lake, self.store.redis, env=environment, clock=self.clock)
+        past = [BEGIN_US - self.random.randrange(PAST_US) for _ in range(50 * CITIES)]
+        self._publish([self._ride(i % CITIES, time) for i, time in enumerate(past)], arrived=BEGIN_US)
         waiting = []
         for _ in range(STEPS):
             now = self.clock.now_us() + MINUTE_US
@@ -111,14 +117,14 @@ class World:
 
     def _ride(self, city, time):
         delay = self.random.choice([0, 0, SECOND_US, 20 * MINUTE_US])
-        return Ridden(city, time, time + delay + (MINUTE_US if time % MINUTE_US == 0 else 0),
-                      round(self.random.uniform(5, 95), 2))  # fmt: skip
+        arrived = time + delay + (MINUTE_US if time % MINUTE_US == 0 else 0)
+        return Ridden(city, time, arrived, round(self.random.uniform(5, 95), 2), f"r{next(self.numbers)}")
 
     def _publish(self, rides, arrived=None):
         for ride in rides:
-            ride.arrived = arrived or max(ride.arrived, BEGIN_US)
-        rows = [{"ride_id": f"r{len(self.events) + i}", "city": ride.city, "begun": from_us(ride.time), "fare": ride.fare}
-                for i, ride in enumerate(rides)]  # fmt: skip
+            ride.arrived = arrived or ride.arrived
+        rows = [{"ride_id": ride.id, "city": ride.city, "begun": from_us(ride.time), "fare": ride.fare}
+                for ride in rides]  # fmt: skip
         self.events += rides
         if rows:
             payloads = json().encode(rows)
@@ -146,7 +152,7 @@ class World:
 
     def known(self, city, at):
         """The city's events that had arrived when it was read at `at`."""
-        return sorted((e for e in self.events if e.city == city and e.arrived <= at and e.time < at), key=lambda e: e.time)
+        return [e for e in self.events if e.city == city and e.arrived <= at and e.time < at]
 
     def unknown(self, city, at):
         """Those that happened before, but arrived later."""
@@ -158,15 +164,15 @@ def windows(events, at, *, tail_at=None, shift=0):
     found = {}
     for name, (window, hop) in WINDOWS.items():
         since = ((at if tail_at is None else tail_at) - window) // hop * hop + shift * hop
-        fares = [event.fare for event in sorted(events, key=lambda e: e.time) if event.time >= since]
+        fares = [event.fare for event in sorted(events, key=lambda e: e.place) if event.time >= since]
         total = sum(round(fare * UNITS) for fare in fares)
         found |= {
             f"count_{name}": len(fares),
             f"fare_sum_{name}": total / UNITS,
             f"fare_mean_{name}": float(total) / float(len(fares)) / UNITS if fares else None,
             f"fare_max_{name}": max(fares, default=None),
-            f"fare_last_{name}": fares[-1] if fares else None,
         }
+        found |= {"fare_last_3_6h": fares[-3:]} if name == "6h" else {"fare_last_1h": fares[-1] if fares else None}
     return found
 
 

@@ -69,9 +69,7 @@ def get(
     wanted = features.split(",") if ":" in features else features
     row = dict(_pair(key) for key in keys or ())
     settings = Settings()
-    with FeatureReader(
-        settings.redis_url, env=settings.environment, clock=settings.clock, log_served=False
-    ) as reader:
+    with FeatureReader(settings.redis_url, env=settings.environment, clock=settings.clock, log_served=False) as reader:
         vector = reader.get_online_features(wanted, row, as_of=asked)
     now = from_us(settings.clock.now_us()) if asked is None else asked
     console = Console(highlight=False)

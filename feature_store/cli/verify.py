@@ -34,7 +34,9 @@ class Format(StrEnum):
 
 def verify(
     service: Annotated[str | None, typer.Option(help="`name` or `name@version`; by default all")] = None,
-    since: Annotated[str | None, typer.Option(help="Served at or after this time, such as 2013-12-24T08:00:00Z")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Served at or after this time, such as 2013-12-24T08:00:00Z")
+    ] = None,
     until: Annotated[str | None, typer.Option(help="Served before this time")] = None,
     *,
     shape: Annotated[Format, typer.Option("--format", help="text or json")] = Format.text,

@@ -137,7 +137,9 @@ def events_sql(
 
 def _widened(table: str, given: Columns, wanted: Columns) -> str:
     """An older state of a table with the columns that it has gained since, as nulls."""
-    listed = [quote(name) if name in given else f"CAST(NULL AS {kind}) AS {quote(name)}" for name, kind in wanted.items()]
+    listed = [
+        quote(name) if name in given else f"CAST(NULL AS {kind}) AS {quote(name)}" for name, kind in wanted.items()
+    ]
     return f"(SELECT {', '.join(listed)} FROM {table})"
 
 

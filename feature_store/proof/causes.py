@@ -127,7 +127,10 @@ class _Search:
                 for group in self._cases(read, plan, rows):
                     self._try(
                         read,
-                        ((row, case, as_declared(case)._replace(cause=REDEFINITION, detail=told)) for row, case in group.items()),
+                        (
+                            (row, case, as_declared(case)._replace(cause=REDEFINITION, detail=told))
+                            for row, case in group.items()
+                        ),
                     )
 
     def finish(self) -> dict[Place, Cause]:

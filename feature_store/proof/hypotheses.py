@@ -179,7 +179,7 @@ def _duplicate(case: Case) -> Iterator[Variant]:
             yield of(f"the events that came with commit {n} are counted twice", known[since == n])
     if len(known) > 1:
         yield of("all events are counted twice", known)
-    for event in newest[:NEAREST]:
+    for event in newest:
         yield of(f"the event of {_at(case, event)} is counted three times", np.array([event, event]))
 
 

@@ -239,9 +239,7 @@ def _tail_sql(feature: Feature) -> str:
     return f"({start} - (({start} % {hop}) + {hop}) % {hop})"
 
 
-def _events_sql(
-    lake: Lake, view: FeatureView, snapshot: int, loaded_at: int, *, first_us: int, last_us: int
-) -> str:
+def _events_sql(lake: Lake, view: FeatureView, snapshot: int, loaded_at: int, *, first_us: int, last_us: int) -> str:
     """The events that belong to the view, with the snapshot that loaded their day."""
     days = None if first_us < 0 else (_day(first_us), _day(last_us))
     conditions = [f"_event_us < {last_us}", f"_event_us >= {first_us}"]

@@ -33,9 +33,7 @@ def pending(lake: Lake, layout: ServedLayout, record: pa.Table, *, snapshot: int
     return waits
 
 
-def _waits(
-    lake: Lake, each: PlannedRead, record: pa.Table, commits: Commits, *, recent: Bools, snapshot: int
-) -> Bools:
+def _waits(lake: Lake, each: PlannedRead, record: pa.Table, commits: Commits, *, recent: Bools, snapshot: int) -> Bools:
     run, n, shard = (_ints(record, view_column(each.id, name)) for name in ("run", "n", "shard"))
     source, waits = each.plan.view.source.name, np.zeros(record.num_rows, dtype=bool)
     archived = lake.positions(source, snapshot=snapshot)
@@ -45,7 +43,9 @@ def _waits(
         if found is None:
             waits[rows] = recent[rows]
             continue
-        waits[rows] = np.where(np.isin(n[rows], found.n), n[rows] >= _first_ahead(found, source, archived), recent[rows])
+        waits[rows] = np.where(
+            np.isin(n[rows], found.n), n[rows] >= _first_ahead(found, source, archived), recent[rows]
+        )
     return waits
 
 

@@ -61,9 +61,7 @@ class Runs:
             other.began_us > mine.began_us and other.generation != mine.generation for other in self._runs.values()
         )
 
-    def loaded_at(
-        self, lake: Lake, source: str, *, days: tuple[date, date], snapshot: int
-    ) -> dict[int, int]:
+    def loaded_at(self, lake: Lake, source: str, *, days: tuple[date, date], snapshot: int) -> dict[int, int]:
         """Run -> the snapshot that has the loaded events which it knew, of the runs for which later loads changed some.
 
         Args:
