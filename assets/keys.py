@@ -25,6 +25,11 @@ def training_key(env: str, service: FeatureService) -> dg.AssetKey:
     return dg.AssetKey([env, "training", versioned(service.name, service.version)])
 
 
+def served_vectors_key(env: str, service: FeatureService) -> dg.AssetKey:
+    """What readers of a service were served."""
+    return dg.AssetKey([env, "served", versioned(service.name, service.version)])
+
+
 def versioned(name: str, version: int) -> str:
     """The name of a version: the first one is called by the bare name, for ever."""
     return name if version == 1 else f"{name}_v{version}"

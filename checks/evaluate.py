@@ -7,7 +7,7 @@ import dagster as dg
 from feature_store_deploy.assets.books import quicken_books
 from feature_store_deploy.assets.instance import dagster_instance
 from feature_store_deploy.checks.drift import takes_days
-from feature_store_deploy.checks.schedules import DRIFT, WATCH, job_name
+from feature_store_deploy.checks.schedules import KINDS, job_name
 from feature_store_deploy.checks.window import Days
 
 from feature_store.errors import FeatureStoreError, UnknownNameError
@@ -29,7 +29,7 @@ def evaluate_checks(
     definitions: dg.Definitions,
     settings: Settings,
     *,
-    jobs: Sequence[str] = (WATCH, DRIFT),
+    jobs: Sequence[str] = KINDS,
     days: Days | None = None,
 ) -> list[Verdict]:
     """Evaluate the checks of some jobs; drift needs some ten seconds, most of them for Evidently.
@@ -37,7 +37,7 @@ def evaluate_checks(
     Args:
         definitions: where the checks are.
         settings: of the deployment whose checks they are, and whose books tell of them.
-        jobs: `WATCH`: freshness and parity; `DRIFT`.
+        jobs: `WATCH`: freshness and parity; `SKEW`: what was served; `DRIFT`.
         days: what drift looks at; by default the newest days.
 
     Raises:
@@ -45,8 +45,8 @@ def evaluate_checks(
         FeatureStoreError: a check could not be evaluated; the UI shows why.
     """
     for name in jobs:
-        if name not in (WATCH, DRIFT):
-            raise UnknownNameError("kind of check", name, (WATCH, DRIFT))
+        if name not in KINDS:
+            raise UnknownNameError("kind of check", name, KINDS)
     quicken_books()
     with dagster_instance(settings) as instance:
         named = [job_name(settings.environment, name) for name in jobs]

@@ -16,8 +16,8 @@ from feature_store.declare import FeatureService, FeatureView
 from feature_store.errors import OnlineStoreError, UnknownNameError
 from feature_store.online.ready import read_ready
 from feature_store.proof.compare import ProofReport, compare
-from feature_store.proof.layout import conform, served_layout
-from feature_store.proof.recompute import recompute
+from feature_store.proof.layout import served_layout
+from feature_store.proof.recompute import provable, recompute
 from feature_store.proof.served_log import ServedLog, feature_column, status_column
 from feature_store.registry import Registry
 from feature_store.store import FeatureStore
@@ -61,10 +61,11 @@ def online_report(store: FeatureStore, view: FeatureView, rows: Sequence[Mapping
         for row, vector in zip(rows, reader.get_online_features_batch(served, rows), strict=True):
             log.add(row, vector)
     layout = served_layout(compiled, service.id)
-    record = conform(layout, _named_by_view(log.table(), view))
+    table = _named_by_view(log.table(), view)
     deadline = time.perf_counter() + (0 if view.is_batch else PATIENCE_S)
     while True:
         snapshot = store.lake.snapshot()
+        record = provable(compiled, store.lake, layout, table, snapshot=snapshot)
         report = compare(
             layout, record, recompute(compiled, store.lake, layout, record, snapshot=snapshot), shown=SHOWN
         )

@@ -185,6 +185,8 @@ class Registry:
             names = [item.name if isinstance(item, Ratio) else str(item) for item in found]
             for name in sorted({name for name in names if names.count(name) > 1}):
                 yield f"service '{service.name}': feature '{name}' stands twice"
+            if type(service.log_rate) not in (int, float) or not 0 <= service.log_rate <= 1:
+                yield f"service '{service.name}': `log_rate` must be a share from 0 to 1, got {service.log_rate!r}"
             known = {*names, *(re.sub(r"@\d+", "", name) for name in names)}
             for name in service.defaults:
                 if name not in known:

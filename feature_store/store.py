@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from feature_store.notebook.declared import Declarations
     from feature_store.notebook.entities import Asked
     from feature_store.operate import GivenUp, StoreStatus
+    from feature_store.proof.verify import Verdict
     from feature_store.reader import FeatureReader, FeatureVector
 
 
@@ -293,6 +294,14 @@ class FeatureStore:
             bucket_events=self.settings.training_bucket_events,
             memory_mb=self.settings.batch_memory_mb,
         )
+
+    def verify(
+        self, service: str | None = None, *, since_us: int | None = None, until_us: int | None = None
+    ) -> list[Verdict]:
+        """Recompute the vectors of a service, or of all, that were served in a time. See `proof.verify`."""
+        from feature_store.proof.verify import verify
+
+        return verify(self.compiled, self.lake, service=service, since_us=since_us, until_us=until_us)
 
     # ---- the present
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from feature_store_deploy.checks.evaluate import Verdict, evaluate_checks
-from feature_store_deploy.checks.schedules import DRIFT, WATCH
+from feature_store_deploy.checks.schedules import KINDS
 from feature_store_deploy.checks.window import Days
 from feature_store_deploy.stack.definitions import build_definitions
 from rich.console import Console
@@ -28,7 +28,7 @@ def check(settings: Settings, kinds: Sequence[str], *, days: Days | None) -> int
     """
     logging.getLogger("dagster").setLevel(logging.ERROR)
     registry = load_registry(settings.declarations)
-    verdicts = evaluate_checks(build_definitions(registry, settings), settings, jobs=kinds or (WATCH, DRIFT), days=days)
+    verdicts = evaluate_checks(build_definitions(registry, settings), settings, jobs=kinds or KINDS, days=days)
     console = Console(highlight=False, soft_wrap=True)
     for verdict in verdicts:
         if not verdict.passed:

@@ -11,6 +11,7 @@ from feature_store_deploy.assets.online import build_online_asset, build_stream_
 from feature_store_deploy.assets.partitions import daily_partitions
 from feature_store_deploy.assets.resource import STORE, feature_store_resource
 from feature_store_deploy.assets.schedules import build_view_schedule
+from feature_store_deploy.assets.served import build_served_asset
 from feature_store_deploy.assets.training import build_training_asset
 from feature_store_deploy.assets.views import build_view_asset
 from feature_store_deploy.checks.alerts import build_alert_sensor
@@ -19,6 +20,7 @@ from feature_store_deploy.checks.freshness import build_freshness_check
 from feature_store_deploy.checks.parity import build_parity_check
 from feature_store_deploy.checks.schedules import build_check_schedules
 from feature_store_deploy.checks.schema import build_schema_check
+from feature_store_deploy.checks.skew import build_skew_check
 
 from feature_store.clock import Clock
 from feature_store.registry import Registry, load_registry
@@ -45,17 +47,19 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
     online = [build_online_asset(view, env=env) for view in batch]
     shown = [build_stream_spec(view, env=env) for view in registry.views if view.online == "stream"]
     training = [build_training_asset(service, registry, env=env) for service in registry.services]
+    vectors = [build_served_asset(service, registry, env=env) for service in registry.services]
     served = [view for view in registry.views if view.online is not None]
     checks = [
         *(build_schema_check(source, env=env) for source in loaded),
         *(build_source_drift_check(source, env=env) for source in loaded),
         *(build_view_drift_check(view, env=env) for view in registry.views),
         *(build(view, env=env) for view in served for build in (build_freshness_check, build_parity_check)),
+        *(build_skew_check(service, env=env) for service in registry.services),
     ]
     ui_url = f"http://127.0.0.1:{settings.ui_port}"
     return dg.Definitions(
         asset_checks=checks,
-        assets=[*events, *views, *online, *shown, *training],
+        assets=[*events, *views, *online, *shown, *training, *vectors],
         sensors=[build_alert_sensor(env=env, webhook_url=settings.alert_webhook_url, ui_url=ui_url)],
         schedules=[*(build_view_schedule(view, env=env) for view in batch), *build_check_schedules(checks, env=env)],
         resources={STORE: feature_store_resource(registry, settings, clock=clock)},

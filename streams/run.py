@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from feature_store.errors import LakeError, LogError, LogUnavailable, SchemaRegistryError
 from feature_store.fold.archive import Archiver, CommitArchiver
 from feature_store.online.server import check_server
+from feature_store.proof.served_archive import ServedArchiver
 
 if TYPE_CHECKING:
     import threading
@@ -51,7 +52,8 @@ def run_once(context: FlowContext, *, tick: timedelta, ask: Callable[[str], None
 
 
 def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.Event | None = None) -> None:
-    """Bring every live source and the commit records to the lake every few seconds, until SIGTERM or `stop`.
+    """Bring every live source, the commit records and what readers logged to the lake every few seconds, until SIGTERM
+    or `stop`.
 
     A lake, a log or a schema registry that is away delays archiving, and nothing is skipped; it is tried again.
     """
@@ -65,8 +67,9 @@ def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.
             Archiver(context.compiled, lake, log, source=name, clock=context.clock) for name, log in logs.items()
         ]
         commits = CommitArchiver(lake, client, context.env)
+        served = ServedArchiver(context.compiled, lake, client, context.env)  # behind the commits that its vectors name
         while not stop.is_set():
-            moved = sum(map(_moved, [*(archiver.step for archiver in archivers), commits.step]))
+            moved = sum(map(_moved, [*(archiver.step for archiver in archivers), commits.step, served.step]))
             for log in logs.values():
                 log.trim()
             if moved:

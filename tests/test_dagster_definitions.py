@@ -30,7 +30,7 @@ def flights(tmp_path_factory):
 def test_every_asset_says_whose_it_is_what_it_is_and_where_it_belongs(flights):
     specs = list(flights.resolve_all_asset_specs())
 
-    assert len(specs) == len(FLIGHTS.sources) + 2 * len(FLIGHTS.views) + len(FLIGHTS.services)
+    assert len(specs) == len(FLIGHTS.sources) + 2 * len(FLIGHTS.views) + 2 * len(FLIGHTS.services)
     for spec in specs:
         assert spec.owners, spec.key
         assert spec.description, spec.key
@@ -44,7 +44,7 @@ def test_every_check_says_whose_it_is_and_what_it_asserts(flights):
     specs = [graph.get_check_spec(key) for key in graph.asset_check_keys]
 
     names = {spec.name for spec in specs}
-    assert names == {"schema", "drift", "freshness", "online_parity"}
+    assert names == {"schema", "drift", "freshness", "online_parity", "training_serving_skew_score"}
     assert all(spec.description and str(spec.metadata["owner"]).startswith("team:") for spec in specs)
     assert {spec.asset_key.path[1] for spec in specs if spec.blocking} == {"events"}
 
@@ -70,7 +70,12 @@ def test_a_changed_feature_changes_the_code_version_of_its_view_and_of_the_servi
     changed = {
         key for key in before.get_all_asset_keys() if before.get(key).code_version != after.get(key).code_version
     }
-    assert {"/".join(key.path) for key in changed} == {"dev/tiles/hourly", "dev/online/hourly", "dev/training/pricing"}
+    assert {"/".join(key.path) for key in changed} == {
+        "dev/tiles/hourly",
+        "dev/online/hourly",
+        "dev/training/pricing",
+        "dev/served/pricing",
+    }
 
 
 def test_each_batch_view_has_one_schedule(flights):

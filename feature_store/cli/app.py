@@ -8,7 +8,7 @@ import duckdb
 import typer
 from redis.exceptions import RedisError
 
-from feature_store.cli import change, history, lake, launch, live, overview
+from feature_store.cli import change, history, lake, launch, live, overview, verify
 from feature_store.errors import FeatureStoreError
 from feature_store.settings import PREFIX
 
@@ -34,6 +34,7 @@ for command in (
     live.rebuild_online,
     live.get,
     history.training_set,
+    verify.verify,
     overview.status,
 ):
     app.command()(command)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from feature_store.cli.days import moment
 from feature_store.cli.events_file import EventsFile
 from feature_store.cli.looks import age, counted, plain_table
 from feature_store.errors import InputError
@@ -76,13 +77,13 @@ def get(
     as_of: Annotated[str | None, typer.Option(help="A time with zone, such as 2013-12-24T08:00:00Z")] = None,
 ) -> None:
     """Show one entity's features: value, status and age. Needs Redis alone, neither the declarations nor the lake."""
-    moment = None if as_of is None else _moment(as_of)
+    asked = None if as_of is None else moment(as_of, name="--as-of")
     wanted = features.split(",") if ":" in features else features
     row = dict(_pair(key) for key in keys or ())
     settings = Settings()
-    with FeatureReader(settings.redis_url, env=settings.environment, clock=settings.clock) as reader:
-        vector = reader.get_online_features(wanted, row, as_of=moment)
-    now = from_us(settings.clock.now_us()) if moment is None else moment
+    with FeatureReader(settings.redis_url, env=settings.environment, clock=settings.clock, log_served=False) as reader:
+        vector = reader.get_online_features(wanted, row, as_of=asked)
+    now = from_us(settings.clock.now_us()) if asked is None else asked
     console = Console(highlight=False)
     console.print(f"{features} of {' '.join(keys or ())} at {now:%Y-%m-%d %H:%M:%S %Z}", markup=False, soft_wrap=True)
     console.print(_table(vector, to_us(now)))
@@ -112,16 +113,6 @@ def _value(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InputError(f"`--as-of` must be a time such as 2013-12-24T08:00:00Z, got '{text}'") from error
-    if moment.tzinfo is None:
-        raise InputError(f"`--as-of` must carry a time zone, such as {text}Z, got '{text}'")
-    return moment
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -29,6 +29,8 @@ class FeatureService:
     """Served for a value that is UNKNOWN, or STALE/AHEAD under the policy 'default'; by `view:feature` or ratio name."""
     on_stale: Policy = field(default="serve", kw_only=True)
     on_ahead: Policy = field(default="serve", kw_only=True)
+    log_rate: float = field(default=0.01, kw_only=True)
+    """Share of the entities whose vectors readers log as they serve them, chosen by a hash of their keys; 0: none, 1: all."""
 
     @property
     def id(self) -> str:

@@ -98,18 +98,27 @@ def qualified(session: Session, table: str, *, snapshot: int | None = None) -> s
 
 
 def events_sql(
-    session: Session, source: str, *, snapshot: int | None, days: tuple[date, date] | None, where: str
+    session: Session,
+    source: str,
+    *,
+    snapshot: int | None,
+    days: tuple[date, date] | None,
+    where: str,
+    loaded_at: int | None = None,
 ) -> str:
     """A query for the events of a source, one row per event id: live ones, and loaded ones that did not come live.
 
     `days` prunes partitions on every side; an id belongs to one day, so it needs no look beyond them.
     `where` is applied to rows after that choice, so it may name any column.
     """
-    live, loaded = (qualified(session, name(source), snapshot=snapshot) for name in (live_table, loaded_table))
+    live = qualified(session, live_table(source), snapshot=snapshot)
+    loaded = qualified(session, loaded_table(source), snapshot=snapshot if loaded_at is None else loaded_at)
     with session.reading() as cursor:
         source_columns(cursor, source)
         try:
             columns = relation_columns(cursor, f"SELECT * FROM {live}")
+            if loaded_at is not None:
+                loaded = _widened(loaded, relation_columns(cursor, f"SELECT * FROM {loaded}"), columns)
         except duckdb.Error as error:
             doing = f"source '{source}' cannot be read at snapshot {snapshot}"
             raise LakeError(session.explained(error, doing=doing)) from error
@@ -124,6 +133,14 @@ def events_sql(
     if shared == "TRUE":
         return f"{came_live} UNION ALL {both}"
     return only_loaded if shared == "FALSE" else f"{came_live} UNION ALL {both} UNION ALL {only_loaded}"
+
+
+def _widened(table: str, given: Columns, wanted: Columns) -> str:
+    """An older state of a table with the columns that it has gained since, as nulls."""
+    listed = [
+        quote(name) if name in given else f"CAST(NULL AS {kind}) AS {quote(name)}" for name, kind in wanted.items()
+    ]
+    return f"(SELECT {', '.join(listed)} FROM {table})"
 
 
 def _live_days(session: Session, cursor: duckdb.DuckDBPyConnection, source: str, *, snapshot: int) -> str:

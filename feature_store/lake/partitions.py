@@ -119,8 +119,9 @@ def versions_sql(session: Session, table: str, *, versions: Mapping[date, int]) 
     return f"SELECT * FROM {qualified(session, table, snapshot=None)} WHERE {condition}"
 
 
-def append(session: Session, table: str, *, rows: pa.Table) -> Commit:
+def append(session: Session, table: str, *, rows: pa.Table, once: Sequence[str] = ()) -> Commit:
     """Append to a plain table, which is created or widened by the rows' schema; columns left out are null."""
+    fresh = _unless_there(table, rows, once) if once else ""
     with session.reading() as cursor:
         wanted = arrow_columns(cursor, rows.schema)
         existing = table_columns(cursor, check_name(table, kind="table"))
@@ -133,10 +134,19 @@ def append(session: Session, table: str, *, rows: pa.Table) -> Commit:
         with relation(cursor, rows) as given:
             types = relation_columns(cursor, f"SELECT * FROM {given}")
             listed = projection(types, columns, table=table, defaults=dict.fromkeys(columns, "NULL"))
-            cursor.execute(f"INSERT INTO {quote(table)} SELECT {listed} FROM {given}")
-        return Commit(snapshot=transaction.snapshot, rows=rows.num_rows)
+            done = cursor.execute(f"INSERT INTO {quote(table)} SELECT {listed} FROM {given}{fresh}").fetchone()
+        return Commit(snapshot=transaction.snapshot, rows=done[0] if done else 0)
 
     return session.commit(work)
+
+
+def _unless_there(table: str, rows: pa.Table, columns: Sequence[str]) -> str:
+    """What follows a FROM to leave out rows that a table has; of the table only what is as new is read."""
+    import pyarrow.compute as pc
+
+    names, least = ", ".join(map(quote, columns)), pc.min(rows.column(columns[0])).as_py()
+    newer = "FALSE" if least is None else f"{quote(columns[0])} >= {int(least)}"
+    return f" ANTI JOIN (SELECT {names} FROM {quote(table)} WHERE {newer}) USING ({names})"
 
 
 def known_table(session: Session, table: str) -> Columns:

@@ -192,14 +192,18 @@ class Lake:
         source: str,
         *,
         snapshot: int | None = None,
+        loaded_at: int | None = None,
         days: tuple[date, date] | None = None,
         where: str = "TRUE",
     ) -> str:
         """SQL text for a source's events, one row per event id, live before loaded. Works on any cursor of the lake.
 
         `days` (first, last) prunes files on both sides and is what keeps a read of few days cheap; `where` filters rows.
+        `loaded_at` takes the loaded events as of another snapshot than the live ones.
         """
-        return event_tables.events_sql(self._session, source, snapshot=snapshot, days=days, where=where)
+        return event_tables.events_sql(
+            self._session, source, snapshot=snapshot, loaded_at=loaded_at, days=days, where=where
+        )
 
     def days_loaded(self, source: str) -> list[date]:
         """Days that were loaded, also those that turned out empty."""
@@ -305,9 +309,16 @@ class Lake:
 
     # ---- plain tables
 
-    def append(self, table: str, rows: pa.Table) -> Commit:
-        """Append to a plain table, created or widened by the rows' schema: `served_vectors`, `registry_versions`."""
-        return partitions.append(self._session, table, rows=rows)
+    def append(self, table: str, rows: pa.Table, *, once: Sequence[str] = ()) -> Commit:
+        """Append to a plain table, created or widened by the rows' schema: `served_vectors`, `registry_versions`.
+
+        Args:
+            table: its name.
+            rows: what is appended; columns that the table has and they do not are null.
+            once: columns without nulls that tell rows apart, a number that grows with time first: a row of which the
+                table has one with the same is left out, whoever appends at the same time.
+        """
+        return partitions.append(self._session, table, rows=rows, once=once)
 
     def columns(self, table: str) -> Columns:
         """Names and DuckDB types of a table; UnknownNameError if there is none."""

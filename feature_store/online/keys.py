@@ -64,6 +64,11 @@ def commits_key(env: str) -> str:
     return f"commits:{env}"
 
 
+def served_key(env: str, *, personal: bool = False) -> str:
+    """Stream: a sample of the vectors that readers have served, on their way to the lake."""
+    return f"served{'-pii' if personal else ''}:{env}"
+
+
 def shard_of(entity: str, key: str, *, shards: int) -> int:
     """The shard that keeps an entity."""
     return zlib.crc32(f"{entity}:{key}".encode()) % shards

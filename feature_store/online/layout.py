@@ -107,6 +107,8 @@ class ServiceLayout(msgspec.Struct, frozen=True, kw_only=True):
     defaults: dict[str, Value] = {}
     on_stale: Policy = "serve"
     on_ahead: Policy = "serve"
+    log_rate: float = 0.01
+    """Share of the entities whose served vectors are logged."""
 
     @property
     def id(self) -> str:
@@ -176,6 +178,7 @@ def service_layout(service: FeatureService, registry: Resolver) -> ServiceLayout
         defaults=dict(service.defaults),
         on_stale=service.on_stale,
         on_ahead=service.on_ahead,
+        log_rate=service.log_rate,
     )
 
 

@@ -9,5 +9,16 @@ from feature_store.proof.compare import Difference, ProofReport
 from feature_store.proof.prove import Proof, prove
 from feature_store.proof.served_log import ServedLog
 from feature_store.proof.served_table import append_served, read_served
+from feature_store.proof.verify import Verdict, verify
 
-__all__ = ["Difference", "Proof", "ProofReport", "ServedLog", "append_served", "prove", "read_served"]
+__all__ = [
+    "Difference",
+    "Proof",
+    "ProofReport",
+    "ServedLog",
+    "Verdict",
+    "append_served",
+    "prove",
+    "read_served",
+    "verify",
+]

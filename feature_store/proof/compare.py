@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,9 @@ Bools = NDArray[np.bool_]
 Statuses = NDArray[np.int8]
 Recomputed = Mapping[str, Mapping[str, "Values"]]
 """Read -> feature -> a value per vector, as `recompute` gives them."""
+
+NOT_SERVED = -2
+"""The status of a feature that the vector did not have yet."""
 
 SHOWN = 100
 """How many differences a report lists; it counts all."""
@@ -67,24 +70,18 @@ class ProofReport:
 
 def compare(layout: ServedLayout, served: pa.Table, recomputed: Recomputed, *, shown: int = SHOWN) -> ProofReport:
     """Compare every value and status of a record with what it should have been."""
-    judge = _Judge(layout, served, recomputed)
     values = unknown = stale = 0
     by_feature: dict[str, int] = {}
     differences: list[Difference] = []
-    for feature in layout.features:
-        found = judge.expected(feature)
-        status = _statuses(served, feature.status)
-        unequal = (status != found.status) | ~same(served.column(feature.column).combine_chunks(), found.column)
-        silent = (status == Status.UNKNOWN) & ~judge.null_key(feature)
-        excused = status == Status.STALE
-        values += int((~silent).sum())
-        unknown += int(silent.sum())
-        stale += int((unequal & excused).sum())
-        wrong = np.flatnonzero(unequal & ~excused & ~silent)
+    for judged in judge(layout, served, recomputed):
+        values += judged.values
+        unknown += judged.unknown
+        stale += judged.stale_unequal
+        wrong = np.flatnonzero(judged.unequal)
         if len(wrong):
-            by_feature[feature.name] = len(wrong)
+            by_feature[judged.feature.name] = len(wrong)
             listed = wrong[: max(0, shown - len(differences))].tolist()
-            differences += [_difference(feature, served, found, row) for row in listed]
+            differences += [difference(judged, served, row) for row in listed]
     return ProofReport(
         vectors=served.num_rows,
         values=values,
@@ -94,6 +91,40 @@ def compare(layout: ServedLayout, served: pa.Table, recomputed: Recomputed, *, s
         by_feature=by_feature,
         differences=differences,
     )
+
+
+class Judged(NamedTuple):
+    """One feature of a record, compared."""
+
+    feature: ServedFeature
+    found: Answer
+    """What it should have been."""
+    unequal: Bools
+    """Where it was not."""
+    values: int
+    """How many were compared."""
+    unknown: int
+    stale_unequal: int
+
+
+def judge(layout: ServedLayout, served: pa.Table, recomputed: Recomputed) -> Iterator[Judged]:
+    """Every feature of a record, compared with what it should have been."""
+    judging = _Judge(layout, served, recomputed)
+    for feature in layout.features:
+        found = judging.expected(feature)
+        status = _statuses(served, feature.status)
+        unequal = (status != found.status) | ~same(served.column(feature.column).combine_chunks(), found.column)
+        absent = status == NOT_SERVED
+        silent = (status == Status.UNKNOWN) & ~judging.null_key(feature)
+        excused = status == Status.STALE
+        yield Judged(
+            feature=feature,
+            found=found,
+            unequal=unequal & ~excused & ~silent & ~absent,
+            values=int((~silent & ~absent).sum()),
+            unknown=int(silent.sum()),
+            stale_unequal=int((unequal & excused).sum()),
+        )
 
 
 def same(one: pa.Array, other: pa.Array) -> Bools:
@@ -197,11 +228,14 @@ def _true(mask: pa.Array) -> Bools:
 
 
 def _statuses(served: pa.Table, name: str) -> Statuses:
-    found: Statuses = served.column(name).combine_chunks().to_numpy(zero_copy_only=False).astype(np.int8)
+    column = pc.fill_null(served.column(name).combine_chunks(), NOT_SERVED)
+    found: Statuses = column.to_numpy(zero_copy_only=False).astype(np.int8)
     return found
 
 
-def _difference(feature: ServedFeature, served: pa.Table, found: Answer, row: int) -> Difference:
+def difference(judged: Judged, served: pa.Table, row: int) -> Difference:
+    """A value that is not what it should have been, with its place and its times."""
+    feature, found = judged.feature, judged.found
     read = feature.refs[0].read_id
     moment = {name: served.column(view_column(read, name))[row].as_py() for name in ("as_of_us", "run", "n")}
     return Difference(

@@ -14,8 +14,10 @@ from feature_store.errors import InputError
 from feature_store.history.columns import shown_type
 from feature_store.history.join_keys import as_key
 from feature_store.proof.served_log import (
+    ENTRY,
     PER_VIEW,
     REQUESTED,
+    SERVED,
     SERVICE,
     VECTOR,
     feature_column,
@@ -131,7 +133,13 @@ def _vector_name(item: FeatureRef | Ratio, taken: set[str]) -> str:
 
 
 def _schema(compiled: Compiled, features: Sequence[ServedFeature], reads: Sequence[PlannedRead]) -> pa.Schema:
-    fields = {VECTOR: pa.string(), SERVICE: pa.string(), REQUESTED: pa.int64()}
+    fields = {
+        VECTOR: pa.string(),
+        SERVICE: pa.string(),
+        REQUESTED: pa.int64(),
+        SERVED: pa.int64(),
+        ENTRY: pa.string(),
+    }
     for each in reads:
         source = compiled.schemas[each.plan.view.source.name]
         columns = each.read.columns.items()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -16,13 +17,12 @@ import pyarrow as pa
 from feature_store.declare.feature import FeatureRef
 from feature_store.proof.layout import ServedFeature, ServedLayout
 from feature_store.proof.operands import Operand, operand
+from feature_store.proof.runs import Runs
 from feature_store.proof.served_log import view_column
 from feature_store.status import Status
 from feature_store.time_rule import from_us, parse_duration
 
 if TYPE_CHECKING:
-    from datetime import date
-
     import duckdb
 
     from feature_store.declare.feature import Feature, Ratio
@@ -81,10 +81,10 @@ def _compared(layout: ServedLayout, feature: ServedFeature, record: pa.Table) ->
     judged = {Status.PRESENT, Status.EMPTY, Status.ERROR}
     if layout.service.on_ahead == "serve":
         judged.add(Status.AHEAD)
-    statuses = [Status(status) for status in record.column(feature.status).to_pylist()]
+    statuses = record.column(feature.status).to_pylist()
     values = _plain_column(record.column(feature.column)).to_pylist()
     pairs = zip(values, statuses, strict=True)
-    return {row: (value, status) for row, (value, status) in enumerate(pairs) if status in judged}
+    return {row: (value, Status(status)) for row, (value, status) in enumerate(pairs) if status in judged}
 
 
 def _plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -132,25 +132,57 @@ def _view_answers(
     cursor: duckdb.DuckDBPyConnection, lake: Lake, read: KeyedView, size: int, snapshot: int
 ) -> dict[tuple[str, str], list[Answer]]:
     """Every feature of a view in its role: an answer per row of the record."""
+    names = [feature.name for feature in read.view.declared]
+    found: dict[tuple[str, str], list[Answer]] = {(read.id, name): [None] * size for name in names}
+    for loaded_at, rows in _loaded_states(cursor, lake, read, snapshot):
+        cursor.execute(f"CREATE OR REPLACE TEMP TABLE mine AS SELECT * FROM record WHERE {rows}")
+        for name, answers in _answers(cursor, lake, read, snapshot, loaded_at).items():
+            for i, each in answers.items():
+                found[read.id, name][i] = each
+    return found
+
+
+def _loaded_states(
+    cursor: duckdb.DuckDBPyConnection, lake: Lake, read: KeyedView, snapshot: int
+) -> list[tuple[int, str]]:
+    """The snapshots whose loaded events count, and for which rows of the record: as of its run's beginning."""
+    if read.view.is_batch:
+        return [(snapshot, "TRUE")]
+    as_of, run = (f'"{view_column(read.id, name)}"' for name in ("as_of_us", "run"))
+    span = cursor.execute(f"SELECT min({as_of}), max({as_of}) FROM record").fetchone()
+    if span is None or span[0] is None:
+        return [(snapshot, "TRUE")]
+    window = read.view.longest_window_us
+    days = (date.min if window is None else _day(span[0] - window), _day(span[1]))
+    changed = Runs.of(lake, snapshot=snapshot).loaded_at(lake, read.view.source.name, days=days, snapshot=snapshot)
+    states = {state: [r for r, other in changed.items() if other == state] for state in sorted(set(changed.values()))}
+    listed = [(state, f"{run} IN ({', '.join(map(str, runs))})") for state, runs in states.items()]
+    rest = f"coalesce({run}, 0) NOT IN ({', '.join(map(str, changed))})" if changed else "TRUE"
+    return [*listed, (snapshot, rest)]
+
+
+def _answers(
+    cursor: duckdb.DuckDBPyConnection, lake: Lake, read: KeyedView, snapshot: int, loaded_at: int
+) -> dict[str, dict[int, Answer]]:
+    """Feature -> row of the record -> answer, of the rows of the table `mine`."""
     view = read.view
     ask = _ask_batch if view.is_batch else _ask_stream
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE asked AS {ask(lake, read, snapshot)}")
     cursor.execute("CREATE OR REPLACE TEMP TABLE reached AS SELECT *, " + _tails_sql(view) + " FROM asked")
     spans = cursor.execute("SELECT min(since), max(t) FROM reached").fetchone()
-    names = [feature.name for feature in view.declared]
     if spans is None or spans[1] is None:
-        return {(read.id, name): [None] * size for name in names}
+        return {}
     asked = {row[0] for row in cursor.execute("SELECT DISTINCT i FROM asked").fetchall()}
-    events = _events_sql(lake, view, snapshot, first_us=spans[0], last_us=spans[1])
+    events = _events_sql(lake, view, snapshot, loaded_at, first_us=spans[0], last_us=spans[1])
     described = cursor.execute(f"DESCRIBE SELECT {_expressions_sql(view)} FROM ({events})").fetchall()
     operands = [operand(feature, str(row[1])) for feature, row in zip(view.declared, described, strict=True)]
     rows = {row[0]: row[1:] for row in cursor.execute(_windows_sql(view, events, operands)).fetchall()}
-    found: dict[tuple[str, str], list[Answer]] = {}
-    for k, (name, each) in enumerate(zip(names, operands, strict=True)):
-        place = sum(len(operands[j].parts) for j in range(k))
-        none = (None,) * len(each.parts)
-        finished = {i: each.finish(rows[i][place : place + len(each.parts)] if i in rows else none) for i in asked}
-        found[read.id, name] = [finished.get(i) for i in range(size)]
+    found: dict[str, dict[int, Answer]] = {}
+    place = 0
+    for feature, each in zip(view.declared, operands, strict=True):
+        size, none = len(each.parts), (None,) * len(each.parts)
+        found[feature.name] = {i: each.finish(rows[i][place : place + size] if i in rows else none) for i in asked}
+        place += size
     return found
 
 
@@ -163,10 +195,10 @@ def _ask_stream(lake: Lake, read: KeyedView, snapshot: int) -> str:
     at = f"c.shard = {shard} AND c.run = {run} AND c.n = {n}"
     return (
         f'SELECT r._i AS i{keys}, {as_of} AS t, c."partition" AS p, max(c.position) AS upto, min(c.now_us) AS now_us, '
-        f"NULL::BIGINT AS built_from FROM record AS r JOIN {commits} AS c ON {at} "
+        f"NULL::BIGINT AS built_from FROM mine AS r JOIN {commits} AS c ON {at} "
         f"WHERE c.source = '{view.source.name}' GROUP BY ALL "
         f"UNION ALL SELECT DISTINCT r._i{keys}, {as_of}, -1, NULL::BIGINT, NULL::BIGINT, NULL::BIGINT "
-        f"FROM record AS r JOIN {commits} AS c ON {at}"
+        f"FROM mine AS r JOIN {commits} AS c ON {at}"
     )
 
 
@@ -183,7 +215,7 @@ def _ask_batch(lake: Lake, read: KeyedView, snapshot: int) -> str:
     )
     asked = (
         f"SELECT r._i AS i{keys}, {n} * 1000000 AS t, coalesce(b.built_from, {run}) AS built_from "
-        f"FROM record AS r LEFT JOIN ({builds}) AS b ON b.snapshot = {run} WHERE {run} > 0"
+        f"FROM mine AS r LEFT JOIN ({builds}) AS b ON b.snapshot = {run} WHERE {run} > 0"
     )
     names = "".join(f', a."{key}"' for key in read.columns)
     return (
@@ -207,7 +239,7 @@ def _tail_sql(feature: Feature) -> str:
     return f"({start} - (({start} % {hop}) + {hop}) % {hop})"
 
 
-def _events_sql(lake: Lake, view: FeatureView, snapshot: int, *, first_us: int, last_us: int) -> str:
+def _events_sql(lake: Lake, view: FeatureView, snapshot: int, loaded_at: int, *, first_us: int, last_us: int) -> str:
     """The events that belong to the view, with the snapshot that loaded their day."""
     days = None if first_us < 0 else (_day(first_us), _day(last_us))
     conditions = [f"_event_us < {last_us}", f"_event_us >= {first_us}"]
@@ -215,7 +247,13 @@ def _events_sql(lake: Lake, view: FeatureView, snapshot: int, *, first_us: int, 
     if view.late_events == "ignore" and view.lateness is not None:
         limit = parse_duration(view.lateness, name="lateness")
         conditions.append(f"(_arrived_us IS NULL OR _arrived_us - _event_us <= {limit})")
-    events = lake.events_sql(view.source.name, snapshot=snapshot, days=days, where=" AND ".join(conditions))
+    events = lake.events_sql(
+        view.source.name,
+        snapshot=snapshot,
+        loaded_at=None if loaded_at == snapshot else loaded_at,
+        days=days,
+        where=" AND ".join(conditions),
+    )
     loads = (
         f"SELECT _day, min(snapshot) AS loaded_at FROM (SELECT snapshot, unnest(days) AS _day FROM "
         f"{lake.table_sql('commits', snapshot=snapshot)} WHERE source = '{view.source.name}' AND kind = 'loaded') "

@@ -12,9 +12,9 @@ import pyarrow as pa
 from feature_store.proof.compare import ProofReport, compare
 from feature_store.proof.faults import Bench, Control, plant, take
 from feature_store.proof.knowledge import Commits
-from feature_store.proof.layout import conform, served_layout_of
+from feature_store.proof.layout import served_layout_of
 from feature_store.proof.oracle import OracleReport, consult
-from feature_store.proof.recompute import recompute
+from feature_store.proof.recompute import provable, recompute
 
 if TYPE_CHECKING:
     from feature_store.lake import Lake
@@ -75,7 +75,8 @@ def prove(compiled: Compiled, lake: Lake, served: pa.Table, *, sample: int = 200
         UnknownNameError: the service is not declared.
     """
     layout = served_layout_of(compiled, served)
-    record, snapshot = conform(layout, served), lake.snapshot()
+    snapshot = lake.snapshot()
+    record = provable(compiled, lake, layout, served, snapshot=snapshot)
     recomputed = recompute(compiled, lake, layout, record, snapshot=snapshot)
     drawn = np.random.default_rng(seed).permutation(record.num_rows)[:sample]
     drawn.sort()

@@ -6,17 +6,20 @@ windows at the time of the published row over the events that the lake held when
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
 
+from feature_store.errors import LakeError
 from feature_store.history.spine import Spine, SpineKeys, spine_keys
-from feature_store.proof.knowledge import Commits, Snapshots
-from feature_store.proof.layout import PlannedRead, ServedLayout
+from feature_store.proof.knowledge import Commits, RunCommits, Snapshots
+from feature_store.proof.layout import PlannedRead, ServedLayout, conform
+from feature_store.proof.runs import Runs
 from feature_store.proof.served_log import view_column
 from feature_store.status import Status
 from feature_store.time_rule import SECOND_US, from_us
@@ -81,8 +84,14 @@ class Events:
     """int64[e], days since the epoch."""
 
 
-KnownFrom = Callable[[Events], Ints]
-"""Since when each event is known, in the order of one group: ALWAYS, an ordinal, or NEVER."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One order of knowledge, to which the cutoffs of a group belong."""
+
+    known_from: Callable[[Events], Ints]
+    """Since when each event is known: ALWAYS, an ordinal, or NEVER."""
+    run: int | None = None
+    """Of the stream; None: of a batch view."""
 
 
 def recompute(
@@ -92,37 +101,102 @@ def recompute(
 
     The status is UNKNOWN for a null key, `UNPROVABLE` where the lake does not say what the value could know.
     """
-    numbered = _Entities(compiled, served)
-    commits = Commits.of(lake, snapshot=snapshot)
+    numbered, known = Entities(compiled, served), Knowledge.of(lake, snapshot=snapshot)
     return {
-        each.id: recompute_view(each, lake, served, keys=numbered.of(each.read), commits=commits, snapshot=snapshot)
+        each.id: recompute_view(each, lake, served, keys=numbered.of(each.read), known=known)
         for each in layout.reads.values()
     }
 
 
+def provable(compiled: Compiled, lake: Lake, layout: ServedLayout, served: pa.Table, *, snapshot: int) -> pa.Table:
+    """A record as the proof takes it: conformed, its shards those of the runs that wrote the values.
+
+    Raises:
+        InputError: a column is missing, or cannot have its type.
+    """
+    record, runs = conform(layout, served), Runs.of(lake, snapshot=snapshot)
+    numbered = Entities(compiled, record)
+    for each in layout.reads.values():
+        if not each.plan.view.is_batch:
+            record = runs.with_shards(each, record, numbered.of(each.read))
+    return record
+
+
 def recompute_view(
-    each: PlannedRead, lake: Lake, served: pa.Table, *, keys: SpineKeys, commits: Commits, snapshot: int
+    each: PlannedRead, lake: Lake, served: pa.Table, *, keys: SpineKeys, known: Knowledge
 ) -> dict[str, Values]:
     """The features of one view in its role: a value per vector."""
     plan = each.plan
-    if plan.view.is_batch:
-        asked, known = _batch_queries(each.read, lake, served, keys, snapshot)
-    else:
-        asked, known = _stream_queries(each.read, served, keys, commits)
-    asked = asked.take(order_by(asked.code, asked.time_us))
+    asked, orders = ask(each, lake, served, keys=keys, known=known)
     status = np.where(keys.codes < 0, np.int8(Status.UNKNOWN), UNPROVABLE)
     if len(asked) == 0:
         return {f.feature.name: Values(np.zeros(served.num_rows), status.copy()) for f in plan.features}
-    events = read_events(plan, lake, keys, asked, snapshot=snapshot)
     parts = []
-    for group, known_from in enumerate(known):
-        mine = asked.take(np.flatnonzero(asked.group == group))
-        if len(mine):
-            parts.append((mine.row, known_windows(plan, events, known_from(events), mine)))
+    for events, mine in by_events(each, lake, keys, asked, orders=orders, known=known):
+        for group in np.unique(mine.group).tolist():
+            some = mine.take(np.flatnonzero(mine.group == group))
+            parts.append((some.row, known_windows(plan, events, orders[group].known_from(events), some)))
     return {f.feature.name: _scatter(parts, f.feature.name, status) for f in plan.features}
 
 
-class _Entities:
+def ask(
+    each: PlannedRead, lake: Lake, served: pa.Table, *, keys: SpineKeys, known: Knowledge
+) -> tuple[Queries, list[Order]]:
+    """What the record asks of a view, by entity and time, and the orders of knowledge that its groups name."""
+    if each.plan.view.is_batch:
+        asked, orders = _batch_queries(each.read, lake, served, keys, known.snapshot)
+    else:
+        asked, orders = _stream_queries(each.read, served, keys, known.commits)
+    return asked.take(order_by(asked.code, asked.time_us)), orders
+
+
+def by_events(
+    each: PlannedRead,
+    lake: Lake,
+    keys: SpineKeys,
+    asked: Queries,
+    *,
+    orders: Sequence[Order],
+    known: Knowledge,
+    reach: int = 1,
+) -> Iterator[tuple[Events, Queries]]:
+    """The queries with their events: all the same, unless loads have changed some since a run began.
+
+    What a run knew cannot be read any more if its snapshot was forgotten; its queries are left out. `reach` is how many
+    times the longest window events are read back.
+    """
+    plan, days = each.plan, _days(each.plan, asked, reach)
+    changed = known.runs.loaded_at(lake, plan.view.source.name, days=days, snapshot=known.snapshot)
+    state = np.array([changed.get(order.run or 0, known.snapshot) for order in orders], dtype=np.int64)[asked.group]
+    for loaded_at in np.unique(state).tolist():
+        mine = asked.take(np.flatnonzero(state == loaded_at))
+        try:
+            yield _read_events(plan, lake, keys, mine, known.snapshot, loaded_at, reach), mine
+        except LakeError:
+            if loaded_at == known.snapshot:
+                raise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """What the lake's books say of what values could know."""
+
+    snapshot: int
+    """The snapshot of the proof."""
+    commits: Commits
+    runs: Runs
+
+    @classmethod
+    def of(cls, lake: Lake, *, snapshot: int) -> Knowledge:
+        """Read them as of a snapshot."""
+        return cls(
+            snapshot=snapshot,
+            commits=Commits.of(lake, snapshot=snapshot),
+            runs=Runs.of(lake, snapshot=snapshot),
+        )
+
+
+class Entities:
     """Numbers the entities of a record, once per entity."""
 
     def __init__(self, compiled: Compiled, served: pa.Table) -> None:
@@ -140,28 +214,24 @@ class _Entities:
 
 def _stream_queries(
     read: KeyedView, served: pa.Table, keys: SpineKeys, commits: Commits
-) -> tuple[Queries, list[KnownFrom]]:
+) -> tuple[Queries, list[Order]]:
     """A group per (shard, run); the commits' numbers are its order."""
     time_us, run, n, shard = (_ints(served, read, name) for name in ("as_of_us", "run", "n", "shard"))
     group = np.full(served.num_rows, -1)
-    known: list[KnownFrom] = []
+    known: list[Order] = []
     for number, of_run in set(zip(shard.tolist(), run.tolist(), strict=True)):
         found = commits.run(number, of_run)
         rows = np.flatnonzero((shard == number) & (run == of_run) & (keys.codes >= 0))
         if found is not None:
             group[rows[np.isin(n[rows], found.n)]] = len(known)
-            known.append(
-                lambda events, found=found: found.known_from(  # type: ignore[misc]
-                    read.view.source.name, events.partition, offset=events.offset, event_us=events.history.rows.time
-                )
-            )
+            known.append(Order(known_from=partial(_known_to, found, read.view.source.name), run=of_run))
     row = np.flatnonzero(group >= 0)
     return Queries(row=row, code=keys.codes[row], time_us=time_us[row], group=group[row], cutoff=n[row]), known
 
 
 def _batch_queries(
     read: KeyedView, lake: Lake, served: pa.Table, keys: SpineKeys, snapshot: int
-) -> tuple[Queries, list[KnownFrom]]:
+) -> tuple[Queries, list[Order]]:
     """One group; the lake's snapshots are its order. A row names its version as `run` and its step's second as `n`."""
     run, n = _ints(served, read, "run"), _ints(served, read, "n")
     snapshots = Snapshots.of(lake, read.view.source.name, snapshot=snapshot)
@@ -173,15 +243,39 @@ def _batch_queries(
         group=np.zeros(len(row), dtype=np.int64),
         cutoff=snapshots.built_from(lake, read.view, versions=run[row], snapshot=snapshot),
     )
-    return asked, [lambda events: snapshots.known_from(events.partition, offset=events.offset, day=events.day)]
+    return asked, [
+        Order(known_from=lambda events: snapshots.known_from(events.partition, offset=events.offset, day=events.day))
+    ]
 
 
-def read_events(plan: ViewPlan, lake: Lake, keys: SpineKeys, asked: Queries, *, snapshot: int) -> Events:
+def _known_to(commits: RunCommits, source: str, events: Events) -> Ints:
+    return commits.known_from(source, events.partition, offset=events.offset, event_us=events.history.rows.time)
+
+
+def _span(plan: ViewPlan, asked: Queries, reach: int) -> tuple[int | None, int]:
+    """The times between which events can matter; None: ever since."""
+    span, first, last = plan.view.longest_window_us, int(asked.time_us.min()), int(asked.time_us.max())
+    return None if span is None else first - reach * span, last
+
+
+def _days(plan: ViewPlan, asked: Queries, reach: int) -> tuple[date, date]:
+    first, last = _span(plan, asked, reach)
+    return _FIRST_DAY if first is None else from_us(first).date(), from_us(last).date()
+
+
+def _read_events(
+    plan: ViewPlan, lake: Lake, keys: SpineKeys, asked: Queries, snapshot: int, loaded_at: int, reach: int
+) -> Events:
     """The events of the asked entities in the span of time that can matter, sorted by (entity, time, id)."""
-    first, last, span = int(asked.time_us.min()), int(asked.time_us.max()), plan.view.longest_window_us
-    where = f"{TIME} < {last}" + ("" if span is None else f" AND {TIME} >= {first - span}")
-    days = (_FIRST_DAY if span is None else from_us(first - span).date(), from_us(last).date())
-    events = lake.events_sql(plan.view.source.name, snapshot=snapshot, days=days, where=where)
+    first, last = _span(plan, asked, reach)
+    where = f"{TIME} <= {last}" + ("" if first is None else f" AND {TIME} >= {first}")
+    events = lake.events_sql(
+        plan.view.source.name,
+        snapshot=snapshot,
+        loaded_at=None if loaded_at == snapshot else loaded_at,
+        days=_days(plan, asked, reach),
+        where=where,
+    )
     projected = project_sql(plan, events, extra=[PARTITION, OFFSET, DAY])
     entities = pa.table({KEY: keys.text, "_code": np.arange(len(keys), dtype=np.int64)})
     with lake.cursor() as cursor:

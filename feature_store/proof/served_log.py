@@ -1,6 +1,7 @@
 """The record of served vectors: collected beside the reader, kept as Arrow, in Parquet files or in the lake.
 
-A row per vector: its id, the service, the time asked for, the request's own columns; per view what its values rest on
+A row per vector: its id, the service, the time asked for, when it was served, its entry in the stream that the reader
+logged it to, the request's own columns; per view what its values rest on
 (`<view>_v<n>__as_of_us`, `run`, `n`, `shard`, `event_us`); per feature a value and a status (`<view>__<feature>` and
 `<view>__<feature>__status`).
 """
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from feature_store.reader import FeatureVector
 
-VECTOR, SERVICE, REQUESTED = "vector_id", "service", "requested_us"
+VECTOR, SERVICE, REQUESTED, SERVED, ENTRY = "vector_id", "service", "requested_us", "served_us", "entry"
 
 PER_VIEW = ("as_of_us", "run", "n", "shard", "event_us")
 """What is kept of a view's provenance: effective time, commit, shard (null: batch view, or null key), newest event."""
@@ -36,14 +37,21 @@ class ServedLog:
     def __init__(self, service: str | None = None) -> None:
         """An empty record; `service` says which version was served (`name@version`), by default the newest."""
         self._service = service
-        self._rows: list[tuple[str, int | None, Row, FeatureVector]] = []
+        self._rows: list[tuple[str, int | None, int, str | None, Row, FeatureVector]] = []
         self._prefix, self._count = secrets.token_hex(6), 0
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def add(
-        self, row: Row, vector: FeatureVector, *, as_of_us: int | None = None, vector_id: str | None = None
+        self,
+        row: Row,
+        vector: FeatureVector,
+        *,
+        as_of_us: int | None = None,
+        vector_id: str | None = None,
+        served_us: int | None = None,
+        entry: str | None = None,
     ) -> None:
         """Remember one served vector.
 
@@ -52,9 +60,14 @@ class ServedLog:
             vector: what the reader returned for it.
             as_of_us: the time that was asked for; None if the read was for now.
             vector_id: names it in reports; made up by default.
+            served_us: when it was served; by default the time for which it was given.
+            entry: its place in the stream to which the reader logged it, if it did.
         """
         self._count += 1
-        self._rows.append((vector_id or f"{self._prefix}-{self._count}", as_of_us, row, vector))
+        if served_us is None:
+            given = [each.as_of_us for each in vector.provenance.values()]
+            served_us = as_of_us if as_of_us is not None else max(given, default=0)
+        self._rows.append((vector_id or f"{self._prefix}-{self._count}", as_of_us, served_us, entry, row, vector))
 
     def clear(self) -> None:
         """Forget what was collected."""
@@ -68,7 +81,7 @@ class ServedLog:
         """
         if not self._rows:
             return pa.table({})
-        ids, asked, rows, vectors = (list(part) for part in zip(*self._rows, strict=True))
+        ids, asked, served, entries, rows, vectors = (list(part) for part in zip(*self._rows, strict=True))
         first = vectors[0]
         if any(vector.names != first.names for vector in vectors):
             raise InputError("`vector` must be of the same service as those before it, got one with other features")
@@ -77,6 +90,8 @@ class ServedLog:
             (VECTOR, pa.array(ids, type=pa.string())),
             (SERVICE, pa.array([service] * len(ids), type=pa.string())),
             (REQUESTED, pa.array(asked, type=pa.int64())),
+            (SERVED, pa.array(served, type=pa.int64())),
+            (ENTRY, pa.array(entries, type=pa.string())),
             *((name, _request_column(name, [row.get(name) for row in rows])) for name in rows[0]),
             *_view_columns(vectors),
             *_feature_columns(vectors),

@@ -1,14 +1,20 @@
-"""The lake's table of served vectors: records of all services, each vector once."""
+"""The lake's table of served vectors: records of all services, each vector once.
+
+Services share columns where names and types agree. A column of a type that the table does not have it in stands beside
+it with the type in its name: one service's text `customer`, and another's whole number `customer__bigint`.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from feature_store.lake.connection import quote
-from feature_store.proof.layout import conform, served_layout, served_layout_of
-from feature_store.proof.served_log import SERVICE, VECTOR
+from feature_store.lake.tables import Columns, arrow_columns
+from feature_store.proof.layout import ServedLayout, conform, served_layout, served_layout_of
+from feature_store.proof.served_log import SERVED, SERVICE, VECTOR
 
 if TYPE_CHECKING:
     from feature_store.lake import Commit, Lake
@@ -24,32 +30,51 @@ def append_served(compiled: Compiled, lake: Lake, served: pa.Table) -> Commit | 
 
     Raises:
         InputError: the record is of several services or lacks a column.
-        LakeError: a column has another type in the lake, or the lake cannot be written.
+        LakeError: the lake cannot be written.
     """
     record = conform(served_layout_of(compiled, served), served)
-    if lake.exists(SERVED_TABLE):
-        with lake.cursor() as cursor:
-            cursor.register("record", record)
-            table = lake.table_sql(SERVED_TABLE)
-            record = cursor.execute(
-                f"SELECT r.* FROM record AS r ANTI JOIN (SELECT {VECTOR} FROM {table}) USING ({VECTOR})"
-            ).to_arrow_table()
-    return lake.append(SERVED_TABLE, record) if record.num_rows else None
+    names = _stored_names(lake, record.schema)
+    commit = lake.append(SERVED_TABLE, record.rename_columns(list(names.values())), once=(SERVED, VECTOR))
+    return commit if commit.rows else None
 
 
 def read_served(compiled: Compiled, lake: Lake, service: str, *, where: str = "TRUE") -> pa.Table:
     """The record of a service that the lake holds; `where` is SQL over its columns.
 
+    What a vector did not have yet when it was served (a feature that its view gained since) is null, status and all.
+
     Raises:
         UnknownNameError: no such service.
     """
     layout = served_layout(compiled, service)
-    if not lake.exists(SERVED_TABLE) or set(layout.schema.names) - set(lake.columns(SERVED_TABLE)):
+    if not lake.exists(SERVED_TABLE):
         return layout.schema.empty_table()
-    listed = ", ".join(map(quote, layout.schema.names))
-    sql = (
-        f"SELECT {listed} FROM {lake.table_sql(SERVED_TABLE)} WHERE {SERVICE} IN (?, ?) AND ({where}) ORDER BY {VECTOR}"
+    names, existing = _stored_names(lake, layout.schema), lake.columns(SERVED_TABLE)
+    listed = ", ".join(
+        f"{quote(stored) if stored in existing else 'NULL'} AS {quote(name)}" for name, stored in names.items()
     )
+    table, recorded = lake.table_sql(SERVED_TABLE), _recorded_as(compiled, layout)
+    marks = ", ".join("?" for _ in recorded)
     with lake.cursor() as cursor:
-        found = cursor.execute(sql, [layout.service.name, layout.service.id]).to_arrow_table()
+        found = cursor.execute(
+            f"SELECT {listed} FROM {table} WHERE {SERVICE} IN ({marks}) AND ({where}) ORDER BY {VECTOR}", recorded
+        ).to_arrow_table()
     return found.cast(layout.schema)
+
+
+def _recorded_as(compiled: Compiled, layout: ServedLayout) -> list[str]:
+    """Under which names vectors of a service are recorded: `name` alone is the newest version."""
+    service = layout.service
+    newest = compiled.registry.service(service.name).id == service.id
+    return [service.id, service.name] if newest else [service.id]
+
+
+def _stored_names(lake: Lake, schema: pa.Schema) -> dict[str, str]:
+    """Column of a record -> column of the table."""
+    existing: Columns = lake.columns(SERVED_TABLE) if lake.exists(SERVED_TABLE) else {}
+    with lake.cursor() as cursor:
+        wanted = arrow_columns(cursor, schema)
+    return {
+        name: name if existing.get(name, kind) == kind else f"{name}__{re.sub(r'[^a-z0-9]+', '_', kind.lower())}"
+        for name, kind in wanted.items()
+    }

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self, cast
 
 from feature_store.clock import Clock, SystemClock
+from feature_store.errors import OnlineStoreError
 from feature_store.reader.core import AsOf, Features, ReaderCore, Row, as_of_each
+from feature_store.reader.sample import PAUSE_S, Sampled, ServedSample
 from feature_store.reader.transport import Command, Reply, away, checked, parse_url, shown_client
 from feature_store.reader.vector import FeatureVector
 
 if TYPE_CHECKING:
+    import asyncio
+
     from redis.asyncio import Redis
 
 
@@ -22,14 +26,23 @@ class AsyncFeatureReader:
         env: the environment.
         clock: what `now` is; a replay brings its own.
         timeout_s: how long to wait for Redis; a client has its own.
+        log_served: as for `FeatureReader`.
     """
 
     def __init__(
-        self, url: str | Redis, *, env: str = "dev", clock: Clock | None = None, timeout_s: float = 2.0
+        self,
+        url: str | Redis,
+        *,
+        env: str = "dev",
+        clock: Clock | None = None,
+        timeout_s: float = 2.0,
+        log_served: bool = True,
     ) -> None:
         from redis.asyncio import from_url
 
-        self._core = ReaderCore(env, clock or SystemClock())
+        self._sample = ServedSample(env)
+        self._pushing: asyncio.Task[None] | None = None
+        self._core = ReaderCore(env, clock or SystemClock(), self._sample if log_served else None)
         self._owned = isinstance(url, str)
         if isinstance(url, str):
             self._shown = parse_url(url).shown
@@ -54,10 +67,37 @@ class AsyncFeatureReader:
                 commands = read.send(replies)
         except StopIteration as done:
             vectors: list[FeatureVector] = done.value
-            return vectors
+        if self._sample and (self._pushing is None or self._pushing.done()):
+            import asyncio
+
+            self._pushing = asyncio.get_running_loop().create_task(self._push_soon())
+        return vectors
+
+    @property
+    def sampled(self) -> Sampled:
+        """As `FeatureReader.sampled`."""
+        return self._sample.counts
+
+    async def _push_soon(self) -> None:
+        import asyncio
+
+        await asyncio.sleep(PAUSE_S)
+        await self._push()
+
+    async def _push(self) -> None:
+        while commands := self._sample.take():
+            try:
+                await self._exchange(commands)
+            except OnlineStoreError as error:
+                self._sample.refused(commands, error)
+            else:
+                self._sample.pushed(commands)
 
     async def close(self) -> None:
-        """Close the connections that this reader opened."""
+        """Push what waits of the sample, and close the connections that this reader opened."""
+        if self._pushing is not None:
+            self._pushing.cancel()
+        await self._push()
         if self._owned:
             await self._client.aclose()
 

@@ -20,6 +20,7 @@ from feature_store.reader.decode import UnknownLayout, decode_vector
 from feature_store.reader.listed import list_service
 from feature_store.reader.plan import ReadPlan, commands_of, keys_of, plan_read
 from feature_store.reader.readiness import NOTHING, Progress, Readiness, parse_readiness
+from feature_store.reader.sample import ServedSample
 from feature_store.reader.transport import Command, Reply
 from feature_store.reader.vector import FeatureVector
 from feature_store.reader.worth import Moment
@@ -35,8 +36,8 @@ Packed = Sequence[bytes | None]
 class ReaderCore:
     """What a reader remembers: the plans of services, and how far the shards had read a moment ago."""
 
-    def __init__(self, env: str, clock: Clock) -> None:
-        self._env, self._clock = env, clock
+    def __init__(self, env: str, clock: Clock, sample: ServedSample | None = None) -> None:
+        self._env, self._clock, self._sample = env, clock, sample
         self._plans: dict[str | tuple[str, ...], ReadPlan] = {}
         self._readiness = NOTHING
         self._progress = Progress()
@@ -70,7 +71,10 @@ class ReaderCore:
             readiness = self._refresh(replies[:2], plan, name, now_us=now_us, now_s=now_s)
             replies = replies[2:]
         packed = cast("list[Packed]", replies)
-        return (yield from self._decode(plan, keys, packed, as_of=as_of, now_us=now_us, readiness=readiness))
+        vectors = yield from self._decode(plan, keys, packed, as_of=as_of, now_us=now_us, readiness=readiness)
+        if plan.log_below and self._sample is not None:
+            self._sample.note(plan, rows, keys, as_of=as_of, now_us=now_us, vectors=vectors)
+        return vectors
 
     def _decode(
         self,

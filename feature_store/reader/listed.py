@@ -10,7 +10,7 @@ from feature_store.online.layout import ServiceLayout, StoredItem, ViewLayout
 
 
 def list_service(names: Sequence[str], layouts: Mapping[str, ViewLayout]) -> ServiceLayout:
-    """The service that serves `view:feature` or `view@2:feature` in the given order, without defaults.
+    """The service that serves `view:feature` or `view@2:feature` in the given order, without defaults; nothing is logged.
 
     Args:
         names: the features; a view without a version is taken in its newest.
@@ -30,7 +30,7 @@ def list_service(names: Sequence[str], layouts: Mapping[str, ViewLayout]) -> Ser
             raise InputError(str(error)) from None
         version = ref.version or _newest(ref.view, layouts)
         items.append(StoredItem(view=ref.view, version=version, feature=ref.feature, name=name))
-    return ServiceLayout(name="features", version=1, features=list(items))
+    return ServiceLayout(name="features", version=1, features=list(items), log_rate=0.0)
 
 
 def _newest(view: str, layouts: Mapping[str, ViewLayout]) -> int:

@@ -22,6 +22,9 @@ from feature_store.online.layout import (
 from feature_store.reader.vector import Names
 from feature_store.time_rule import from_us
 
+HASHES = 1 << 32
+"""How many hashes of an entity there are."""
+
 Convert = Callable[[Any], object]
 Command = tuple[str | bytes, ...]
 EntityId = tuple[str, tuple[str, ...]]
@@ -134,6 +137,13 @@ class ReadPlan:
     fetches: tuple[Fetch, ...]
     ratios: tuple[RatioRead, ...]
     defaults: tuple[Value, ...]
+    log_below: int
+    """Vectors of entities whose hash lies below are logged (`sample.is_chosen`)."""
+
+    @property
+    def personal(self) -> bool:
+        """Whether a view with personal data is among what it reads."""
+        return any(view.layout.personal for fetch in self.fetches for view in fetch.views)
 
     @property
     def layouts(self) -> dict[str, int]:
@@ -170,6 +180,7 @@ def plan_read(env: str, service: ServiceLayout, layouts: Mapping[str, ViewLayout
         fetches=fetches,
         ratios=ratios,
         defaults=tuple(_default(service, item) for item in service.features),
+        log_below=round(service.log_rate * HASHES),
     )
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Self
 
 from feature_store.clock import Clock, SystemClock
 from feature_store.reader.core import AsOf, Features, Read, ReaderCore, Row, as_of_each
+from feature_store.reader.push import Pusher
+from feature_store.reader.sample import Sampled, ServedSample
 from feature_store.reader.transport import ClientTransport, SocketTransport, Transport
 from feature_store.reader.vector import FeatureVector
 
@@ -22,17 +24,26 @@ class FeatureReader:
         env: the environment.
         clock: what `now` is; a replay brings its own.
         timeout_s: how long to wait for Redis; a client of redis-py has its own.
+        log_served: whether to log the sample that each service declares of what it served.
     """
 
     def __init__(
-        self, url: str | Redis, *, env: str = "dev", clock: Clock | None = None, timeout_s: float = 2.0
+        self,
+        url: str | Redis,
+        *,
+        env: str = "dev",
+        clock: Clock | None = None,
+        timeout_s: float = 2.0,
+        log_served: bool = True,
     ) -> None:
-        self._core = ReaderCore(env, clock or SystemClock())
+        self._sample = ServedSample(env)
+        self._core = ReaderCore(env, clock or SystemClock(), self._sample if log_served else None)
         self._transport: Transport = (
             SocketTransport(url, timeout_s=timeout_s, on_lost=self._core.connection_lost)
             if isinstance(url, str)
             else ClientTransport(url, on_lost=self._core.connection_lost)
         )
+        self._pusher = Pusher(self._sample, self._transport)
 
     def get_online_features(self, features: Features, row: Row, *, as_of: AsOf = None) -> FeatureVector:
         """The features of one row, in one round trip.
@@ -54,10 +65,19 @@ class FeatureReader:
         self, features: Features, rows: Sequence[Row], *, as_of: AsOf | Sequence[AsOf] = None
     ) -> list[FeatureVector]:
         """The features of many rows, in their order, in one round trip; `as_of` is one time or one for each row."""
-        return self._run(self._core.read(features, rows, as_of_each(as_of, len(rows))))
+        vectors = self._run(self._core.read(features, rows, as_of_each(as_of, len(rows))))
+        if self._sample:
+            self._pusher.wake()
+        return vectors
+
+    @property
+    def sampled(self) -> Sampled:
+        """What became of the vectors that were chosen for the log of served vectors."""
+        return self._sample.counts
 
     def close(self) -> None:
-        """Close the connections that this reader opened."""
+        """Push what waits of the sample, and close the connections that this reader opened."""
+        self._pusher.close()
         self._transport.close()
 
     def __enter__(self) -> Self:

@@ -74,6 +74,16 @@ class FeatureVector:
         """For each view (`name@version`): commit, effective time and shard of its values."""
         return {view: self._source(i) for i, view in enumerate(self._names.views)}
 
+    @property
+    def sources(self) -> list[int | None]:
+        """What `provenance` is made of: five numbers for each of its views."""
+        return self._sources
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views of `provenance`, in its order."""
+        return self._names.views
+
     def to_dict(self) -> dict[str, object]:
         """Feature name -> value."""
         return dict(zip(self._names.features, self.values, strict=True))

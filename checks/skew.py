@@ -1,0 +1,66 @@
+"""`training_serving_skew_score`: what readers were served of late is, bit for bit, what the lake says it should have been.
+
+Not `online_parity`, which reads some entities now; this is about what models really got.
+"""
+
+import dagster as dg
+from feature_store_deploy.assets.keys import served_vectors_key
+from feature_store_deploy.assets.markdown import table
+from feature_store_deploy.checks.declared import outcome, spec_metadata
+
+from feature_store.declare import FeatureService
+from feature_store.proof.verify import Verdict
+from feature_store.store import FeatureStore
+from feature_store.time_rule import HOUR_US
+
+NAME = "training_serving_skew_score"
+LOOKED_US = HOUR_US
+"""How far back from now vectors are verified; `feature-store verify` takes any time."""
+SHOWN = 20
+
+
+def build_skew_check(service: FeatureService, *, env: str) -> dg.AssetChecksDefinition:
+    """The check of a service's served vectors."""
+
+    @dg.asset_check(
+        asset=served_vectors_key(env, service),
+        name=NAME,
+        description=f"What readers of '{service.id}' were served is what is recomputed from the lake, to the last bit",
+        metadata=spec_metadata(service.owner),
+    )
+    def training_serving_skew_score(feature_store: dg.ResourceParam[FeatureStore]) -> dg.AssetCheckResult:
+        since_us = feature_store.clock.now_us() - LOOKED_US
+        [verdict] = feature_store.verify(service.id, since_us=since_us)
+        return judge(verdict, service.owner)
+
+    return training_serving_skew_score
+
+
+def judge(verdict: Verdict, owner: str | None) -> dg.AssetCheckResult:
+    """The result of the check: red if a value is unequal for a reason that is not excused."""
+    causes = ", ".join(f"{cause} {count}" for cause, count in sorted(verdict.causes.items()))
+    said = f"{verdict.unequal} of {verdict.values} values are unequal{f': {causes}' if causes else ''}"
+    if verdict.oracle_unequal:
+        said += f"; SQL says otherwise of {verdict.oracle_unequal} more"
+    return outcome(
+        passed=verdict.defects == 0,
+        description=said if verdict.vectors else "no vectors were served of late",
+        owner=owner,
+        metadata=_told(verdict),
+    )
+
+
+def _told(verdict: Verdict) -> dict[str, object]:
+    counted = ("vectors", "values", "unequal", "excused", "defects", "unknown", "stale_unequal", "pending",
+               "oracle_values", "oracle_unequal")  # fmt: skip
+    told: dict[str, object] = {NAME: verdict.score, **{name: getattr(verdict, name) for name in counted}}
+    told |= {f"cause: {cause}": count for cause, count in verdict.causes.items()}
+    if verdict.unequals:
+        columns = ("cause", "feature", "entity", "served", "recomputed", "vector", "why")
+        rows = [
+            [each.cause, found.feature, dict(each.entity), found.served, found.recomputed, found.vector, each.detail]
+            for each in verdict.unequals[:SHOWN]
+            for found in (each.difference,)
+        ]
+        told["differences"] = dg.MetadataValue.md(table(columns, rows))
+    return told
