@@ -64,7 +64,7 @@ def get(
     as_of: Annotated[str | None, typer.Option(help="A time with zone, such as 2013-12-24T08:00:00Z")] = None,
 ) -> None:
     """Show one entity's features: value, status and age. Needs Redis alone, neither the declarations nor the lake."""
-    moment = None if as_of is None else _moment(as_of)
+    moment = None if as_of is None else parse_moment("--as-of", as_of)
     wanted = features.split(",") if ":" in features else features
     row = dict(_pair(key) for key in keys or ())
     settings = Settings()
@@ -102,13 +102,18 @@ def _value(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _moment(text: str) -> datetime:
+def parse_moment(option: str, text: str) -> datetime:
+    """The time that an option names.
+
+    Raises:
+        InputError: it is none, or has no zone.
+    """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise InputError(f"`--as-of` must be a time such as 2013-12-24T08:00:00Z, got '{text}'") from error
+        raise InputError(f"`{option}` must be a time such as 2013-12-24T08:00:00Z, got '{text}'") from error
     if moment.tzinfo is None:
-        raise InputError(f"`--as-of` must carry a time zone, such as {text}Z, got '{text}'")
+        raise InputError(f"`{option}` must carry a time zone, such as {text}Z, got '{text}'")
     return moment
 
 
