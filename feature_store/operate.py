@@ -14,12 +14,14 @@ from feature_store.errors import DeclarationError, FeatureStoreError, InputError
 from feature_store.fold.drive import stream_fingerprint
 from feature_store.fold.intake import no_events
 from feature_store.log.binding import open_log
+from feature_store.log.placing import place_text, place_texts
 from feature_store.log.protocol import Record, unpack_offset
 from feature_store.online.keys import applied_key
 from feature_store.online.layout import publish_layouts, service_layout, view_layout
 from feature_store.online.ready import ReadyRecord, read_ready
 from feature_store.online.server import check_server, inspect_server
 from feature_store.registry import fingerprint
+from feature_store.schema import arrow_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,16 +109,19 @@ def publish_events(
             if row.get(name) is None:
                 raise InputError(f"row {number}: the event id `{name}` is missing")
     payloads = (source.decode or json()).encode(events)
-    now_us = clock.now_us()
+    now_us, schema = clock.now_us(), arrow_schema(source)
     return log.publish(
-        [Record(_placed_by(source, row), payload, now_us) for row, payload in zip(events, payloads, strict=True)]
+        [
+            Record(place_text(source, schema, row) or _decoded_place(source, schema, payload), payload, now_us)
+            for row, payload in zip(events, payloads, strict=True)
+        ]
     )
 
 
-def _placed_by(source: EventSource, row: Mapping[str, object]) -> str:
-    """What chooses an event's partition: its id, without the time if there is more, as a time has several spellings."""
-    columns = [name for name in source.id_columns if name != source.event_time] or source.id_columns
-    return "|".join(str(row[name]) for name in columns)
+def _decoded_place(source: EventSource, schema: pa.Schema, payload: bytes) -> str:
+    """What places a payload; one that is no event is rejected wherever it goes."""
+    decoded = (source.decode or json()).decode([payload], schema).table
+    return place_texts(source, decoded)[0] if decoded.num_rows else ""
 
 
 def _plain_rows(rows: Sequence[Mapping[str, object]] | pa.Table | pd.DataFrame) -> Sequence[Mapping[str, object]]:

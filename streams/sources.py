@@ -67,7 +67,6 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
             start,
             source=source,
             partition=partition,
-            now_us=self._answered_us,
         )
         self._spoke = datetime.min.replace(tzinfo=UTC)
 

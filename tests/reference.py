@@ -3,6 +3,7 @@
 It shares no code with the project and is written from the contract alone, so that the two can only agree by being
 right. It is slow on purpose: each value looks at every event again.
 
+A record is bytes in a partition; `take_in` says which records are events, by its own reading of JSON and of times.
 An event is a dict: `event_id` (text), `event_us`, optionally `arrived_us` and `visible_us` (integer microseconds since
 the epoch, UTC), and the source's columns as Python values (None for null).
 A feature is a dict: `aggregate`, `column` and `type` (none for count), `over` and `hop` (a text such as '7d', a
@@ -10,6 +11,7 @@ timedelta or None), `cap` for count_distinct and last_n. A `type` is 'int', 'flo
 A value comes with its status: 'PRESENT', 'EMPTY', 'ERROR', or 'UNKNOWN' for a row without an entity.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -77,6 +79,112 @@ def in_window(event_us: int, feature: FeatureFields, t_us: int) -> bool:
     return event_us >= floor_to(t_us - duration_us(feature["over"]), hop_us(feature))
 
 
+# --- records --------------------------------------------------------------------------------------------------------
+
+
+def time_of(text: str) -> int:
+    """Microseconds of '2024-02-29T23:59:60.5+05:45' and its like, by the calendar's own rules."""
+    date, _, clock = text.partition("T")
+    year, month, day = (int(part) for part in date.split("-"))
+    zone_at = max(clock.rfind("Z"), clock.rfind("+"), clock.rfind("-"))
+    clock, zone = clock[:zone_at], clock[zone_at:]
+    hour, minute, second = clock.split(":")
+    whole, _, fraction = second.partition(".")
+    offset = 0
+    if zone != "Z":
+        offset = (int(zone[1:3]) * HOUR + int(zone[4:6]) * MINUTE) * (-1 if zone[0] == "-" else 1)
+    clock_us = int(hour) * HOUR + int(minute) * MINUTE + int(whole) * SECOND + int((fraction + "000000")[:6])
+    return days_since_1970(year, month, day) * DAY + clock_us - offset
+
+
+def days_since_1970(year: int, month: int, day: int) -> int:
+    """Count them."""
+    days = 365 * (year - 1970) + leap_days_before(year) - leap_days_before(1970)
+    lengths = [31, 29 if is_leap(year) else 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+    return days + sum(lengths[: month - 1]) + day - 1
+
+
+def is_leap(year: int) -> bool:
+    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+
+
+def leap_days_before(year: int) -> int:
+    return (year - 1) // 4 - (year - 1) // 100 + (year - 1) // 400
+
+
+def value_of(value: object, kind: object) -> object:
+    """A JSON value as a column of that type holds it.
+
+    Raises:
+        ValueError: it is none of that type.
+    """
+    if value is None:
+        return None
+    if kind == "time":
+        if not isinstance(value, str):
+            raise ValueError("a time is a text")
+        return time_of(value)
+    if kind == "float" and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if kind == "int" and type(value) is int and INT64_MIN <= value <= INT64_MAX:
+        return value
+    if isinstance(kind, tuple) and isinstance(value, str):
+        return Decimal(value)
+    if {"str": str, "bool": bool}.get(str(kind)) is type(value):
+        return value
+    raise ValueError(f"{value!r} is no {kind}")
+
+
+def event_of(payload: bytes, columns: Mapping[str, object], *, event_time: str, event_id: str) -> Event | None:
+    """A payload as an event; None if it is none. Columns that it leaves out are null, others are ignored."""
+    try:
+        found = json.loads(payload)
+        row = {name: value_of(found.get(name), kind) for name, kind in columns.items()}
+    except (ValueError, AttributeError, ArithmeticError):
+        return None
+    if row[event_time] is None or row[event_id] is None:
+        return None
+    return row | {"event_us": row[event_time], "event_id": str(row[event_id])}
+
+
+def partition_of(event_id: str, partitions: int) -> int:
+    """CRC-32 as its standard has it, bit by bit: the partition where an event belongs."""
+    register = 0xFFFFFFFF
+    for byte in event_id.encode():
+        register ^= byte
+        for _ in range(8):
+            register = register >> 1 ^ (0xEDB88320 if register & 1 else 0)
+    return (register ^ 0xFFFFFFFF) % partitions
+
+
+def take_in(
+    partition: int,
+    records: Iterable[tuple[bytes, int]],
+    columns: Mapping[str, object],
+    *,
+    event_time: str,
+    event_id: str,
+    partitions: int,
+) -> tuple[list[Event], list[str | None]]:
+    """What a partition's records, (payload, arrival) in their order, come to.
+
+    Returns the events, and for each record what is wrong with it: 'rejected', 'duplicate', 'conflict' or None.
+    """
+    events: dict[str, Event] = {}
+    kinds: list[str | None] = []
+    for payload, arrived_us in records:
+        event = event_of(payload, columns, event_time=event_time, event_id=event_id)
+        event = None if event is None else {**event, "arrived_us": arrived_us}
+        if event is None or is_rejected_as_future(event) or partition_of(event["event_id"], partitions) != partition:
+            kinds.append("rejected")
+            continue
+        first = events.get(event["event_id"])
+        if first is None:
+            events[event["event_id"]] = event
+        kinds.append(None if first is None else "duplicate" if same_payload(first, event) else "conflict")
+    return list(events.values()), kinds
+
+
 # --- what is known --------------------------------------------------------------------------------------------------
 
 
@@ -129,7 +237,16 @@ def same_payload(one: Event, other: Event) -> bool:
     """True if both say the same; when they arrived or became visible is not what they say."""
     transport = {"arrived_us", "visible_us", "position"}
     names = {name for name in [*one, *other] if name not in transport}
-    return all(repr(one.get(name)) == repr(other.get(name)) for name in names)
+    return all(same_value(one.get(name), other.get(name)) for name in names)
+
+
+def same_value(one: object, other: object) -> bool:
+    """Equal as SQL has it: every NaN is the same, and minus zero is zero."""
+    return one == other or (is_nan(one) and is_nan(other))
+
+
+def is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def entity_key(values: Sequence[object]) -> str | None:

@@ -28,6 +28,7 @@ from feature_store.log.protocol import LogRecord, Record
 from feature_store.online.packed import decode_row, is_valid_at, item_at, seconds_since
 from feature_store.time_rule import DAY_US, HOUR_US, SECOND_US, from_us, to_us
 from feature_store.transforms.compiled import compile_registry
+from feature_store.transforms.project import ARRIVED, DAY, OFFSET, PARTITION
 
 NOW_US = to_us(datetime(2024, 5, 10, 9, 30, 15, 123_456, tzinfo=UTC))
 SOURCE = "readings"
@@ -99,7 +100,7 @@ def log_records(some, *, arrived_us=NOW_US, start=0):
 
 
 def intake(**options):
-    return Intake(readings, compiled.schemas[SOURCE], known=KnownIds(**{"complete_from_day": 0, **options}))
+    return Intake(readings, compiled.schemas[SOURCE], known=KnownIds(), **options)
 
 
 def accepted(some):
@@ -177,6 +178,12 @@ class World:
     def publish(self, some, *, arrived_us=None):
         at = self.clock.now_us() if arrived_us is None else arrived_us
         self.log.publish([Record(row["uid"], p, at) for row, p in zip(some, payloads(some), strict=True)])
+
+    def load(self, some):
+        """Bring rows to the lake as loaded history; their days hold nothing else afterwards."""
+        events = accepted(some).drop_columns([PARTITION, OFFSET, ARRIVED])
+        self.lake.ensure_source(SOURCE, compiled.schemas[SOURCE])
+        self.lake.replace_loaded(SOURCE, events, days=sorted(set(events.column(DAY).to_pylist())))
 
     def new_archiver(self):
         return Archiver(compiled, self.lake, self.log, source=SOURCE, clock=self.clock)

@@ -17,6 +17,7 @@ from feature_store.embedded import EmbeddedValkey
 from feature_store.errors import InputError
 from feature_store.fold.archive import Archiver
 from feature_store.fold.run import LocalStream
+from feature_store.log.protocol import Record
 from feature_store.schema import arrow_schema
 from feature_store.settings import PREFIX
 
@@ -209,3 +210,22 @@ def test_the_page_on_operating_lists_every_command_and_setting() -> None:
     assert set(re.findall(rf"^\| `{PREFIX}(\w+)`", page, re.MULTILINE)) == {
         name.upper() for name in Settings.model_fields
     }
+
+
+def test_dead_letters_are_listed_shown_and_replayed(
+    shop_folder: Path, environment: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["apply"])
+    assert said("dead-letters list", capsys) == "no dead letters\n"
+    with FeatureStore() as store:
+        store.log("payments").publish([Record("x", b'{"payment_id":\x1b[31m}', store.clock.now_us())])
+        Archiver(store.compiled, store.lake, store.log("payments"), source="payments", clock=store.clock).step()
+
+    listed = said("dead-letters list payments --kind rejected --since 2020-01-01T00:00:00Z", capsys)
+    found = re.search(r"^ payments +rejected +1 +0 +\d+ s ago +(0:\d+-0) +JSON", listed, re.MULTILINE)
+    assert found, listed
+    shown = said(f"dead-letters show payments {found[1]}", capsys).splitlines()
+    assert [line.split()[0] for line in shown] == ["place", "arrived", "kind", "reason", "replayed", "payload"]
+    assert shown[-1] == 'payload  {"payment_id":\\x1b[31m}'
+    replayed = said("dead-letters replay payments", capsys)
+    assert replayed.startswith("payments: 0 records published again\n  1 letter still rejected: JSON is malformed")

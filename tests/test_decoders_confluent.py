@@ -299,7 +299,7 @@ def test_a_registry_that_is_away_stops_reading_and_loses_nothing():
         port = server.server_address[1]
     decode = confluent_avro(registry_url=f"http://127.0.0.1:{port}", subject=SUBJECT)
     source = EventSource("payments", schema=Payment, event_time="paid_at", event_id="id", decode=decode)
-    intake = Intake(source, arrow_schema(source), known=KnownIds(complete_from_day=0))
+    intake = Intake(source, arrow_schema(source), known=KnownIds())
     records = [LogRecord(offset, 2 * 10**15, payload) for offset, payload in enumerate(payloads)]
 
     with pytest.raises(SchemaRegistryError, match=r"Connection refused.*, after 3 attempts"):

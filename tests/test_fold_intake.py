@@ -1,22 +1,29 @@
 """Which records become events is a function of the records alone; the others are kept with a reason."""
 
 import random
+from decimal import Decimal
+from typing import Annotated
 
+import pandas as pd
 import pandera.pandas as pandera
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pandera.engines.pandas_engine import Decimal as DecimalType
 from strategies import splits
 from stream_world import NOW_US, Reading, accepted, intake, log_records, payloads, rows
 
-from feature_store import EventSource
+from feature_store import EventSource, ManualClock, redis_stream
 from feature_store.fold.batch_query import BatchQuery
 from feature_store.fold.intake import Intake
 from feature_store.fold.known_ids import KnownIds
-from feature_store.log.protocol import LogRecord
+from feature_store.log.protocol import LogRecord, partition_of
+from feature_store.operate import publish_events
 from feature_store.schema import arrow_schema
 from feature_store.time_rule import MINUTE_US, SECOND_US, from_us
+
+ISO = from_us(NOW_US).isoformat()
 
 
 def row(**changes):
@@ -79,7 +86,7 @@ class Loose(Reading):
 def test_null_ids_and_times_are_rejected_even_where_the_schema_allows_them():
     source = EventSource("loose", schema=Loose, event_time="at", event_id="uid")
 
-    found = Intake(source, arrow_schema(source), known=KnownIds(complete_from_day=0)).accept(
+    found = Intake(source, arrow_schema(source), known=KnownIds()).accept(
         0, log_records([row(uid=None), row()]), start=0
     )
 
@@ -101,6 +108,56 @@ def test_duplicates_and_conflicts_within_a_batch_and_across():
         (4, "duplicate"),
     ]
     assert second.rejected[0].reason == "event id 'u' was seen before with another payload"
+
+
+def test_an_event_that_comes_in_another_partition_than_its_id_says_is_rejected():
+    place = partition_of("u", 4)
+    everywhere = [intake(partitions=4).accept(p, log_records([row()]), start=0) for p in range(4)]
+
+    assert [found.events.num_rows for found in everywhere] == [int(p == place) for p in range(4)]
+    [wrong] = everywhere[(place + 1) % 4].rejected
+    assert wrong.kind == "rejected"
+    assert wrong.reason == (
+        f"event id 'u' belongs in partition {place} of 4 (its CRC-32), but came in {(place + 1) % 4}, where a copy of it "
+        "would not be found"
+    )
+
+
+@pytest.mark.parametrize("place", [("uid", "at"), ("at", "uid")])
+def test_a_time_beside_another_column_does_not_place_an_event(place):
+    source = EventSource("composite", schema=Reading, event_time="at", event_id=place)
+    taking = Intake(source, arrow_schema(source), known=KnownIds(), partitions=4)
+
+    assert taking.accept(partition_of("u", 4), log_records([row()]), start=0).events.num_rows == 1
+
+
+class Odd(pandera.DataFrameModel):
+    amount: Annotated[DecimalType, 12, 2, None]
+    at: Annotated[pd.DatetimeTZDtype, "us", "UTC"]
+
+
+@pytest.mark.parametrize("columns", ["amount", "at"])
+def test_ids_of_any_type_are_published_where_they_belong_however_they_are_spelled(columns):
+    source = EventSource("odd", schema=Odd, event_time="at", event_id=columns, log=redis_stream("odd", partitions=3))
+    spelled = [{"amount": a, "at": t} for a in (Decimal("1.5"), Decimal("1.50"), 1.5) for t in (from_us(NOW_US), ISO)]
+    log, placed = Published(), set()
+
+    publish_events(source, log, spelled, clock=ManualClock(NOW_US))
+
+    for record in log.records:
+        placed.add(record.event_id)
+        taking = Intake(source, arrow_schema(source), known=KnownIds(), partitions=3)
+        found = taking.accept(partition_of(record.event_id, 3), [LogRecord(0, NOW_US, record.payload)], start=0)
+        assert found.events.num_rows == 1, found.rejected
+    assert len(placed) == 1
+
+
+class Published:
+    """Keeps what is published."""
+
+    def publish(self, records):
+        self.records = records
+        return []
 
 
 def test_a_rejected_record_does_not_take_the_id():

@@ -22,7 +22,8 @@ from stream_world import (
 
 from feature_store.fold.rebuild import open_intake, rebuild_shards, resolve_origin
 from feature_store.history.tiles import materialize_tiles
-from feature_store.log.protocol import unpack_offset
+from feature_store.log.protocol import partition_of, unpack_offset
+from feature_store.online.packed import item_at, seconds_since
 from feature_store.registry import Registry
 from feature_store.time_rule import DAY_US, HOUR_US, MINUTE_US, SECOND_US, from_us
 from feature_store.transforms.compiled import compile_registry
@@ -160,17 +161,44 @@ def test_an_empty_lake_makes_an_empty_state(world):
     assert [plan.view.id for plan in PLANS] == list(shard.views)
 
 
-def test_after_a_restart_ids_that_the_lake_holds_are_known(world):
+def test_after_a_restart_ids_that_the_lake_holds_are_known_at_any_age(world):
     recent = {**rows(1)[0], "uid": "recent", "at": from_us(NOW_US - HOUR_US)}
-    old = {**rows(1)[0], "uid": "old", "at": from_us(NOW_US - 30 * DAY_US)}
+    old = recent | {"uid": "old", "at": from_us(NOW_US - 400 * DAY_US)}
+    loaded = recent | {"uid": "loaded", "at": from_us(NOW_US - 30 * DAY_US)}
     world.publish([recent, old])
     world.archive()
+    world.load([loaded])
     origin = resolve_origin(compiled, world.lake)
 
-    taking = open_intake(compiled, world.lake, SOURCE, origin=origin, now_us=NOW_US)
-    again = [recent, old, recent | {"level": 3}, old | {"level": 3}, old | {"uid": "new"}]
-    found = taking.accept(0, log_records(again), start=0)
+    found = []
+    for event in (recent, old, loaded):
+        place = partition_of(event["uid"], 4)
+        taking = open_intake(compiled, world.lake, SOURCE, origin=origin, partition=place, partitions=4)
+        moved, other = event | {"at": from_us(NOW_US - 2 * DAY_US)}, event | {"level": 3}
+        start = world.log.end(place)
+        found.append(taking.accept(place, log_records([event, moved, other], start=start), start=start))
 
-    assert [r.kind for r in found.rejected] == ["duplicate", "duplicate", "conflict", "conflict"]
-    assert found.events.column("uid").to_pylist() == ["new"]
-    assert len(taking.known) == 3
+    kinds = [[r.kind for r in accepted.rejected] for accepted in found]
+    assert kinds == [["duplicate", "conflict", "conflict"]] * 3
+
+
+def test_an_id_that_is_reused_after_400_days_with_another_time_counts_once_everywhere(world):
+    old = {**rows(1)[0], "uid": "u", "site": "north", "level": 5, "at": from_us(NOW_US - 400 * DAY_US)}
+    world.publish([old])
+    world.archive()
+    stream = world.stream()
+    world.publish([old | {"at": from_us(NOW_US - HOUR_US)}])
+
+    stream.step()
+    world.archive()
+
+    assert world.lake_ids() == {"u"}
+    assert lifetime_level(world, "north") == 5
+    world.stream().step()
+    assert lifetime_level(world, "north") == 5
+
+
+def lifetime_level(world, site):
+    """The sum of all levels of a site, as it is served."""
+    [row] = [row for (key, view), row in world.values().items() if view == "sites@1" and f":{site}}}" in key]
+    return item_at(row.items[9], seconds_since(row.from_us, world.clock.now_us()))

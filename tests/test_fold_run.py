@@ -1,12 +1,12 @@
 """A run of the stream in one process: what it serves, what it says about itself, and how it begins again."""
 
 import pytest
-from stream_world import NOW_US, SOURCE, World, compiled, equal_where_both_hold, registry, rows, served_at
+from stream_world import NOW_US, SOURCE, World, compiled, equal_where_both_hold, payloads, registry, rows, served_at
 
 from feature_store import FeatureReader, FeatureService, Registry
 from feature_store.errors import FlowSuperseded, LogGap
 from feature_store.fold.run import PartitionReader, begin_run, live_sources
-from feature_store.log.protocol import Record
+from feature_store.log.protocol import Record, partition_of
 from feature_store.online.layout import publish_layouts, service_layout, view_layout
 from feature_store.online.packed import item_at, seconds_since
 from feature_store.online.ready import read_ready
@@ -46,6 +46,23 @@ def test_bad_records_never_stop_the_stream(world):
 
     assert stream.step() == 21
     assert len(world.values()) == 2
+
+
+def test_a_copy_in_another_partition_counts_nowhere(world):
+    elsewhere = next(f"{n}" for n in range(9) if partition_of(f"{n}", 4) != partition_of("a", 4))
+    copy, conflict = one(uid="a"), one(uid="a", level=50, site="south")
+    stream = world.stream()
+    world.publish([one(uid="a")])
+    world.log.publish([Record(elsewhere, payload, NOW_US) for payload in payloads([copy, conflict])])
+
+    assert stream.step() == 3
+    world.archive()
+
+    assert {key for key, view in world.values() if view == "kinds@1"} == {"features::{meter:north|1}"}
+    served = world.values()
+    world.stream().step()
+    assert equal_where_both_hold(world.values(), served, NOW_US)
+    assert world.lake_ids() == {"a"}
 
 
 def test_a_ready_record_is_given_when_everything_is_there_and_stays_while_the_next_run_builds(world):
@@ -97,7 +114,7 @@ def test_what_is_archived_and_trimmed_while_the_first_run_begins_is_missed_loudl
     world.archive()
     assert world.log.trim() == 20
 
-    reader = PartitionReader(compiled, world.lake, world.log, start, source=SOURCE, partition=0, now_us=NOW_US)
+    reader = PartitionReader(compiled, world.lake, world.log, start, source=SOURCE, partition=0)
 
     with pytest.raises(LogGap):
         reader.read()

@@ -14,6 +14,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, Producer
 
 from feature_store import Entity, EventSource, FeatureStore, FeatureView, Registry, Settings, agg, kafka
 from feature_store.clock import ManualClock
+from feature_store.decoders import json
 from feature_store.errors import (
     DeclarationError,
     InputError,
@@ -374,9 +375,13 @@ class Payment(pa.DataFrameModel):
     paid_at: pd.DatetimeTZDtype = pa.Field(dtype_kwargs={"unit": "us", "tz": "UTC"})
 
 
-def spending(topic, servers):
+def spending(topic, servers, **declared):
     payments = EventSource(
-        "payments", schema=Payment, event_time="paid_at", event_id="payment_id", log=kafka_binding(topic, servers)
+        "payments",
+        schema=Payment,
+        event_time="paid_at",
+        event_id="payment_id",
+        log=kafka_binding(topic, servers, **declared),
     )
     features = [agg.count(over="1h"), agg.sum("amount", over="24h")]
     view = FeatureView(
@@ -386,9 +391,9 @@ def spending(topic, servers):
 
 
 @contextmanager
-def store_of(topic, servers, valkey, environment, home):
+def store_of(topic, servers, valkey, environment, home, **declared):
     settings = Settings(home=home, redis_url=valkey.url, environment=environment)
-    with FeatureStore(spending(topic, servers), settings=settings, clock=ManualClock(NOW_US)) as store:
+    with FeatureStore(spending(topic, servers, **declared), settings=settings, clock=ManualClock(NOW_US)) as store:
         store.apply()
         yield store
 
@@ -450,7 +455,7 @@ def test_stream_and_lake_go_on_with_a_topic_that_was_made_again(kafka, valkey, e
         assert len(set(offsets)) == len(offsets) == 7
 
 
-def test_a_second_copy_in_another_partition_is_dropped_by_the_archiver(kafka, valkey, environment, tmp_path):
+def test_a_second_copy_in_another_partition_is_rejected_by_flow_and_archiver(kafka, valkey, environment, tmp_path):
     topic = kafka.topic(partitions=2)
     with store_of(topic, kafka.servers, valkey, environment, tmp_path) as store:
         store.publish("payments", [payment(1)])
@@ -458,13 +463,33 @@ def test_a_second_copy_in_another_partition_is_dropped_by_the_archiver(kafka, va
         other = Producer({"bootstrap.servers": kafka.servers})
         other.produce(topic, record.payload, partition=1 - partition_of("p1", 2), timestamp=NOW_US // 1000)
         other.flush()
+        flow = stream(store)
+        assert flow.step() == 2
         archive(store)
 
         with store.lake.cursor() as cursor:
-            kinds = cursor.execute("SELECT kind, count(*) FROM rejected_events GROUP BY 1").fetchall()
-        assert kinds == [("duplicate", 1)]
+            [(kind, reason)] = cursor.execute("SELECT kind, reason FROM rejected_events").fetchall()
+        assert (kind, reason[:41]) == ("rejected", f"event id 'p1' belongs in partition {partition_of('p1', 2)} of 2")
+        assert count_of(store).value == 1
         assert stream(store).step() == 0
         assert count_of(store).value == 1
+
+
+def test_a_topic_that_its_producers_partition_by_customer_is_read_where_that_is_declared(
+    kafka, valkey, environment, tmp_path
+):
+    topic = kafka.topic(partitions=2)
+    with store_of(topic, kafka.servers, valkey, environment, tmp_path, partitioned_by="producer") as store:
+        flow, other = stream(store), Producer({"bootstrap.servers": kafka.servers})
+        for payload in json().encode([payment(1), payment(2), payment(1)]):
+            other.produce(topic, payload, partition=1, timestamp=NOW_US // 1000)
+        other.flush()
+        assert flow.step() == 3
+        archive(store)
+
+        assert count_of(store).value == 2
+        assert stream(store).step() == 0
+        assert count_of(store).value == 2
 
 
 def test_a_producer_whose_clock_is_wrong_is_judged_by_its_records_alone(kafka, valkey, environment, tmp_path):

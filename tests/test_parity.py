@@ -104,10 +104,13 @@ class Served:
         """Fold one batch (a tick if it is empty) at a time, and keep what it writes as Redis would."""
         self.now_us = now_us
         for batch in self.splitter.split(arrow_events(events), {0: 0}):
-            writes = self.shards[batch.shard].fold([batch] if events else [], now_us)
-            for write in writes.values:
-                key = write.key.removeprefix(self.prefix()).removesuffix("}")
-                self.values[key] = decode_row(write.value), now_us + write.expire_ms * 1000
+            self.keep(self.shards[batch.shard].fold([batch] if events else [], now_us))
+
+    def keep(self, writes):
+        """Do as Redis would."""
+        for write in writes.values:
+            key = write.key.removeprefix(self.prefix()).removesuffix("}")
+            self.values[key] = decode_row(write.value), self.now_us + write.expire_ms * 1000
 
     def step(self, number):
         """Fold the scenario's next batch, or tick, at its time."""
@@ -183,12 +186,12 @@ def answer_of(value):
     return (None, "ERROR") if value is ERROR else (bits(value), "PRESENT")
 
 
-def offline(scenario, connection, expressions):
-    """Feature name -> Values over the scenario's spine, computed as a training set is."""
+def offline(scenario, connection, expressions, *, events=None):
+    """Feature name -> Values over the scenario's spine, computed as a training set is, of its events or of given ones."""
     view = declared(scenario.view)
     plan = compile_view(view, expressions)
-    kept = reference.deduplicate(scenario.events)[0]
-    events = arrow_events(kept)  # noqa: F841 - DuckDB finds it by name
+    if events is None:
+        events = arrow_events(reference.deduplicate(scenario.events)[0])
     projected = connection.execute(project_sql(plan, "SELECT * FROM events")).to_arrow_table()
     numbers = {}
     entity = [numbers.setdefault(key, len(numbers)) for key in projected.column(KEY).to_pylist()]

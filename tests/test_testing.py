@@ -363,7 +363,7 @@ def test_a_fault_in_the_naive_loops_is_reported(replay, monkeypatch):
 def test_a_fault_in_what_the_intake_takes_is_reported(replay, monkeypatch):
     from feature_store.fold.known_ids import KnownIds, Seen
 
-    monkeypatch.setattr(KnownIds, "check", lambda _self, ids, *_: [Seen.DUPLICATE] * len(ids))
+    monkeypatch.setattr(KnownIds, "check", lambda _self, ids, *_, **__: [Seen.DUPLICATE] * len(ids))
 
     with pytest.raises(
         ReplayMismatch, match=r"source 'payments': history's SQL and micro-batches take event 'p1' differently"

@@ -8,7 +8,7 @@ import duckdb
 import typer
 from redis.exceptions import RedisError
 
-from feature_store.cli import change, history, lake, launch, live, overview, verify
+from feature_store.cli import change, dead_letters, history, lake, launch, live, overview, verify
 from feature_store.errors import FeatureStoreError
 from feature_store.settings import PREFIX
 
@@ -38,6 +38,7 @@ for command in (
     overview.status,
 ):
     app.command()(command)
+app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(lake.app, name="lake")
 
 # Typer has come with a copy of click of its own since 0.2x, so its base of usage errors is reached through a public one.

@@ -5,11 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from feature_store.errors import DeclarationError
 
 ENV = "env:"
 """An option that begins like this names the environment variable that holds it."""
+
+PartitionedBy = Literal["event_id", "producer"]
+"""What places an event in its partition. `event_id`: CRC-32 of its id, as `publish` does it; an event that comes elsewhere
+is rejected, since a copy of it would not be found. `producer`: a rule of the producers' own, who send all copies of an
+event to one partition; the same id in two partitions is two events.
+"""
 
 _SECRETS = re.compile(r"(password|secret|\.key\.pem|sasl\.oauthbearer\.config)", re.IGNORECASE)
 _OURS = {
@@ -36,11 +43,20 @@ class RedisStreamBinding:
     partitions: int = field(default=1, kw_only=True)
     limit: int = field(default=5_000_000, kw_only=True)
     """Records a partition may hold before publishing is refused."""
+    partitioned_by: PartitionedBy = field(default="event_id", kw_only=True)
 
 
-def redis_stream(topic: str, *, partitions: int = 1, limit: int = 5_000_000) -> RedisStreamBinding:
-    """Bind a source's live events to a Redis stream."""
-    return RedisStreamBinding(topic, partitions=partitions, limit=limit)
+def redis_stream(
+    topic: str, *, partitions: int = 1, limit: int = 5_000_000, partitioned_by: PartitionedBy = "event_id"
+) -> RedisStreamBinding:
+    """Bind a source's live events to a Redis stream. `partitioned_by`: see `PartitionedBy`.
+
+    Raises:
+        DeclarationError: `partitioned_by` is neither.
+    """
+    if problems := list(_placing_problems(partitioned_by)):
+        raise DeclarationError([f"log `redis_stream`: {problem}" for problem in problems])
+    return RedisStreamBinding(topic, partitions=partitions, limit=limit, partitioned_by=partitioned_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +69,7 @@ class KafkaBinding:
     """How many the topic must have; None: as many as it has."""
     options: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
     """Options of librdkafka, sorted."""
+    partitioned_by: PartitionedBy = field(default="event_id", kw_only=True)
 
 
 LogBinding = RedisStreamBinding | KafkaBinding
@@ -64,6 +81,7 @@ def kafka(
     bootstrap_servers: str,
     partitions: int | None = None,
     options: Mapping[str, str | int | float | bool] | None = None,
+    partitioned_by: PartitionedBy = "event_id",
 ) -> KafkaBinding:
     """Bind a source's live events to a topic of Apache Kafka, which must exist.
 
@@ -74,17 +92,27 @@ def kafka(
         options: of librdkafka, such as `{"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN",
             "sasl.username": "reader", "sasl.password": "env:KAFKA_PASSWORD"}`. A value `env:NAME` is read from the
             environment when the log is opened; secrets must be.
+        partitioned_by: `event_id`, or `producer` for producers that key by something else; see `PartitionedBy`.
 
     Raises:
         DeclarationError: an option would hold a secret, or is one that exactness depends on; a name is wrong.
     """
     given = {name: _text(value) for name, value in (options or {}).items()}
-    problems = list(_problems(topic, bootstrap_servers, partitions, given))
+    problems = [*_problems(topic, bootstrap_servers, partitions, given), *_placing_problems(partitioned_by)]
     if problems:
         raise DeclarationError([f"log `kafka`: {problem}" for problem in problems])
     return KafkaBinding(
-        topic, bootstrap_servers=bootstrap_servers, partitions=partitions, options=tuple(sorted(given.items()))
+        topic,
+        bootstrap_servers=bootstrap_servers,
+        partitions=partitions,
+        options=tuple(sorted(given.items())),
+        partitioned_by=partitioned_by,
     )
+
+
+def _placing_problems(partitioned_by: str) -> Iterator[str]:
+    if partitioned_by not in get_args(PartitionedBy):
+        yield f"`partitioned_by` must be 'event_id' or 'producer', got '{partitioned_by}'"
 
 
 def _text(value: str | float) -> str:

@@ -13,7 +13,7 @@ from feature_store.lake.records import STREAM_COMMITS
 from feature_store.online.writer import read_commits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from redis import Redis
 
@@ -63,7 +63,7 @@ class Archiver:
         lake.ensure_source(source, compiled.schemas[source])
         self._compiled, self._lake, self._log, self._source = compiled, lake, log, source
         self._clock, self._owner = clock, owner
-        self._intake: Intake | None = None
+        self._intakes: Mapping[int, Intake] = {}
         self._positions: dict[int, int] = {}
 
     def step(self, *, max_records: int = 50_000) -> int:
@@ -75,15 +75,13 @@ class Archiver:
             LogGap: the log no longer has what the lake does not have yet.
             LakeError: the lake could not be written; nothing was, and the next step tries again.
         """
-        if self._intake is None:
+        if not self._intakes:
             self._start()
-        intake, self._intake = self._intake, None  # on any failure what it has seen is not what the lake holds
-        if intake is None:
-            return 0
-        accepted = [self._accept(intake, partition, max_records) for partition in range(self._log.partitions)]
+        intakes, self._intakes = self._intakes, {}  # on any failure what they have seen is not what the lake holds
+        accepted = [self._accept(intake, partition, max_records) for partition, intake in intakes.items()]
         end = {part.partition: part.end for part in accepted}
         if end == self._positions:
-            self._intake = intake
+            self._intakes = intakes
             return 0
         self._lake.append_live(
             self._source,
@@ -95,7 +93,7 @@ class Archiver:
         )
         self._log.acknowledge(CONSUMER, end)
         records = sum(int(part.events.num_rows) + len(part.rejected) for part in accepted)
-        self._positions, self._intake = end, intake
+        self._positions, self._intakes = end, intakes
         return records
 
     @property
@@ -108,7 +106,11 @@ class Archiver:
         committed = origin.positions[self._source]
         registered = self._log.register(CONSUMER, committed)
         self._positions = {p: committed.get(p, registered[p]) for p in range(self._log.partitions)}
-        self._intake = open_intake(self._compiled, self._lake, self._source, origin=origin, now_us=self._clock.now_us())
+        partitions = self._log.partitions
+        self._intakes = {
+            p: open_intake(self._compiled, self._lake, self._source, origin=origin, partition=p, partitions=partitions)
+            for p in range(partitions)
+        }
 
     def _accept(self, intake: Intake, partition: int, max_records: int) -> Accepted:
         start = self._positions[partition]

@@ -1,8 +1,8 @@
-"""Log records become accepted events: decoded, checked, not from the future, each id once. The rest has a reason."""
+"""Log records become accepted events: decoded, checked, in time, in place, each id once. The rest has a reason."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 
 from feature_store.decoders import Decoder, json
 from feature_store.fold.batch_query import BatchQuery
+from feature_store.fold.id_hashes import hash_sql
 from feature_store.fold.known_ids import KnownIds, Seen
+from feature_store.log.placing import misplaced
 from feature_store.log.protocol import LogRecord
 from feature_store.schema import check_rows
 from feature_store.time_rule import format_duration
@@ -20,7 +22,7 @@ from feature_store.transforms.project import ARRIVED, DAY, ID, LATE, OFFSET, PAR
 if TYPE_CHECKING:
     from feature_store.declare.source import EventSource
 
-_ROW, _DIGEST = "_row", "_digest"
+_ROW, _DIGEST, _HASH = "_row", "_digest", "_hash"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,21 @@ class Accepted:
 
 
 class Intake:
-    """Decides about the records of one source. Decisions depend on the records alone, never on a clock."""
+    """Decides about the records of one partition of a source. Decisions depend on the records alone, never on a clock."""
 
-    def __init__(self, source: EventSource, schema: pa.Schema, *, known: KnownIds) -> None:
+    def __init__(self, source: EventSource, schema: pa.Schema, *, known: KnownIds, partitions: int = 1) -> None:
+        """Begin with the ids known.
+
+        Args:
+            source: whose records come.
+            schema: of its events.
+            known: the ids seen before.
+            partitions: over how many partitions event ids are dealt out; 1: whatever comes belongs here.
+        """
         self._source = source
         self._schema = schema
         self._known = known
+        self._partitions = partitions
         self._decode: Decoder = source.decode or json()
         self._system = BatchQuery(f"SELECT {_system_select(source, schema)} FROM batch")
 
@@ -72,16 +83,14 @@ class Intake:
         checked = check_rows(self._source.schema, decoded.table.select(self._schema.names))
         if checked.rejected:
             reasons |= {rows[row].as_py(): ("rejected", why) for row, why in checked.rejected}
-        table = decoded.table.filter(pc.invert(pc.is_in(rows, pa.array(list(reasons), type=rows.type))))
-        events = self._with_system_columns(table, partition, records)
-        reasons |= self._problems(events)
-        if reasons:
-            events = events.filter(pc.invert(pc.is_in(events.column(_ROW), pa.array(list(reasons), type=rows.type))))
+        events = self._with_system_columns(_without(decoded.table, reasons), partition, records)
+        reasons |= self._problems(events, partition, records, start=start)
+        events = _without(events, reasons)
         return Accepted(
             partition=partition,
             start=start,
-            end=records[-1].offset + 1 if records else start,
-            events=events.drop_columns([_ROW, _DIGEST]),
+            end=_end(records, start),
+            events=events.drop_columns([_ROW, _DIGEST, _HASH]),
             rejected=[_rejected(partition, records[row], *reasons[row]) for row in sorted(reasons)],
         )
 
@@ -93,30 +102,43 @@ class Intake:
         columns[ARRIVED] = pa.array([records[row].arrived_us for row in rows], type=pa.int64())
         columns[PARTITION] = pa.array([partition] * len(rows), type=pa.int32())
         columns[OFFSET] = pa.array([records[row].offset for row in rows], type=pa.int64())
-        columns |= {name: system.column(name) for name in (LATE, DAY, _DIGEST)}
+        columns |= {name: system.column(name) for name in (LATE, DAY, _DIGEST, _HASH)}
         return pa.table(columns | {_ROW: table.column(_ROW)})
 
-    def _problems(self, events: pa.Table) -> dict[int, tuple[str, str]]:
-        """Null times and ids, events from the future, and ids seen before: row -> (kind, reason)."""
-        problems: dict[int, tuple[str, str]] = {}
-        rows, times, arrived = (events.column(name).to_pylist() for name in (_ROW, TIME, ARRIVED))
-        ids, digests = events.column(ID).to_pylist(), events.column(_DIGEST).to_pylist()
-        if not self._all_in_time(events):
-            for i, row in enumerate(rows):
-                reason = self._untimely(ids[i], times[i], arrived[i])
-                if reason is not None:
-                    problems[row] = ("rejected", reason)
-            kept = [i for i, row in enumerate(rows) if row not in problems]
-            rows, times, ids, digests = ([column[i] for i in kept] for column in (rows, times, ids, digests))
-        found = self._known.check(ids, times, digests)
+    def _problems(
+        self, events: pa.Table, partition: int, records: Sequence[LogRecord], *, start: int
+    ) -> dict[int, tuple[str, str]]:
+        """Events that are none (row -> (kind, reason)): no time or id, from the future, misplaced, or seen before."""
+        problems = {row: ("rejected", why) for row, why in self._untimely(events).items()}
+        events = _without(events, problems)
+        wrong = misplaced(self._source, events, partition, self._partitions)
+        if wrong:
+            rows = events.column(_ROW).to_pylist()
+            problems |= {rows[at]: ("rejected", why) for at, why in wrong.items()}
+            events = _without(events, problems)
+        return problems | self._seen(events, (start, _end(records, start)))
+
+    def _seen(self, events: pa.Table, span: tuple[int, int]) -> dict[int, tuple[str, str]]:
+        """Events whose id was seen before."""
+        ids, times, digests = (events.column(name).to_pylist() for name in (ID, TIME, _DIGEST))
+        found = self._known.check(ids, times, digests, hashes=events.column(_HASH).to_numpy(), span=span)
         if found.count(Seen.NEW) == len(found):
-            return problems
-        for row, event_id, seen in zip(rows, ids, found, strict=True):
+            return {}
+        problems: dict[int, tuple[str, str]] = {}
+        for row, event_id, seen in zip(events.column(_ROW).to_pylist(), ids, found, strict=True):
             if seen is Seen.DUPLICATE:
                 problems[row] = ("duplicate", f"event id '{event_id}' was seen before with the same payload")
             elif seen is Seen.CONFLICT:
                 problems[row] = ("conflict", f"event id '{event_id}' was seen before with another payload")
         return problems
+
+    def _untimely(self, events: pa.Table) -> dict[int, str]:
+        """Rows of events without an id or a time, or from the future, with the reason."""
+        if self._all_in_time(events):
+            return {}
+        columns = (events.column(name).to_pylist() for name in (_ROW, ID, TIME, ARRIVED))
+        reasons = {row: self._why_untimely(*event) for row, *event in zip(*columns, strict=True)}
+        return {row: reason for row, reason in reasons.items() if reason is not None}
 
     def _all_in_time(self, events: pa.Table) -> bool:
         """Whether every event has an id and a time that is not in the future."""
@@ -125,7 +147,7 @@ class Intake:
         ahead = pc.max(pc.subtract(events.column(TIME), events.column(ARRIVED))).as_py()
         return ahead is None or ahead <= self._source.future_tolerance_us
 
-    def _untimely(self, event_id: str | None, time_us: int | None, arrived_us: int) -> str | None:
+    def _why_untimely(self, event_id: str | None, time_us: int | None, arrived_us: int) -> str | None:
         """Why an event without an id or a time, or from the future, is none."""
         if event_id is None or time_us is None:
             names = self._source.id_columns if event_id is None else (self._source.event_time,)
@@ -140,21 +162,32 @@ class Intake:
 
 def no_events(source: EventSource, schema: pa.Schema) -> pa.Table:
     """Accepted events, of which there are none."""
-    return Intake(source, schema, known=KnownIds(complete_from_day=0)).accept(0, [], start=0).events
+    return Intake(source, schema, known=KnownIds()).accept(0, [], start=0).events
 
 
 def _system_select(source: EventSource, schema: pa.Schema) -> str:
-    """SELECT list of what an event's columns say about it: id, time, day, and a digest of the payload."""
-    time = f'epoch_us("{source.event_time}")'
+    """SELECT list of what an event's columns say about it: id, time, day, a digest of the payload and a hash of the id."""
+    time, event_id = f'epoch_us("{source.event_time}")', event_id_sql(source, schema)
     return (
-        f"{event_id_sql(source, schema)} AS {ID}, {time} AS {TIME}, FALSE AS {LATE}, "
-        f"make_timestamp({time})::DATE AS {DAY}, {digest_sql(schema)} AS {_DIGEST}"
+        f"{event_id} AS {ID}, {time} AS {TIME}, FALSE AS {LATE}, make_timestamp({time})::DATE AS {DAY}, "
+        f"{digest_sql(schema)} AS {_DIGEST}, {hash_sql(event_id)} AS {_HASH}"
     )
 
 
 def digest_sql(schema: pa.Schema) -> str:
     """A digest of a row's payload, equal within one version of DuckDB; kept in memory only."""
     return "hash(" + ", ".join(f'"{name}"' for name in schema.names) + ")"
+
+
+def _without(events: pa.Table, rows: Collection[int]) -> pa.Table:
+    if not rows:
+        return events
+    return events.filter(pc.invert(pc.is_in(events.column(_ROW), pa.array(list(rows), type=pa.int64()))))
+
+
+def _end(records: Sequence[LogRecord], start: int) -> int:
+    """The offset of the record after these, which begin at `start`."""
+    return records[-1].offset + 1 if records else start
 
 
 def _rejected(partition: int, record: LogRecord, kind: str, reason: str) -> Rejected:

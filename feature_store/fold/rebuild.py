@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.fold.id_hashes import IdHashes, held_hashes
 from feature_store.fold.intake import Intake, digest_sql
-from feature_store.fold.known_ids import RECENT_DAYS, KnownIds
+from feature_store.fold.known_ids import KnownIds, LookUp
 from feature_store.fold.shard import Shard
 from feature_store.fold.split import Splitter
 from feature_store.fold.state import ViewState, horizon_us, tile_columns, value_columns
@@ -107,29 +108,39 @@ def touch_since(
                 shard.touch(batch)
 
 
-def open_intake(compiled: Compiled, lake: Lake, source: str, *, origin: Origin, now_us: int) -> Intake:
-    """An intake that knows every event id which the lake held at `origin`."""
-    schema = compiled.schemas[source]
-    digest = digest_sql(schema)
-    first_day = now_us // DAY_US - RECENT_DAYS
-    exists = source in lake.sources()
+def open_intake(
+    compiled: Compiled, lake: Lake, source: str, *, origin: Origin, partition: int, partitions: int
+) -> Intake:
+    """An intake for one of the log's `partitions` that knows every event id which the lake held at `origin`."""
+    declared, schema = compiled.registry.source(source), compiled.schemas[source]
+    by_id = declared.log is None or declared.log.partitioned_by == "event_id"
+    known = KnownIds()
+    if source in lake.sources():
+        known = KnownIds(
+            held=IdHashes(held_hashes(lake, source, origin.snapshot)),
+            look_up=_look_up(lake, source, schema, partition=partition, by_id=by_id),
+            archived=lambda: lake.positions(source).get(partition, -1),
+        )
+    return Intake(declared, schema, known=known, partitions=partitions if by_id else 1)
 
-    def look_up(ids: Sequence[str], day: int) -> Mapping[str, int]:
-        that_day = _date(day * DAY_US)
-        # At the origin: the archiver may have brought over what this intake is only about to read.
-        sql = lake.events_sql(source, snapshot=origin.snapshot, days=(that_day, that_day))
-        with lake.cursor() as cursor:
-            cursor.register("wanted", pa.table({"id": pa.array(ids, type=pa.string())}))
-            found = cursor.execute(f"SELECT {ID}, {digest} FROM ({sql}) WHERE {ID} IN (SELECT id FROM wanted)")
-            return dict(found.fetchall())
 
-    known = KnownIds(complete_from_day=first_day, look_up=look_up if exists else None)
-    if exists:
-        sql = lake.events_sql(source, snapshot=origin.snapshot, days=(_date(first_day * DAY_US), _LAST_DAY))
+def _look_up(lake: Lake, source: str, schema: pa.Schema, *, partition: int, by_id: bool) -> LookUp:
+    """Asks the lake as it is now. The archiver may be ahead of whoever asks: what lies after `before` in the log counts as
+    not seen, so that an event is no duplicate of itself. An event of another partition is another one where
+    producers place events as they like.
+    """
+    elsewhere = "_partition <> {p}" if by_id else "FALSE"
+    seen = f"(_partition IS NULL OR (_partition = {{p}} AND _offset < {{before}}) OR {elsewhere})"
+
+    def look_up(event_ids: Sequence[str], days: tuple[int, int] | None, before: int) -> Mapping[str, int]:
+        span = None if days is None else (_date(days[0] * DAY_US), _date(days[1] * DAY_US))
+        where = f"{ID} IN (SELECT id FROM wanted) AND {seen.format(p=partition, before=before)}"
         with lake.cursor() as cursor:
-            recent = cursor.execute(f"SELECT {ID}, {digest} AS digest FROM ({sql})").to_arrow_table()
-        known.remember(*(recent.column(i).to_pylist() for i in range(2)))
-    return Intake(compiled.registry.source(source), schema, known=known)
+            cursor.register("wanted", pa.table({"id": pa.array(event_ids, type=pa.string())}))
+            events = lake.events_sql(source, days=span, where=where)
+            return dict(cursor.execute(f"SELECT {ID}, {digest_sql(schema)} FROM ({events})").fetchall())
+
+    return look_up
 
 
 def _rebuild_view(

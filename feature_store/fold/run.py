@@ -143,11 +143,13 @@ class PartitionReader:
     """Reads one partition of one source: records in, rows for every shard out."""
 
     def __init__(
-        self, compiled: Compiled, lake: Lake, log: EventLog, start: Start, *, source: str, partition: int, now_us: int
+        self, compiled: Compiled, lake: Lake, log: EventLog, start: Start, *, source: str, partition: int
     ) -> None:
         """Begin where the lake ends. The lake stays in use: ids of old events are looked up there."""
         self._source, self._partition, self._log, self._shards = source, partition, log, start.shards
-        self._intake = open_intake(compiled, lake, source, origin=start.origin, now_us=now_us)
+        self._intake = open_intake(
+            compiled, lake, source, origin=start.origin, partition=partition, partitions=log.partitions
+        )
         self._splitter = Splitter(source, compiled.plans_of(source), shards=start.shards)
         self.position = start.origin.positions[source].get(partition, start.begins[source][partition])
         self._target = log.end(partition)
@@ -213,7 +215,7 @@ class LocalStream:
         self.start = begin_run(compiled, lake, client, env=env, shards=shards, now_us=now_us)
         logs = {name: open_log(client, env, compiled.registry.source(name)) for name in live_sources(compiled.registry)}
         self._readers = [
-            PartitionReader(compiled, lake, logs[name], self.start, source=name, partition=p, now_us=now_us)
+            PartitionReader(compiled, lake, logs[name], self.start, source=name, partition=p)
             for name, p in self.start.partitions
         ]
         self._drivers = [
