@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from redis import Redis
 
+    from feature_store.changing.applied import Applied
     from feature_store.declare.service import FeatureService
     from feature_store.history.loading import LoadResult
     from feature_store.history.manifest import Knowledge
@@ -194,16 +195,26 @@ class FeatureStore:
 
     # ---- declarations
 
-    def apply(self) -> list[str]:
-        """Publish layouts and services for the readers, record the definitions; returns what is new or changed.
+    def apply(self, *, expected: int | None = None) -> list[str]:
+        """Record the definitions, publish layouts and services for the readers; returns what is new. See `operate.apply`.
 
         Raises:
-            DeclarationError: a feature changed its meaning under the same version of its view; nothing was written.
+            DeclarationError: a feature changed its meaning under the same version of its view, or is gone though a
+                service reads it; nothing was written.
+            ApplyConflict: the registry is not at version `expected`, or somebody else applied meanwhile.
             OnlineStoreError: Redis is away.
         """
         from feature_store.operate import apply
 
-        return apply(self.compiled, self.lake, self.redis, env=self.settings.environment, clock=self.clock)
+        return apply(
+            self.compiled, self.lake, self.redis, env=self.settings.environment, clock=self.clock, expected=expected
+        )
+
+    def applied(self) -> Applied:
+        """What is applied to this environment, and the version of the registry."""
+        from feature_store.changing.applied import read_applied
+
+        return read_applied(self.lake)
 
     def status(self) -> StoreStatus:
         """What lake, log and online store hold, as far as they answer."""

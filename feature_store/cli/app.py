@@ -8,7 +8,7 @@ import duckdb
 import typer
 from redis.exceptions import RedisError
 
-from feature_store.cli import change, history, lake, launch, live, overview
+from feature_store.cli import change, history, lake, launch, live, overview, rollout
 from feature_store.errors import FeatureStoreError
 from feature_store.settings import PREFIX
 
@@ -37,6 +37,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(lake.app, name="lake")
+app.add_typer(rollout.app, name="rollout")
 
 # Typer has come with a copy of click of its own since 0.2x, so its base of usage errors is reached through a public one.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
