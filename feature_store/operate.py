@@ -101,8 +101,8 @@ def _still_read(compiled: Compiled, before: Applied) -> list[str]:
     """What is declared no more, though an applied service reads it."""
     declared = meanings(compiled.registry)
     return [
-        f"feature '{name}' is gone, but service '{service}' reads it; declare it, "
-        f"or retire the service first with `feature-store retire {service} --service`"
+        f"feature '{name}' is gone, but service '{service}' reads it; declare it (is this older than what is "
+        f"applied?), or retire the service first with `feature-store retire {service} --service`"
         for name, services in before.meanings.readers.items()
         if name not in declared.features
         for service in services

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from feature_store.changing.applied import Applied
+    from feature_store.changing.retire import Retired
     from feature_store.declare.service import FeatureService
     from feature_store.history.loading import LoadResult
     from feature_store.history.manifest import Knowledge
@@ -215,6 +216,29 @@ class FeatureStore:
         from feature_store.changing.applied import read_applied
 
         return read_applied(self.lake)
+
+    def retire(self, name: str, *, service: bool = False) -> Retired:
+        """Give back what a view (or a service) that is declared no more takes up. See `changing.retire`.
+
+        Args:
+            name: `name@version`.
+            service: whether that is a service.
+
+        Raises:
+            UnknownNameError: it was never applied.
+            InputError: it is declared, in use, or a running stream still writes it.
+        """
+        from feature_store.changing.retire import retire_service, retire_view
+
+        retire = retire_service if service else retire_view
+        return retire(
+            name,
+            registry=self.registry,
+            lake=self.lake,
+            client=self.redis,
+            env=self.settings.environment,
+            clock=self.clock,
+        )
 
     def status(self) -> StoreStatus:
         """What lake, log and online store hold, as far as they answer."""

@@ -122,7 +122,8 @@ class Recorder:
         self.noted = []
 
     def note(self, plan, rows, keys, *, as_of, now_us, vectors, every):
-        assert (len(rows), now_us > 0) == (len(keys), True) and len(as_of) == len(vectors)
+        assert len({len(rows), len(keys), len(as_of), len(vectors)}) == 1
+        assert now_us >= NOW_US
         self.noted.append((plan.service.id, every, [row["origin"] for row in rows], [v.service for v in vectors]))
 
 

@@ -25,6 +25,7 @@ for command in (
     change.export,
     change.plan,
     overview.apply,
+    change.retire,
     history.materialize,
     launch.backfill,
     launch.check,

@@ -19,10 +19,11 @@ from feature_store.changes import (
     meanings,
     read_meanings,
 )
-from feature_store.cli.looks import plain_table
+from feature_store.cli.looks import counted, plain_table
 from feature_store.errors import InputError
 from feature_store.registry import load_registry
 from feature_store.settings import ENVIRONMENT_RULE, Settings, is_environment_name
+from feature_store.store import FeatureStore
 
 BREAKING = 3
 """The exit code of `plan` when a change is breaking."""
@@ -49,6 +50,22 @@ def export(
     except OSError as error:
         raise InputError(f"'{path}' cannot be written: {error.strerror}") from error
     typer.echo(f"{path}: commit it, and `feature-store plan --against {environment}` compares with it")
+
+
+def retire(
+    name: Annotated[str, typer.Argument(help="`name@version`, declared no more", metavar="NAME@VERSION")],
+    *,
+    service: Annotated[bool, typer.Option("--service", help="It is a service, not a view")] = False,
+) -> None:
+    """Give back what a view takes up in lake and Redis, or take a service from the readers. Refused while it is in use."""
+    with FeatureStore() as store:
+        done = store.retire(name, service=service)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{done.what} is retired")
+    if not service:
+        tables = ", ".join(done.tables) or "no table"
+        console.print(f"lake: {tables} dropped, the files go with the snapshots that read them")
+        console.print(f"Redis: {counted(done.values, 'value')} deleted")
 
 
 def plan(
