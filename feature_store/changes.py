@@ -55,6 +55,18 @@ class Change:
     """Whether something that is in use would mean something else, or be gone."""
     reason: str = ""
 
+    @property
+    def feature(self) -> str:
+        """`view@version:feature`; empty if it is a service that changes."""
+        kind, _, name = self.what.partition(" ")
+        return name if kind == "feature" else ""
+
+    @property
+    def service(self) -> str:
+        """`service@version`; empty if it is a feature that changes."""
+        kind, _, name = self.what.partition(" ")
+        return name if kind == "service" else ""
+
 
 def meanings(registry: Registry) -> Meanings:
     """What a registry's features and services mean."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from feature_store.changing.applied import Applied
+    from feature_store.changing.planned import Planned
     from feature_store.changing.retire import Retired
     from feature_store.declare.service import FeatureService
     from feature_store.history.loading import LoadResult
@@ -216,6 +217,14 @@ class FeatureStore:
         from feature_store.changing.applied import read_applied
 
         return read_applied(self.lake)
+
+    def plan(self) -> Planned:
+        """What `apply` would change, and what building that takes; nothing is written. See `changing.planned.plan_here`."""
+        from feature_store.changing.planned import plan_here
+
+        return plan_here(
+            self.compiled, self.lake, self.redis, env=self.settings.environment, now_us=self.clock.now_us()
+        )
 
     def retire(self, name: str, *, service: bool = False) -> Retired:
         """Give back what a view (or a service) that is declared no more takes up. See `changing.retire`.

@@ -1,14 +1,34 @@
 """Redefining a view beside the old one, retiring the old one, and two people who apply at once."""
 
+import json
+from time import perf_counter
+
 import pandas as pd
 import pytest
-from changing_world import AFTER, BEFORE, BOTH, END, NEW, OLD, START, USERS, Deployment, clicking, daily, live
+from changing_world import (
+    AFTER,
+    BEFORE,
+    BOTH,
+    DAY,
+    DAYS,
+    END,
+    NEW,
+    OLD,
+    START,
+    USERS,
+    Deployment,
+    clicking,
+    daily,
+    live,
+)
 from redis.exceptions import ConnectionError as RedisAway
 
 from feature_store import DeclarationError, InputError, Registry, UnknownNameError, agg
 from feature_store.changing.rollout import promote, take
+from feature_store.cli.app import run
 from feature_store.errors import ApplyConflict
 from feature_store.online.keys import layouts_key, ready_key, services_key
+from feature_store.settings import PREFIX
 
 WIDER = Registry(views=[*OLD, *NEW], services=[clicking()])
 """The new views before a service reads them."""
@@ -192,3 +212,90 @@ def test_an_apply_that_died_between_lake_and_redis_is_completed_by_the_next(depl
 
     assert store.applied().version == 1
     assert store.redis.hget(services_key(deployment.env), "clicking") == b"1"
+
+
+def test_a_plan_says_what_building_takes_within_a_factor_of_two_of_what_it_took(deployment):
+    deployment.store(Registry(views=[live()], services=[])).load("clicks", start=START, end=END)
+    deployment.store(Registry(views=[live()], services=[])).apply()
+    rich = live(
+        extra=[agg.mean("value", over=["1h", "6h"]), agg.last_n("value", n=5, over="24h", name="recent")], version=2
+    )
+    new = [rich, daily(), live(3, over="48h")]
+    store = deployment.store(Registry(views=[live(), *new], services=[]))
+
+    found = store.plan()
+
+    assert sorted(found.costs) == sorted(view.id for view in new)
+    store.apply()
+    before = redis_bytes(store, deployment.env)
+    for view in new:
+        read, began = events_read(store, view), perf_counter()
+        deployment.build(store, view)
+        took = perf_counter() - began
+        alone = deployment.store(Registry(views=[view], services=[]))
+        if not view.is_batch:
+            deployment.stream(alone).step()
+        used, cost = redis_bytes(store, deployment.env) - before, found.costs[view.id]
+        before += used
+        assert cost.days == DAYS
+        assert within_two(cost.rows, read), view.id
+        assert within_two(cost.redis_bytes, used), (view.id, cost, used)
+        assert within_two(cost.entities, USERS)
+        assert 0 < cost.seconds < 100 * took + 10
+
+
+def within_two(said, was):
+    return was / 2 <= said <= was * 2
+
+
+def redis_bytes(store, env):
+    return sum(store.redis.memory_usage(key, samples=0) for key in store.redis.scan_iter(f"features:{env}:*"))
+
+
+def events_read(store, view):
+    """Events from the first that a window of the first day reaches back to."""
+    with store.lake.cursor() as cursor:
+        return cursor.execute(f"SELECT count(*) FROM ({store.lake.events_sql(view.source.name)})").fetchone()[0]
+
+
+def test_the_command_shows_what_is_applied_here_in_three_forms(deployment, monkeypatch, capsys):
+    for name, value in (("HOME", deployment.home), ("ENVIRONMENT", deployment.env), ("REDIS_URL", deployment.url)):
+        monkeypatch.setenv(f"{PREFIX}{name}", str(value))
+    monkeypatch.setenv(f"{PREFIX}DECLARATIONS", "changing_world:BOTH")
+    store = deployment.store(BEFORE)
+    store.load("clicks", start=START, end=START + DAY)
+
+    assert run(["plan", "--format", "json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    store.apply()
+    assert run(["plan"]) == 0
+    shown = capsys.readouterr().out
+    assert run(["plan", "--format", "markdown"]) == 0
+    table = capsys.readouterr().out
+
+    assert (first["version"], len(first["changes"]), first["unchanged"]) == (0, 6, [])
+    assert first["costs"]["live@1"]["rows"] == 24 * USERS
+    assert "live@2" in shown
+    assert "services affected: clicking@2" in shown
+    assert "3 created; 0 breaking; 2 features unchanged; registry version 1" in shown
+    assert "| created | `feature live@2:total` |  |" in table
+    assert "| `live@2` | 1 | 1,200 |" in table
+
+    monkeypatch.setenv(f"{PREFIX}DECLARATIONS", "changing_world:AFTER")
+    assert run(["plan"]) == 3
+    assert "service clicking@1 reads it" in " ".join(capsys.readouterr().out.split())
+    assert run(["plan", "--format", "yaml"]) == 2
+    assert "`--format` must be 'text', 'markdown' or 'json', got 'yaml'" in capsys.readouterr().err
+
+
+def test_a_plan_names_features_that_mean_the_same_and_services_that_read_what_changes(deployment):
+    deployment.store(BEFORE).apply()
+    twin = live(2, extra=[agg.sum("value", over="12h", name="half")])
+
+    found = deployment.store(Registry(views=[daily(), live(), twin], services=[clicking()])).plan()
+
+    assert found.same == {"live@2:total": ["live@1:total"]}
+    assert found.services == []
+    assert found.unchanged == ["daily@1:count", "live@1:total"]
+    changed = deployment.store(Registry(views=[daily(), live(over="12h")], services=[clicking()])).plan()
+    assert (changed.is_breaking, changed.services) == (True, ["clicking@1"])
