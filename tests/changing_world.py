@@ -13,6 +13,7 @@ from feature_store import (
     FeatureService,
     FeatureStore,
     FeatureView,
+    Label,
     ManualClock,
     Registry,
     Settings,
@@ -78,11 +79,16 @@ def clicking(version=1, *, features=None):
     return FeatureService("clicking", features=chosen, version=version)
 
 
+def busy(within="30m"):
+    return Label("busy", clicks.any(on="user", where="value > 7", within=within))
+
+
 OLD = (live(), daily())
 NEW = (live(2, over="48h"), daily(2, over="3d"))
 BEFORE = Registry(views=OLD, services=[clicking()])
 BOTH = Registry(views=[*OLD, *NEW], services=[clicking(), clicking(2)])
 AFTER = Registry(views=NEW, services=[clicking(2)])
+LABELLED = Registry(views=[*OLD, *NEW], services=[clicking(), clicking(2)], labels=[busy()])
 
 
 class Deployment:

@@ -121,6 +121,19 @@ def described(rollout: Rollout) -> str:
     return f"{served}, version {rollout.to} is {beside} {rollout.share:g} % of the entities"
 
 
+def compared(rollout: Rollout) -> tuple[int, int]:
+    """The two versions that a report is about: what is served and what is beside it; else before and after a promotion.
+
+    Raises:
+        InputError: there is one version only.
+    """
+    if rollout.to is not None:
+        return rollout.serve, rollout.to
+    if rollout.previous is not None:
+        return rollout.previous, rollout.serve
+    raise InputError(f"there is nothing to compare: version {rollout.serve} was never promoted, and none is beside it")
+
+
 def status(applied: Applied, services: Sequence[str] = ()) -> Mapping[str, Rollout]:
     """The rollouts of some services, by default of all."""
     return {name: rollout_of(applied, name) for name in services or sorted(applied.rollouts)}

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from feature_store.changing.rollout import Step, begin, described, promote, rollback, status, take
-from feature_store.cli.looks import plain_table
+from feature_store.changing.rollout import (
+    Step,
+    begin,
+    compared,
+    described,
+    promote,
+    rollback,
+    rollout_of,
+    status,
+    take,
+)
+from feature_store.cli.looks import counted, plain_table
 from feature_store.store import FeatureStore
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from feature_store.changing.comparison import Comparison, Distribution, Scores
 
 app = typer.Typer(help="A new version of a service beside the one that is served.")
 
@@ -59,6 +75,67 @@ def status_command(
     for name, rollout in found.items():
         table.add_row(name, described(rollout), "" if rollout.previous is None else f"version {rollout.previous}")
     Console(highlight=False).print(table)
+
+
+@app.command(name="report")
+def report_command(
+    service: Service,
+    *,
+    label: Annotated[str | None, typer.Option(help="A declared label: what happened after each vector")] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="Parquet with `vector_id` and `score`: what the models made of the vectors")
+    ] = None,
+    where: Annotated[str, typer.Option(help="SQL over the columns of `served_vectors`", metavar="SQL")] = "TRUE",
+) -> None:
+    """Compare what the served version and the one beside it served: distributions and, with labels, scores.
+
+    After a promotion, the version served before and the one served now.
+    """
+    from feature_store.changing.comparison import compare_served
+
+    with FeatureStore() as store:
+        pair = compared(rollout_of(store.applied(), service))
+        found = compare_served(
+            store.compiled,
+            store.lake,
+            (f"{service}@{pair[0]}", f"{service}@{pair[1]}"),
+            label=label,
+            scores=scores,
+            where=where,
+        )
+    console = Console(highlight=False)
+    console.print(_features(found))
+    for name, vectors, score in zip(found.services, found.vectors, found.scores or (None, None), strict=True):
+        console.print(f"{name}: {counted(vectors, 'vector')}{_scored(score)}", soft_wrap=True)
+
+
+def _features(found: Comparison) -> Table:
+    table = plain_table("feature", "PSI", "missing", "unknown", "5 % / median / 95 %")
+    for each in found.features:
+        sides = (each.before, each.after)
+        psi = "-" if each.psi is None else f"{each.psi:.3f}"
+        table.add_row(each.name, psi, *(" -> ".join(map(shown, sides)) for shown in (_missing, _unknown, _quantiles)))
+    return table
+
+
+def _missing(side: Distribution | None) -> str:
+    return "-" if side is None else f"{side.missing:.1%}"
+
+
+def _unknown(side: Distribution | None) -> str:
+    return "-" if side is None else f"{side.unknown:.1%}"
+
+
+def _quantiles(side: Distribution | None) -> str:
+    return "-" if side is None or side.quantiles is None else " / ".join(f"{each:.4g}" for each in side.quantiles)
+
+
+def _scored(scores: Scores | None) -> str:
+    if scores is None:
+        return ""
+    auc = "no AUC" if scores.auc is None else f"AUC {scores.auc:.4f}"
+    loss = "" if scores.log_loss is None else f", log loss {scores.log_loss:.4f}"
+    return f"; {scores.scored:,} scored with a known outcome, {scores.positive:,} positive: {auc}{loss}"
 
 
 def _take(step: Step, service: str) -> None:
