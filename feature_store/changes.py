@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +27,17 @@ class Meanings:
     """`view@version:feature` -> fingerprint."""
     services: Mapping[str, Sequence[str]]
     """`service@version` -> its features in order; a ratio as its name and a digest of its parts."""
+    reads: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """`service@version` -> the `view@version:feature` that it reads, those of its ratios too."""
+
+    @property
+    def readers(self) -> dict[str, list[str]]:
+        """`view@version:feature` -> the services that read it."""
+        readers: dict[str, list[str]] = {}
+        for service, names in self.services.items():
+            for name in self.reads.get(service, [name.partition(AS)[0] for name in names]):
+                readers.setdefault(name, []).append(service)
+        return readers
 
     def to_json(self) -> str:
         """As JSON with sorted keys, for a file under version control."""
@@ -44,6 +55,18 @@ class Change:
     """Whether something that is in use would mean something else, or be gone."""
     reason: str = ""
 
+    @property
+    def feature(self) -> str:
+        """`view@version:feature`; empty if it is a service that changes."""
+        kind, _, name = self.what.partition(" ")
+        return name if kind == "feature" else ""
+
+    @property
+    def service(self) -> str:
+        """`service@version`; empty if it is a feature that changes."""
+        kind, _, name = self.what.partition(" ")
+        return name if kind == "service" else ""
+
 
 def meanings(registry: Registry) -> Meanings:
     """What a registry's features and services mean."""
@@ -54,7 +77,26 @@ def meanings(registry: Registry) -> Meanings:
         service.id: [_named(item) if isinstance(item, Ratio) else item.meaning for item in registry.resolve(service)]
         for service in registry.services
     }
-    return Meanings(features=features, services=services)
+    reads = {
+        service.id: sorted({ref.meaning.partition(AS)[0] for item in registry.resolve(service) for ref in item.refs})
+        for service in registry.services
+    }
+    return Meanings(features=features, services=services, reads=reads)
+
+
+def parse_meanings(text: str) -> Meanings:
+    """What `Meanings.to_json` gave.
+
+    Raises:
+        InputError: it has another format.
+        ValueError, KeyError, TypeError: it is no such text.
+    """
+    found = json.loads(text)
+    if found["format"] != FORMAT:
+        raise InputError(f"has format {found['format']!r}, this version reads {FORMAT}; export it again")
+    return Meanings(
+        features=dict(found["features"]), services=dict(found["services"]), reads=dict(found.get("reads", {}))
+    )
 
 
 def exported_file(environment: str) -> Path:
@@ -74,10 +116,9 @@ def read_meanings(path: Path) -> Meanings:
         InputError: the file is not there or says something else; names it.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["format"] != FORMAT:
-            raise InputError(f"'{path}' has format {found['format']!r}, this version reads {FORMAT}; export it again")
-        return Meanings(features=dict(found["features"]), services=dict(found["services"]))
+        return parse_meanings(path.read_text(encoding="utf-8"))
+    except InputError as error:
+        raise InputError(f"'{path}' {error}") from error
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -91,11 +132,11 @@ def compare(before: Meanings, after: Meanings) -> list[Change]:
 
 
 def _features(before: Meanings, after: Meanings) -> Iterator[Change]:
-    used = {name.partition(AS)[0]: service for service, names in before.services.items() for name in names}
+    used = before.readers
     for name, meaning in before.features.items():
         what = f"feature {name}"
         if name not in after.features:
-            reason = f"service {used[name]} reads it" if name in used else ""
+            reason = f"service {', '.join(used[name])} reads it" if name in used else ""
             yield Change(kind="retired", what=what, breaking=name in used, reason=reason)
         elif after.features[name] != meaning:
             reason = "its meaning differs under the same version; give the view a new `version`"

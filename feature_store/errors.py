@@ -6,7 +6,8 @@
     ├── InputError            an argument or a row a user gave breaks a rule
     ├── SettingsError         a setting is wrong or names something that is not there
     ├── LakeError             the lake cannot be read or written
-    │   └── PositionConflict  another owner committed these offsets
+    │   ├── PositionConflict  another owner committed these offsets
+    │   └── ApplyConflict     somebody else applied declarations meanwhile
     ├── LogError              the event log cannot be read or written
     │   ├── LogFull           publishing is refused until a consumer catches up
     │   ├── LogGap            records before the wanted offset are gone
@@ -73,6 +74,18 @@ class PositionConflict(LakeError):  # noqa: N818 - a conflict is what it is
         super().__init__(
             f"source '{source}': commit starts at {self.expected}, but the lake stands at {self.found}; "
             "another process owns this source or has already committed this batch"
+        )
+
+
+class ApplyConflict(LakeError):  # noqa: N818
+    """Somebody else changed what is applied since it was read. `found` is the version of the registry now."""
+
+    def __init__(self, *, expected: int, found: int, others: Sequence[str]) -> None:
+        self.expected, self.found, self.others = expected, found, tuple(others)
+        lines = "".join(f"\n  - {other}" for other in self.others)
+        super().__init__(
+            f"the registry was at version {expected} when it was read and is at {found} now; nothing was written. "
+            f"Look again with `feature-store plan`, then apply. Meanwhile:{lines}"
         )
 
 

@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 
+from feature_store.changes import meanings
+from feature_store.changing.applied import (
+    Applied,
+    conflict,
+    publish,
+    read_applied,
+    record,
+    recorded_features,
+    with_declared,
+)
 from feature_store.decoders import json
 from feature_store.errors import DeclarationError, FeatureStoreError, InputError, LogError, LogGap, LogTailLost
 from feature_store.fold.drive import stream_fingerprint
@@ -17,8 +27,9 @@ from feature_store.log.binding import open_log
 from feature_store.log.placing import place_text, place_texts
 from feature_store.log.protocol import Record, unpack_offset
 from feature_store.online.keys import applied_key
-from feature_store.online.layout import publish_layouts, service_layout, view_layout
+from feature_store.online.layout import service_layout, view_layout
 from feature_store.online.ready import ReadyRecord, read_ready
+from feature_store.online.rollout import settle
 from feature_store.online.server import check_server, inspect_server
 from feature_store.registry import fingerprint
 from feature_store.schema import arrow_schema
@@ -33,61 +44,75 @@ if TYPE_CHECKING:
     from feature_store.log.protocol import EventLog, Position
     from feature_store.transforms.compiled import Compiled
 
-VERSIONS = "registry_versions"
 
+def apply(
+    compiled: Compiled, lake: Lake, client: Redis, *, env: str, clock: Clock, expected: int | None = None
+) -> list[str]:
+    """Record definitions, create the sources' tables, publish layouts and services; says which features are new.
 
-def apply(compiled: Compiled, lake: Lake, client: Redis, *, env: str, clock: Clock) -> list[str]:
-    """Publish layouts and services, create the sources' tables, record definitions; says what is new.
+    The lake comes first: if this dies before Redis is written, applying again completes it.
+
+    Args:
+        compiled: what is declared.
+        lake: of the environment.
+        client: of its online store.
+        env: the environment.
+        clock: stamps the definitions.
+        expected: the version of the registry that `plan` was seen at; the newest by default.
 
     Raises:
-        DeclarationError: a feature changed its meaning under the same version of its view; nothing was written.
+        DeclarationError: a feature changed its meaning under the same version of its view, or is gone though a service
+            reads it; nothing was written.
+        ApplyConflict: the registry is not at `expected`, or somebody else applied meanwhile; nothing was written.
         OnlineStoreError: Redis is away, evicts, or cannot expire a field.
     """
     check_server(client)
-    registry, known = compiled.registry, _recorded(lake)
+    registry, before, known = compiled.registry, read_applied(lake), recorded_features(lake)
+    if expected is not None and before.version != expected:
+        raise conflict(lake, expected)
     wanted = {
         (view.id, feature.name): fingerprint(view, feature) for view in registry.views for feature in view.declared
     }
-    changed = [
+    problems = [*_changed(wanted, known), *_still_read(compiled, before)]
+    if problems:
+        raise DeclarationError(problems)
+    for name, schema in compiled.schemas.items():
+        lake.ensure_source(name, schema)
+    versions: dict[str, list[int]] = {}
+    for service in registry.services:
+        versions.setdefault(service.name, []).append(service.version)
+    after = Applied(meanings=with_declared(before, meanings(registry)), rollouts=settle(before.rollouts, versions))
+    record(lake, before, after, at_us=clock.now_us())
+    publish(
+        client,
+        env,
+        lake,
+        views=[view_layout(plan) for plan in compiled.plans.values() if plan.view.online is not None],
+        services=[service_layout(service, registry) for service in registry.services],
+    )
+    client.set(applied_key(env), stream_fingerprint(compiled))  # a running flow that computes others builds them
+    return [f"{view}:{feature}" for view, feature in wanted if (view, feature) not in known]
+
+
+def _changed(wanted: Mapping[tuple[str, str], str], known: Mapping[tuple[str, str], str]) -> list[str]:
+    return [
         f"view '{view}', feature '{feature}': its meaning has changed; give the view a new `version`"
         for (view, feature), digest in wanted.items()
         if known.get((view, feature), digest) != digest
     ]
-    if changed:
-        raise DeclarationError(changed)
-    for name, schema in compiled.schemas.items():
-        lake.ensure_source(name, schema)
-    publish_layouts(
-        client,
-        env,
-        [view_layout(plan) for plan in compiled.plans.values() if plan.view.online is not None],
-        [service_layout(service, registry) for service in registry.services],
-    )
-    client.set(applied_key(env), stream_fingerprint(compiled))  # a running flow that computes others builds them
-    fresh = {key: digest for key, digest in wanted.items() if key not in known}
-    if fresh:
-        lake.append(VERSIONS, _versions(fresh, clock.now_us()))
-    return [f"{view}:{feature}" for view, feature in fresh]
 
 
-def _recorded(lake: Lake) -> dict[tuple[str, str], str]:
-    """(`view@version`, feature) -> fingerprint of everything that was ever applied."""
-    if not lake.exists(VERSIONS):
-        return {}
-    with lake.cursor() as cursor:
-        rows = cursor.execute(f"SELECT view, feature, fingerprint FROM {lake.table_sql(VERSIONS)}").fetchall()
-    return {(view, feature): digest for view, feature, digest in rows}
-
-
-def _versions(fresh: Mapping[tuple[str, str], str], at_us: int) -> pa.Table:
-    return pa.table(
-        {
-            "view": [view for view, _ in fresh],
-            "feature": [feature for _, feature in fresh],
-            "fingerprint": list(fresh.values()),
-            "applied_us": pa.array([at_us] * len(fresh), type=pa.int64()),
-        }
-    )
+def _still_read(compiled: Compiled, before: Applied) -> list[str]:
+    """What is declared no more, though an applied service reads it."""
+    declared = meanings(compiled.registry)
+    return [
+        f"feature '{name}' is gone, but service '{service}' reads it; declare it (is this older than what is "
+        f"applied?), or retire the service first with `feature-store retire {service} --service`"
+        for name, services in before.meanings.readers.items()
+        if name not in declared.features
+        for service in services
+        if service not in declared.services
+    ]
 
 
 def publish_events(

@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
+from feature_store.changing.applied import APPLIES, publish
 from feature_store.errors import InputError
 from feature_store.fold.run import LocalStream
 from feature_store.history.publish import publish_rows
 from feature_store.online.keys import layouts_key, owner_key
-from feature_store.online.layout import publish_layouts, service_layout, view_layout
+from feature_store.online.layout import service_layout, view_layout
 from feature_store.online.owner import read_owner
 from feature_store.online.ready import ReadyRecord, read_ready
 from feature_store.online.server import check_server
-from feature_store.operate import VERSIONS
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -51,14 +51,15 @@ def rebuild_online(compiled: Compiled, lake: Lake, client: Redis, *, env: str, c
 
 def is_emptied(lake: Lake, client: Redis, env: str) -> bool:
     """Whether the definitions that were applied are gone from the online store."""
-    return not client.exists(layouts_key(env)) and lake.exists(VERSIONS)
+    return not client.exists(layouts_key(env)) and lake.exists(APPLIES)
 
 
 def publish_again(compiled: Compiled, lake: Lake, client: Redis, *, env: str, clock: Clock) -> None:
-    """Publish the layouts, the services, and the newest rows of every batch view that has some."""
+    """Publish the layouts, the services with their rollouts, and the newest rows of every batch view that has some."""
     registry = compiled.registry
     layouts = [view_layout(plan) for plan in compiled.plans.values() if plan.view.online is not None]
-    publish_layouts(client, env, layouts, [service_layout(service, registry) for service in registry.services])
+    services = [service_layout(service, registry) for service in registry.services]
+    publish(client, env, lake, views=layouts, services=services)
     for view in registry.views:
         if view.is_batch:
             with suppress(InputError):  # nothing was built yet

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from redis import Redis
 
+    from feature_store.changing.applied import Applied
+    from feature_store.changing.planned import Planned
+    from feature_store.changing.retire import Retired
     from feature_store.declare.service import FeatureService
     from feature_store.history.loading import LoadResult
     from feature_store.history.manifest import Knowledge
@@ -195,16 +198,57 @@ class FeatureStore:
 
     # ---- declarations
 
-    def apply(self) -> list[str]:
-        """Publish layouts and services for the readers, record the definitions; returns what is new or changed.
+    def apply(self, *, expected: int | None = None) -> list[str]:
+        """Record the definitions, publish layouts and services for the readers; returns what is new. See `operate.apply`.
 
         Raises:
-            DeclarationError: a feature changed its meaning under the same version of its view; nothing was written.
+            DeclarationError: a feature changed its meaning under the same version of its view, or is gone though a
+                service reads it; nothing was written.
+            ApplyConflict: the registry is not at version `expected`, or somebody else applied meanwhile.
             OnlineStoreError: Redis is away.
         """
         from feature_store.operate import apply
 
-        return apply(self.compiled, self.lake, self.redis, env=self.settings.environment, clock=self.clock)
+        return apply(
+            self.compiled, self.lake, self.redis, env=self.settings.environment, clock=self.clock, expected=expected
+        )
+
+    def applied(self) -> Applied:
+        """What is applied to this environment, and the version of the registry."""
+        from feature_store.changing.applied import read_applied
+
+        return read_applied(self.lake)
+
+    def plan(self) -> Planned:
+        """What `apply` would change, and what building that takes; nothing is written. See `changing.planned.plan_here`."""
+        from feature_store.changing.planned import plan_here
+
+        return plan_here(
+            self.compiled, self.lake, self.redis, env=self.settings.environment, now_us=self.clock.now_us()
+        )
+
+    def retire(self, name: str, *, service: bool = False) -> Retired:
+        """Give back what a view (or a service) that is declared no more takes up. See `changing.retire`.
+
+        Args:
+            name: `name@version`.
+            service: whether that is a service.
+
+        Raises:
+            UnknownNameError: it was never applied.
+            InputError: it is declared, in use, or a running stream still writes it.
+        """
+        from feature_store.changing.retire import retire_service, retire_view
+
+        retire = retire_service if service else retire_view
+        return retire(
+            name,
+            registry=self.registry,
+            lake=self.lake,
+            client=self.redis,
+            env=self.settings.environment,
+            clock=self.clock,
+        )
 
     def rebuild_online(self) -> Mapping[str, int]:
         """Write everything in the online store again from lake and logs. See `restore.rebuild_online`."""

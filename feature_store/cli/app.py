@@ -8,7 +8,7 @@ import duckdb
 import typer
 from redis.exceptions import RedisError
 
-from feature_store.cli import change, dead_letters, history, lake, launch, live, overview, verify
+from feature_store.cli import change, dead_letters, history, lake, launch, live, overview, rollout, verify
 from feature_store.errors import FeatureStoreError
 from feature_store.settings import PREFIX
 
@@ -25,6 +25,7 @@ for command in (
     change.export,
     change.plan,
     overview.apply,
+    change.retire,
     history.materialize,
     launch.backfill,
     launch.check,
@@ -40,6 +41,7 @@ for command in (
     app.command()(command)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(lake.app, name="lake")
+app.add_typer(rollout.app, name="rollout")
 
 # Typer has come with a copy of click of its own since 0.2x, so its base of usage errors is reached through a public one.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]

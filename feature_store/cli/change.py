@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from feature_store.changes import (
-    FOLDER,
-    Change,
-    compare,
-    exported_environments,
-    exported_file,
-    meanings,
-    read_meanings,
-)
-from feature_store.cli.looks import plain_table
+from feature_store.changes import FOLDER, exported_environments, exported_file, meanings, read_meanings
+from feature_store.changing.planned import planned
+from feature_store.cli.looks import counted
+from feature_store.cli.plan_shown import markdown, show
 from feature_store.errors import InputError
 from feature_store.registry import load_registry
 from feature_store.settings import ENVIRONMENT_RULE, Settings, is_environment_name
+from feature_store.store import FeatureStore
 
 BREAKING = 3
 """The exit code of `plan` when a change is breaking."""
@@ -51,23 +44,48 @@ def export(
     typer.echo(f"{path}: commit it, and `feature-store plan --against {environment}` compares with it")
 
 
+def retire(
+    name: Annotated[str, typer.Argument(help="`name@version`, declared no more", metavar="NAME@VERSION")],
+    *,
+    service: Annotated[bool, typer.Option("--service", help="It is a service, not a view")] = False,
+) -> None:
+    """Give back what a view takes up in lake and Redis, or take a service from the readers. Refused while it is in use."""
+    with FeatureStore() as store:
+        done = store.retire(name, service=service)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{done.what} is retired")
+    if not service:
+        tables = ", ".join(done.tables) or "no table"
+        console.print(f"lake: {tables} dropped, the files go with the snapshots that read them")
+        console.print(f"Redis: {counted(done.values, 'value')} deleted")
+
+
 def plan(
     *,
     against: Annotated[
-        str,
-        typer.Option(help=f"An environment that was exported to {FOLDER}/NAME.json, or a file", metavar="NAME|FILE"),
-    ],
-    format: Annotated[str, typer.Option(help="text, or markdown for pull requests")] = "text",  # noqa: A002
+        str | None,
+        typer.Option(
+            help=f"An environment that was exported to {FOLDER}/NAME.json, or a file; by default what is applied here",
+            metavar="NAME|FILE",
+        ),
+    ] = None,
+    format: Annotated[str, typer.Option(help="text, markdown for pull requests, or json")] = "text",  # noqa: A002
 ) -> None:
-    """Show what the declarations of this folder would change. Exit code 3 if a change is breaking."""
-    if format not in ("text", "markdown"):
-        raise InputError(f"`--format` must be 'text' or 'markdown', got '{format}'")
-    changes = compare(read_meanings(_exported(against)), meanings(load_registry(Settings().declarations)))
-    if format == "markdown":
-        typer.echo(_markdown(changes))
+    """Show what the declarations of this folder would change, and what that takes. Exit code 3 if a change is breaking."""
+    if format not in ("text", "markdown", "json"):
+        raise InputError(f"`--format` must be 'text', 'markdown' or 'json', got '{format}'")
+    if against is None:
+        with FeatureStore() as store:
+            found = store.plan()
     else:
-        _show(changes)
-    if any(change.breaking for change in changes):
+        found = planned(read_meanings(_exported(against)), meanings(load_registry(Settings().declarations)))
+    if format == "json":
+        typer.echo(found.to_json())
+    elif format == "markdown":
+        typer.echo(markdown(found))
+    else:
+        show(found)
+    if found.is_breaking:
         raise typer.Exit(BREAKING)
 
 
@@ -83,32 +101,3 @@ def _exported(against: str) -> Path:
             f"`feature-store export --environment {against}` writes '{path}' for what is declared where you give it"
         )
     return path
-
-
-def _show(changes: Sequence[Change]) -> None:
-    console = Console(highlight=False)
-    if changes:
-        table = plain_table("change", "what", "")
-        for change in changes:
-            table.add_row(
-                f"[red]{change.kind}, breaking[/red]" if change.breaking else change.kind, change.what, change.reason
-            )
-        console.print(table)
-    console.print(_summary(changes), soft_wrap=True)
-
-
-def _markdown(changes: Sequence[Change]) -> str:
-    rows = [
-        f"| {change.kind}{', **breaking**' if change.breaking else ''} | `{change.what}` | {change.reason} |"
-        for change in changes
-    ]
-    table = ["| change | what | |", "| --- | --- | --- |", *rows, ""] if rows else []
-    return "\n".join(["### Features", "", *table, _summary(changes)])
-
-
-def _summary(changes: Sequence[Change]) -> str:
-    if not changes:
-        return "nothing changes"
-    kinds = Counter(change.kind for change in changes)
-    breaking = sum(change.breaking for change in changes)
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) + f"; {breaking} breaking"

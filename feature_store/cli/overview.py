@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -22,11 +22,17 @@ if TYPE_CHECKING:
 REJECTED = "rejected_events"
 
 
-def apply() -> None:
+def apply(
+    *,
+    expect: Annotated[
+        int | None,
+        typer.Option(help="Only if the registry is at this version, as `plan` showed it", metavar="VERSION"),
+    ] = None,
+) -> None:
     """Publish the declared views and services for readers, and record the definitions."""
     console = Console(highlight=False, soft_wrap=True)
     with FeatureStore() as store:
-        fresh = store.apply()
+        fresh = store.apply(expected=expect)
         views, services = counted(len(store.registry.views), "view"), counted(len(store.registry.services), "service")
         new = f"new: {counted(len(fresh), 'feature')}" if fresh else "nothing has changed"
         console.print(f"environment '{store.settings.environment}': {views} and {services} applied; {new}")

@@ -11,7 +11,7 @@ from feature_store.lake.commit import Commit
 from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, between_days
 from feature_store.lake.events import qualified
-from feature_store.lake.records import record_builds
+from feature_store.lake.records import is_of, record_builds
 from feature_store.lake.staging import check_days, commit_staged, staged
 from feature_store.lake.tables import (
     Columns,
@@ -122,20 +122,61 @@ def versions_sql(session: Session, table: str, *, versions: Mapping[date, int]) 
 def append(session: Session, table: str, *, rows: pa.Table, once: Sequence[str] = ()) -> Commit:
     """Append to a plain table, which is created or widened by the rows' schema; columns left out are null."""
     fresh = _unless_there(table, rows, once) if once else ""
-    with session.reading() as cursor:
-        wanted = arrow_columns(cursor, rows.schema)
-        existing = table_columns(cursor, check_name(table, kind="table"))
 
     def work(transaction: Transaction) -> Commit:
+        return Commit(snapshot=transaction.snapshot, rows=_append(transaction.cursor, table, rows, fresh))
+
+    check_name(table, kind="table")
+    return session.commit(work)
+
+
+def append_next(session: Session, tables: Mapping[str, pa.Table], *, book: str, after: int) -> Commit | None:
+    """Append to plain tables in one commit, if the highest `version` in `book` is still `after`."""
+
+    def work(transaction: Transaction) -> Commit | None:
         cursor = transaction.cursor
-        if not is_current(existing, wanted):
-            ensure_table(cursor, table, columns=wanted)
-        columns = table_columns(cursor, table) or wanted
-        with relation(cursor, rows) as given:
-            types = relation_columns(cursor, f"SELECT * FROM {given}")
-            listed = projection(types, columns, table=table, defaults=dict.fromkeys(columns, "NULL"))
-            done = cursor.execute(f"INSERT INTO {quote(table)} SELECT {listed} FROM {given}{fresh}").fetchone()
-        return Commit(snapshot=transaction.snapshot, rows=done[0] if done else 0)
+        if newest_version(cursor, book) != after:
+            return None
+        for table, rows in tables.items():
+            _append(cursor, check_name(table, kind="table"), rows)
+        return Commit(snapshot=transaction.snapshot, rows=sum(rows.num_rows for rows in tables.values()))
+
+    return session.commit(work)
+
+
+def newest_version(cursor: duckdb.DuckDBPyConnection, book: str) -> int:
+    """The highest `version` in a table; 0 if there is none."""
+    if table_columns(cursor, book) is None:
+        return 0
+    row = cursor.execute(f"SELECT max(version) FROM {quote(book)}").fetchone()
+    return int(row[0]) if row and row[0] is not None else 0
+
+
+def _append(cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.Table, fresh: str = "") -> int:
+    wanted = arrow_columns(cursor, rows.schema)
+    if not is_current(table_columns(cursor, table), wanted):
+        ensure_table(cursor, table, columns=wanted)
+    columns = table_columns(cursor, table) or wanted
+    with relation(cursor, rows) as given:
+        types = relation_columns(cursor, f"SELECT * FROM {given}")
+        listed = projection(types, columns, table=table, defaults=dict.fromkeys(columns, "NULL"))
+        done = cursor.execute(f"INSERT INTO {quote(table)} SELECT {listed} FROM {given}{fresh}").fetchone()
+    return int(done[0]) if done else 0
+
+
+def drop(session: Session, table: str) -> bool:
+    """Drop a materialized table with the books of its builds; whether there was one.
+
+    Snapshots from before still read it, so its files go when those are expired.
+    """
+
+    def work(transaction: Transaction) -> bool:
+        cursor = transaction.cursor
+        cursor.execute(f"DELETE FROM builds WHERE {is_of('table_name', '?')}", [check_name(table, kind="table")])
+        found = table_columns(cursor, table) is not None
+        if found:
+            cursor.execute(f"DROP TABLE {quote(table)}")
+        return found
 
     return session.commit(work)
 

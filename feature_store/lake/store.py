@@ -320,6 +320,20 @@ class Lake:
         """
         return partitions.append(self._session, table, rows=rows, once=once)
 
+    def append_next(self, tables: Mapping[str, pa.Table], *, book: str, after: int) -> Commit | None:
+        """Append to plain tables in one commit, if the highest `version` in the table `book` is still `after` (0: none).
+
+        Returns None if it is not, because somebody else was first; nothing was written then.
+        """
+        return partitions.append_next(self._session, tables, book=book, after=after)
+
+    def drop(self, table: str) -> bool:
+        """Drop the tiles or rows of a view, and what the books say of their builds; whether there were any.
+
+        Older snapshots still read them: the files go when those are expired.
+        """
+        return partitions.drop(self._session, table)
+
     def columns(self, table: str) -> Columns:
         """Names and DuckDB types of a table; UnknownNameError if there is none."""
         return partitions.known_table(self._session, table)

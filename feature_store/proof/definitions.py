@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from feature_store.transforms.plan import ViewPlan
 
 VERSIONS = "registry_versions"
+"""A row for every feature that was ever applied, with its fingerprint."""
 
 
 class Definitions:

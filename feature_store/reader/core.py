@@ -10,18 +10,18 @@ from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from typing import cast
 
-import msgspec
-
 from feature_store.clock import Clock
-from feature_store.errors import InputError, OnlineStoreError, UnknownNameError
+from feature_store.errors import InputError, OnlineStoreError
 from feature_store.online.keys import generation_key, layouts_key, ready_key, services_key
-from feature_store.online.layout import ServiceLayout, parse_layout, parse_service
+from feature_store.online.layout import parse_layout
+from feature_store.online.rollout import rollout_field
 from feature_store.reader.decode import UnknownLayout, decode_vector
 from feature_store.reader.listed import list_service
-from feature_store.reader.plan import ReadPlan, commands_of, keys_of, plan_read
+from feature_store.reader.plan import ReadPlan, commands_of, plan_read
 from feature_store.reader.readiness import NOTHING, Progress, Readiness, parse_readiness
+from feature_store.reader.route import Part, Route, find_route, parts_of
 from feature_store.reader.sample import ServedSample
-from feature_store.reader.transport import Command, Reply
+from feature_store.reader.transport import Command, Reply, as_hash
 from feature_store.reader.vector import FeatureVector
 from feature_store.reader.worth import Moment
 from feature_store.time_rule import to_us
@@ -34,11 +34,13 @@ Packed = Sequence[bytes | None]
 
 
 class ReaderCore:
-    """What a reader remembers: the plans of services, and how far the shards had read a moment ago."""
+    """What a reader remembers: what is read for a service, and how far the shards had read a moment ago."""
 
     def __init__(self, env: str, clock: Clock, sample: ServedSample | None = None) -> None:
         self._env, self._clock, self._sample = env, clock, sample
-        self._plans: dict[str | tuple[str, ...], ReadPlan] = {}
+        self._routes: dict[str | tuple[str, ...], Route] = {}
+        self._followed: dict[str, tuple[Reply, Reply]] = {}
+        """Services asked for by their bare names -> what Redis said of the version served and of the rollout."""
         self._readiness = NOTHING
         self._progress = Progress()
 
@@ -48,33 +50,81 @@ class ReaderCore:
         self._readiness = NOTHING
 
     def read(self, features: Features, rows: Sequence[Row], as_of: Sequence[int | None]) -> Read:
-        """The vectors of some rows: yields commands for one round trip (one more for a service not seen before)."""
+        """The vectors of some rows: yields commands for one round trip.
+
+        One more for a service not seen before, and two more when it is found to be rolled out otherwise than before.
+        """
         name = features if isinstance(features, str) else tuple(features)
-        plan = self._plans.get(name)
-        if plan is None:
-            plan = yield from self._load(name)
-        keys = keys_of(plan, rows)
-        now_us, now_s = self._clock.now_us(), time.perf_counter()
-        commands = commands_of(plan, keys)
-        readiness = self._readiness  # another thread may put a younger one there while we wait
-        refresh = readiness.is_old(now_us, now_s)
-        if refresh:
-            # Before the values: what was missing when they were read had been missing at the beat.
-            commands = [("GET", generation_key(self._env)), ("HGETALL", ready_key(self._env)), *commands]
-        replies = (yield commands) if commands else []
-        if self._readiness is NOTHING and not refresh:  # the connection was lost meanwhile
-            refresh = True
-            commands = [("GET", generation_key(self._env)), ("HGETALL", ready_key(self._env)), *commands]
-            replies = yield commands
-        del commands
-        if refresh:
-            readiness = self._refresh(replies[:2], plan, name, now_us=now_us, now_s=now_s)
-            replies = replies[2:]
-        packed = cast("list[Packed]", replies)
-        vectors = yield from self._decode(plan, keys, packed, as_of=as_of, now_us=now_us, readiness=readiness)
-        if plan.log_below and self._sample is not None:
-            self._sample.note(plan, rows, keys, as_of=as_of, now_us=now_us, vectors=vectors)
-        return vectors
+        while True:
+            route = self._routes.get(name)
+            if route is None:
+                route = yield from self._load(name)
+            parts = parts_of(route, rows, recorded=self._sample is not None)
+            now_us, now_s = self._clock.now_us(), time.perf_counter()
+            commands, ends = list[Command](), list[int]()
+            for part in parts:
+                commands += commands_of(part.plan, part.keys)
+                ends.append(len(commands))
+            readiness = self._readiness  # another thread may put a younger one there while we wait
+            refresh = readiness.is_old(now_us, now_s)
+            followed = list(self._followed) if refresh else []
+            if refresh:
+                # Before the values: what was missing when they were read had been missing at the beat.
+                commands = [*self._refreshing(followed), *commands]
+            replies = (yield commands) if commands else []
+            if self._readiness is NOTHING and not refresh:  # the connection was lost meanwhile
+                continue
+            head = len(commands) - ends[-1]
+            del commands
+            if refresh:
+                readiness = self._refresh(replies[:2], route, name, now_us=now_us, now_s=now_s)
+                if name in self._changed(followed, replies[2:head]):
+                    continue
+                replies = replies[head:]
+            moment = Moment(now_us, False, readiness)
+            packed = cast("list[Packed]", replies)
+            return (yield from self._answer(parts, ends, packed, rows=rows, as_of=as_of, moment=moment))
+
+    def _answer(
+        self,
+        parts: Sequence[Part],
+        ends: Sequence[int],
+        packed: list[Packed],
+        *,
+        rows: Sequence[Row],
+        as_of: Sequence[int | None],
+        moment: Moment,
+    ) -> Read:
+        """The vectors that are served, in the order of the rows; the replies to each part stand before its end."""
+        whole: list[FeatureVector] = []
+        served: dict[int, FeatureVector] = {}
+        begin = 0
+        for part, end in zip(parts, ends, strict=True):
+            chosen = range(len(rows)) if part.rows is None else part.rows
+            times = as_of if part.rows is None else [as_of[i] for i in chosen]
+            some = packed if len(parts) == 1 else packed[begin:end]
+            begin = end
+            try:
+                vectors = yield from self._decode(part.plan, part.keys, some, as_of=times, moment=moment)
+            except OnlineStoreError:
+                if part.shadow:
+                    continue  # what is not served fails nobody
+                raise
+            if self._sample is not None and (part.plan.log_below or part.shadow):
+                self._sample.note(
+                    part.plan,
+                    rows if part.rows is None else [rows[i] for i in chosen],
+                    part.keys,
+                    as_of=times,
+                    now_us=moment.at_us,
+                    vectors=vectors,
+                    every=part.shadow,
+                )
+            if part.rows is None:
+                whole = vectors
+            elif not part.shadow:
+                served.update(zip(chosen, vectors, strict=True))
+        return whole if not served else [served[i] for i in range(len(rows))]
 
     def _decode(
         self,
@@ -83,8 +133,7 @@ class ReaderCore:
         packed: list[Packed],
         *,
         as_of: Sequence[int | None],
-        now_us: int,
-        readiness: Readiness,
+        moment: Moment,
     ) -> Read:
         """The vectors; fetches layouts that rows still have from before a feature was added."""
         width = len(plan.entities)
@@ -96,7 +145,7 @@ class ReaderCore:
                         plan,
                         keys[i * width : i * width + width],
                         replies=replies,
-                        moment=Moment(now_us if at_us is None else at_us, at_us is not None, readiness),
+                        moment=moment if at_us is None else Moment(at_us, True, moment.readiness),
                     )
                     for i, at_us in enumerate(as_of)
                 ]
@@ -107,29 +156,57 @@ class ReaderCore:
                 else:
                     unknown.view.layouts[unknown.layout_id] = ()  # nobody knows it: its values stay UNKNOWN
 
+    def _refreshing(self, followed: Sequence[str]) -> list[Command]:
+        """What is asked once a second: how far the shards have read, and how services are rolled out."""
+        commands: list[Command] = [("GET", generation_key(self._env)), ("HGETALL", ready_key(self._env))]
+        if followed:
+            fields = [field for name in followed for field in (name, rollout_field(name))]
+            commands.append(("HMGET", services_key(self._env), *fields))
+        return commands
+
     def _refresh(
-        self, replies: list[Reply], plan: ReadPlan, name: str | tuple[str, ...], *, now_us: int, now_s: float
+        self, replies: list[Reply], route: Route, name: str | tuple[str, ...], *, now_us: int, now_s: float
     ) -> Readiness:
         generation = cast("bytes | None", replies[0])
-        readiness = parse_readiness(generation, _hash(replies[1]), progress=self._progress, now_us=now_us, now_s=now_s)
+        readiness = parse_readiness(
+            generation, as_hash(replies[1]), progress=self._progress, now_us=now_us, now_s=now_s
+        )
         self._readiness = readiness
+        in_use = [pair for plan in route.plans for pair in plan.layouts.items()]
         records = readiness.records.values()
-        if any(record.views.get(view, layout) != layout for record in records for view, layout in plan.layouts.items()):
-            self._plans.pop(name, None)  # a feature was added: the next read takes the new layout
+        if any(record.views.get(view, layout) != layout for record in records for view, layout in in_use):
+            self._routes.pop(name, None)  # a feature was added: the next read takes the new layout
         return readiness
 
-    def _load(self, name: str | tuple[str, ...]) -> Generator[list[Command], list[Reply], ReadPlan]:
-        """The plan of a service or of a list of features, from what `apply` has published."""
+    def _changed(self, followed: Sequence[str], replies: Sequence[Reply]) -> set[str]:
+        """The services that are rolled out otherwise than before; they are looked up again."""
+        if not replies:
+            return set()
+        flat = iter(cast("list[Reply]", replies[0]))
+        said = dict(zip(followed, zip(flat, flat, strict=True), strict=True))
+        # A store that has lost what was published says nothing: what is known of the service stays.
+        changed = {name for name, pair in said.items() if pair[0] is not None and pair != self._followed[name]}
+        for name in changed:
+            self._routes.pop(name, None)
+        return changed
+
+    def _load(self, name: str | tuple[str, ...]) -> Generator[list[Command], list[Reply], Route]:
+        """What is read for a service or a list of features, from what `apply` has published."""
         services, layouts = yield [("HGETALL", services_key(self._env)), ("HGETALL", layouts_key(self._env))]
-        views = {field.decode(): parse_layout(value) for field, value in _hash(layouts).items() if b"#" not in field}
+        views = {field.decode(): parse_layout(value) for field, value in as_hash(layouts).items() if b"#" not in field}
         if not views:
             raise OnlineStoreError(
                 f"nothing is published in the environment '{self._env}'; run `feature-store apply`, or name another"
             )
-        service = _find_service(name, _hash(services)) if isinstance(name, str) else list_service(name, views)
-        plan = plan_read(self._env, service, views)
-        self._plans[name] = plan
-        return plan
+        if isinstance(name, tuple):
+            route = Route(plan=plan_read(self._env, list_service(name, views), views))
+        else:
+            fields = as_hash(services)
+            route = find_route(self._env, name, fields, views)
+            if "@" not in name:
+                self._followed[name] = (fields[name.encode()], fields.get(rollout_field(name).encode()))
+        self._routes[name] = route
+        return route
 
 
 def as_of_us(as_of: object) -> int | None:
@@ -161,24 +238,3 @@ def as_of_each(as_of: object, rows: int) -> list[int | None]:
     if len(as_of) != rows:
         raise InputError(f"`as_of` must be one time or one for each of the {rows} rows, got {len(as_of)}")
     return [as_of_us(moment) for moment in as_of]
-
-
-def _find_service(name: str, fields: Mapping[bytes, bytes]) -> ServiceLayout:
-    """A service by `name` (its newest version, from now on) or `name@version`."""
-    newest = fields.get(name.encode()) if "@" not in name else None
-    found = fields.get(name.encode() if newest is None else b"%b@%b" % (name.encode(), newest))
-    if found is None:
-        known = [field.decode() for field in fields if (b"@" in field) == ("@" in name)]
-        raise UnknownNameError("service", name, known)
-    try:
-        return parse_service(found)
-    except msgspec.DecodeError as error:
-        raise OnlineStoreError(f"service '{name}' was published by another version of this library: {error}") from error
-
-
-def _hash(reply: Reply) -> dict[bytes, bytes]:
-    """A hash, whichever way the protocol spells it."""
-    if isinstance(reply, dict):
-        return reply
-    flat = iter(cast("list[bytes]", reply))
-    return dict(zip(flat, flat, strict=True))

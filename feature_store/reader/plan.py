@@ -261,7 +261,7 @@ def _names(service: ServiceLayout, views: Sequence[str]) -> Names:
         else:
             view_of.append(None)
     features = tuple(item.name for item in service.features)
-    return Names(service.name, features, positions, tuple(views), tuple(view_of))
+    return Names(service.id, features, positions, tuple(views), tuple(view_of))
 
 
 def _default(service: ServiceLayout, item: StoredItem | RatioItem) -> Value:

@@ -101,9 +101,10 @@ class ServedSample:
         as_of: Sequence[int | None],
         now_us: int,
         vectors: Sequence[FeatureVector],
+        every: bool,
     ) -> None:
-        """Keep those of a read that are chosen."""
-        for i in chosen(plan, keys, len(rows), now_us=now_us):
+        """Keep those of a read that are chosen; `every` one of a shadow, which was read to be logged."""
+        for i in range(len(rows)) if every else chosen(plan, keys, len(rows), now_us=now_us):
             try:
                 command = self._command(plan, rows[i], as_of[i], now_us, vectors[i])
             except (OverflowError, TypeError, ValueError):  # a default of the service that has no bytes

@@ -49,8 +49,7 @@ class FeatureReader:
         """The features of one row, in one round trip.
 
         Args:
-            features: a service (`name`, which stays at the newest version of the first read, or `name@version`), or
-                a list of `view:feature`.
+            features: a service (`name`, as it is rolled out, or `name@version`), or a list of `view:feature`.
             row: the join keys of all entities of the service; other columns are ignored.
             as_of: the time asked: an aware datetime or microseconds. Without it each view answers for now.
 

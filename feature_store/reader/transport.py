@@ -248,6 +248,14 @@ def checked(replies: list[Reply], commands: Sequence[Command], shown: str) -> li
     return replies
 
 
+def as_hash(reply: Reply) -> dict[bytes, bytes]:
+    """A hash, whichever way the protocol spells it."""
+    if isinstance(reply, dict):
+        return reply
+    flat = iter(cast("list[bytes]", reply))
+    return dict(zip(flat, flat, strict=True))
+
+
 def away(shown: str, why: object) -> OnlineStoreError:
     """The error for a Redis that does not answer."""
     return OnlineStoreError(f"Redis at {shown} cannot be reached: {why}; start it, or set the URL of one that runs")

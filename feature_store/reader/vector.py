@@ -61,7 +61,7 @@ class FeatureVector:
 
     @property
     def service(self) -> str:
-        """The name of the service."""
+        """What was served: `name@version` of a service, `features@1` for a list of features."""
         return self._names.service
 
     @property

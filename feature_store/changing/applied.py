@@ -1,0 +1,186 @@
+"""What is applied to an environment: a document in the lake with a version, changed only by who had read the newest.
+
+Redis holds what readers need of it, and can be written again from it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import msgspec
+import pyarrow as pa
+
+from feature_store.changes import Meanings, compare, parse_meanings
+from feature_store.errors import ApplyConflict
+from feature_store.online.keys import layouts_key, services_key
+from feature_store.online.layout import ServiceLayout, ViewLayout, layout_fields, service_fields
+from feature_store.online.rollout import Rollout, rollout_fields
+from feature_store.proof.definitions import VERSIONS
+from feature_store.time_rule import from_us
+
+if TYPE_CHECKING:
+    from redis import Redis
+    from redis.client import Pipeline
+
+    from feature_store.lake import Lake
+
+APPLIES = "registry_applies"
+"""A row for every version of the registry: who made it, what changed, and the whole of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What is applied: everything that was declared and has not been retired."""
+
+    version: int = 0
+    """Of the registry; it grows with every change. 0: nothing was applied yet."""
+    meanings: Meanings
+    rollouts: Mapping[str, Rollout] = field(default_factory=dict)
+    """Service -> how it is rolled out."""
+
+
+def read_applied(lake: Lake) -> Applied:
+    """What is applied now."""
+    if not lake.exists(APPLIES):
+        known = {f"{view}:{feature}": digest for (view, feature), digest in recorded_features(lake).items()}
+        return Applied(meanings=Meanings(features=known, services={}))
+    with lake.cursor() as cursor:
+        row = cursor.execute(
+            f"SELECT version, meanings, rollouts FROM {lake.table_sql(APPLIES)} ORDER BY version DESC LIMIT 1"
+        ).fetchone()
+    if row is None:
+        return Applied(meanings=Meanings(features={}, services={}))
+    rollouts = msgspec.json.decode(row[2], type=dict[str, Rollout])
+    return Applied(version=row[0], meanings=parse_meanings(row[1]), rollouts=rollouts)
+
+
+def recorded_features(lake: Lake) -> dict[tuple[str, str], str]:
+    """(`view@version`, feature) -> fingerprint of everything that was ever applied."""
+    if not lake.exists(VERSIONS):
+        return {}
+    with lake.cursor() as cursor:
+        rows = cursor.execute(f"SELECT view, feature, fingerprint FROM {lake.table_sql(VERSIONS)}").fetchall()
+    return {(view, feature): digest for view, feature, digest in rows}
+
+
+def with_declared(applied: Applied, declared: Meanings) -> Meanings:
+    """What is applied once this is declared too: what is declared no more stays until it is retired.
+
+    Of a view that is declared, only the features that it has now.
+    """
+    views = {view_of(name) for name in declared.features}
+    kept = {name: digest for name, digest in applied.meanings.features.items() if view_of(name) not in views}
+    return Meanings(
+        features={**kept, **declared.features},
+        services={**applied.meanings.services, **declared.services},
+        reads={**applied.meanings.reads, **declared.reads},
+    )
+
+
+def view_of(feature: str) -> str:
+    """`view@version` of `view@version:feature`."""
+    return feature.partition(":")[0]
+
+
+def record(lake: Lake, before: Applied, after: Applied, *, at_us: int, what: Sequence[str] | None = None) -> Applied:
+    """Make `after` the next version of the registry, if `before` is still the newest; nothing if they are the same.
+
+    Args:
+        lake: of the environment.
+        before: as it was read.
+        after: as it shall be; its version is given here.
+        at_us: when.
+        what: lines that say what was done; by default what has become of features and services.
+
+    Raises:
+        ApplyConflict: somebody else was first; nothing was written.
+    """
+    if (after.meanings, after.rollouts) == (before.meanings, before.rollouts):
+        return before
+    new = replace(after, version=before.version + 1)
+    changes = [f"{c.kind} {c.what}" for c in compare(before.meanings, after.meanings)] if what is None else what
+    rows = {APPLIES: _apply_row(new, changes, at_us)}
+    known = recorded_features(lake)
+    fresh = {name: digest for name, digest in after.meanings.features.items() if _place(name) not in known}
+    if fresh:
+        rows[VERSIONS] = _feature_rows(fresh, at_us)
+    if lake.append_next(rows, book=APPLIES, after=before.version) is None:
+        raise conflict(lake, before.version)
+    return new
+
+
+def conflict(lake: Lake, expected: int) -> ApplyConflict:
+    """The error for who had read a version that is not the newest any more: it says who changed what since."""
+    with lake.cursor() as cursor:
+        rows = cursor.execute(
+            f"SELECT version, applied_by, applied_us, changes FROM {lake.table_sql(APPLIES)} "
+            "WHERE version > ? ORDER BY version",
+            [expected],
+        ).fetchall() if lake.exists(APPLIES) else []  # fmt: skip
+    others = [
+        f"version {version} by {who} at {from_us(at_us):%Y-%m-%d %H:%M:%S} UTC: {', '.join(json.loads(changes))}"
+        for version, who, at_us, changes in rows
+    ]
+    return ApplyConflict(expected=expected, found=rows[-1][0] if rows else read_applied(lake).version, others=others)
+
+
+def publish(
+    client: Redis, env: str, lake: Lake, *, views: Iterable[ViewLayout] = (), services: Iterable[ServiceLayout] = ()
+) -> None:
+    """Write layouts, services and the newest rollouts for the readers of an environment, all at once."""
+    layouts, published = layout_fields(views), service_fields(services)
+
+    def write(pipeline: Pipeline) -> None:
+        # Read while Redis is watched: of two who publish at once, the later one wins with the newest.
+        fields = {**published, **rollout_fields(read_applied(lake).rollouts)}
+        pipeline.multi()
+        if layouts:
+            pipeline.hset(layouts_key(env), mapping=layouts)  # type: ignore[arg-type]
+        if fields:
+            pipeline.hset(services_key(env), mapping=fields)  # type: ignore[arg-type]
+
+    client.transaction(write, services_key(env))
+
+
+def _apply_row(applied: Applied, changes: Sequence[str], at_us: int) -> pa.Table:
+    return pa.table(
+        {
+            "version": pa.array([applied.version], type=pa.int64()),
+            "applied_us": pa.array([at_us], type=pa.int64()),
+            "applied_by": [_whoever()],
+            "changes": [json.dumps(list(changes))],
+            "meanings": [applied.meanings.to_json()],
+            "rollouts": [msgspec.json.encode(applied.rollouts).decode()],
+        }
+    )
+
+
+def _feature_rows(fresh: Mapping[str, str], at_us: int) -> pa.Table:
+    places = [_place(name) for name in fresh]
+    return pa.table(
+        {
+            "view": [view for view, _ in places],
+            "feature": [feature for _, feature in places],
+            "fingerprint": list(fresh.values()),
+            "applied_us": pa.array([at_us] * len(fresh), type=pa.int64()),
+        }
+    )
+
+
+def _place(name: str) -> tuple[str, str]:
+    view, _, feature = name.partition(":")
+    return view, feature
+
+
+def _whoever() -> str:
+    """Who runs this process, and where."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,134 @@
+"""Which plans a read takes: one, or two while a service is rolled out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from feature_store.errors import InputError, OnlineStoreError, UnknownNameError
+from feature_store.online.layout import ServiceLayout, ViewLayout, parse_service
+from feature_store.online.rollout import Rollout, is_in_share, is_service, parse_rollout, rollout_field
+from feature_store.reader.plan import ReadPlan, keys_of, plan_read
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """What is read for a service or a list of features."""
+
+    plan: ReadPlan
+    """Of the version that is served."""
+    rollout: Rollout | None = None
+    """None unless another version is read too."""
+    beside: ReadPlan | None = None
+    """Of that version."""
+
+    @property
+    def plans(self) -> tuple[ReadPlan, ...]:
+        """All plans."""
+        return (self.plan,) if self.beside is None else (self.plan, self.beside)
+
+
+class Part(NamedTuple):
+    """Rows of a request that are read by one plan."""
+
+    plan: ReadPlan
+    rows: Sequence[int] | None
+    """Their positions; None: all."""
+    keys: list[str | None]
+    """Of their entities, row by row."""
+    shadow: bool = False
+    """Read to be recorded, not served."""
+
+
+def parts_of(route: Route, rows: Sequence[Row], *, recorded: bool) -> list[Part]:
+    """The parts of a request, what is served first.
+
+    Args:
+        route: of the service.
+        rows: of the request.
+        recorded: whether somebody records what is read in the shadow; else it is not read.
+
+    Raises:
+        InputError: a row lacks a join key of what is served.
+    """
+    keys = keys_of(route.plan, rows)
+    rollout, beside = route.rollout, route.beside
+    if rollout is None or beside is None or (rollout.mode == "shadow" and not recorded):
+        return [Part(route.plan, None, keys)]
+    width = len(route.plan.entities)
+    service = route.plan.service.name
+    firsts = keys[::width] if width else [""] * len(rows)
+    chosen = [i for i, key in enumerate(firsts) if key is not None and is_in_share(service, key, rollout.share)]
+    if not chosen:
+        return [Part(route.plan, None, keys)]
+    if rollout.mode == "shadow":
+        return [Part(route.plan, None, keys), *_shadow(beside, rows, chosen)]
+    other = Part(beside, chosen, keys_of(beside, [rows[i] for i in chosen]))
+    taken = set(chosen)
+    rest = [i for i in range(len(rows)) if i not in taken]
+    if not rest:
+        return [other]
+    return [Part(route.plan, rest, [key for i in rest for key in keys[i * width : i * width + width]]), other]
+
+
+def _shadow(plan: ReadPlan, rows: Sequence[Row], chosen: list[int]) -> list[Part]:
+    """The shadow of some rows; none where it asks for more than the request has."""
+    try:
+        return [Part(plan, chosen, keys_of(plan, [rows[i] for i in chosen]), shadow=True)]
+    except InputError:
+        return []
+
+
+def find_route(env: str, name: str, services: Mapping[bytes, bytes], views: Mapping[str, ViewLayout]) -> Route:
+    """What is read for a service: `name@version`, or `name` as it is rolled out.
+
+    Args:
+        env: the environment.
+        name: the service.
+        services: the fields of `services:<env>`.
+        views: the layouts in use.
+
+    Raises:
+        UnknownNameError: the service, or a view or feature of it, is not published.
+        OnlineStoreError: it was published by another version of this library.
+    """
+    if "@" in name:
+        return Route(plan=plan_read(env, _service(name, services), views))
+    version = services.get(name.encode())
+    if version is None:
+        known = [field.decode() for field in services if is_service(field) and b"@" not in field]
+        raise UnknownNameError("service", name, known)
+    plan = plan_read(env, _service(f"{name}@{int(version)}", services), views)
+    rollout = _rollout(name, services)
+    if rollout is None or rollout.to is None or rollout.serve != int(version):
+        return Route(plan=plan)
+    beside = plan_read(env, _service(f"{name}@{rollout.to}", services), views)
+    return Route(plan=plan, rollout=rollout, beside=beside)
+
+
+def _service(service_id: str, services: Mapping[bytes, bytes]) -> ServiceLayout:
+    found = services.get(service_id.encode())
+    if found is None:
+        known = [field.decode() for field in services if is_service(field) and b"@" in field]
+        raise UnknownNameError("service", service_id, known)
+    try:
+        return parse_service(found)
+    except msgspec.DecodeError as error:
+        raise OnlineStoreError(
+            f"service '{service_id}' was published by another version of this library: {error}"
+        ) from error
+
+
+def _rollout(name: str, services: Mapping[bytes, bytes]) -> Rollout | None:
+    found = services.get(rollout_field(name).encode())
+    try:
+        return None if found is None else parse_rollout(found)
+    except msgspec.DecodeError as error:
+        raise OnlineStoreError(
+            f"the rollout of service '{name}' was published by another version of this library: {error}"
+        ) from error
