@@ -1,0 +1,41 @@
+"""`python -m chaos.process flow|archive|worker|publish|backfill ...`: one process of a run, with what breaks it in place."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+from chaos.launcher import prepare
+from chaos.place import Place
+
+
+def main() -> int:
+    """Prepare this process, then be what the first argument says."""
+    role, place = sys.argv[1], Place.of_process()
+    prepare(place, role)
+    if role == "publish":
+        from chaos.publisher import publish
+
+        publish(place)
+        return 0
+    if role == "backfill":
+        from chaos.backfill import backfill
+
+        backfill(place)
+        return 0
+    from feature_store_deploy.streams import cluster
+    from feature_store_deploy.streams.__main__ import main as run
+
+    cluster.subprocess = SimpleNamespace(Popen=_start_prepared, PIPE=subprocess.PIPE)  # type: ignore[assignment]
+    return run()
+
+
+def _start_prepared(command: list[str], **options: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401
+    """A worker of the flow is prepared as the flow is."""
+    return subprocess.Popen([*command[:2], "chaos.process", *command[3:]], **options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
