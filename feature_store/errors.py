@@ -14,6 +14,9 @@
     │   └── LogUnavailable    the log does not answer; what it holds is read once it does
     ├── WorkerError           an executor's worker was lost or cannot work; nothing was written
     ├── OnlineStoreError      Redis is missing, too old, or configured to lose data
+    │   ├── StoreUnavailable  Redis does not take writes at the moment; it is tried again
+    │   └── StoreLost         Redis has lost what was written before; all of it is written again
+    ├── FlowSuperseded        a newer run of the stream owns the online store
     └── SchemaRegistryError   the schema of a payload cannot be asked for; no record was decided about
 
 Bad *data* is not an error: a record that does not fit is a value with a reason (dead letters).
@@ -125,6 +128,22 @@ class WorkerError(FeatureStoreError):
 
 class OnlineStoreError(FeatureStoreError):
     """Redis cannot be reached, is too old, or may lose data."""
+
+
+class StoreUnavailable(OnlineStoreError):  # noqa: N818
+    """Redis does not answer, or has no room at the moment. Nothing is lost by it: what was refused is written later."""
+
+
+class StoreLost(OnlineStoreError):  # noqa: N818
+    """Redis does not hold any more what this writer had written: it was emptied, or went back to an older state."""
+
+
+class FlowSuperseded(FeatureStoreError):  # noqa: N818
+    """A newer run has taken the online store over; this one wrote nothing since."""
+
+    def __init__(self, run: int, by: int) -> None:
+        self.run, self.by = run, by
+        super().__init__(f"run {run} has been superseded by run {by}; this flow ends")
 
 
 class SchemaRegistryError(FeatureStoreError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from feature_store_deploy.streams.failure import noting_failure
 from feature_store_deploy.streams.sources import LogSource, TickSource, shard_key
 
-from feature_store.fold.run import Reading, ShardRunner, Start
-from feature_store.online.writer import OnlineWriter
+from feature_store.errors import StoreUnavailable
+from feature_store.fold.drive import ShardDriver
+from feature_store.fold.run import Reading, Start
 
 if TYPE_CHECKING:
     from feature_store_deploy.streams.context import FlowContext
@@ -22,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 EPOCH = timedelta(milliseconds=50)
 TICK = timedelta(seconds=1)
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+"""Between two attempts to write to a store that is away."""
 
 
 def build_flow(context: FlowContext, start: Start, *, tick: timedelta = TICK) -> Dataflow:
@@ -65,20 +70,33 @@ class _FoldedShard(StatefulSinkPartition[Reading | None, None]):
 
     def __init__(self, context: FlowContext, start: Start, shard: int) -> None:
         self._context = context
-        self._runner = ShardRunner(context.compiled, start, env=context.env, partitions=start.partitions)
+        client = context.connect()
+        logs = {source: context.log(client, source) for source in start.begins}
+        self._driver = ShardDriver(
+            context.compiled, start, client=client, env=context.env, clock=context.clock, logs=logs
+        )
         with context.open_lake() as lake:
-            self._runner.rebuild(lake, shard, now_us=context.clock.now_us())
+            self._driver.rebuild(lake, shard)
         logger.info("shard %d of %d is rebuilt", shard, start.shards)
-        self._writer = OnlineWriter(context.connect(), context.env, clock=context.clock)
 
     @noting_failure
     def write_batch(self, values: list[Reading | None]) -> None:
-        """Fold what has come in since the last call (several readings make one fold; None is a tick), and write."""
-        readings = [value for value in values if value is not None]
-        output = self._runner.fold(readings, self._context.clock.now_us())
-        if output is not None:
-            writes, ready = output
-            self._writer.write(writes.values, writes.commit, ready=ready)
+        """Fold what has come in since the last call (several readings make one fold; None is a tick), and write.
+
+        While the store does not take writes, all waits.
+        """
+        readings, pause_s = [value for value in values if value is not None], FIRST_PAUSE_S
+        while True:
+            try:
+                self._driver.drive(readings)
+            except StoreUnavailable as error:
+                if pause_s == FIRST_PAUSE_S:
+                    logger.warning("the stream waits, and values grow stale: %s", error)
+                readings = []
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            else:
+                return
 
     def snapshot(self) -> None:
         """Nothing: recovery is a rebuild."""

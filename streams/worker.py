@@ -17,14 +17,15 @@ from bytewax.run import cli_main
 from feature_store_deploy.streams.failure import FORESEEN, in_words
 from feature_store_deploy.streams.flow import EPOCH, build_flow
 
+from feature_store.errors import FlowSuperseded
 from feature_store.fold.run import Start
 
 if TYPE_CHECKING:
     from feature_store_deploy.streams.context import FlowContext
 
-DEFECT, FAILED, PORT_TAKEN, PEER_LOST = 1, 2, 3, 4
+DEFECT, FAILED, PORT_TAKEN, PEER_LOST, SUPERSEDED = 1, 2, 3, 4, 5
 """Exit codes of a process among several: its traceback says why; its report says why; somebody else listens on its
-port or calls there; another process ended.
+port or calls there; another process ended; a newer run owns the online store, as its report says.
 """
 
 _STDIN, _STDOUT, _STDERR = range(3)
@@ -82,7 +83,7 @@ def run_among_others(context: FlowContext) -> NoReturn:
         run_worker(context, orders.start, tick=orders.tick, place=orders.place)
     except FORESEEN as error:
         os.write(report, in_words(error).encode())
-        code = FAILED
+        code = SUPERSEDED if isinstance(error, FlowSuperseded) else FAILED
     except Exception as error:  # noqa: BLE001 - the process ends here
         code = PORT_TAKEN if _is_port_trouble(error) else DEFECT
         if code == DEFECT:

@@ -4,7 +4,7 @@ import pytest
 from stream_world import NOW_US, SOURCE, World, compiled, equal_where_both_hold, registry, rows, served_at
 
 from feature_store import FeatureReader, FeatureService, Registry
-from feature_store.errors import LogGap
+from feature_store.errors import FlowSuperseded, LogGap
 from feature_store.fold.run import PartitionReader, begin_run, live_sources
 from feature_store.log.protocol import Record
 from feature_store.online.layout import publish_layouts, service_layout, view_layout
@@ -48,18 +48,37 @@ def test_bad_records_never_stop_the_stream(world):
     assert len(world.values()) == 2
 
 
-def test_the_ready_record_is_withdrawn_until_everything_is_there(world):
+def test_a_ready_record_is_given_when_everything_is_there_and_stays_while_the_next_run_builds(world):
     world.publish(rows(20))
     before = world.stream()
     assert read_ready(world.client, world.env) == {}
 
     before.step()
 
-    record = read_ready(world.client, world.env)["0"]
-    assert (record.run, record.n, record.beat_us, record.oldest_unread_us) == (1, 1, NOW_US, None)
+    given = read_ready(world.client, world.env)
+    record = given["0"]
+    assert (record.run, record.beat_us, record.oldest_unread_us) == (1, NOW_US, None)
     assert record.positions == {SOURCE: {p: world.log.end(p) for p in range(4)}}
-    world.stream()
-    assert read_ready(world.client, world.env) == {}
+    after = world.stream()
+    assert read_ready(world.client, world.env) == given
+    after.step()
+    assert read_ready(world.client, world.env)["0"].run == 2
+
+
+def test_a_run_that_was_superseded_changes_nothing_any_more(world):
+    old = world.stream()
+    old.step()
+    new = world.stream()
+    world.publish(rows(30))
+    old.step()
+    new.step()
+    world.publish(rows(30, seed=2))
+    held = {key: world.client.dump(key) for key in world.client.scan_iter(f"*:{world.env}*")}
+
+    with pytest.raises(FlowSuperseded, match=r"^run 1 has been superseded by run 2; this flow ends$"):
+        old.step()
+
+    assert {key: world.client.dump(key) for key in world.client.scan_iter(f"*:{world.env}*")} == held
 
 
 def test_a_partition_that_is_quiet_in_a_new_epoch_of_the_log_has_caught_up(world):
@@ -118,7 +137,7 @@ def test_a_new_run_begins_at_the_lake_and_serves_the_same(world):
 def test_a_run_of_fewer_shards_withdraws_the_records_of_all_before(world):
     world.stream(shards=3).step()
     fewer = world.stream(shards=2)
-    assert read_ready(world.client, world.env) == {}
+    assert read_ready(world.client, world.env).keys() == {"0", "1", "2"}
 
     fewer.step()
 

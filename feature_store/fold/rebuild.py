@@ -90,6 +90,23 @@ def rebuild_shards(
         shard.start_at(origin.positions)
 
 
+def touch_since(
+    compiled: Compiled, lake: Lake, origin: Origin, before: Mapping[str, Mapping[int, int]], shard: Shard, *, count: int
+) -> None:
+    """Let a rebuilt shard write at once what the lake got over the log after some positions: those of the run before."""
+    for source, positions in before.items():
+        passed = {p: at for p, at in positions.items() if origin.positions.get(source, {}).get(p, at) > at}
+        if not passed:
+            continue
+        after = " OR ".join(f"(_partition = {partition} AND _offset >= {at})" for partition, at in passed.items())
+        with lake.cursor() as cursor:
+            sql = lake.events_sql(source, snapshot=origin.snapshot, where=after)
+            events = cursor.execute(sql).to_arrow_table()
+        for batch in Splitter(source, compiled.plans_of(source), shards=count).split(events, {}):
+            if batch.shard == shard.shard:
+                shard.touch(batch)
+
+
 def open_intake(compiled: Compiled, lake: Lake, source: str, *, origin: Origin, now_us: int) -> Intake:
     """An intake that knows every event id which the lake held at `origin`."""
     schema = compiled.schemas[source]

@@ -5,19 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from feature_store.errors import LogTailLost
-from feature_store.fold.rebuild import Origin, open_intake, rebuild_shards, resolve_origin
-from feature_store.fold.shard import Shard, Writes
+from feature_store.fold.drive import ShardDriver
+from feature_store.fold.rebuild import Origin, open_intake, resolve_origin
 from feature_store.fold.split import ShardBatch, Splitter
 from feature_store.log.binding import open_log
-from feature_store.online.ready import ReadyRecord, store_generation, withdraw_shards, write_shards
+from feature_store.online.ready import Positions, read_ready, store_generation
 from feature_store.online.server import check_server
-from feature_store.online.writer import OnlineWriter
-from feature_store.registry import view_fingerprint
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -38,6 +36,9 @@ class Start:
 
     run: int
     generation: str
+    """Of the store, when the run began."""
+    read_before: Mapping[int, Positions]
+    """Shard -> how far the run before had read then; without the shards for which nobody vouched."""
     begins: Mapping[str, Mapping[int, int]]
     """Source -> partition -> the first record that the log held before the lake was looked at."""
     origin: Origin
@@ -73,14 +74,19 @@ def live_sources(registry: Registry) -> list[str]:
 
 
 def begin_run(compiled: Compiled, lake: Lake, client: Redis, *, env: str, shards: int) -> Start:
-    """Resolve where a new run begins. Until it has caught up, what is missing in Redis is UNKNOWN.
+    """Resolve where a new run begins. It builds beside the run before, which goes on until this one takes over.
 
     Raises:
         OnlineStoreError: Redis is away, too old or evicts.
     """
     facts = check_server(client)
-    withdraw_shards(client, env)
-    write_shards(client, env, shards)
+    generation = store_generation(client, env)
+    # Before the lake is looked at: what was touched since is looked up there.
+    read_before = {
+        int(field): record.positions
+        for field, record in read_ready(client, env).items()
+        if field.isdigit() and record.generation == generation
+    }
     begins: dict[str, Mapping[int, int]] = {}
     for source in live_sources(compiled.registry):
         lake.ensure_source(source, compiled.schemas[source])
@@ -88,7 +94,8 @@ def begin_run(compiled: Compiled, lake: Lake, client: Redis, *, env: str, shards
         begins[source] = {partition: log.begin(partition) for partition in range(log.partitions)}
     return Start(
         run=int(client.incr(f"runs:{env}")),
-        generation=store_generation(client, env),
+        generation=generation,
+        read_before=read_before,
         begins=begins,
         # After the logs: what the archiver takes away from now on is missed where a log begins, and is an error.
         origin=resolve_origin(compiled, lake),
@@ -160,65 +167,6 @@ class PartitionReader:
         ]
 
 
-class ShardRunner:
-    """Drives one shard from its rebuild on: what to write, and what its ready record says."""
-
-    def __init__(self, compiled: Compiled, start: Start, *, env: str, partitions: Iterable[tuple[str, int]]) -> None:
-        """`partitions` are all (source, partition) that feed the shard; it writes once all of them have caught up."""
-        self._compiled, self._start, self._env = compiled, start, env
-        self._plans = [plan for plan in compiled.plans.values() if plan.view.online == "stream"]
-        self._fingerprint = "|".join(view_fingerprint(plan.view) for plan in self._plans)
-        self._behind = set(partitions)
-        self._unread: dict[tuple[str, int], int | None] = {}
-        self._shard: Shard | None = None
-
-    @property
-    def rebuilt(self) -> bool:
-        """True once the shard has state."""
-        return self._shard is not None
-
-    def rebuild(self, lake: Lake, shard: int, *, now_us: int) -> None:
-        """Fill the shard with what the lake knows."""
-        fresh = Shard(self._plans, env=self._env, shard=shard, run=self._start.run)
-        rebuild_shards(
-            self._compiled, lake, self._start.origin, shards=[fresh], count=self._start.shards, now_us=now_us
-        )
-        self._shard = fresh
-
-    def fold(self, readings: Sequence[Reading], now_us: int) -> tuple[Writes, ReadyRecord] | None:
-        """Fold readings (none: a tick); None while catching up.
-
-        Raises:
-            RuntimeError: before `rebuild`.
-        """
-        if self._shard is None:
-            raise RuntimeError("`rebuild` must come before `fold`")
-        for reading in readings:
-            place = (reading.source, reading.partition)
-            self._unread[place] = reading.oldest_unread_us
-            if reading.caught_up:
-                self._behind.discard(place)
-        catching_up = bool(self._behind)
-        writes = self._shard.fold([reading.batch for reading in readings], now_us, catching_up=catching_up)
-        return None if catching_up else (writes, self._ready(writes, self._shard.layouts, now_us))
-
-    def _ready(self, writes: Writes, layouts: Mapping[str, int], now_us: int) -> ReadyRecord:
-        commit = writes.commit
-        unread = [arrived for arrived in self._unread.values() if arrived is not None]
-        return ReadyRecord(
-            field=str(commit.shard),
-            generation=self._start.generation,
-            fingerprint=self._fingerprint,
-            views=dict(layouts),
-            run=commit.run,
-            n=commit.n,
-            positions=commit.positions,
-            beat_us=now_us,
-            oldest_unread_us=min(unread, default=None),
-            evicts=self._start.evicts,
-        )
-
-
 class LocalStream:
     """The whole stream in this process: every `step` reads what the logs hold and writes what follows from it."""
 
@@ -234,15 +182,19 @@ class LocalStream:
             PartitionReader(compiled, lake, logs[name], self.start, source=name, partition=p, now_us=now_us)
             for name, p in self.start.partitions
         ]
-        self._runners = [
-            ShardRunner(compiled, self.start, env=env, partitions=self.start.partitions) for _ in range(shards)
+        self._drivers = [
+            ShardDriver(compiled, self.start, client=client, env=env, clock=clock, logs=logs) for _ in range(shards)
         ]
-        for number, runner in enumerate(self._runners):
-            runner.rebuild(lake, number, now_us=now_us)
-        self._writer = OnlineWriter(client, env, clock=clock)
+        for number, driver in enumerate(self._drivers):
+            driver.rebuild(lake, number)
 
     def step(self) -> int:
-        """Read everything the logs hold, fold it at the clock's time, write; returns how many records were read."""
+        """Read everything the logs hold, fold it at the clock's time, write; returns how many records were read.
+
+        Raises:
+            FlowSuperseded: a newer run owns the online store.
+            StoreUnavailable: the online store does not take writes; the next step goes on.
+        """
         total = 0
         readings: list[Reading] = []
         for reader in self._readers:
@@ -251,10 +203,10 @@ class LocalStream:
                 readings.extend(reader.take(records))
                 total += len(records)
             readings.extend(reader.take([]))
-        for number, runner in enumerate(self._runners):
-            mine = [reading for reading in readings if reading.batch.shard == number]
-            output = runner.fold(mine, self._clock.now_us())
-            if output is not None:
-                writes, ready = output
-                self._writer.write(writes.values, writes.commit, ready=ready)
+        shares = [[r for r in readings if r.batch.shard == number] for number in range(len(self._drivers))]
+        for driver, mine in zip(self._drivers, shares, strict=True):
+            driver.drive(mine)
+        for driver in self._drivers:
+            if not driver.writes:  # it waited for the others
+                driver.drive([])
         return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,9 @@ from feature_store.transforms.steps import FOREVER_US, FeatureSteps, ViewSteps
 
 REFRESH_US = 30 * SECOND_US
 """Values are written anew at least this long before they cease to be valid."""
+
+PORTION = 20_000
+"""Entities of a view that a fold writes beside those that must be written now."""
 
 _PRESENT, _ERROR = int(Status.PRESENT), int(Status.ERROR)
 _NEVER_MS = 10 * 365 * 86_400_000
@@ -55,6 +59,7 @@ class Shard:
         }
         self._positions: dict[str, dict[int, int]] = {}
         self._dirty: dict[str, Ints] = {}
+        self._pending: dict[str, Ints] = {}
         self._waiting: dict[str, list[ViewRows]] = {}
         self._last_us: int | None = None
 
@@ -68,11 +73,25 @@ class Shard:
         """The layout of each view."""
         return self._layouts
 
+    @property
+    def pending(self) -> AbstractSet[str]:
+        """The views some of whose entities have not been written since `start_at` or `start_over`."""
+        return self._pending.keys()
+
     def start_at(self, positions: Mapping[str, Mapping[int, int]]) -> None:
-        """Say what the state knows after a rebuild; every entity will be written by the next fold."""
+        """Say what the state knows after a rebuild; every entity will be written by the coming folds."""
         self._positions = {source: dict(known) for source, known in positions.items()}
-        for name, state in self.views.items():
-            self._dirty[name] = np.arange(len(state.keys))
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Let the coming folds write every entity, a portion each."""
+        self._pending = {name: np.arange(len(state.keys)) for name, state in self.views.items() if state.keys}
+
+    def touch(self, batch: ShardBatch) -> None:
+        """Let the next fold write the entities of these rows, which the state knows already."""
+        self._mark_dirty(
+            {name: np.unique(self.views[name].number(rows.keys)[rows.key]) for name, rows in batch.views.items()}
+        )
 
     def hold(self, batch: ShardBatch) -> None:
         """Take in rows whose time has not come, as a rebuild finds them; the positions know them already."""
@@ -87,10 +106,10 @@ class Shard:
             now_us: the time of the flow's clock. Events stamped later wait until it has passed.
             catching_up: write nothing yet; the first fold without it writes everything touched since. Readers then
                 never see an older value after a newer one.
+
+        The entities that are pending after a rebuild are written a portion with each fold.
         """
-        for name, touched in self._take_in(batches, now_us).items():
-            known = self._dirty.get(name)
-            self._dirty[name] = touched if known is None else np.union1d(known, touched)
+        self._mark_dirty(self._take_in(batches, now_us))
         values: list[Write] = []
         self.n += 1
         if not catching_up:
@@ -99,6 +118,20 @@ class Shard:
                 values.extend(self._refresh(name, state, now_us=now_us, margin_us=margin))
         self._last_us = now_us
         return Writes(values=values, commit=self._commit(now_us))
+
+    def _mark_dirty(self, touched: Mapping[str, Ints]) -> None:
+        for name, entities in touched.items():
+            known = self._dirty.get(name)
+            self._dirty[name] = entities if known is None else np.union1d(known, entities)
+
+    def _portion(self, name: str) -> Ints:
+        """Some of the entities that are still to be written."""
+        left = self._pending.pop(name, None)
+        if left is None:
+            return np.zeros(0, dtype=np.int64)
+        if len(left) > PORTION:
+            self._pending[name] = left[PORTION:]
+        return left[:PORTION]
 
     def _take_in(self, batches: Sequence[ShardBatch], now_us: int) -> dict[str, Ints]:
         rows = {name: list(waiting) for name, waiting in self._waiting.items()}
@@ -124,7 +157,7 @@ class Shard:
         return None if early.all() else _chosen(rows, np.flatnonzero(~early))
 
     def _refresh(self, name: str, state: ViewState, *, now_us: int, margin_us: int) -> list[Write]:
-        entities = state.ending_before(now_us + margin_us)
+        entities = np.union1d(state.ending_before(now_us + margin_us), self._portion(name))
         dirty = self._dirty.pop(name, None)
         if dirty is not None:
             entities = np.union1d(entities, dirty)

@@ -39,6 +39,26 @@ def generation_key(env: str) -> str:
     return f"generation:{env}"
 
 
+def owner_key(env: str) -> str:
+    """String: the run that may write the values of stream views, and the generation of the store it writes to."""
+    return f"owner:{env}"
+
+
+def tail_key(env: str, shard: int) -> str:
+    """String: the last write of a shard, by its run and number; a store that went back has another."""
+    return f"tail:{env}:{shard}"
+
+
+def built_key(env: str, run: int) -> str:
+    """Set: the shards of a run that have caught up and wait for the others before the run takes over."""
+    return f"built:{env}:{run}"
+
+
+def applied_key(env: str) -> str:
+    """String: the fingerprint of the stream views that were applied last."""
+    return f"applied:{env}"
+
+
 def commits_key(env: str) -> str:
     """Stream: one record for every batch of a shard."""
     return f"commits:{env}"

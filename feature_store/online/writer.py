@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 import msgspec
 
 from feature_store.clock import Clock, SystemClock
-from feature_store.errors import OnlineStoreError
+from feature_store.errors import OnlineStoreError, StoreUnavailable
+from feature_store.online.commands import pack_command
+from feature_store.online.fence import Fence
 from feature_store.online.keys import commits_key, ready_key
 from feature_store.online.ready import Positions, ReadyRecord, encode_ready
 
 if TYPE_CHECKING:
     from redis import Redis
+    from redis.exceptions import RedisError, ResponseError
 
 CHUNK = 500
 """Commands sent before the replies of the chunk before them are read: the server never waits for us, nor we for it."""
@@ -22,6 +25,9 @@ COMMITS_KEPT = 200_000
 """About how many commit records stay in Redis; the archiver takes them to the lake long before."""
 
 _FIELD = b"record"
+
+_PASSING = ("MISCONF", "NOREPLICAS", "BUSY")
+"""How the refusals begin that redis-py has no class for and that pass: no disk, no replica, a script that runs."""
 
 
 class Write(NamedTuple):
@@ -59,65 +65,124 @@ class _Connection(Protocol):
     def disconnect(self) -> object: ...
 
 
-class OnlineWriter:
-    """Writes batches for one environment; one thread at a time."""
+class _Block(NamedTuple):
+    """Commands that are sent at once."""
 
-    def __init__(self, client: Redis, env: str, *, clock: Clock | None = None, chunk: int = CHUNK) -> None:
+    packed: bytes
+    size: int
+    """How many commands."""
+
+
+class OnlineWriter:
+    """Writes batches for one environment; one thread at a time. With a fence, only as long as its run may."""
+
+    def __init__(
+        self, client: Redis, env: str, *, clock: Clock | None = None, chunk: int = CHUNK, fence: Fence | None = None
+    ) -> None:
         self._client, self._env = client, env
         self._clock = clock or SystemClock()
         self._chunk = chunk
+        self._fence = fence
+        self._connection: _Connection | None = None
 
-    def write(
-        self, writes: Sequence[Write], commit: CommitRecord | None = None, *, ready: ReadyRecord | None = None
-    ) -> int:
+    def write(self, writes: Sequence[Write], *commits: CommitRecord, ready: ReadyRecord | None = None) -> int:
         """Write values, then their commit, then the ready record; returns when Redis had acknowledged all, in µs.
 
+        Commits that say already when they became visible are written as they are.
+
         Raises:
-            OnlineStoreError: Redis is away or refuses a command. Some values may have been written; writing the
-                batch again is harmless, because values are absolute.
+            FlowSuperseded: a newer run owns the store; of what was not acknowledged nothing was written.
+            StoreLost: the store lost what was written before.
+            StoreUnavailable: Redis is away or has no room. Some values may have been written; writing the batch again
+                is harmless, because values are absolute.
+            OnlineStoreError: Redis refuses a command.
         """
         from redis.exceptions import RedisError
 
         try:
-            pooled = self._client.connection_pool.get_connection()
+            self._send(self._connected(), writes, commits, ready)
         except RedisError as error:
-            raise OnlineStoreError(f"cannot write online values: {error}; is Redis running?") from error
-        connection = cast("_Connection", pooled)
-        try:
-            self._send(connection, writes, commit, ready)
-        except RedisError as error:
-            # Replies may still be under way: this connection is of no more use to anybody.
-            connection.disconnect()
-            raise OnlineStoreError(f"cannot write online values: {error}") from error
-        finally:
-            self._client.connection_pool.release(pooled)
+            self.disconnect()
+            raise refused(error) from error
+        except BaseException:
+            self.disconnect()
+            raise
+        if self._fence is None:
+            self._release()
         return self._clock.now_us()
+
+    def disconnect(self) -> None:
+        """Give the connection up: replies may still be under way, and the server may watch keys for it."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._release()
+
+    def _release(self) -> None:
+        self._client.connection_pool.release(self._connection)  # type: ignore[arg-type]
+        self._connection = None
+
+    def _connected(self) -> _Connection:
+        """The connection; with a fence always the same one, on which the server watches the keys of the fence."""
+        if self._connection is None:
+            self._connection = cast("_Connection", self._client.connection_pool.get_connection())
+            if self._fence is not None:
+                self._connection.send_packed_command([self._fence.watch])
+                self._judge(self._connection)
+        return self._connection
 
     def _send(
         self,
         connection: _Connection,
         writes: Sequence[Write],
-        commit: CommitRecord | None,
+        commits: Sequence[CommitRecord],
         ready: ReadyRecord | None,
     ) -> None:
-        unread = 0
+        # While the server works on a chunk the next one is packed.
+        under_way: _Block | None = None
         for start in range(0, len(writes), self._chunk):
             chunk = writes[start : start + self._chunk]
-            connection.send_packed_command([b"".join(map(pack_write, chunk))])
-            _read_replies(connection, unread)
-            unread = len(chunk)
+            packed = b"".join(map(pack_write, chunk))
+            self._finish(connection, under_way)
+            under_way = self._start(connection, _Block(packed, len(chunk)))
         # The commit follows the acknowledgement of its values: a refused value leaves no commit, and nobody is told
         # that a value was visible before it was.
-        _read_replies(connection, unread)
-        tail = list(self._records(commit, ready))
+        self._finish(connection, under_way)
+        tail = list(self._records(commits, ready))
         if tail:
-            connection.send_packed_command([b"".join(map(pack_command, tail))])
-            _read_replies(connection, len(tail))
+            self._finish(connection, self._start(connection, _Block(b"".join(map(pack_command, tail)), len(tail))))
 
-    def _records(self, commit: CommitRecord | None, ready: ReadyRecord | None) -> Iterable[Sequence[bytes]]:
-        if commit is not None:
-            record = msgspec.msgpack.encode(msgspec.structs.replace(commit, visible_at_us=self._clock.now_us()))
-            limit = (b"MAXLEN", b"~", b"%d" % COMMITS_KEPT)
+    def _start(self, connection: _Connection, block: _Block) -> _Block:
+        connection.send_packed_command([block.packed if self._fence is None else self._fence.wrap(block.packed)])
+        return block
+
+    def _finish(self, connection: _Connection, block: _Block | None) -> None:
+        """Read what the server says to a block; send it again if a key was touched that still says the same."""
+        while block is not None:
+            if self._fence is None:
+                _read_replies(connection, block.size)
+                return
+            refused = _read_queued(connection, block.size + 2)
+            done = _read_result(connection)
+            self._judge(connection)
+            if refused is not None:
+                raise refused
+            if isinstance(done, Exception):
+                raise done
+            if done is not None:
+                _raise_first(done)
+                return
+            block = self._start(connection, block)
+
+    def _judge(self, connection: _Connection) -> None:
+        if self._fence is not None:
+            connection.read_response()
+            self._fence.check(cast("Sequence[bytes | None]", connection.read_response()))
+
+    def _records(self, commits: Sequence[CommitRecord], ready: ReadyRecord | None) -> Iterable[Sequence[bytes]]:
+        limit = (b"MAXLEN", b"~", b"%d" % COMMITS_KEPT)
+        for commit in commits:
+            stamped = msgspec.structs.replace(commit, visible_at_us=commit.visible_at_us or self._clock.now_us())
+            record = msgspec.msgpack.encode(stamped)
             yield (b"XADD", commits_key(self._env).encode(), *limit, b"*", _FIELD, record)
         if ready is not None:
             yield (b"HSET", ready_key(self._env).encode(), ready.field.encode(), encode_ready(ready))
@@ -134,11 +199,6 @@ def pack_write(write: Write) -> bytes:
     )
 
 
-def pack_command(arguments: Sequence[bytes]) -> bytes:
-    """Any command in Redis' protocol."""
-    return b"*%d\r\n%b" % (len(arguments), b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in arguments))
-
-
 def read_commits(client: Redis, env: str, *, after: str = "0-0", count: int = 1000) -> list[tuple[str, CommitRecord]]:
     """The commit records that follow a stream id, oldest first, with their ids."""
     entries = cast(
@@ -148,7 +208,54 @@ def read_commits(client: Redis, env: str, *, after: str = "0-0", count: int = 10
     return [(entry.decode(), decode(fields[_FIELD])) for entry, fields in entries]
 
 
+def refused(error: RedisError) -> OnlineStoreError:
+    """The error for what Redis, or the way to it, said."""
+    from redis import exceptions as said
+
+    lasting = (said.AuthenticationError, said.AuthorizationError)
+    passing = (
+        said.ConnectionError, said.TimeoutError, said.OutOfMemoryError, said.ReadOnlyError, said.ClusterDownError,
+        said.MasterDownError, said.TryAgainError,
+    )  # fmt: skip
+    message = f"cannot write online values: {error}"
+    if isinstance(error, lasting):
+        return OnlineStoreError(message)
+    if isinstance(error, said.ConnectionError):
+        message += "; is Redis running?"
+    passes = isinstance(error, passing) or str(error).startswith(_PASSING)
+    return StoreUnavailable(message) if passes else OnlineStoreError(message)
+
+
 def _read_replies(connection: _Connection, count: int) -> None:
     read = connection.read_response
     for _ in range(count):
         read()
+
+
+def _read_queued(connection: _Connection, count: int) -> ResponseError | None:
+    """Read what the server says while it takes a transaction in: the first refusal, if there is one."""
+    from redis.exceptions import ResponseError
+
+    read, refused = connection.read_response, None
+    for _ in range(count):
+        try:
+            read()
+        except ResponseError as error:
+            refused = refused or error
+    return refused
+
+
+def _read_result(connection: _Connection) -> list[object] | ResponseError | None:
+    """The replies of a transaction; None if it was dropped, an error if the server refused a part of it."""
+    from redis.exceptions import ResponseError
+
+    try:
+        return cast("list[object] | None", connection.read_response())
+    except ResponseError as error:
+        return error
+
+
+def _raise_first(replies: Sequence[object]) -> None:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
