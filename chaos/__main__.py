@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--without", choices=[*GUARDS, ""], default="", help="a guard to remove: it must be noticed")
     parser.add_argument("--keep", type=Path, help="keep the folders of the runs here")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no process is left behind
     findings, began = Findings(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
         for seed in range(options.seed, options.seed + options.seeds):

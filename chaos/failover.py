@@ -41,7 +41,7 @@ def fail_over(server: EmbeddedValkey, replica: EmbeddedValkey, *, missing_s: flo
         time.sleep(missing_s)
         server.kill()
         _wait(lambda: _replication(client)["role"] == "master")
-    client.config_set("port", server.port)
+    _wait(lambda: _takes_port(client, server.port))
     replica.port = server.port
 
 
@@ -61,6 +61,14 @@ def _sentinel(folder: Path, port: int) -> Iterator[redis.Redis]:
         client.close()
         process.kill()
         process.wait()
+
+
+def _takes_port(client: redis.Redis, port: int) -> bool:
+    """Whether the server listens at another port from now on; it cannot for as long as the system keeps it for the dead one."""
+    try:
+        return bool(client.config_set("port", port))
+    except redis.ResponseError:
+        return False
 
 
 def _replication(client: redis.Redis) -> dict[str, object]:

@@ -134,7 +134,9 @@ def judge_end(stack: Stack, findings: Findings) -> None:
             }
             findings.values += 1
             different = {
-                said: found for said, found in others.items() if (bits(found[0]), found[1]) != (bits(served[0]), served[1])
+                said: found
+                for said, found in others.items()
+                if (bits(found[0]), found[1]) != (bits(served[0]), served[1])
             }
             if different:
                 findings.unequal += 1
@@ -159,6 +161,4 @@ def naive_values(stack: Stack, spine: pa.Table) -> list[list[tuple[object, Statu
     path = NaivePath(compiled, read_events(compiled, {SOURCE: rows}))
     service = registry.service(SERVICE)
     resolved = registry.resolve(service)
-    return [
-        path.values(service, resolved, row=row, time_us=to_us(row["event_timestamp"])) for row in spine.to_pylist()
-    ]
+    return [path.values(service, resolved, row=row, time_us=to_us(row["event_timestamp"])) for row in spine.to_pylist()]

@@ -117,7 +117,7 @@ def _no_epochs() -> None:
     )
 
     def read(self: RedisStreamLog, partition: int, position: int, *, max_records: int = 10_000) -> object:
-        return redis_streams._records(self._entries(partition, position, max_records))  # noqa: SLF001
+        return redis_streams._records(self._entries(partition, position, max_records))
 
     RedisStreamLog.read = read  # type: ignore[method-assign, assignment]
 
@@ -127,10 +127,10 @@ def _acknowledge_first() -> None:
     original = archive.Archiver.step
 
     def step(self: archive.Archiver, **options: int) -> int:
-        ends = {p: self._log.end(p) for p in range(self._log.partitions)}  # noqa: SLF001
-        if self._positions:  # noqa: SLF001
-            self._log.acknowledge(archive.CONSUMER, ends)  # noqa: SLF001
-            self._log.trim()  # noqa: SLF001
+        ends = {p: self._log.end(p) for p in range(self._log.partitions)}
+        if self._positions:
+            self._log.acknowledge(archive.CONSUMER, ends)
+            self._log.trim()
         return original(self, **options)
 
     archive.Archiver.step = step  # type: ignore[method-assign, assignment]

@@ -7,11 +7,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from chaos.declared import BEGIN
 from feature_store.clock import ReplayClock
 from feature_store.settings import Settings
 from feature_store.time_rule import HOUR_US, to_us
-
-from chaos.declared import BEGIN
 
 PREFIX = "FEATURE_STORE_"
 FOLDER = "CHAOS_FOLDER"

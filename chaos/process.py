@@ -32,7 +32,7 @@ def main() -> int:
     return run()
 
 
-def _start_prepared(command: list[str], **options: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401
+def _start_prepared(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
     """A worker of the flow is prepared as the flow is."""
     return subprocess.Popen([*command[:2], "chaos.process", *command[3:]], **options)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +23,7 @@ from chaos.declared import CUSTOMERS, SOURCE
 from chaos.failover import fail_over
 from chaos.place import Place
 from chaos.publisher import read_outbox
-from feature_store.embedded import EmbeddedValkey
+from feature_store.embedded import HOST, EmbeddedValkey
 from feature_store.store import FeatureStore
 
 ROLES = ("publish", "archive", "flow", "backfill")
@@ -86,6 +88,19 @@ class Child:
         self._said.close()
 
 
+def quiet_port() -> int:
+    """A free port below those that the system gives to clients.
+
+    A client that keeps trying to reach a server that is away can be given the very port that it is trying to reach, and
+    is then connected to itself; the server never gets it back.
+    """
+    while True:
+        port = secrets.choice(range(20_000, 32_000))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+
+
 class Stack:
     """A deployment: server, processes, and the store as the harness itself uses it."""
 
@@ -93,7 +108,7 @@ class Stack:
         self, folder: Path, *, seed: int, workers: int, guard: str | None = None, patience_s: float = PATIENCE_S
     ) -> None:
         self.folder, self.workers, self.patience_s = folder, workers, patience_s
-        self.server = self.new_server()
+        self.server = self.new_server(port=quiet_port())
         self.server.start()
         self.place = Place.new(folder, url=self.server.url, seed=seed, guard=guard)
         self.children: dict[str, Child] = {}
