@@ -26,13 +26,14 @@ def main() -> int:
     parser.add_argument("--fault", action="append", choices=list(FAULTS), help="only these; all by default")
     parser.add_argument("--without", choices=[*GUARDS, ""], default="", help="a guard to remove: it must be noticed")
     parser.add_argument("--keep", type=Path, help="keep the folders of the runs here")
+    parser.add_argument("--patience", type=float, default=180.0, help="seconds in which a deployment must come to rest")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no process is left behind
     findings, began = Findings(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
         for seed in range(options.seed, options.seed + options.seeds):
             folder = (options.keep or Path(scratch)) / f"seed{seed}"
-            with Stack(folder, seed=seed, workers=options.workers) as stack:
+            with Stack(folder, seed=seed, workers=options.workers, patience_s=options.patience) as stack:
                 shift_clock(stack.place)
                 names = options.fault or list(FAULTS)
                 run_seed(stack, findings, seconds=options.seconds, names=names, seed=seed)

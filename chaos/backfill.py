@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,9 @@ def backfill(place: Place) -> None:
     """Backfill until this process is ended."""
     with FeatureStore(settings=place.settings) as store:
         while True:
-            try:
+            # A lake that is locked or full: what was not committed is not there, and is done again.
+            with suppress(LakeError, duckdb.Error):
                 backfill_once(store)
-            except (LakeError, duckdb.IOException):
-                pass  # a lake that is locked or full: what it had not committed is not there, and is done again
             time.sleep(PAUSE_S)
 
 

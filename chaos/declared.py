@@ -51,11 +51,11 @@ def payment(draw: random.Random, *, name: str, at_us: int) -> Row:
 
 def history_rows(start: datetime, end: datetime) -> list[Row]:
     """What happened on past days: the same whenever it is asked."""
-    found = []
+    found: list[Row] = []
     for day_us in range(to_us(start), to_us(end), DAY_US):
         draw = random.Random(day_us)
-        for number in range(PER_DAY):
-            found.append(payment(draw, name=f"h{day_us}-{number}", at_us=day_us + draw.randrange(DAY_US)))
+        at_us = [day_us + draw.randrange(DAY_US) for _ in range(PER_DAY)]
+        found += [payment(draw, name=f"h{day_us}-{number}", at_us=at) for number, at in enumerate(at_us)]
     return found
 
 
