@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.results import Result, load, machine, row
 
 HERE = Path(__file__).parent
-PARTS = ("training", "reader", "stream", "kafka", "decoders", "scale", "project")
+PARTS = ("training", "reader", "stream", "recovery", "kafka", "decoders", "scale", "project")
 LONG = "scale"
 """Takes a quarter of an hour, so it is measured when it is named."""
 RESULTS = HERE / "results.jsonl"
@@ -32,6 +32,9 @@ HOW = {
     "processors. Bytewax's operators fold the same events in sliding "
     "windows with the same hops, without emitting or writing anything. Visible is what a reader in another process "
     "has been given; the time runs from just before the event is published.",
+    "recovery": "In one process, with a server of its own. History of a day, ten events an entity, each event in tiles of its own in two hops; six "
+    "windowed features. From the begin of a run to its state, and until all entities are written and vouched for; an emptied server, until all are written "
+    "again from memory; a backlog of 100,000 events, until the last value is acknowledged. Checked and unchecked writes take turns.",
     "kafka": "As the stream, over a topic of four partitions of a single broker (Apache Kafka 4.1, KRaft) on the same machine.",
     "decoders": "Ten thousand payloads of five columns, one of them a time, to an Arrow table; decoder and floor take turns. "
     "The floor is the library alone, to one Python dict a payload: `msgspec.json.decode`, `fastavro.schemaless_reader`, "

@@ -11,9 +11,11 @@ import pyarrow as pa
 
 from feature_store.decoders import json
 from feature_store.errors import DeclarationError, FeatureStoreError, InputError, LogError, LogGap, LogTailLost
+from feature_store.fold.drive import stream_fingerprint
 from feature_store.fold.intake import no_events
 from feature_store.log.binding import open_log
 from feature_store.log.protocol import Record, unpack_offset
+from feature_store.online.keys import applied_key
 from feature_store.online.layout import publish_layouts, service_layout, view_layout
 from feature_store.online.ready import ReadyRecord, read_ready
 from feature_store.online.server import check_server, inspect_server
@@ -59,6 +61,7 @@ def apply(compiled: Compiled, lake: Lake, client: Redis, *, env: str, clock: Clo
         [view_layout(plan) for plan in compiled.plans.values() if plan.view.online is not None],
         [service_layout(service, registry) for service in registry.services],
     )
+    client.set(applied_key(env), stream_fingerprint(compiled))  # a running flow that computes others builds them
     fresh = {key: digest for key, digest in wanted.items() if key not in known}
     if fresh:
         lake.append(VERSIONS, _versions(fresh, clock.now_us()))

@@ -205,6 +205,12 @@ class FeatureStore:
 
         return apply(self.compiled, self.lake, self.redis, env=self.settings.environment, clock=self.clock)
 
+    def rebuild_online(self) -> Mapping[str, int]:
+        """Write everything in the online store again from lake and logs. See `restore.rebuild_online`."""
+        from feature_store.restore import rebuild_online
+
+        return rebuild_online(self.compiled, self.lake, self.redis, env=self.settings.environment, clock=self.clock)
+
     def status(self) -> StoreStatus:
         """What lake, log and online store hold, as far as they answer."""
         from feature_store.operate import status

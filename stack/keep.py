@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from feature_store_deploy.stack.family import end_with_parent
+from feature_store_deploy.streams.succession import SUPERSEDED
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 LONG_RUN_S = 60.0
@@ -44,7 +45,9 @@ class Keeper:
         pause_s = FIRST_PAUSE_S
         while not self._stopping:
             began = time.perf_counter()
-            self._run_once()
+            if self._run_once() == SUPERSEDED:
+                self._say("is not started again: a newer one has taken its place")
+                self._sleep(float("inf"))
             if time.perf_counter() - began > LONG_RUN_S:
                 pause_s = FIRST_PAUSE_S
             if not self._stopping:
@@ -53,7 +56,7 @@ class Keeper:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         return 0
 
-    def _run_once(self) -> None:
+    def _run_once(self) -> int | None:
         try:
             self._process = subprocess.Popen(
                 self._command,
@@ -62,7 +65,7 @@ class Keeper:
             )
         except OSError as error:
             self._say(f"cannot be started: {error.strerror}")
-            return
+            return None
         if self._stopping:  # the signal came while it was being started
             self._process.terminate()
         code = self._process.wait()
@@ -70,6 +73,7 @@ class Keeper:
         _end_group(self._process.pid)
         if not self._stopping:
             self._say(f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}")
+        return code
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         del number, frame

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from feature_store_deploy.streams.stop import stop_on_signal
+from feature_store_deploy.streams.succession import SUPERSEDED
 from feature_store_deploy.streams.worker import FAILED, PEER_LOST, PORT_TAKEN, Orders, Place
 
 from feature_store.embedded import HOST, PORT_ATTEMPTS
-from feature_store.errors import FeatureStoreError
+from feature_store.errors import FeatureStoreError, FlowSuperseded
 
 if TYPE_CHECKING:
     import threading
@@ -35,6 +36,7 @@ def run_cluster(start: Start, *, tick: timedelta) -> None:
     """Run a process for each shard of `start` until SIGTERM or SIGINT.
 
     Raises:
+        FlowSuperseded: a newer run has taken over.
         FeatureStoreError: one of them ended, and with it the others; says which and why.
     """
     stop = stop_on_signal()
@@ -44,6 +46,8 @@ def run_cluster(start: Start, *, tick: timedelta) -> None:
             if ended is None:
                 return
             # A free port can be taken by somebody else before the worker binds it.
+            if ended.returncode == SUPERSEDED:
+                raise FlowSuperseded(start.run, int(_report(ended)))
             if ended.returncode != PORT_TAKEN or attempt == PORT_ATTEMPTS:
                 raise FeatureStoreError(_why(ended, f"worker {processes.index(ended) + 1} of {len(processes)}"))
 
@@ -89,7 +93,7 @@ def _first_to_end(processes: Sequence[Process], stop: threading.Event) -> Proces
         ended = [process for process in processes if process.poll() is not None]
         causes = [process for process in ended if process.returncode != PEER_LOST]
         if causes:
-            return min(causes, key=lambda process: process.returncode != FAILED)
+            return min(causes, key=lambda process: process.returncode not in (FAILED, SUPERSEDED))
         if ended:
             lost_s = lost_s or time.perf_counter()
             if len(ended) == len(processes) or time.perf_counter() - lost_s > _CAUSE_S:
@@ -99,9 +103,13 @@ def _first_to_end(processes: Sequence[Process], stop: threading.Event) -> Proces
 
 def _why(ended: Process, name: str) -> str:
     code = ended.returncode
-    if code == FAILED and ended.stdout is not None:
-        return ended.stdout.read().decode()
+    if code == FAILED:
+        return _report(ended)
     if code == PORT_TAKEN:
         return f"{name} found its loopback port in use {PORT_ATTEMPTS} times; start the flow again"
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     return f"{name} {how}, and the flow with it; start it again"
+
+
+def _report(ended: Process) -> str:
+    return ended.stdout.read().decode() if ended.stdout is not None else ""

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from feature_store.fold.run import Start, begin_run, live_sources
+from feature_store.fold.consumer import stream_consumer
+from feature_store.fold.run import Start, begin_run, live_sources, next_run
 from feature_store.lake import Lake, LakeLocation
 from feature_store.log.binding import open_log
+from feature_store.online.owner import read_owner
 from feature_store.online.server import check_server
 
 if TYPE_CHECKING:
@@ -43,18 +45,25 @@ class FlowContext:
         """The log of a source."""
         return open_log(client, self.env, self.compiled.registry.source(source))
 
-    @property
-    def consumer(self) -> str:
-        """The flow's name among the consumers of a log. What a restart needs is the lake's position; this one only keeps
-        the trimmer behind a running flow.
-        """
-        return f"stream:{self.env}"
+    def logs(self, client: redis.Redis) -> dict[str, EventLog]:
+        """The logs of all sources that the flow reads."""
+        return {source: self.log(client, source) for source in live_sources(self.compiled.registry)}
 
     def begin(self) -> Start:
         """Begin a new run of the flow, from here on a consumer of its logs. See `fold.run.begin_run`."""
         client = self.connect()
         check_server(client)
-        for source in live_sources(self.compiled.registry):
-            self.log(client, source).register(self.consumer)
         with self.open_lake() as lake:
-            return begin_run(self.compiled, lake, client, env=self.env, shards=self.workers)
+            run = next_run(lake, client, self.env)
+            for log in self.logs(client).values():
+                log.register(stream_consumer(self.env, run))
+            now_us = self.clock.now_us()
+            return begin_run(self.compiled, lake, client, env=self.env, shards=self.workers, now_us=now_us, run=run)
+
+    def abandon(self, start: Start) -> None:
+        """Keep no records for a run that ended, unless it was the owner: the next one builds from them."""
+        client = self.connect()
+        owner = read_owner(client, self.env)
+        if owner is None or owner.run != start.run:
+            for log in self.logs(client).values():
+                log.unregister(stream_consumer(self.env, start.run))

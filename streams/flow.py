@@ -71,9 +71,8 @@ class _FoldedShard(StatefulSinkPartition[Reading | None, None]):
     def __init__(self, context: FlowContext, start: Start, shard: int) -> None:
         self._context = context
         client = context.connect()
-        logs = {source: context.log(client, source) for source in start.begins}
         self._driver = ShardDriver(
-            context.compiled, start, client=client, env=context.env, clock=context.clock, logs=logs
+            context.compiled, start, client=client, env=context.env, clock=context.clock, logs=context.logs(client)
         )
         with context.open_lake() as lake:
             self._driver.rebuild(lake, shard)

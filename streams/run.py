@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import duckdb
 from feature_store_deploy.streams.cluster import run_cluster
-from feature_store_deploy.streams.flow import TICK
 from feature_store_deploy.streams.stop import stop_on_signal
+from feature_store_deploy.streams.watch import watch_in_background
 from feature_store_deploy.streams.worker import run_worker
+from redis.exceptions import RedisError
 
-from feature_store.errors import LakeError, LogUnavailable, SchemaRegistryError
+from feature_store.errors import LakeError, LogError, LogUnavailable, SchemaRegistryError
 from feature_store.fold.archive import Archiver, CommitArchiver
 from feature_store.online.server import check_server
 
@@ -25,18 +27,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run_flow(context: FlowContext, *, tick: timedelta = TICK) -> None:
-    """Run the flow until SIGTERM or SIGINT: in this process, or in one for each of several workers.
+def run_once(context: FlowContext, *, tick: timedelta, ask: Callable[[str], None]) -> None:
+    """Run the flow until it is ended: in this process, or in one for each of several workers.
+
+    It asks for a successor when it should be built anew: see `watch`.
 
     Raises:
+        FlowSuperseded: a newer run has taken over.
         FeatureStoreError, RedisError: what stopped the flow, without the engine's wrapping.
     """
     start = context.begin()
     logger.info("run %d begins at %s", start.run, dict(start.origin.positions))
-    if context.workers == 1:
-        run_worker(context, start, tick=tick)
-    else:
-        run_cluster(start, tick=tick)
+    watch_in_background(context, start, ask)
+    try:
+        if context.workers == 1:
+            run_worker(context, start, tick=tick)
+        else:
+            run_cluster(start, tick=tick)
+    except BaseException:
+        with suppress(RedisError, LogError):
+            context.abandon(start)
+        raise
 
 
 def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.Event | None = None) -> None:

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from feature_store_deploy.streams.failure import noting_failure
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from feature_store.errors import LogUnavailable
+from feature_store.errors import FlowSuperseded, LogUnavailable, UnknownNameError
+from feature_store.fold.consumer import stream_consumer
 from feature_store.fold.run import PartitionReader, Reading, Start
+from feature_store.online.owner import read_owner
 
 if TYPE_CHECKING:
     from feature_store_deploy.streams.context import FlowContext
@@ -52,8 +56,9 @@ class LogSource(FixedPartitionedSource[Item, None]):
 
 class _LogPartition(StatefulSourcePartition[Item, None]):
     def __init__(self, context: FlowContext, start: Start, source: str, partition: int) -> None:
-        self._context, self._partition = context, partition
-        self._log = context.log(context.connect(), source)
+        self._context, self._start, self._partition = context, start, partition
+        self._client = context.connect()
+        self._log = context.log(self._client, source)
         self._answered_us, self._waiting = context.clock.now_us(), False
         self._reader = PartitionReader(
             context.compiled,
@@ -70,7 +75,7 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
     def next_batch(self) -> list[Item]:
         try:
             return self._read()
-        except LogUnavailable as error:
+        except (LogUnavailable, RedisConnectionError, RedisTimeoutError) as error:
             if not self._waiting:
                 logger.warning("partition %d waits, and values grow stale: %s", self._partition, error)
             self._waiting = True
@@ -81,8 +86,21 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
         self._answered_us, self._waiting = self._context.clock.now_us(), False
         silent = self._is_time()
         if silent:
-            self._log.acknowledge(self._context.consumer, {self._partition: self._reader.position})
+            self._acknowledge()
         return _keyed(self._reader.take(records)) if records or silent else []
+
+    def _acknowledge(self) -> None:
+        consumer, positions = (
+            stream_consumer(self._context.env, self._start.run),
+            {self._partition: self._reader.position},
+        )
+        try:
+            self._log.acknowledge(consumer, positions)
+        except UnknownNameError:  # a newer run has retired this one, or the server has forgotten everything
+            owner = read_owner(self._client, self._context.env)
+            if owner is not None and owner.run > self._start.run:
+                raise FlowSuperseded(self._start.run, owner.run) from None
+            self._log.register(consumer, positions)
 
     def _is_time(self) -> bool:
         """Whether the partition has not spoken for long; it does now."""

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
@@ -16,6 +17,7 @@ import msgspec
 from bytewax.run import cli_main
 from feature_store_deploy.streams.failure import FORESEEN, in_words
 from feature_store_deploy.streams.flow import EPOCH, build_flow
+from feature_store_deploy.streams.succession import SUPERSEDED
 
 from feature_store.errors import FlowSuperseded
 from feature_store.fold.run import Start
@@ -23,9 +25,10 @@ from feature_store.fold.run import Start
 if TYPE_CHECKING:
     from feature_store_deploy.streams.context import FlowContext
 
-DEFECT, FAILED, PORT_TAKEN, PEER_LOST, SUPERSEDED = 1, 2, 3, 4, 5
+DEFECT, FAILED, PORT_TAKEN, PEER_LOST = 1, 2, 3, 4
 """Exit codes of a process among several: its traceback says why; its report says why; somebody else listens on its
-port or calls there; another process ended; a newer run owns the online store, as its report says.
+port or calls there; another process ended. `SUPERSEDED`: the newer run that its report names
+owns the online store.
 """
 
 _STDIN, _STDOUT, _STDERR = range(3)
@@ -73,17 +76,17 @@ def run_among_others(context: FlowContext) -> NoReturn:
     """Run as one process of several. Orders come over standard input, and whoever gave them is gone when it ends; the
     line for the user about what failed goes to standard output.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who gave the orders ends this one
-    report = os.dup(_STDOUT)
-    os.dup2(_STDERR, _STDOUT)  # what is printed in passing is no report
-    orders = _read_orders()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    report, orders = _own_report(), _read_orders()
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
     code = PEER_LOST
     try:
         run_worker(context, orders.start, tick=orders.tick, place=orders.place)
+    except FlowSuperseded as error:
+        os.write(report, b"%d" % error.by)
+        code = SUPERSEDED
     except FORESEEN as error:
         os.write(report, in_words(error).encode())
-        code = SUPERSEDED if isinstance(error, FlowSuperseded) else FAILED
+        code = FAILED
     except Exception as error:  # noqa: BLE001 - the process ends here
         code = PORT_TAKEN if _is_port_trouble(error) else DEFECT
         if code == DEFECT:
@@ -92,6 +95,25 @@ def run_among_others(context: FlowContext) -> NoReturn:
         pass
     sys.stderr.flush()
     os._exit(code)  # threads of the engine may be anywhere, and wait for the lost process
+
+
+def end_with_parent() -> Callable[[str], None]:
+    """Let this process end when nobody holds its standard input any more; returns what says a line to whoever does."""
+    report = _own_report()
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+    def say(line: str) -> None:
+        os.write(report, f"{line}\n".encode())
+
+    return say
+
+
+def _own_report() -> int:
+    """The file of the standard output, kept for reports: what is printed in passing is none."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started this one ends it
+    report = os.dup(_STDOUT)
+    os.dup2(_STDERR, _STDOUT)
+    return report
 
 
 def collect_rarely() -> None:
@@ -122,7 +144,7 @@ def _read_orders() -> Orders:
     return msgspec.json.decode(line, type=Orders)
 
 
-def _end_with_parent() -> None:
+def _wait_for_parent() -> None:
     """Nothing more comes over standard input; it ends when the process at its other end does, however that ends."""
     os.read(_STDIN, 1)
     os._exit(PEER_LOST)

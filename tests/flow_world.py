@@ -23,6 +23,7 @@ class Deployment(World):
 
     speed: float = 1.0
     """0: the clock stands still, so that what is written does not depend on when."""
+    declarations: str = "stream_world:registry"
 
     def __post_init__(self):
         self.replay = ReplayClock(origin_us=NOW_US, started_us=time.time_ns() // 1000, speed=self.speed)
@@ -35,12 +36,12 @@ class Deployment(World):
             "HOME": self.home,
             "REDIS_URL": self.url,
             "ENVIRONMENT": self.env,
-            "DECLARATIONS": "stream_world:registry",
+            "DECLARATIONS": self.declarations,
             "REPLAY": self.replay,
             "WORKERS": workers,
         }
         environment = os.environ | {f"FEATURE_STORE_{key}": str(value) for key, value in settings.items()}
-        environment["PYTHONPATH"] = f"{HERE.parent}{os.pathsep}{HERE}"
+        environment["PYTHONPATH"] = f"{HERE.parent}{os.pathsep}{HERE}{os.pathsep}{self.home}"
         command = [sys.executable, "-m", "feature_store_deploy.streams", name, *options]
         with (
             (self.home / f"{name}.log").open("ab") as log,

@@ -93,7 +93,7 @@ def test_a_partition_that_is_quiet_in_a_new_epoch_of_the_log_has_caught_up(world
 
 def test_what_is_archived_and_trimmed_while_the_first_run_begins_is_missed_loudly(world):
     world.publish(rows(20))
-    start = begin_run(compiled, world.lake, world.client, env=world.env, shards=1)
+    start = begin_run(compiled, world.lake, world.client, env=world.env, shards=1, now_us=NOW_US)
     world.archive()
     assert world.log.trim() == 20
 

@@ -501,3 +501,34 @@ def test_the_cached_record_is_read_again_after_a_second(world, reader):
 
     assert cached == ["EMPTY"] * 2
     assert statuses(reader.get_online_features("delay", JFK)) == ["UNKNOWN"] * 2
+
+
+def test_a_record_that_went_back_is_not_believed_until_it_is_ahead_again(world, reader):
+    world.publish(departures(), services=[service(*BOTH)])
+
+    def after(seconds, **changes):
+        world.clock.move_to(NOW_US + seconds * SECOND_US)
+        world.ready(beat_us=NOW_US, **changes)
+        return set(statuses(reader.get_online_features("delay", JFK)))
+
+    assert after(0, run=1, n=9) == {"EMPTY"}
+    assert after(2, run=1, n=8) == {"UNKNOWN"}
+    assert after(4, run=1, n=9) == {"UNKNOWN"}
+    assert after(6, run=1, n=10) == {"EMPTY"}
+    assert after(8, run=2, n=1) == {"EMPTY"}
+
+
+def test_after_a_lost_connection_the_shards_must_vouch_again(world, reader):
+    view = departures()
+    world.publish(view, services=[service(*BOTH)])
+    world.put(view, "JFK", 3, 1.0)
+    world.ready()
+    request = [JFK, {"origin": "LGA"}]
+    assert [statuses(v)[0] for v in reader.get_online_features_batch("delay", request)] == ["PRESENT", "EMPTY"]
+
+    world.client.client_kill_filter(_type="normal", skipme=True)
+    assert [statuses(v)[0] for v in reader.get_online_features_batch("delay", request)] == ["STALE", "UNKNOWN"]
+    world.clock.move_to(NOW_US + SECOND_US)
+    world.ready(n=10)
+
+    assert [statuses(v)[0] for v in reader.get_online_features_batch("delay", request)] == ["PRESENT", "EMPTY"]

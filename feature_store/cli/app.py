@@ -31,6 +31,7 @@ for command in (
     launch.stream,
     live.publish,
     live.resume,
+    live.rebuild_online,
     live.get,
     history.training_set,
     overview.status,

@@ -1,7 +1,8 @@
-"""`publish`, `resume` and `get`: events in, on after a loss, features out."""
+"""`publish`, `resume`, `rebuild-online` and `get`: events in, on after a loss, features out."""
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,6 +56,17 @@ def resume(source: Annotated[str, typer.Argument(help="A source with a log")]) -
         start = f"{first[0]}" if first else "..."
         end = from_us(max(arrived, default=store.clock.now_us())).date() + timedelta(days=1)
         console.print(f"now load what is missing: feature-store backfill events/{source} --start {start} --end {end}")
+
+
+def rebuild_online() -> None:
+    """Write the online store again from the lake and the logs, through the running flow if there is one."""
+    console = Console(highlight=False, soft_wrap=True)
+    began = time.perf_counter()
+    with FeatureStore() as store:
+        entities = store.rebuild_online()
+    for view, count in entities.items():
+        console.print(f"{view}: {count:,} entities")
+    console.print(f"rebuilt in {time.perf_counter() - began:.1f} s")
 
 
 def get(

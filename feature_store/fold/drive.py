@@ -18,6 +18,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from feature_store.errors import StoreLost
+from feature_store.fold.consumer import retire_consumers
 from feature_store.fold.rebuild import rebuild_shards, touch_since
 from feature_store.fold.shard import Shard, Writes
 from feature_store.online.fence import Fence, Owner
@@ -122,6 +123,8 @@ class ShardDriver:
             if not all_are_built(self._client, self._env, self._owner, shard=number, shards=start.shards):
                 return False
             take_over(self._client, self._env, self._owner, shards=start.shards)
+            retire_consumers(self._logs.values(), self._env, start.run)
+            logger.info("run %d: shard %d of %d has taken over", start.run, number, start.shards)
             self._floor = self._inherit()
         return self.writes
 

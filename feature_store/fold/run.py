@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from feature_store.errors import LogTailLost
 from feature_store.fold.drive import ShardDriver
@@ -26,6 +28,17 @@ if TYPE_CHECKING:
     from feature_store.registry import Registry
     from feature_store.transforms.compiled import Compiled
 
+RUNS_TABLE = "stream_runs"
+_RUNS = pa.schema(
+    [
+        ("run", pa.int64()),
+        ("snapshot", pa.int64()),
+        ("began_us", pa.int64()),
+        ("generation", pa.string()),
+        ("shards", pa.int64()),
+    ]
+)
+
 MAX_RECORDS = 10_000
 """Records of a micro-batch, at most."""
 
@@ -37,13 +50,13 @@ class Start:
     run: int
     generation: str
     """Of the store, when the run began."""
-    read_before: Mapping[int, Positions]
-    """Shard -> how far the run before had read then; without the shards for which nobody vouched."""
     begins: Mapping[str, Mapping[int, int]]
     """Source -> partition -> the first record that the log held before the lake was looked at."""
     origin: Origin
     evicts: bool
     shards: int
+    read_before: Mapping[int, Positions] = field(default_factory=dict)
+    """Shard -> how far the run before had read then; without the shards for which nobody vouched."""
 
     @property
     def partitions(self) -> list[tuple[str, int]]:
@@ -73,11 +86,30 @@ def live_sources(registry: Registry) -> list[str]:
     ]
 
 
-def begin_run(compiled: Compiled, lake: Lake, client: Redis, *, env: str, shards: int) -> Start:
-    """Resolve where a new run begins. It builds beside the run before, which goes on until this one takes over.
+def next_run(lake: Lake, client: Redis, env: str) -> int:
+    """The number of a new run, greater than all before, also if Redis has forgotten them."""
+    run, newest = int(client.incr(f"runs:{env}")), _newest_run(lake)
+    return run if run > newest else int(client.incrby(f"runs:{env}", newest + 1 - run))
+
+
+def _newest_run(lake: Lake) -> int:
+    if not lake.exists(RUNS_TABLE):
+        return 0
+    with lake.cursor() as cursor:
+        row = cursor.execute(f"SELECT max(run) FROM {lake.table_sql(RUNS_TABLE)}").fetchone()
+    return int(row[0] or 0) if row else 0
+
+
+def begin_run(
+    compiled: Compiled, lake: Lake, client: Redis, *, env: str, shards: int, now_us: int, run: int | None = None
+) -> Start:
+    """Resolve where a new run begins, and record it in the lake: what was loaded at its snapshot, its values know.
+
+    It builds beside the run before, which goes on until this one takes over. `run` is its number, from `next_run`.
 
     Raises:
         OnlineStoreError: Redis is away, too old or evicts.
+        LakeError: the lake cannot be read or written; nothing has begun.
     """
     facts = check_server(client)
     generation = store_generation(client, env)
@@ -92,8 +124,8 @@ def begin_run(compiled: Compiled, lake: Lake, client: Redis, *, env: str, shards
         lake.ensure_source(source, compiled.schemas[source])
         log = open_log(client, env, compiled.registry.source(source))
         begins[source] = {partition: log.begin(partition) for partition in range(log.partitions)}
-    return Start(
-        run=int(client.incr(f"runs:{env}")),
+    start = Start(
+        run=next_run(lake, client, env) if run is None else run,
         generation=generation,
         read_before=read_before,
         begins=begins,
@@ -102,6 +134,9 @@ def begin_run(compiled: Compiled, lake: Lake, client: Redis, *, env: str, shards
         evicts=facts.evicts,
         shards=shards,
     )
+    row = (start.run, start.origin.snapshot, now_us, generation, shards)
+    lake.append(RUNS_TABLE, pa.table([[value] for value in row], schema=_RUNS))
+    return start
 
 
 class PartitionReader:
@@ -174,9 +209,8 @@ class LocalStream:
         self, compiled: Compiled, lake: Lake, client: Redis, *, env: str, clock: Clock, shards: int = 1
     ) -> None:
         """Begin a run: rebuild from the lake, then catch up with the first step."""
-        self.start = begin_run(compiled, lake, client, env=env, shards=shards)
-        self._clock = clock
         now_us = clock.now_us()
+        self.start = begin_run(compiled, lake, client, env=env, shards=shards, now_us=now_us)
         logs = {name: open_log(client, env, compiled.registry.source(name)) for name in live_sources(compiled.registry)}
         self._readers = [
             PartitionReader(compiled, lake, logs[name], self.start, source=name, partition=p, now_us=now_us)

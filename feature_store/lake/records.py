@@ -207,3 +207,13 @@ def committed_days(cursor: duckdb.DuckDBPyConnection, source: str, *, kind: str)
         [source, kind],
     ).fetchall()
     return [row[0] for row in rows]
+
+
+def loads_since(cursor: duckdb.DuckDBPyConnection, source: str, snapshot: int) -> dict[date, int]:
+    """Days of a source that were loaded after a snapshot -> the snapshot of the newest load of each."""
+    rows = cursor.execute(
+        f"""SELECT day, max(snapshot) FROM (SELECT snapshot, unnest(days) AS day FROM commits
+        WHERE {is_of("source", "?")} AND {is_of("kind", "'loaded'")} AND snapshot > ?) GROUP BY day""",
+        [source, snapshot],
+    ).fetchall()
+    return dict(rows)

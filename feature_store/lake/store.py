@@ -205,6 +205,11 @@ class Lake:
         with self._session.reading() as cursor:
             return records.committed_days(cursor, source, kind="loaded")
 
+    def loads_since(self, source: str, snapshot: int) -> dict[date, int]:
+        """Days that were loaded after a snapshot -> the snapshot of the newest load of each."""
+        with self._session.reading() as cursor:
+            return records.loads_since(cursor, source, snapshot)
+
     def days_live(self, source: str) -> list[date]:
         """Days that received live events."""
         with self._session.reading() as cursor:

@@ -76,5 +76,6 @@ class AsyncFeatureReader:
         try:
             replies = cast("list[Reply]", await pipeline.execute(raise_on_error=False))
         except (RedisError, OSError) as error:
+            self._core.connection_lost()
             raise away(self._shown, error) from error
         return checked(replies, commands, self._shown)

@@ -19,7 +19,7 @@ from feature_store.online.layout import ServiceLayout, parse_layout, parse_servi
 from feature_store.reader.decode import UnknownLayout, decode_vector
 from feature_store.reader.listed import list_service
 from feature_store.reader.plan import ReadPlan, commands_of, keys_of, plan_read
-from feature_store.reader.readiness import NOTHING, Readiness, parse_readiness
+from feature_store.reader.readiness import NOTHING, Progress, Readiness, parse_readiness
 from feature_store.reader.transport import Command, Reply
 from feature_store.reader.vector import FeatureVector
 from feature_store.reader.worth import Moment
@@ -39,6 +39,12 @@ class ReaderCore:
         self._env, self._clock = env, clock
         self._plans: dict[str | tuple[str, ...], ReadPlan] = {}
         self._readiness = NOTHING
+        self._progress = Progress()
+
+    def connection_lost(self) -> None:
+        """Ask anew what the shards vouch for, and doubt it: the server that answers next may have lost something."""
+        self._progress.connection_lost()
+        self._readiness = NOTHING
 
     def read(self, features: Features, rows: Sequence[Row], as_of: Sequence[int | None]) -> Read:
         """The vectors of some rows: yields commands for one round trip (one more for a service not seen before)."""
@@ -55,6 +61,10 @@ class ReaderCore:
             # Before the values: what was missing when they were read had been missing at the beat.
             commands = [("GET", generation_key(self._env)), ("HGETALL", ready_key(self._env)), *commands]
         replies = (yield commands) if commands else []
+        if self._readiness is NOTHING and not refresh:  # the connection was lost meanwhile
+            refresh = True
+            commands = [("GET", generation_key(self._env)), ("HGETALL", ready_key(self._env)), *commands]
+            replies = yield commands
         del commands
         if refresh:
             readiness = self._refresh(replies[:2], plan, name, now_us=now_us, now_s=now_s)
@@ -97,7 +107,7 @@ class ReaderCore:
         self, replies: list[Reply], plan: ReadPlan, name: str | tuple[str, ...], *, now_us: int, now_s: float
     ) -> Readiness:
         generation = cast("bytes | None", replies[0])
-        readiness = parse_readiness(generation, _hash(replies[1]), now_us=now_us, now_s=now_s)
+        readiness = parse_readiness(generation, _hash(replies[1]), progress=self._progress, now_us=now_us, now_s=now_s)
         self._readiness = readiness
         records = readiness.records.values()
         if any(record.views.get(view, layout) != layout for record in records for view, layout in plan.layouts.items()):

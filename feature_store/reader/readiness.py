@@ -54,10 +54,58 @@ NOTHING = Readiness(1, {}, -(2**62), 0.0)
 """Before the first read."""
 
 
-def parse_readiness(generation: bytes | None, fields: Mapping[bytes, bytes], *, now_us: int, now_s: float) -> Readiness:
+class Progress:
+    """How far the shards had come when a reader looked last: a store that went back is not believed.
+
+    A server that takes over from another may lack the newest writes. Its readers notice that a connection was lost, or
+    that a record went back; from then on they wait for a later record, which a flow gives only after it has found the
+    store as it left it, or has written it again.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, _Mark] = {}
+        self._floor: dict[str, _Mark] = {}
+        self._lost = False
+
+    def connection_lost(self) -> None:
+        """The server that answers next may be another, or have lost something."""
+        self._lost = True
+
+    def believed(self, records: Mapping[str, ReadyRecord]) -> dict[str, ReadyRecord]:
+        """The records that can be believed: all of batch views, and of shards those that have not gone back."""
+        lost, self._lost = self._lost, False
+        return {field: record for field, record in records.items() if self._admits(field, record, lost=lost)}
+
+    def _admits(self, field: str, record: ReadyRecord, *, lost: bool) -> bool:
+        if not field.isdigit():
+            return True
+        mark, seen = _Mark(record.generation, record.run, record.n, record.beat_us), self._seen.get(field)
+        if seen is not None and seen.generation == mark.generation and (lost or mark < seen):
+            self._floor[field] = max(seen, mark)
+        floor = self._floor.get(field)
+        if floor is not None and floor.generation == mark.generation and mark <= floor:
+            return False
+        self._floor.pop(field, None)
+        self._seen[field] = mark
+        return True
+
+
+class _Mark(NamedTuple):
+    """Which commit a record names, and when it was given."""
+
+    generation: str
+    run: int
+    n: int
+    beat_us: int
+
+
+def parse_readiness(
+    generation: bytes | None, fields: Mapping[bytes, bytes], *, progress: Progress, now_us: int, now_s: float
+) -> Readiness:
     """What the hash `ready:<env>` says. Records of another generation of the store say nothing."""
     current = "" if generation is None else generation.decode()
-    records = {field: _vouched(record) for field, record in parse_ready(fields).items() if record.generation == current}
+    found = {field: record for field, record in parse_ready(fields).items() if record.generation == current}
+    records = {field: _vouched(record) for field, record in progress.believed(found).items()}
     return Readiness(shards_of(fields), records, now_us, now_s)
 
 

@@ -29,7 +29,9 @@ class FeatureReader:
     ) -> None:
         self._core = ReaderCore(env, clock or SystemClock())
         self._transport: Transport = (
-            SocketTransport(url, timeout_s=timeout_s) if isinstance(url, str) else ClientTransport(url)
+            SocketTransport(url, timeout_s=timeout_s, on_lost=self._core.connection_lost)
+            if isinstance(url, str)
+            else ClientTransport(url, on_lost=self._core.connection_lost)
         )
 
     def get_online_features(self, features: Features, row: Row, *, as_of: AsOf = None) -> FeatureVector:

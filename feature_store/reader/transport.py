@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
@@ -90,8 +90,10 @@ def parse_url(url: str) -> Address:
 class SocketTransport:
     """Connections of our own, kept open and shared by threads; each is used by one thread at a time."""
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
+    def __init__(self, url: str, *, timeout_s: float, on_lost: Callable[[], None] = lambda: None) -> None:
+        """`on_lost` is called when a connection turns out to be of no use, before another one is asked."""
         self.address = parse_url(url)
+        self._on_lost = on_lost
         self._timeout_s = timeout_s
         self._idle: list[_Connection] = []
         self._pid = os.getpid()
@@ -102,9 +104,11 @@ class SocketTransport:
         try:
             replies = connection.exchange(commands)
         except TimeoutError as error:
+            self._on_lost()
             raise self._away(f"no answer within {self._timeout_s:g} s") from error
         except OSError:
             self.close()  # the others are as old
+            self._on_lost()
             connection = self._connect()
             try:
                 replies = connection.exchange(commands)
@@ -201,8 +205,9 @@ def _open(address: Address, timeout_s: float) -> socket.socket:
 class ClientTransport:
     """A client of redis-py, with its pool, retries, sentinels or cluster."""
 
-    def __init__(self, client: Redis) -> None:
-        self._client = client
+    def __init__(self, client: Redis, *, on_lost: Callable[[], None] = lambda: None) -> None:
+        """`on_lost` is called when the client gives up; it reconnects by itself without saying so."""
+        self._client, self._on_lost = client, on_lost
         self._shown = shown_client(client)
 
     def exchange(self, commands: Sequence[Command]) -> list[Reply]:
@@ -215,6 +220,7 @@ class ClientTransport:
         try:
             replies = cast("list[Reply]", pipeline.execute(raise_on_error=False))
         except RedisError as error:
+            self._on_lost()
             raise away(self._shown, error) from error
         return checked(replies, commands, self._shown)
 

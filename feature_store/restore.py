@@ -1,0 +1,101 @@
+"""The online store, written again from the lake and the logs: what readers need, batch rows, stream values.
+
+A running flow does all of it by itself when it notices that the store was emptied; one that starts does so too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
+
+from feature_store.errors import InputError
+from feature_store.fold.run import LocalStream
+from feature_store.history.publish import publish_rows
+from feature_store.online.keys import layouts_key, owner_key
+from feature_store.online.layout import publish_layouts, service_layout, view_layout
+from feature_store.online.owner import read_owner
+from feature_store.online.ready import ReadyRecord, read_ready
+from feature_store.online.server import check_server
+from feature_store.operate import VERSIONS
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from feature_store.clock import Clock
+    from feature_store.lake import Lake
+    from feature_store.transforms.compiled import Compiled
+
+SIGN_OF_LIFE_S = 5.0
+"""A flow whose heart has not beaten for so long is not running."""
+_POLL_S = 0.05
+
+
+def rebuild_online(compiled: Compiled, lake: Lake, client: Redis, *, env: str, clock: Clock) -> Mapping[str, int]:
+    """Write the online store again; returns how many entities each view has now.
+
+    A running flow writes the values of the stream views, from what it has in memory; without one they are computed
+    here, as of now. What is missing meanwhile reads UNKNOWN.
+
+    Raises:
+        OnlineStoreError: Redis is away, evicts, or cannot expire a field.
+        FlowSuperseded: a flow was started meanwhile, and writes the values.
+    """
+    check_server(client)
+    publish_again(compiled, lake, client, env=env, clock=clock)
+    if any(view.online == "stream" for view in compiled.registry.views) and not _let_the_flow_write(client, env):
+        LocalStream(compiled, lake, client, env=env, clock=clock).step()
+    return _counted(compiled, client, env)
+
+
+def is_emptied(lake: Lake, client: Redis, env: str) -> bool:
+    """Whether the definitions that were applied are gone from the online store."""
+    return not client.exists(layouts_key(env)) and lake.exists(VERSIONS)
+
+
+def publish_again(compiled: Compiled, lake: Lake, client: Redis, *, env: str, clock: Clock) -> None:
+    """Publish the layouts, the services, and the newest rows of every batch view that has some."""
+    registry = compiled.registry
+    layouts = [view_layout(plan) for plan in compiled.plans.values() if plan.view.online is not None]
+    publish_layouts(client, env, layouts, [service_layout(service, registry) for service in registry.services])
+    for view in registry.views:
+        if view.is_batch:
+            with suppress(InputError):  # nothing was built yet
+                publish_rows(compiled, lake, client, view, env=env, clock=clock)
+
+
+def _let_the_flow_write(client: Redis, env: str) -> bool:
+    """Let a running flow find that it does not own the store any more, which makes it write everything; False if none
+    runs.
+    """
+    before = read_ready(client, env)
+    if not _beats(client, env, before):
+        return False
+    client.delete(owner_key(env))
+    while read_owner(client, env) is None:
+        time.sleep(_POLL_S)
+    while any(field.isdigit() and field not in read_ready(client, env) for field in before):
+        time.sleep(_POLL_S)
+    return True
+
+
+def _beats(client: Redis, env: str, before: Mapping[str, ReadyRecord]) -> bool:
+    """Whether somebody writes ready records of shards, or has just noticed that there are none any more."""
+    hearts = {field: (record.run, record.n) for field, record in before.items() if field.isdigit()}
+    until_s = time.perf_counter() + SIGN_OF_LIFE_S
+    while time.perf_counter() < until_s:
+        now = read_ready(client, env)
+        if any(field.isdigit() and hearts.get(field) != (record.run, record.n) for field, record in now.items()):
+            return True
+        time.sleep(_POLL_S)
+    return False
+
+
+def _counted(compiled: Compiled, client: Redis, env: str) -> dict[str, int]:
+    counts = {view.id: 0 for view in compiled.registry.views if view.online is not None}
+    for kind in ("features", "features-pii"):
+        for key in client.scan_iter(f"{kind}:{env}:*", count=1000):
+            for field in cast("list[bytes]", client.hkeys(key)):
+                counts[field.decode()] = counts.get(field.decode(), 0) + 1
+    return counts
