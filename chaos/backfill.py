@@ -16,7 +16,7 @@ from feature_store.store import FeatureStore
 if TYPE_CHECKING:
     from chaos.place import Place
 
-PAUSE_S = 0.5
+PAUSE_S = 5.0
 
 
 def backfill(place: Place) -> None:

@@ -60,7 +60,7 @@ def stop_worker(stack: Stack, draw: random.Random) -> Lasting:
 
 
 def _a_worker(flow: Child, draw: random.Random) -> int:
-    return draw.choice(flow.workers or [flow.pid])
+    return draw.choice(flow.workers)
 
 
 def _signal(pid: int, number: int) -> None:

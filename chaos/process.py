@@ -1,4 +1,4 @@
-"""`python -m chaos.process flow|archive|worker|publish|backfill ...`: one process of a run, with what breaks it in place."""
+"""`python -m chaos.process flow|archive|publish|backfill ...`: one process of a run, with what breaks it in place."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ def main() -> int:
 
         backfill(place)
         return 0
-    from feature_store_deploy.streams import cluster
+    from feature_store_deploy.streams import cluster, succession
     from feature_store_deploy.streams.__main__ import main as run
 
-    cluster.subprocess = SimpleNamespace(Popen=_start_prepared, PIPE=subprocess.PIPE)  # type: ignore[assignment]
+    for module in (cluster, succession):
+        module.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": _start_prepared})  # type: ignore[assignment]
     return run()
 
 
 def _start_prepared(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-    """A worker of the flow is prepared as the flow is."""
+    """What the flow starts is prepared as the flow is."""
     return subprocess.Popen([*command[:2], "chaos.process", *command[3:]], **options)
 
 

@@ -70,11 +70,8 @@ class Child:
 
     @property
     def workers(self) -> list[int]:
-        """The processes that it has started."""
-        with suppress(OSError):
-            listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
-            return [int(pid) for pid in listed.split()]
-        return []
+        """The processes at the end of the chain of those that it has started: who does the work."""
+        return [pid for pid in _descendants(self.pid) if not _descendants(pid)] or [self.pid]
 
     def signal(self, number: int) -> None:
         """Send a signal to it and to all that it has started."""
@@ -86,6 +83,14 @@ class Child:
         self.signal(signal.SIGKILL)
         self.process.wait()
         self._said.close()
+
+
+def _descendants(pid: int) -> list[int]:
+    """All that a process has started, and what those have."""
+    with suppress(OSError):
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return [each for child in map(int, listed.split()) for each in (child, *_descendants(child))]
+    return []
 
 
 def quiet_port() -> int:
