@@ -12,8 +12,12 @@ from pathlib import Path
 from chaos.disorder import run_seed
 from chaos.faults import FAULTS
 from chaos.findings import Findings
+from chaos.guards import run_without
 from chaos.launcher import GUARDS, shift_clock
 from chaos.stack import Stack
+
+LOST_S = 20.0
+"""How long a deployment without a guard may take to come to rest: it may never do."""
 
 
 def main() -> int:
@@ -33,13 +37,23 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
         for seed in range(options.seed, options.seed + options.seeds):
             folder = (options.keep or Path(scratch)) / f"seed{seed}"
-            with Stack(folder, seed=seed, workers=options.workers, patience_s=options.patience) as stack:
+            with open_stack(folder, options, seed) as stack:
                 shift_clock(stack.place)
-                names = options.fault or list(FAULTS)
-                run_seed(stack, findings, seconds=options.seconds, names=names, seed=seed)
+                if options.without:
+                    run_without(stack, findings, options.without)
+                else:
+                    names = options.fault or list(FAULTS)
+                    run_seed(stack, findings, seconds=options.seconds, names=names, seed=seed)
             findings.seeds += 1
     report(findings, minutes=(time.monotonic() - began) / 60)
     return 0 if findings.is_clean else 1
+
+
+def open_stack(folder: Path, options: argparse.Namespace, seed: int) -> Stack:
+    """The deployment of a seed. Without a guard one worker shows it, and nothing need come to rest."""
+    guard = options.without or None
+    workers, patience_s = (1, min(options.patience, LOST_S)) if guard else (options.workers, options.patience)
+    return Stack(folder, seed=seed, workers=workers, guard=guard, patience_s=patience_s)
 
 
 def report(findings: Findings, *, minutes: float) -> None:

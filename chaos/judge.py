@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,20 +91,28 @@ def judge_record(stack: Stack, watch: Watch, findings: Findings) -> None:
 
 
 def excused_vectors(stack: Stack, table: pa.Table, read_at: np.ndarray) -> np.ndarray:
-    """Vectors read before the server lost data, whose commit, or events that it knew, had not come to the lake."""
+    """Vectors of which the server lost what they rest on.
+
+    Read before: their commit, or events that it knew, had not come to the lake. Read after: their run may still know
+    events that the log had lost and that were not sent again yet, which no position says.
+    """
     excused = np.zeros(table.num_rows, dtype=bool)
     positions = _commit_positions(stack)
     for view in ("spending@1", "shops@1"):
         columns = (table.column(view_column(view, name)).to_pylist() for name in ("shard", "run", "n"))
         commits = list(zip(*columns, strict=True))
         for loss in stack.losses:
-            known = {
-                commit: commit in positions
-                and all(position <= loss.positions.get(p, position) for p, position in positions[commit].items())
-                for commit in set(commits)
-            }
-            excused |= (read_at <= loss.at_s) & ~np.array([known[commit] for commit in commits])
+            provable = {commit: _is_within(positions.get(commit), loss.positions) for commit in set(commits)}
+            early = {commit: not _is_within(loss.sent_again, positions.get(commit)) for commit in set(commits)}
+            before = read_at <= loss.at_s
+            excused |= before & ~np.array([provable[commit] for commit in commits])
+            excused |= ~before & np.array([early[commit] for commit in commits])
     return excused
+
+
+def _is_within(positions: Mapping[int, int] | None, others: Mapping[int, int] | None) -> bool:
+    """Whether positions are known, and none lies beyond the others."""
+    return positions is not None and others is not None and all(at <= others.get(p, at) for p, at in positions.items())
 
 
 def _commit_positions(stack: Stack) -> dict[tuple[int, int, int], dict[int, int]]:

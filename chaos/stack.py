@@ -11,19 +11,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NamedTuple, Self
+from typing import IO, Self
 
 import redis
 
 from chaos.declared import CUSTOMERS, SOURCE
 from chaos.failover import fail_over
 from chaos.place import Place
-from chaos.publisher import read_outbox
+from chaos.publisher import Batch, read_outbox, sent_up_to
 from feature_store.embedded import HOST, EmbeddedValkey
+from feature_store.errors import FeatureStoreError
+from feature_store.log.binding import open_log
 from feature_store.store import FeatureStore
 
 ROLES = ("publish", "archive", "flow", "backfill")
@@ -34,13 +37,18 @@ RESTART_S = 0.2
 """How long a process that has died stays dead."""
 
 
-class Loss(NamedTuple):
+@dataclass(slots=True, kw_only=True)
+class Loss:
     """A moment at which the server may have lost what it had acknowledged."""
 
     at_s: float
     """The machine's time when it had happened."""
     positions: Mapping[int, int]
     """Up to where the lake had the log, just before."""
+    batches: int
+    """What the publisher had made by then."""
+    sent_again: Mapping[int, int] | None = None
+    """Where the log ended when all of that had been sent again."""
 
 
 class Child:
@@ -131,6 +139,7 @@ class Stack:
     def __enter__(self) -> Self:
         self.store = FeatureStore(settings=self.place.settings)
         self.store.apply()
+        self._log = open_log(self.client(), self.place.settings.environment, self.store.registry.source(SOURCE))
         return self
 
     def __exit__(
@@ -194,8 +203,9 @@ class Stack:
         try:
             positions = self.store.lake.positions(SOURCE)
             act()
-            self.losses.append(Loss(at_s=time.time(), positions=positions))
-            self.rewind_publisher(self.lake_ids())
+            at_s, batches = time.time(), read_outbox(self.place)
+            self.losses.append(Loss(at_s=at_s, positions=positions, batches=len(batches)))
+            self._rewind_publisher(batches, self.lake_ids())
         finally:
             publisher.signal(signal.SIGCONT)
 
@@ -203,12 +213,25 @@ class Stack:
         """The customers, and one who never pays."""
         return [*CUSTOMERS, "nobody"]
 
-    def rewind_publisher(self, held: set[str]) -> None:
+    def _rewind_publisher(self, batches: Sequence[Batch], held: set[str]) -> None:
         """Let the publisher send again what the lake does not hold: the log may have lost it."""
-        for number, batch in enumerate(read_outbox(self.place)):
+        for number, batch in enumerate(batches):
             if any(row["payment_id"] not in held for row in batch.rows):
                 self.place.rewind.write_text(str(number))
                 return
+
+    def _note_sent_again(self) -> None:
+        """See whether what was lost has been sent again."""
+        waiting = [loss for loss in self.losses if loss.sent_again is None]
+        if not waiting or self.place.rewind.exists():
+            return
+        sent = sent_up_to(self.place)
+        with suppress(redis.RedisError, FeatureStoreError):
+            log = self._log
+            ends = {p: log.end(p) for p in range(log.partitions)}
+            for loss in waiting:
+                if sent >= loss.batches:
+                    loss.sent_again = ends
 
     def lake_ids(self) -> set[str]:
         """The event ids of the log that the lake holds."""
@@ -220,6 +243,7 @@ class Stack:
         """Start again what has died."""
         died: dict[str, float] = {}
         while not self._stop.wait(LOOK_S):
+            self._note_sent_again()
             with self.lock:
                 for role, child in list(self.children.items()):
                     if child.is_alive:
