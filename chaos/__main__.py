@@ -1,0 +1,69 @@
+"""`python -m chaos`: disorder for some seconds and seeds; the last line says what was found, the exit code whether it was nothing."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from chaos.disorder import run_seed
+from chaos.faults import FAULTS
+from chaos.findings import Findings
+from chaos.guards import run_without
+from chaos.launcher import GUARDS, shift_clock
+from chaos.stack import Stack
+
+LOST_S = 20.0
+"""How long a deployment without a guard may take to come to rest: it may never do."""
+
+
+def main() -> int:
+    """Run; 1 if anything was found."""
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0, help="of disorder, for each seed")
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--seed", type=int, default=1, help="the first of them; `--seeds 1` replays one")
+    parser.add_argument("--workers", type=int, default=2, help="processes of the flow")
+    parser.add_argument("--fault", action="append", choices=list(FAULTS), help="only these; all by default")
+    parser.add_argument("--without", choices=[*GUARDS, ""], default="", help="a guard to remove: it must be noticed")
+    parser.add_argument("--keep", type=Path, help="keep the folders of the runs here")
+    parser.add_argument("--patience", type=float, default=180.0, help="seconds in which a deployment must come to rest")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no process is left behind
+    findings, began = Findings(), time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
+        for seed in range(options.seed, options.seed + options.seeds):
+            folder = (options.keep or Path(scratch)) / f"seed{seed}"
+            with open_stack(folder, options, seed) as stack:
+                shift_clock(stack.place)
+                if options.without:
+                    run_without(stack, findings, options.without)
+                else:
+                    names = options.fault or list(FAULTS)
+                    run_seed(stack, findings, seconds=options.seconds, names=names, seed=seed)
+            findings.seeds += 1
+    report(findings, minutes=(time.monotonic() - began) / 60)
+    return 0 if findings.is_clean else 1
+
+
+def open_stack(folder: Path, options: argparse.Namespace, seed: int) -> Stack:
+    """The deployment of a seed. Without a guard one worker shows it, and nothing need come to rest."""
+    guard = options.without or None
+    workers, patience_s = (1, min(options.patience, LOST_S)) if guard else (options.workers, options.patience)
+    return Stack(folder, seed=seed, workers=workers, guard=guard, patience_s=patience_s)
+
+
+def report(findings: Findings, *, minutes: float) -> None:
+    """Print everything; the line with the counts last."""
+    for name, count in sorted(findings.faults.items()):
+        sys.stdout.write(f"{count:6} {name}\n")
+    for line in findings.told:
+        sys.stdout.write(f"{line}\n")
+    sys.stdout.write(f"{findings.excused} vectors excused, {minutes:.1f} minutes\n{findings}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""One seed of a run: rounds of faults at random instants, each followed by rest and judgement."""
+
+from __future__ import annotations
+
+import heapq
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError
+
+from chaos.backfill import backfill_once
+from chaos.declared import SOURCE
+from chaos.faults import FAULTS, Lasting
+from chaos.judge import judge, read_all
+from chaos.partitions import PartitionWatch
+from chaos.publisher import read_outbox, sent_up_to
+from chaos.stack import ROLES, Stack
+from chaos.watch import BELIEVED, Watch
+from feature_store.errors import FeatureStoreError
+from feature_store.online.ready import read_ready
+
+if TYPE_CHECKING:
+    from chaos.findings import Findings
+
+GAP_S = 0.9
+"""Between two faults, on average."""
+ROUND_S = 60.0
+LOOK_S = 0.1
+
+
+@dataclass(slots=True)
+class Disorder:
+    """Draws faults, lets them happen, ends them."""
+
+    stack: Stack
+    draw: random.Random
+    findings: Findings
+    names: Sequence[str]
+    """The faults to draw from."""
+    _lasting: list[tuple[float, int, Callable[[], object]]] = field(default_factory=list)
+    _count: int = 0
+
+    def happen(self, name: str) -> None:
+        """Let one fault happen now."""
+        self._count += 1
+        try:
+            lasting = FAULTS[name].act(self.stack, self.draw)
+        except (RedisError, FeatureStoreError, OSError):
+            return  # what it would have broken is broken already
+        self.findings.faults[name] += 1
+        if isinstance(lasting, Lasting):
+            heapq.heappush(self._lasting, (time.monotonic() + lasting.seconds, self._count, lasting.end))
+
+    def go_on(self, until_s: float) -> None:
+        """Faults at random instants until a time of `time.monotonic`."""
+        weights = [FAULTS[name].weight for name in self.names]
+        following = time.monotonic()
+        while (now := time.monotonic()) < until_s:
+            self._end(before=now)
+            if now >= following:
+                self.happen(self.draw.choices(self.names, weights)[0])
+                following = max(following, now - GAP_S) + self.draw.expovariate(1 / GAP_S)
+            time.sleep(0.02)
+
+    def end_all(self) -> None:
+        """End every fault that lasts, and disarm what nobody has met."""
+        self._end(before=float("inf"))
+        for point in self.stack.place.folder.joinpath("armed").iterdir():
+            point.unlink(missing_ok=True)
+        self.stack.bury_retired()
+
+    def _end(self, *, before: float) -> None:
+        while self._lasting and self._lasting[0][0] <= before:
+            with suppress(RedisError, FeatureStoreError, OSError):
+                heapq.heappop(self._lasting)[2]()
+
+
+def run_seed(stack: Stack, findings: Findings, *, seconds: float, names: Sequence[str], seed: int) -> None:
+    """Run a deployment for so many seconds of disorder, in rounds."""
+    backfill_once(stack.store)
+    stack.start(*ROLES)
+    disorder = Disorder(stack, random.Random(seed), findings, names)
+    partitions = PartitionWatch(stack)
+    partitions.start()
+    rest(stack, findings)
+    left_s = seconds
+    while left_s > 0 and not findings.unsettled:
+        watch = Watch(stack)
+        watch.start()
+        stack.place.quiet.unlink(missing_ok=True)
+        disorder.go_on(time.monotonic() + min(left_s, ROUND_S))
+        left_s -= ROUND_S
+        disorder.end_all()
+        rest(stack, findings)
+        watch.stop()
+        wait_for_commits(stack, findings)
+        judge(stack, watch, findings)
+    partitions.stop()
+    findings.lost += len(partitions.partial)
+    for line in partitions.partial[:5]:
+        findings.tell(line)
+    findings.faults.update(met(stack))
+
+
+def met(stack: Stack) -> dict[str, int]:
+    """How often each fail point was met."""
+    lines = stack.place.hits.read_text().split() if stack.place.hits.exists() else []
+    return {f"met {name}": lines.count(name) for name in set(lines)}
+
+
+def rest(stack: Stack, findings: Findings) -> None:
+    """Publish nothing new, and wait until everything has come through."""
+    stack.place.quiet.touch()
+    wait(stack, findings, "the publisher has sent everything", all_sent)
+    wait(stack, findings, "the lake has all of the log", all_archived)
+    wait(stack, findings, "the flow has read all of the log", all_folded)
+    wait(stack, findings, "a reader believes all values", all_believed)
+
+
+def all_sent(stack: Stack) -> bool:
+    """Whether the log has acknowledged the whole outbox."""
+    return not stack.place.rewind.exists() and sent_up_to(stack.place) == len(read_outbox(stack.place))
+
+
+def all_archived(stack: Stack) -> bool:
+    """Whether the lake has the log."""
+    log, positions = stack.store.log(SOURCE), stack.store.lake.positions(SOURCE)
+    return all(log.lag(p, positions.get(p, log.begin(p))) == 0 for p in range(log.partitions))
+
+
+def all_folded(stack: Stack) -> bool:
+    """Whether every shard has read the log, and beats."""
+    log, now_us = stack.store.log(SOURCE), stack.store.clock.now_us()
+    records = [record for name, record in read_ready(stack.store.redis, "chaos").items() if name.isdigit()]
+    return len(records) == stack.workers and all(
+        abs(now_us - record.beat_us) < 5_000_000
+        and all(log.lag(p, at) == 0 for p, at in record.positions.get(SOURCE, {}).items())
+        for record in records
+    )
+
+
+def all_believed(stack: Stack) -> bool:
+    """Whether a reader believes every value."""
+    _, vectors = read_all(stack)
+    return all(status in BELIEVED for vector in vectors for status in vector.statuses)
+
+
+def wait_for_commits(stack: Stack, findings: Findings) -> None:
+    """Wait until the lake has the commits that stand in Redis now."""
+    entries = stack.store.redis.xrevrange("commits:chaos", count=1)
+    newest = tuple(map(int, entries[0][0].decode().split("-"))) if entries else (0, 0)
+
+    def archived(stack: Stack) -> bool:
+        lake = stack.store.lake
+        if not lake.exists("stream_commits"):
+            return False
+        with lake.cursor() as cursor:
+            sql = f"SELECT max((split_part(entry, '-', 1)::BIGINT, split_part(entry, '-', 2)::BIGINT)) FROM {lake.table_sql('stream_commits')}"
+            found = cursor.execute(sql).fetchone()[0]
+        return found is not None and tuple(found) >= newest
+
+    wait(stack, findings, "the lake has the commit records", archived)
+
+
+def wait(stack: Stack, findings: Findings, what: str, condition: Callable[[Stack], bool]) -> None:
+    """Wait for something; that it does not come is a finding."""
+    deadline = time.monotonic() + stack.patience_s
+    while True:
+        said = ""
+        try:
+            if condition(stack):
+                return
+        except (RedisError, FeatureStoreError, OSError) as error:
+            said = f": {error}"
+        if time.monotonic() > deadline:
+            findings.unsettled += 1
+            findings.tell(f"it did not come to this: {what}{said}")
+            return
+        time.sleep(LOOK_S)

@@ -1,0 +1,44 @@
+"""What a run has found, added up over rounds and seeds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Findings:
+    """Counts, and for people a line about each thing that is not as it should be."""
+
+    seeds: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    values: int = 0
+    """Served values that were compared."""
+    unequal: int = 0
+    """Values that are not what they should have been."""
+    lost: int = 0
+    """Accepted events that the lake does not have, and parts of partitions that were seen without the rest."""
+    duplicated: int = 0
+    """Events that count twice, or that nobody has published."""
+    regressed: int = 0
+    """Older values that a reader was given after newer ones."""
+    excused: int = 0
+    """Vectors whose knowledge the server lost before the lake had it."""
+    unsettled: int = 0
+    """Rounds after which the deployment did not come to rest."""
+    told: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every promise held."""
+        return not (self.unequal or self.lost or self.duplicated or self.regressed or self.unsettled)
+
+    def tell(self, line: str) -> None:
+        """Note something for people."""
+        self.told.append(line)
+
+    def __str__(self) -> str:
+        return (
+            f"chaos: seeds={self.seeds} faults={self.faults.total()} values={self.values} unequal={self.unequal} "
+            f"lost={self.lost} duplicated={self.duplicated} regressed={self.regressed}"
+        )
