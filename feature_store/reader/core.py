@@ -54,23 +54,28 @@ class ReaderCore:
             plan = yield from self._load(name)
         keys = keys_of(plan, rows)
         now_us, now_s = self._clock.now_us(), time.perf_counter()
-        commands = commands_of(plan, keys)
+        packed, readiness = yield from self._fetch(commands_of(plan, keys), plan, name, now_us=now_us, now_s=now_s)
+        return (yield from self._decode(plan, keys, packed, as_of=as_of, now_us=now_us, readiness=readiness))
+
+    def _fetch(
+        self, commands: list[Command], plan: ReadPlan, name: str | tuple[str, ...], *, now_us: int, now_s: float
+    ) -> Generator[list[Command], list[Reply], tuple[list[Packed], Readiness]]:
+        """The rows, and what vouches for them: both again if the store was emptied or the connection lost meanwhile."""
         readiness = self._readiness  # another thread may put a younger one there while we wait
         refresh = readiness.is_old(now_us, now_s)
-        if refresh:
-            # Before the values: what was missing when they were read had been missing at the beat.
-            commands = [("GET", generation_key(self._env)), ("HGETALL", ready_key(self._env)), *commands]
-        replies = (yield commands) if commands else []
-        if self._readiness is NOTHING and not refresh:  # the connection was lost meanwhile
+        generation = ("GET", generation_key(self._env))
+        while True:
+            # What vouches comes before the values: what was missing when they were read had been missing at the beat.
+            vouching: list[Command] = [generation, ("HGETALL", ready_key(self._env))] if refresh else []
+            asked = [*vouching, *commands, generation] if commands else vouching
+            replies = (yield asked) if asked else []
+            if refresh:
+                readiness = self._refresh(replies[:2], plan, name, now_us=now_us, now_s=now_s)
+                replies = replies[2:]
+            lost = self._readiness is NOTHING and bool(asked)
+            if not commands or (not lost and replies.pop() == readiness.generation):
+                return cast("list[Packed]", replies), readiness
             refresh = True
-            commands = [("GET", generation_key(self._env)), ("HGETALL", ready_key(self._env)), *commands]
-            replies = yield commands
-        del commands
-        if refresh:
-            readiness = self._refresh(replies[:2], plan, name, now_us=now_us, now_s=now_s)
-            replies = replies[2:]
-        packed = cast("list[Packed]", replies)
-        return (yield from self._decode(plan, keys, packed, as_of=as_of, now_us=now_us, readiness=readiness))
 
     def _decode(
         self,
