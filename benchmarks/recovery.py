@@ -19,7 +19,7 @@ from benchmarks.stream import ENV, events, records, registry
 from feature_store import FeatureStore, Settings
 from feature_store.embedded import EmbeddedValkey
 from feature_store.fold.run import LocalStream
-from feature_store.online.fence import Fence, Owner
+from feature_store.online.fence import Fence
 from feature_store.online.keys import features_key
 from feature_store.online.owner import take_over
 from feature_store.online.writer import OnlineWriter, Write
@@ -51,8 +51,7 @@ def deployment() -> Iterator[FeatureStore]:
 def fence_row() -> Result:
     """Writes of a run that the server checks against writes that nobody checks, in turns."""
     with deployment() as store:
-        owner = Owner(1, "bench")
-        take_over(store.redis, ENV, owner, shards=1)
+        owner = take_over(store.redis, ENV, 1, shards=1)
         free = OnlineWriter(store.redis, ENV)
         fenced = OnlineWriter(store.redis, ENV, fence=Fence(ENV, owner, 0))
         writes = [

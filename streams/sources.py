@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from feature_store_deploy.streams.failure import noting_failure
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 
 from feature_store.errors import FlowSuperseded, LogUnavailable, UnknownNameError
 from feature_store.fold.consumer import stream_consumer
 from feature_store.fold.run import PartitionReader, Reading, Start
 from feature_store.online.owner import read_owner
+from feature_store.online.writer import passes
 
 if TYPE_CHECKING:
     from feature_store_deploy.streams.context import FlowContext
@@ -74,7 +74,9 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
     def next_batch(self) -> list[Item]:
         try:
             return self._read()
-        except (LogUnavailable, RedisConnectionError, RedisTimeoutError) as error:
+        except (LogUnavailable, RedisError) as error:
+            if isinstance(error, RedisError) and not passes(error):
+                raise
             if not self._waiting:
                 logger.warning("partition %d waits, and values grow stale: %s", self._partition, error)
             self._waiting = True
@@ -100,6 +102,9 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
             if owner is not None and owner.run > self._start.run:
                 raise FlowSuperseded(self._start.run, owner.run) from None
             self._log.register(consumer, positions)
+        except RedisError as error:
+            if not passes(error):  # a server without room is asked again with the next beat
+                raise
 
     def _is_time(self) -> bool:
         """Whether the partition has not spoken for long; it does now."""

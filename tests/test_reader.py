@@ -532,3 +532,13 @@ def test_after_a_lost_connection_the_shards_must_vouch_again(world, reader):
     world.ready(n=10)
 
     assert [statuses(v)[0] for v in reader.get_online_features_batch("delay", request)] == ["PRESENT", "EMPTY"]
+
+
+def test_a_store_that_is_emptied_between_two_reads_is_noticed_at_once(world, reader):
+    world.publish(departures(), services=[service(*BOTH)])
+    world.ready()
+    assert statuses(reader.get_online_features("delay", JFK)) == ["EMPTY"] * 2
+
+    world.client.delete(f"ready:{world.env}", f"generation:{world.env}")
+
+    assert statuses(reader.get_online_features("delay", JFK)) == ["UNKNOWN"] * 2

@@ -287,4 +287,4 @@ def test_a_read_costs_one_round_trip_whatever_it_reads(world, reader, given):
     world.clock.move_to(NOW_US + 2_000_000)
     reader.get_online_features("delay", JFK)
 
-    assert trips == [100, 4]  # generation, ready records and rollout before the row
+    assert trips == [101, 5]  # the rows and the generation; what vouches, the rollout, the row and the generation

@@ -21,6 +21,7 @@ from feature_store_deploy.stack.backfill import backfill
 from feature_store_deploy.stack.guard import check_ports, one_stack
 from feature_store_deploy.stack.procfile import Procfile, read_procfile
 from feature_store_deploy.stack.valkey import ServerProcess, find_orphan, server_directory
+from feature_store_deploy.streams.succession import SUPERSEDED
 
 from feature_store import FeatureReader
 from feature_store.clock import SystemClock
@@ -281,6 +282,16 @@ def test_a_server_left_behind_on_another_port_is_ended_and_started_anew(tmp_path
 
 def kept(*command: str, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen([*KEEP, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def test_a_supervisor_does_not_start_again_what_another_has_superseded() -> None:
+    supervisor = kept(sys.executable, "-c", f"raise SystemExit({SUPERSEDED})")
+    lines = [supervisor.stdout.readline() for _ in range(2)] if supervisor.stdout else []
+    supervisor.terminate()
+    rest, _ = supervisor.communicate(timeout=20)
+
+    assert lines[1].endswith("is not started again: a newer one has taken its place\n")
+    assert (rest, supervisor.returncode) == ("", 0)
 
 
 def test_a_supervisor_starts_what_ends_again_after_longer_and_longer_pauses() -> None:

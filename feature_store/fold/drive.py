@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -77,7 +78,6 @@ class ShardDriver:
         origin, count = self._start.origin, self._start.shards
         rebuild_shards(self._compiled, lake, origin, shards=[self._shard], count=count, now_us=self._clock.now_us())
         touch_since(self._compiled, lake, origin, self._start.read_before.get(shard, {}), self._shard, count=count)
-        self._writer = self._new_writer()
 
     @property
     def writes(self) -> bool:
@@ -120,9 +120,10 @@ class ShardDriver:
         """Whether this run is the owner, or is now, and has read all that the one before had."""
         if self._floor is None:
             start, number = self._start, self._shard.shard
-            if not all_are_built(self._client, self._env, self._owner, shard=number, shards=start.shards):
+            if not all_are_built(self._client, self._env, start.run, shard=number, shards=start.shards):
                 return False
-            take_over(self._client, self._env, self._owner, shards=start.shards)
+            self._owner = take_over(self._client, self._env, start.run, shards=start.shards)
+            self._writer = self._new_writer()
             retire_consumers(self._logs.values(), self._env, start.run)
             logger.info("run %d: shard %d of %d has taken over", start.run, number, start.shards)
             self._floor = self._inherit()
@@ -178,12 +179,15 @@ class ShardDriver:
 
     def _mend(self) -> None:
         """Own the store again, with nothing in it that can be believed."""
-        start = self._start
-        self._owner = take_back(self._client, self._env, self._owner, shard=self._shard.shard, shards=start.shards)
-        self._writer.disconnect()
-        self._writer = self._new_writer()
-        self._writer.write([], *self._commits)
-        self._lost, self._before = False, None
+        shard, shards = self._shard.shard, self._start.shards
+        while self._lost:
+            self._owner = take_back(self._client, self._env, self._owner, shard=shard, shards=shards)
+            self._writer.disconnect()
+            self._writer = self._new_writer()
+            with suppress(StoreLost):
+                self._writer.write([], *self._commits)
+                self._lost = False
+        self._before = None
         self._unsent.clear()
         self._shard.start_over()
 

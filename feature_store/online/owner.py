@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from feature_store.errors import FlowSuperseded
@@ -22,23 +21,23 @@ def read_owner(client: Redis, env: str) -> Owner | None:
     return parse_owner(cast("bytes | None", client.get(owner_key(env))))
 
 
-def all_are_built(client: Redis, env: str, owner: Owner, *, shard: int, shards: int) -> bool:
+def all_are_built(client: Redis, env: str, run: int, *, shard: int, shards: int) -> bool:
     """Say that a shard of a run has caught up; returns whether all others have, too, or have taken over already.
 
     Raises:
         FlowSuperseded: a newer run was faster.
     """
     with client.pipeline(transaction=False) as pipe:
-        pipe.sadd(built_key(env, owner.run), shard)
-        pipe.expire(built_key(env, owner.run), _BUILT_KEPT_S)
-        pipe.scard(built_key(env, owner.run))
+        pipe.sadd(built_key(env, run), shard)
+        pipe.expire(built_key(env, run), _BUILT_KEPT_S)
+        pipe.scard(built_key(env, run))
         pipe.get(owner_key(env))
         _, _, built, found = pipe.execute()
-    return _may_replace(parse_owner(found), owner) or built == shards
+    return _may_replace(parse_owner(found), run) or built == shards
 
 
-def take_over(client: Redis, env: str, owner: Owner, *, shards: int) -> None:
-    """Make a run the owner: from here on, no older one writes anything.
+def take_over(client: Redis, env: str, run: int, *, shards: int) -> Owner:
+    """Make a run the owner of the store, of the generation that it has now: from here on, no older run writes anything.
 
     The ready records of the run before stay, as what they vouch for stays; but if the number of shards changes, each
     of them vouches for other entities than before, so they are withdrawn.
@@ -46,9 +45,10 @@ def take_over(client: Redis, env: str, owner: Owner, *, shards: int) -> None:
     Raises:
         FlowSuperseded: a newer run was faster.
     """
+    owner = Owner(run, store_generation(client, env))
 
     def change(pipe: Pipeline) -> None:
-        if _may_replace(parse_owner(cast("bytes | None", pipe.get(owner_key(env)))), owner):
+        if _may_replace(parse_owner(cast("bytes | None", pipe.get(owner_key(env)))), run):
             return
         fields = cast("dict[bytes, bytes]", pipe.hgetall(ready_key(env)))
         others = [field for field in fields if field.isdigit()] if shards_of(fields) != shards else []
@@ -58,7 +58,8 @@ def take_over(client: Redis, env: str, owner: Owner, *, shards: int) -> None:
         pipe.hset(ready_key(env), SHARDS, str(shards))
         pipe.set(owner_key(env), owner.encode())
 
-    _watching(client, env, change)
+    client.transaction(change, owner_key(env))
+    return owner
 
 
 def take_back(client: Redis, env: str, owner: Owner, *, shard: int, shards: int) -> Owner:
@@ -72,23 +73,18 @@ def take_back(client: Redis, env: str, owner: Owner, *, shard: int, shards: int)
     renewed = Owner(owner.run, store_generation(client, env))
 
     def change(pipe: Pipeline) -> None:
-        _may_replace(parse_owner(cast("bytes | None", pipe.get(owner_key(env)))), owner)
+        _may_replace(parse_owner(cast("bytes | None", pipe.get(owner_key(env)))), owner.run)
         pipe.multi()
         pipe.hdel(ready_key(env), str(shard))
         pipe.hset(ready_key(env), SHARDS, str(shards))
         pipe.set(owner_key(env), renewed.encode())
 
-    _watching(client, env, change)
+    client.transaction(change, owner_key(env))
     return renewed
 
 
-def _may_replace(found: Owner | None, owner: Owner) -> bool:
+def _may_replace(found: Owner | None, run: int) -> bool:
     """Whether the run owns the store already; an error if it never can."""
-    if found is not None and found.run > owner.run:
-        raise FlowSuperseded(owner.run, found.run)
-    return found is not None and found.run == owner.run
-
-
-def _watching(client: Redis, env: str, change: Callable[[Pipeline], None]) -> None:
-    """Change the owner, from the start again if somebody else does meanwhile."""
-    client.transaction(change, owner_key(env))
+    if found is not None and found.run > run:
+        raise FlowSuperseded(run, found.run)
+    return found is not None and found.run == run

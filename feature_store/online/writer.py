@@ -208,22 +208,27 @@ def read_commits(client: Redis, env: str, *, after: str = "0-0", count: int = 10
     return [(entry.decode(), decode(fields[_FIELD])) for entry, fields in entries]
 
 
-def refused(error: RedisError) -> OnlineStoreError:
-    """The error for what Redis, or the way to it, said."""
+def passes(error: RedisError) -> bool:
+    """Whether what Redis, or the way to it, said may be over in a while."""
     from redis import exceptions as said
 
-    lasting = (said.AuthenticationError, said.AuthorizationError)
+    if isinstance(error, (said.AuthenticationError, said.AuthorizationError)):
+        return False
     passing = (
         said.ConnectionError, said.TimeoutError, said.OutOfMemoryError, said.ReadOnlyError, said.ClusterDownError,
         said.MasterDownError, said.TryAgainError,
     )  # fmt: skip
+    return isinstance(error, passing) or str(error).startswith(_PASSING)
+
+
+def refused(error: RedisError) -> OnlineStoreError:
+    """The error for what Redis, or the way to it, said."""
+    from redis.exceptions import ConnectionError as NoConnection
+
     message = f"cannot write online values: {error}"
-    if isinstance(error, lasting):
+    if not passes(error):
         return OnlineStoreError(message)
-    if isinstance(error, said.ConnectionError):
-        message += "; is Redis running?"
-    passes = isinstance(error, passing) or str(error).startswith(_PASSING)
-    return StoreUnavailable(message) if passes else OnlineStoreError(message)
+    return StoreUnavailable(f"{message}; is Redis running?" if isinstance(error, NoConnection) else message)
 
 
 def _read_replies(connection: _Connection, count: int) -> None:

@@ -55,6 +55,7 @@ class ReaderCore:
         One more for a service not seen before, and two more when it is found to be rolled out otherwise than before.
         """
         name = features if isinstance(features, str) else tuple(features)
+        generation, doubted = ("GET", generation_key(self._env)), False
         while True:
             route = self._routes.get(name)
             if route is None:
@@ -66,24 +67,22 @@ class ReaderCore:
                 commands += commands_of(part.plan, part.keys)
                 ends.append(len(commands))
             readiness = self._readiness  # another thread may put a younger one there while we wait
-            refresh = readiness.is_old(now_us, now_s)
+            refresh = doubted or readiness.is_old(now_us, now_s)
             followed = list(self._followed) if refresh else []
-            if refresh:
-                # Before the values: what was missing when they were read had been missing at the beat.
-                commands = [*self._refreshing(followed), *commands]
-            replies = (yield commands) if commands else []
-            if self._readiness is NOTHING and not refresh:  # the connection was lost meanwhile
-                continue
-            head = len(commands) - ends[-1]
-            del commands
+            # What vouches comes before the values: what was missing when they were read had been missing at the beat.
+            vouching = self._refreshing(followed) if refresh else []
+            asked = [*vouching, *commands, generation] if commands else vouching
+            replies = (yield asked) if asked else []
             if refresh:
                 readiness = self._refresh(replies[:2], route, name, now_us=now_us, now_s=now_s)
-                if name in self._changed(followed, replies[2:head]):
+                if name in self._changed(followed, replies[2 : len(vouching)]):
                     continue
-                replies = replies[head:]
-            moment = Moment(now_us, False, readiness)
-            packed = cast("list[Packed]", replies)
-            return (yield from self._answer(parts, ends, packed, rows=rows, as_of=as_of, moment=moment))
+                replies = replies[len(vouching) :]
+            # The store was emptied or the connection lost meanwhile: all of it once more.
+            doubted = bool(commands) and (self._readiness is NOTHING or replies.pop() != readiness.generation)
+            if not doubted:
+                packed, moment = cast("list[Packed]", replies), Moment(now_us, False, readiness)
+                return (yield from self._answer(parts, ends, packed, rows=rows, as_of=as_of, moment=moment))
 
     def _answer(
         self,

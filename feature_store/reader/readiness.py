@@ -36,6 +36,8 @@ class Readiness:
     """When it was read, by the reader's clock,"""
     now_s: float
     """and by the machine's counter."""
+    generation: bytes | None = None
+    """Of the store; one that was emptied since has another."""
 
     def is_old(self, now_us: int, now_s: float) -> bool:
         """Whether to read the records again."""
@@ -106,7 +108,7 @@ def parse_readiness(
     current = "" if generation is None else generation.decode()
     found = {field: record for field, record in parse_ready(fields).items() if record.generation == current}
     records = {field: _vouched(record) for field, record in progress.believed(found).items()}
-    return Readiness(shards_of(fields), records, now_us, now_s)
+    return Readiness(shards_of(fields), records, now_us, now_s, generation)
 
 
 def _vouched(record: ReadyRecord) -> Vouched:

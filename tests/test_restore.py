@@ -1,0 +1,94 @@
+"""The online store is written again from lake and logs: by command, with and without a flow."""
+
+import threading
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from stream_world import NOW_US, readings, rows, sites
+
+from feature_store import FeatureService, FeatureStore, FeatureView, Registry, Settings, agg, restore
+from feature_store.clock import ManualClock
+from feature_store.fold.archive import Archiver
+from feature_store.fold.run import LocalStream
+from feature_store.online.owner import read_owner
+from feature_store.reader import Status
+from feature_store.restore import is_emptied
+from feature_store.time_rule import DAY_US, from_us
+
+habits = FeatureView(
+    "habits", entity=sites.entity, source=readings, features=[agg.count(over="2d")], online="batch", freshness_sla="2d"
+)
+registry = Registry(
+    views=[sites, habits], services=[FeatureService("sites", features=[sites["count_24h"], habits["count_2d"]])]
+)
+
+
+@pytest.fixture
+def store(valkey, tmp_path, environment):
+    settings = Settings(home=tmp_path, redis_url=valkey.url, environment=environment)
+    with FeatureStore(registry, settings=settings, clock=ManualClock(NOW_US)) as made:
+        yield made
+
+
+def empty(store):
+    store.redis.delete(*store.redis.scan_iter(f"*:{store.settings.environment}*"))
+
+
+def served(store):
+    with store.reader() as reader:
+        vector = reader.get_online_features("sites", {"site": "north"})
+        return list(zip(vector.values, vector.statuses, strict=True))
+
+
+def test_an_emptied_store_is_rebuilt_by_one_command_with_and_without_a_flow(store, monkeypatch):
+    store.apply()
+    store.publish("readings", rows(200))
+    log = store.log("readings")
+    Archiver(store.compiled, store.lake, log, source="readings", clock=store.clock).step()
+    midnight = from_us(NOW_US // DAY_US * DAY_US)
+    store.materialize("habits", start=midnight - timedelta(days=1), end=midnight)
+    store.publish_view("habits")
+    flow_of(store).step()
+    before = served(store)
+    assert [status for _, status in before] == [Status.PRESENT] * 2
+
+    monkeypatch.setattr(restore, "SIGN_OF_LIFE_S", 0.2)
+    empty(store)
+    assert is_emptied(store.lake, store.redis, store.settings.environment)
+    entities = store.rebuild_online()
+
+    assert served(store) == before
+    assert entities["sites@1"] == entities["habits@1"] == 5
+    assert not is_emptied(store.lake, store.redis, store.settings.environment)
+
+    monkeypatch.undo()
+    runs = flow_of(store)
+    with stepped(runs):
+        store.redis.delete(*store.redis.scan_iter(f"features:{store.settings.environment}:*"))
+        store.rebuild_online()
+
+    assert served(store) == before
+    assert read_owner(store.redis, store.settings.environment).run == runs.start.run
+
+
+@contextmanager
+def stepped(flow):
+    """A flow that runs beside."""
+    done = threading.Event()
+
+    def step():
+        while not done.wait(0.01):
+            flow.step()
+
+    thread = threading.Thread(target=step)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def flow_of(store):
+    return LocalStream(store.compiled, store.lake, store.redis, env=store.settings.environment, clock=store.clock)
