@@ -10,8 +10,8 @@ from feature_store.errors import OnlineStoreError
 from feature_store.reader.sample import PAUSE_S, ServedSample
 from feature_store.reader.transport import Transport
 
-
 _ENDING_S = 10.0
+"""How long a reader that is closed waits for a push that is under way; Redis answers or fails long before."""
 
 
 class Pusher:
