@@ -25,7 +25,8 @@ HOW = {
     "training": "An equal lake and spine for both sides; the best of three taken in turn, each case in a process of "
     "its own. The floor is DuckDB's ASOF join of the same rows, of the hot key the even case.",
     "reader": "A real server on loopback; reader and raw pipeline take turns of a hundred calls. The floor is a "
-    "redis-py pipeline that fetches the same bytes, of the first read a bare start of the interpreter.",
+    "redis-py pipeline that fetches the same bytes, of the first read a bare start of the interpreter, of "
+    "logging the same reads by a reader that does not log, in turns of a hundred.",
     "stream": "The real flow, server, publisher and reader, each a process of its own; medians of three. Throughput: "
     "the flow is stopped, the log filled, the flow let go; until the last value is acknowledged. The floor writes the "
     "same bytes by a redis-py pipeline of single-field `HSETEX`; of two workers, one. Workers and server share the machine's "

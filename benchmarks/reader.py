@@ -35,7 +35,7 @@ ROUNDS = 5
 def rows() -> list[Result]:
     """All measurements of this file."""
     with served() as (client, url):
-        return [*read_rows(client, url), memory_row(client), *first_read_rows(url)]
+        return [*read_rows(client, url), *logging_rows(url), memory_row(client), *first_read_rows(url)]
 
 
 @contextmanager
@@ -47,6 +47,7 @@ def served() -> Iterator[tuple[Redis, str]]:
         services = [
             service("one", views[:1], features=10),
             service("three", views, features=10),
+            service("all", views[:1], features=10, log_rate=1.0),
         ]
         publish_layouts(client, ENV, views, services)
         layouts = {v.id: v.layout_id for v in views}
@@ -81,14 +82,14 @@ def view(name: str, entity: str, *, features: int = 10) -> ViewLayout:
     )
 
 
-def service(name: str, views: Sequence[ViewLayout], *, features: int) -> ServiceLayout:
+def service(name: str, views: Sequence[ViewLayout], *, features: int, log_rate: float = 0.01) -> ServiceLayout:
     """All features of some views."""
     items = [
         StoredItem(view=v.view, version=1, feature=f.name, name=f"{v.view}:{f.name}")
         for v in views
         for f in v.features[:features]
     ]
-    return ServiceLayout(name=name, version=1, features=list(items))
+    return ServiceLayout(name=name, version=1, features=list(items), log_rate=log_rate)
 
 
 def packed(layout: ViewLayout, now_us: int, entities: int) -> Iterator[Write]:
@@ -136,6 +137,31 @@ def read_rows(client: Redis, url: str) -> Iterator[Result]:
                 rounds = [ours[start : start + times // ROUNDS] for start in range(0, times, times // ROUNDS)]
                 tail = sorted(at(part, 0.999) for part in rounds)[len(rounds) // 2]
                 yield row(name.replace("p50", "p99.9 over p50"), tail, "us", floor=at(ours, 0.5), limit=10.0)
+
+
+def logging_rows(url: str) -> Iterator[Result]:
+    """Reads that log the sample of their service, against the same reads that do not."""
+    draw = random.Random(9)
+    with FeatureReader(url, env=ENV) as logs, FeatureReader(url, env=ENV, log_served=False) as silent:
+        for told, of, entities, limit, times in (
+            ("1 entity, 1 % of entities", "one", 1, 1.05, 20_000),
+            ("100 entities, 1 % of entities", "one", 100, 1.05, 5_000),
+            ("1 entity, every read", "all", 1, 1.5, 20_000),
+        ):
+            requests = [[{"airport": str(draw.randrange(ENTITIES))} for _ in range(entities)] for _ in range(500)]
+            with_log, without = interleaved(
+                lambda i, of=of, requests=requests: logs.get_online_features_batch(of, requests[i % 500]),
+                lambda i, of=of, requests=requests: silent.get_online_features_batch(of, requests[i % 500]),
+                times=times,
+            )
+            name = f"reader: logging what is served, {told}"
+            ours, floor = (at(in_turns(taken), 0.5) / 100 for taken in (with_log, without))
+            yield row(name, ours, "us", floor=floor, limit=limit)
+
+
+def in_turns(durations: Sequence[float]) -> list[float]:
+    """Sums of a hundred: a turn has its share of reads that are logged, of which a median of reads would know nothing."""
+    return [sum(durations[start : start + 100]) for start in range(0, len(durations), 100)]
 
 
 VIEW_OF = {"airport": "view0@1", "carrier": "view1@1", "route": "view2@1"}

@@ -6,8 +6,15 @@ What a fault would have served is said by the naive twin in `verify_world`, whic
 import dataclasses
 import json
 
+import dagster as dg
 import pyarrow as arrow  # noqa: ICN001 - as in verify_world
 import pytest
+from dagster_world import quiet
+from feature_store_deploy.assets.instance import dagster_instance
+from feature_store_deploy.checks.evaluate import evaluate_checks
+from feature_store_deploy.checks.schedules import SKEW
+from feature_store_deploy.checks.skew import NAME as SKEW_CHECK
+from feature_store_deploy.stack.definitions import build_definitions
 from verify_world import BEGIN_US, HOUR_US, MINUTE_US, World, planted, windows
 
 from feature_store import FeatureView, Registry, agg
@@ -15,6 +22,7 @@ from feature_store.cli import app
 from feature_store.fold.archive import COMMITS_TABLE
 from feature_store.proof.runs import RUNS_TABLE
 from feature_store.proof.verify import verify
+from feature_store.transforms.compiled import compile_registry
 
 PLANTED, VALUES = 100, 10_000
 
@@ -234,8 +242,6 @@ def test_a_feature_that_came_later_is_not_missed_in_older_vectors(world):
     )
     [service] = world.store.registry.services
     declared = Registry(views=[more, *others], services=[dataclasses.replace(service, features=[more])])
-    from feature_store.transforms.compiled import compile_registry
-
     [verdict] = verify(compile_registry(declared), world.store.lake)
 
     assert (verdict.values, verdict.unequal) == (VALUES, 0)
@@ -315,3 +321,30 @@ def test_wrong_input_gets_one_line_and_exit_code_2(command, arguments, said):
 
     assert code == 2
     assert said in err
+
+
+# --- the check -------------------------------------------------------------------------------------------------------
+
+
+def test_the_check_is_green_and_turns_red_with_its_causes(world):
+    store = world.store
+    definitions = build_definitions(store.registry, store.settings, clock=world.clock)
+    world.clock.move_to(world.vectors()[-1][2] + MINUTE_US)
+
+    with quiet():
+        [green] = evaluate_checks(definitions, store.settings, jobs=[SKEW])
+        world.put(planted(world.record, plant(world, counted_twice)))
+        [red] = evaluate_checks(definitions, store.settings, jobs=[SKEW])
+        with dagster_instance(store.settings) as instance:
+            key = dg.AssetCheckKey(dg.AssetKey([store.settings.environment, "served", "fares"]), SKEW_CHECK)
+            [record] = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+            told = {name: each.value for name, each in record.event.dagster_event.event_specific_data.metadata.items()}
+            asset = instance.get_latest_materialization_event(key.asset_key).asset_materialization.metadata
+
+    assert (green.check, green.passed, red.passed, red.severity) == (SKEW_CHECK, True, False, "ERROR")
+    assert green.description == f"0 of {VALUES} values are unequal"
+    assert red.description == f"{PLANTED} of {VALUES} values are unequal: duplicate {PLANTED}"
+    assert told[SKEW_CHECK] == PLANTED / (VALUES + told["oracle_values"])
+    assert told["cause: duplicate"] == PLANTED
+    assert "is counted" in told["differences"]
+    assert asset["vectors"].value == 1000

@@ -42,8 +42,10 @@ class Ride(pa.DataFrameModel):
     fare: Series[float]
 
 
-def registry():
-    rides = EventSource("rides", schema=Ride, event_time="begun", event_id="ride_id", log=redis_stream("rides"))
+def registry(load=None):
+    rides = EventSource(
+        "rides", schema=Ride, event_time="begun", event_id="ride_id", load=load, log=redis_stream("rides")
+    )
     city = Entity("city", join_keys=["city"])
     features = [
         agg.count(over=["1h", "6h"]),

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.fold.archive import COMMITS_TABLE
+from feature_store.log.protocol import pack_offset
 from feature_store.proof.knowledge import NEVER, Commits, RunCommits
 from feature_store.proof.served_log import SERVED, view_column
 from feature_store.time_rule import MINUTE_US
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from feature_store.lake import Lake
     from feature_store.proof.compare import Bools
     from feature_store.proof.layout import PlannedRead, ServedLayout
+
+_NUMBER = pack_offset(1, 0) - 1
+"""The bits of a position that count the records of its epoch."""
 
 SLACK_US = MINUTE_US
 """A commit that is missing may still come if the vector was served within this time before the newest that is there."""
@@ -50,14 +54,12 @@ def _waits(lake: Lake, each: PlannedRead, record: pa.Table, commits: Commits, *,
 
 
 def _first_ahead(commits: RunCommits, source: str, archived: dict[int, int]) -> int:
-    """The first commit of a run that had read further than the lake has."""
-    ahead = [
-        np.searchsorted(positions, archived.get(partition, 0), side="right")
-        for (name, partition), positions in commits.positions.items()
-        if name == source
-    ]
-    first = int(min(ahead, default=len(commits.n)))
-    return int(commits.n[first]) if first < len(commits.n) else NEVER
+    """The first commit of a run that had read further than the lake has; where an epoch begins nothing was read of it."""
+    ahead = np.zeros(len(commits.n), dtype=bool)
+    for (name, partition), positions in commits.positions.items():
+        if name == source:
+            ahead |= (positions > archived.get(partition, -1)) & (positions & _NUMBER > 0)
+    return int(commits.n[np.argmax(ahead)]) if ahead.any() else NEVER
 
 
 def _newest_us(lake: Lake, snapshot: int) -> int:

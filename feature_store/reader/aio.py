@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self, cast
 
 from feature_store.clock import Clock, SystemClock
@@ -70,6 +71,7 @@ class AsyncFeatureReader:
         if self._sample and (self._pushing is None or self._pushing.done()):
             import asyncio
 
+            self._closing = asyncio.Event()
             self._pushing = asyncio.get_running_loop().create_task(self._push_soon())
         return vectors
 
@@ -81,7 +83,8 @@ class AsyncFeatureReader:
     async def _push_soon(self) -> None:
         import asyncio
 
-        await asyncio.sleep(PAUSE_S)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), PAUSE_S)
         await self._push()
 
     async def _push(self) -> None:
@@ -95,8 +98,9 @@ class AsyncFeatureReader:
 
     async def close(self) -> None:
         """Push what waits of the sample, and close the connections that this reader opened."""
-        if self._pushing is not None:
-            self._pushing.cancel()
+        if self._pushing is not None and not self._pushing.done():
+            self._closing.set()
+            await self._pushing
         await self._push()
         if self._owned:
             await self._client.aclose()

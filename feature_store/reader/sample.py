@@ -23,6 +23,7 @@ from feature_store.online.keys import served_key
 from feature_store.reader.plan import HASHES, ReadPlan
 from feature_store.reader.transport import Command
 from feature_store.reader.vector import FeatureVector
+from feature_store.time_rule import SECOND_US
 
 CAPACITY = 4096
 """How many vectors wait at most; a reader that dies loses at most those, and at most those of `PAUSE_S`."""
@@ -167,7 +168,9 @@ def chosen(plan: ReadPlan, keys: Sequence[str | None], rows: int, *, now_us: int
     below, width = plan.log_below, len(plan.entities)
     if below >= HASHES:
         return range(rows)
-    second = str(now_us // 1_000_000)
+    second = str(now_us // SECOND_US)
+    if width == 1 and rows == 1:
+        return (0,) if is_chosen(keys[0] or second, below) else ()
     if width == 1:
         return [i for i, key in enumerate(keys) if is_chosen(key or second, below)]
     texts = ("\x1f".join([key or "" for key in keys[i * width : i * width + width]]) for i in range(rows))
