@@ -187,3 +187,38 @@ def test_keys_escape_what_separates():
     assert reference.entity_key(["a|b", "{c}%"]) == "a%7Cb|%7Bc%7D%25"
     assert reference.entity_key([True, 7]) == "true|7"
     assert reference.entity_key(["a", None]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01T05:45:00.000001+05:45", 1),
+        ("1969-12-31T20:59:59.5-03:00", -500_000),
+        ("2000-02-29T00:00:00Z", 11_016 * DAY),
+        ("2100-03-01T12:00:00Z", 47_541 * DAY + 12 * HOUR),
+    ],
+)
+def test_times_are_read_by_the_calendar(text, micros):
+    assert reference.time_of(text) == micros
+
+
+def test_a_partition_is_the_crc_of_an_id():
+    assert reference.partition_of("123456789", 2**32) == 0xCBF43926  # the check value of CRC-32
+
+
+def test_records_become_events_once_in_place_and_in_time():
+    def record(event_id, at="1970-01-01T00:00:00Z", x="1"):
+        return f'{{"id": "{event_id}", "at": "{at}", "x": {x}}}'.encode(), 0
+
+    records = [record("a"), record("a", x="1.0"), record("a"), record("a", x="2"), (b"[]", 0), record("b", x="1e999")]
+    records += [record("c", at="1970-01-01T00:01:00Z"), record("d", at="1970-01-01T00:01:00.000001Z")]
+    columns = {"id": "str", "at": "time", "x": "int"}
+
+    events, kinds = reference.take_in(0, records, columns, event_time="at", event_id="id", partitions=1)
+
+    assert [event["event_id"] for event in events] == ["a", "c"]
+    assert kinds == [None, "rejected", "duplicate", "conflict", "rejected", "rejected", None, "rejected"]
+    place = reference.partition_of("a", 4)
+    elsewhere = reference.take_in((place + 1) % 4, records, columns, event_time="at", event_id="id", partitions=4)
+    assert "a" not in [event["event_id"] for event in elsewhere[0]]
