@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from feature_store.declare.service import FeatureService
     from feature_store.history.loading import LoadResult
-    from feature_store.history.manifest import Knowledge
+    from feature_store.history.manifest import Knowledge, Manifest
     from feature_store.history.publish import PublishResult
     from feature_store.history.training import TrainingSet
     from feature_store.history.workers import Workers
@@ -277,6 +277,26 @@ class FeatureStore:
             labels=labels,
             now_us=self.clock.now_us(),
         )
+
+    def pin(self, manifest: Manifest) -> None:
+        """Keep the snapshot of a training set through every expiry, so that `rebuild` finds it."""
+        self.lake.pin(
+            manifest.snapshot, reason=f"training set {manifest.service or 'of a list'}, spine {manifest.spine_digest}"
+        )
+
+    def rebuild(
+        self,
+        manifest: Manifest,
+        spine: pd.DataFrame | pa.Table | Path | str,
+        *,
+        features: Sequence[object] | None = None,
+        executor: Executor | None = None,
+    ) -> TrainingSet:
+        """The training set of a manifest once more, byte by byte. See `history.rebuild.rebuild`."""
+        from feature_store.history.rebuild import rebuild
+
+        workers = self._workers(executor)
+        return rebuild(self.compiled, self.lake, manifest, spine, features=features, workers=workers)
 
     def _workers(self, executor: Executor | None) -> Workers:
         from feature_store.history.workers import Workers
