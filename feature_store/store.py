@@ -14,6 +14,7 @@ from feature_store.clock import Clock
 from feature_store.errors import OnlineStoreError
 from feature_store.registry import Registry, load_registry
 from feature_store.settings import Settings
+from feature_store.time_rule import to_us
 from feature_store.transforms.compiled import Compiled, compile_registry
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from feature_store.declare.service import FeatureService
+    from feature_store.history.explain import Explanation
     from feature_store.history.loading import LoadResult
     from feature_store.history.manifest import Knowledge, Manifest
     from feature_store.history.publish import PublishResult
@@ -353,6 +355,19 @@ class FeatureStore:
             self.registry.view(view),
             env=self.settings.environment,
             clock=self.clock,
+        )
+
+    def explain(self, feature: str, entity: Mapping[str, object], *, as_of: datetime | None = None) -> Explanation:
+        """Where one value comes from: what is served, its events, and the lake's value. See `history.explain.explain`."""
+        from feature_store.history.explain import explain
+
+        return explain(
+            self.compiled,
+            self.lake,
+            lambda: self.get_online_features([feature], entity, as_of=as_of),
+            feature,
+            entity,
+            as_of_us=self.clock.now_us() if as_of is None else to_us(as_of),
         )
 
     def reader(self) -> FeatureReader:

@@ -8,7 +8,7 @@ import duckdb
 import typer
 from redis.exceptions import RedisError
 
-from feature_store.cli import change, history, lake, launch, live, overview
+from feature_store.cli import change, explain, history, lake, launch, live, overview
 from feature_store.errors import FeatureStoreError
 from feature_store.settings import PREFIX
 
@@ -32,6 +32,7 @@ for command in (
     live.publish,
     live.resume,
     live.get,
+    explain.explain,
     history.training_set,
     overview.status,
 ):

@@ -64,13 +64,13 @@ def get(
     as_of: Annotated[str | None, typer.Option(help="A time with zone, such as 2013-12-24T08:00:00Z")] = None,
 ) -> None:
     """Show one entity's features: value, status and age. Needs Redis alone, neither the declarations nor the lake."""
-    moment = None if as_of is None else _moment(as_of)
+    asked = None if as_of is None else moment(as_of)
     wanted = features.split(",") if ":" in features else features
-    row = dict(_pair(key) for key in keys or ())
+    row = dict(key_pair(key) for key in keys or ())
     settings = Settings()
     with FeatureReader(settings.redis_url, env=settings.environment, clock=settings.clock) as reader:
-        vector = reader.get_online_features(wanted, row, as_of=moment)
-    now = from_us(settings.clock.now_us()) if moment is None else moment
+        vector = reader.get_online_features(wanted, row, as_of=asked)
+    now = from_us(settings.clock.now_us()) if asked is None else asked
     console = Console(highlight=False)
     console.print(f"{features} of {' '.join(keys or ())} at {now:%Y-%m-%d %H:%M:%S %Z}", markup=False, soft_wrap=True)
     console.print(_table(vector, to_us(now)))
@@ -102,17 +102,19 @@ def _value(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _moment(text: str) -> datetime:
+def moment(text: str) -> datetime:
+    """The time that `--as-of` names."""
     try:
-        moment = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError as error:
         raise InputError(f"`--as-of` must be a time such as 2013-12-24T08:00:00Z, got '{text}'") from error
-    if moment.tzinfo is None:
+    if found.tzinfo is None:
         raise InputError(f"`--as-of` must carry a time zone, such as {text}Z, got '{text}'")
-    return moment
+    return found
 
 
-def _pair(text: str) -> tuple[str, str]:
+def key_pair(text: str) -> tuple[str, str]:
+    """A join key that was given as name=value."""
     name, _, value = text.partition("=")
     if not name or not value:
         raise InputError(f"join keys must be given as name=value, got '{text}'")
