@@ -59,6 +59,7 @@ def build_training_asset(service: FeatureService, registry: Registry, *, env: st
             time_column=config.time_column,
             allow_incomplete=config.allow_incomplete,
         )
+        feature_store.pin(found.manifest)
         path = write_training_set(
             found, feature_store.settings.home / "training" / env / service.id, context.run.run_id
         )
@@ -126,6 +127,7 @@ def _metadata(found: TrainingSet, path: Path) -> dict[str, object]:
         "path": dg.MetadataValue.path(str(path.absolute())),
         "snapshot_id": found.manifest.snapshot,
         "knowledge": found.manifest.knowledge,
+        "knowledge_report": dg.MetadataValue.md(str(found.manifest.known).replace("\n", "\n\n")),
         "fingerprints": dg.MetadataValue.json(dict(found.manifest.fingerprints)),
         "missing": dg.MetadataValue.md(
             table(["feature", "missing"], [[f"`{name}`", f"{share:.1%}"] for name, share in missing.items()])

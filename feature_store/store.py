@@ -14,6 +14,7 @@ from feature_store.clock import Clock
 from feature_store.errors import OnlineStoreError
 from feature_store.registry import Registry, load_registry
 from feature_store.settings import Settings
+from feature_store.time_rule import to_us
 from feature_store.transforms.compiled import Compiled, compile_registry
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from feature_store.changing.planned import Planned
     from feature_store.changing.retire import Retired
     from feature_store.declare.service import FeatureService
+    from feature_store.history.explain import Explanation
     from feature_store.history.loading import LoadResult
-    from feature_store.history.manifest import Knowledge
+    from feature_store.history.manifest import Knowledge, Manifest
     from feature_store.history.publish import PublishResult
     from feature_store.history.training import TrainingSet
     from feature_store.history.workers import Workers
@@ -329,6 +331,26 @@ class FeatureStore:
             now_us=self.clock.now_us(),
         )
 
+    def pin(self, manifest: Manifest) -> None:
+        """Keep the snapshot of a training set through every expiry, so that `rebuild` finds it."""
+        self.lake.pin(
+            manifest.snapshot, reason=f"training set {manifest.service or 'of a list'}, spine {manifest.spine_digest}"
+        )
+
+    def rebuild(
+        self,
+        manifest: Manifest,
+        spine: pd.DataFrame | pa.Table | Path | str,
+        *,
+        features: Sequence[object] | None = None,
+        executor: Executor | None = None,
+    ) -> TrainingSet:
+        """The training set of a manifest once more, byte by byte. See `history.rebuild.rebuild`."""
+        from feature_store.history.rebuild import rebuild
+
+        workers = self._workers(executor)
+        return rebuild(self.compiled, self.lake, manifest, spine, features=features, workers=workers)
+
     def _workers(self, executor: Executor | None) -> Workers:
         from feature_store.history.workers import Workers
 
@@ -392,6 +414,19 @@ class FeatureStore:
             self.registry.view(view),
             env=self.settings.environment,
             clock=self.clock,
+        )
+
+    def explain(self, feature: str, entity: Mapping[str, object], *, as_of: datetime | None = None) -> Explanation:
+        """Where one value comes from: what is served, its events, and the lake's value. See `history.explain.explain`."""
+        from feature_store.history.explain import explain
+
+        return explain(
+            self.compiled,
+            self.lake,
+            lambda: self.get_online_features([feature], entity, as_of=as_of),
+            feature,
+            entity,
+            as_of_us=self.clock.now_us() if as_of is None else to_us(as_of),
         )
 
     def reader(self) -> FeatureReader:

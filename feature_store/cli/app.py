@@ -8,7 +8,7 @@ import duckdb
 import typer
 from redis.exceptions import RedisError
 
-from feature_store.cli import change, dead_letters, history, lake, launch, live, overview, rollout, verify
+from feature_store.cli import change, dead_letters, explain, history, lake, launch, live, overview, rollout, verify
 from feature_store.errors import FeatureStoreError
 from feature_store.settings import PREFIX
 
@@ -34,6 +34,7 @@ for command in (
     live.resume,
     live.rebuild_online,
     live.get,
+    explain.explain,
     history.training_set,
     verify.verify,
     overview.status,

@@ -64,6 +64,9 @@ def training_set(
     label: Annotated[list[str] | None, typer.Option(help="A label to add as a column; may be given again")] = None,
     knowledge: Annotated[str, typer.Option(help="served: what was known then; corrected: all events")] = "served",
     allow_incomplete: Annotated[bool, typer.Option(help="Answer rows that are later than the lake")] = False,
+    knowledge_report: Annotated[
+        bool, typer.Option(help="Say how events were known, and what hindsight changes")
+    ] = False,
 ) -> None:
     """Write a point-in-time correct training set: one row per row of the spine, in its order."""
     if knowledge not in ("served", "corrected"):
@@ -83,11 +86,14 @@ def training_set(
         except InputError as error:
             # The library names its argument; here it is an option.
             raise InputError(str(error).replace("say allow_incomplete=True", "give --allow-incomplete")) from error
+        store.pin(found.manifest)
     _write(found, out)
     console = Console(highlight=False, soft_wrap=True)
     console.print(_summary(out, len(found), found.feature_columns))
     for name, count in found.manifest.labels.items():
         console.print(f"label {name}: {counted(count, 'row')} null because the window has not closed")
+    if knowledge_report:
+        console.print(str(found.manifest.known))
 
 
 def _check_files(spine: Path, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""`lake migrate`: from a lake in the home directory to one that several machines share."""
+"""`lake`: moving it to where several machines share it, and keeping it small."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from rich.console import Console
 from feature_store.cli.looks import counted
 from feature_store.errors import InputError
 from feature_store.settings import PREFIX, Settings
+from feature_store.store import FeatureStore
+from feature_store.time_rule import DAY_US
 
-app = typer.Typer(help="Where the lake is kept.")
+app = typer.Typer(help="Where the lake is kept, and keeping it small.")
 
 
 @app.callback()
 def lake() -> None:
-    """Where the lake is kept."""
+    """Where the lake is kept, and keeping it small."""
 
 
 @app.command()
@@ -46,3 +48,32 @@ def migrate(
     console.print(
         f"start everything with {PREFIX}LAKE_CATALOG={to_catalog} {PREFIX}LAKE_DATA={to_data}; {source} is as it was"
     )
+
+
+@app.command()
+def compact() -> None:
+    """Merge the small files of every table. Old snapshots read the same."""
+    console = Console(highlight=False, soft_wrap=True)
+    with FeatureStore() as store:
+        merged = store.lake.compact_all()
+    for table, files in merged.items():
+        console.print(f"{table}: {counted(files, 'file')} fewer")
+    if not merged:
+        console.print("nothing to merge")
+
+
+@app.command()
+def expire(
+    *,
+    days: Annotated[int, typer.Option(help="Keep every snapshot of so many days", min=0)] = 30,
+    environment: Annotated[
+        list[str] | None, typer.Option(help="Another environment of this lake, whose old snapshots go too; repeatable")
+    ] = None,
+) -> None:
+    """Forget old snapshots and delete their files. Pinned ones stay: those of training sets."""
+    with FeatureStore() as store:
+        older_than_us = store.clock.now_us() - days * DAY_US
+        gone = store.lake.expire(older_than_us=older_than_us, environments=environment or ())
+        kept = store.lake.pins()
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{counted(gone, 'snapshot')} older than {counted(days, 'day')} forgotten, {len(kept)} pinned")

@@ -79,7 +79,7 @@ def get(
     """Show one entity's features: value, status and age. Needs Redis alone, neither the declarations nor the lake."""
     asked = None if as_of is None else moment(as_of, name="--as-of")
     wanted = features.split(",") if ":" in features else features
-    row = dict(_pair(key) for key in keys or ())
+    row = dict(key_pair(key) for key in keys or ())
     settings = Settings()
     with FeatureReader(settings.redis_url, env=settings.environment, clock=settings.clock, log_served=False) as reader:
         vector = reader.get_online_features(wanted, row, as_of=asked)
@@ -115,7 +115,8 @@ def _value(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _pair(text: str) -> tuple[str, str]:
+def key_pair(text: str) -> tuple[str, str]:
+    """A join key that was given as name=value."""
     name, _, value = text.partition("=")
     if not name or not value:
         raise InputError(f"join keys must be given as name=value, got '{text}'")

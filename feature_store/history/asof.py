@@ -135,13 +135,13 @@ def _number(day: date) -> int:
     return (day - date(1970, 1, 1)).days
 
 
-def check_materialized(lake: Lake, view: FeatureView, *, last_us: int) -> None:
+def check_materialized(lake: Lake, view: FeatureView, *, last_us: int, snapshot: int | None = None) -> None:
     """Refuse rows at times for which a batch view's row was not built yet.
 
     Raises:
         InputError: naming the view and until when it was built.
     """
-    days = built_days(lake, view)
+    days = built_days(lake, view, snapshot=snapshot)
     remedy = f"materialize '{view.name}' further, or say allow_incomplete=True"
     if not days:
         raise InputError(f"batch view '{view.name}' has no rows in the lake; {remedy}")

@@ -27,11 +27,11 @@ class Coverage:
     """Days between the first and the last loaded one that were neither loaded nor came over the log."""
 
 
-def coverage(lake: Lake, source: str) -> Coverage:
-    """What the lake has of a source that `ensure_source` knows."""
-    loaded, live = lake.days_loaded(source), set(lake.days_live(source))
+def coverage(lake: Lake, source: str, *, snapshot: int | None = None) -> Coverage:
+    """What the lake has of a source that `ensure_source` knows, now or at a snapshot."""
+    loaded, live = lake.days_loaded(source, snapshot=snapshot), set(lake.days_live(source, snapshot=snapshot))
     ends = [] if not loaded else [_end_us(loaded[-1])]
-    arrived = lake.newest_arrival_us(source) if live else None
+    arrived = lake.newest_arrival_us(source, snapshot=snapshot) if live else None
     if arrived is not None:
         ends.append(arrived)
     return Coverage(until_us=max(ends, default=None), missing=_holes(loaded, live))

@@ -51,7 +51,7 @@ def label_column(
     """
     plan = compiled.label_plan(label)
     view, source = plan.view, plan.view.source.name
-    known = coverage(reading.lake, source)
+    known = coverage(reading.lake, source, snapshot=reading.snapshot)
     ends_us = spine.time_us + label.within_us
     closed = ends_us <= (BEGINNING_US if known.until_us is None else min(now_us, known.until_us))
     if closed.any() and not allow_incomplete:

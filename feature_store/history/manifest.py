@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from feature_store.errors import InputError
 from feature_store.history.knowledge import KnowledgeReport
 
 Knowledge = Literal["served", "corrected"]
@@ -21,12 +22,17 @@ class Manifest:
     features: Sequence[str]
     """`view@version:feature`, or the name of a ratio, in the order of the columns."""
     fingerprints: Mapping[str, str]
-    """`view@version` -> digest of its definition."""
+    """Feature (`view@version:feature`, with its role), ratio, label or service -> digest of its definition."""
     knowledge: Knowledge
     snapshot: int
-    """The lake's snapshot; give it to `get_historical_features` to read the same events again."""
+    """The lake's snapshot at which everything was read."""
     positions: Mapping[str, Mapping[int, int]]
     """Source -> partition -> the first offset of the log that the snapshot does not have."""
+    time_column: str
+    statuses: bool
+    allow_incomplete: bool
+    until_us: int
+    """Until when windows of labels could have closed."""
     spine_digest: str
     rows: int
     known: KnowledgeReport
@@ -44,3 +50,17 @@ class Manifest:
     def to_json(self) -> str:
         """As JSON with sorted keys."""
         return json.dumps(asdict(self), sort_keys=True, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """What `to_json` wrote.
+
+        Raises:
+            InputError: it is something else.
+        """
+        import msgspec
+
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.DecodeError as error:
+            raise InputError(f"this is no manifest of a training set: {error}") from error

@@ -26,8 +26,10 @@ _FIRST_DAY = date(1, 1, 1)
 class LakeReading:
     """Reads one snapshot. For one thread."""
 
-    def __init__(self, lake: Lake, snapshot: int) -> None:
+    def __init__(self, lake: Lake, snapshot: int, *, scratch: Lake | None = None) -> None:
+        """Read `lake`, which must be for this snapshot; what is written on the way goes beside the files of `scratch`."""
         self.lake, self.snapshot = lake, snapshot
+        self.scratch = (scratch or lake).scratch
         self.cursor: duckdb.DuckDBPyConnection = lake.cursor()
         self._shared: set[str] = set()
         self._counts: dict[tuple[str, str], int] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, TypedDict, get_args
 
 import pyarrow as pa
 
@@ -16,6 +16,7 @@ from feature_store.history.answers import Answer, answer, ratio, with_defaults
 from feature_store.history.asof import batch_answers, check_materialized, rows_table
 from feature_store.history.columns import column_names
 from feature_store.history.coverage import check_complete, coverage
+from feature_store.history.definitions import definitions
 from feature_store.history.knowledge import KnowledgeReport
 from feature_store.history.labels import label_column
 from feature_store.history.manifest import Knowledge, Manifest
@@ -23,7 +24,6 @@ from feature_store.history.reading import LakeReading
 from feature_store.history.spine import Spine, SpineKeys, read_spine, spine_keys
 from feature_store.history.windows import window_values
 from feature_store.history.workers import ALONE, Workers
-from feature_store.registry import view_fingerprint
 
 if TYPE_CHECKING:
     import duckdb
@@ -34,6 +34,15 @@ if TYPE_CHECKING:
     from feature_store.history.served import RowFacts
     from feature_store.lake import Lake
     from feature_store.transforms.compiled import Compiled
+
+
+class _AtSnapshot(TypedDict):
+    """What a manifest says of the lake."""
+
+    snapshot: int
+    positions: Mapping[str, Mapping[int, int]]
+    stale_days: Mapping[str, Sequence[str]]
+
 
 Answers = Mapping[tuple[str, str], Answer]
 """(`view@version` with the prefix of its role, feature) -> its answer."""
@@ -128,9 +137,10 @@ def get_historical_features(
     rows = read_spine(spine, lake=lake, time_column=time_column)
     names = _names(resolved, rows)
     at = lake.snapshot() if snapshot is None else snapshot
-    if not allow_incomplete and len(rows):
-        _check_complete(lake, views, rows)
-    with LakeReading(lake, at) as reading:
+    until_us = 2**62 if now_us is None else now_us
+    with lake.pinned(at) as pinned, LakeReading(pinned, at, scratch=lake) as reading:
+        if not allow_incomplete and len(rows):
+            _check_complete(reading, views, rows)
         job = _Job(
             compiled,
             reading,
@@ -146,12 +156,27 @@ def get_historical_features(
                 label,
                 reading=reading,
                 spine=rows,
-                now_us=2**62 if now_us is None else now_us,
+                now_us=until_us,
                 workers=workers,
                 allow_incomplete=allow_incomplete,
             )
             for label in wanted
         }
+        manifest = Manifest(
+            service=service.id if isinstance(service, FeatureService) else None,
+            features=[item.name if isinstance(item, Ratio) else str(item) for item in resolved],
+            fingerprints=definitions(compiled, service, resolved, wanted),
+            **_at_snapshot(pinned, views, at),
+            knowledge=knowledge,
+            time_column=time_column,
+            statuses=statuses,
+            allow_incomplete=allow_incomplete,
+            until_us=until_us,
+            spine_digest=rows.digest,
+            rows=len(rows),
+            known=KnowledgeReport.of(facts, rows=len(rows)),
+            labels={name: label.open for name, label in found_labels.items()},
+        )
     table = rows.table
     for name, item in zip(names, resolved, strict=True):
         found = _served(item, job.answers, service)
@@ -162,8 +187,6 @@ def get_historical_features(
         if name in table.schema.names:
             raise InputError(f"column '{name}' of the training set has the name of a label; rename it")
         table = table.append_column(name, label.column)
-    open_rows = {name: label.open for name, label in found_labels.items()}
-    manifest = _manifest(lake, service, resolved, views, knowledge, at, rows, facts, open_rows)
     return TrainingSet(table=table, feature_columns=tuple(names), label_columns=tuple(found_labels), manifest=manifest)
 
 
@@ -241,12 +264,16 @@ def _ensure_sources(compiled: Compiled, lake: Lake, sources: Iterable[str]) -> N
         lake.ensure_source(source, compiled.schemas[source])
 
 
-def _check_complete(lake: Lake, views: Sequence[FeatureView], rows: Spine) -> None:
+def _check_complete(reading: LakeReading, views: Sequence[FeatureView], rows: Spine) -> None:
     first, last = int(rows.time_us.min()), int(rows.time_us.max())
-    found = {source: coverage(lake, source) for source in {view.source.name for view in views if not view.is_batch}}
+    lake, snapshot = reading.lake, reading.snapshot
+    found = {
+        source: coverage(lake, source, snapshot=snapshot)
+        for source in {view.source.name for view in views if not view.is_batch}
+    }
     for view in views:
         if view.is_batch:
-            check_materialized(lake, view, last_us=last)
+            check_materialized(lake, view, last_us=last, snapshot=snapshot)
         else:
             check_complete(found[view.source.name], view, first_us=first, last_us=last)
 
@@ -277,35 +304,17 @@ def _served(item: FeatureRef | Ratio, answers: Answers, service: FeatureService 
     return with_defaults(found, default=default, on_stale=service.on_stale, on_ahead=service.on_ahead, name=names[0])
 
 
-def _manifest(
-    lake: Lake,
-    service: FeatureService | Sequence[object],
-    resolved: Sequence[FeatureRef | Ratio],
-    views: Sequence[FeatureView],
-    knowledge: Knowledge,
-    snapshot: int,
-    rows: Spine,
-    facts: Mapping[str, RowFacts | None],
-    open_rows: Mapping[str, int],
-) -> Manifest:
-    batch = [view for view in views if view.is_batch]
-    return Manifest(
-        service=service.id if isinstance(service, FeatureService) else None,
-        features=[item.name if isinstance(item, Ratio) else str(item) for item in resolved],
-        fingerprints={view.id: view_fingerprint(view) for view in views},
-        knowledge=knowledge,
+def _at_snapshot(lake: Lake, views: Sequence[FeatureView], snapshot: int) -> _AtSnapshot:
+    sources = sorted({view.source.name for view in views})
+    stale = {
+        view.id: [
+            day.isoformat() for day in lake.stale_days(rows_table(view), source=view.source.name, snapshot=snapshot)
+        ]
+        for view in views
+        if view.is_batch
+    }
+    return _AtSnapshot(
         snapshot=snapshot,
-        positions={
-            name: lake.positions(name, snapshot=snapshot) for name in sorted({view.source.name for view in views})
-        },
-        spine_digest=rows.digest,
-        rows=len(rows),
-        known=KnowledgeReport.of(facts, rows=len(rows)),
-        stale_days={
-            view.id: [
-                day.isoformat() for day in lake.stale_days(rows_table(view), source=view.source.name, snapshot=snapshot)
-            ]
-            for view in batch
-        },
-        labels=dict(open_rows),
+        positions={name: lake.positions(name, snapshot=snapshot) for name in sources},
+        stale_days=stale,
     )

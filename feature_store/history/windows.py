@@ -160,7 +160,7 @@ def _by_bucket(
     of_bucket = codes % count
     by_bucket = np.argsort(of_bucket, kind="stable")
     bounds = np.searchsorted(of_bucket[by_bucket], np.arange(count + 1))
-    with events.reading.lake.scratch() as folder:
+    with events.reading.scratch() as folder:
         divided = divide(
             events.reading.cursor, events.query, by=KEY, count=count, order=events.order,
             folder=folder, memory_mb=workers.share_mb,

@@ -137,12 +137,12 @@ def _advance(
     )
 
 
-def newest_arrival_us(session: Session, source: str) -> int | None:
+def newest_arrival_us(session: Session, source: str, *, snapshot: int | None) -> int | None:
     """The newest arrival of the partition that is furthest behind; None before the first live event."""
     with session.reading() as cursor:
         row = cursor.execute(
             "SELECT min(newest) FROM (SELECT max(_arrived_us) AS newest "
-            f"FROM {qualified(session, live_table(source))} GROUP BY _partition)"
+            f"FROM {qualified(session, live_table(source), snapshot=snapshot)} GROUP BY _partition)"
         ).fetchone()
     return None if row is None or row[0] is None else int(row[0])
 

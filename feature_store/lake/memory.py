@@ -94,6 +94,11 @@ class MemoryLake:
         finally:
             self._until_us = None
 
+    @contextmanager
+    def pinned(self, snapshot: int) -> Iterator[MemoryLake]:
+        del snapshot  # there is one
+        yield self
+
     def scratch(self) -> AbstractContextManager[Path]:
         return _scratch()
 
@@ -107,13 +112,16 @@ class MemoryLake:
         del snapshot
         return dict(self._of(source).positions)
 
-    def days_loaded(self, source: str) -> list[date]:
+    def days_loaded(self, source: str, *, snapshot: int | None = None) -> list[date]:
+        del snapshot
         return list(self._of(source).days_loaded)
 
-    def days_live(self, source: str) -> list[date]:
+    def days_live(self, source: str, *, snapshot: int | None = None) -> list[date]:
+        del snapshot
         return list(self._of(source).days_live)
 
-    def newest_arrival_us(self, source: str) -> int | None:
+    def newest_arrival_us(self, source: str, *, snapshot: int | None = None) -> int | None:
+        del snapshot
         return self._of(source).newest_arrival_us
 
     def _of(self, source: str) -> Books:

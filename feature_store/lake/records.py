@@ -29,6 +29,9 @@ STREAM_COMMITS = "stream_commits"
 STREAM_RUNS = "stream_runs"
 """Table: one row per run of the stream: how many shards, and as of which snapshot it knew loaded events."""
 
+PINS = "pinned_snapshots"
+"""Table: one row per snapshot that must survive expiry, and why."""
+
 _INLINE = "data_inlining_row_limit"
 _INLINE_ROWS = 1000
 
@@ -220,10 +223,10 @@ def newest_builds(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = ""
     return dict(cursor.execute(sql, {"table": table}).fetchall())
 
 
-def committed_days(cursor: duckdb.DuckDBPyConnection, source: str, *, kind: str) -> list[date]:
+def committed_days(cursor: duckdb.DuckDBPyConnection, source: str, *, kind: str, at: str = "") -> list[date]:
     """Days that commits of this kind have touched."""
     rows = cursor.execute(
-        f"""SELECT DISTINCT unnest(days) AS day FROM commits
+        f"""SELECT DISTINCT unnest(days) AS day FROM commits {at}
         WHERE {is_of("source", "?")} AND {is_of("kind", "?")} ORDER BY day""",
         [source, kind],
     ).fetchall()

@@ -195,6 +195,24 @@ class Session:
         with self.reading() as cursor:
             return table in {row[0] for row in cursor.execute("SHOW TABLES").fetchall()}
 
+    def check_snapshot(self, snapshot: int) -> None:
+        """Read a snapshot.
+
+        Raises:
+            LakeError: it was expired, or never was.
+        """
+        with self.reading() as cursor:
+            try:
+                cursor.execute(f"SELECT 1 FROM builds AT (VERSION => {int(snapshot)}) LIMIT 0")
+            except duckdb.Error as error:
+                found = f"SELECT min(snapshot_id), max(snapshot_id) FROM ducklake_snapshots('{CATALOG}')"
+                oldest, newest = cursor.execute(found).fetchone() or (None, None)
+                gone = "it was expired" if newest is not None and snapshot <= newest else "it never was"
+                raise LakeError(
+                    f"snapshot {snapshot} is not in the lake at {self.location}: {gone} (oldest {oldest}, newest {newest}); "
+                    "what was read then cannot be read again"
+                ) from error
+
     def existed(self, table: str, *, snapshot: int) -> bool:
         """Whether this environment had such a table at a snapshot, which is there."""
         with self.reading() as cursor:

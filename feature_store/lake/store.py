@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
+
+import pyarrow as pa
 
 from feature_store.lake import events as event_tables
 from feature_store.lake import live, loaded, partitions, records, upkeep
@@ -10,14 +13,13 @@ from feature_store.lake.location import LakeLocation
 from feature_store.lake.session import Session, current_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import date
     from pathlib import Path
     from types import TracebackType
 
     import duckdb
-    import pyarrow as pa
 
     from feature_store.clock import Clock
     from feature_store.lake.commit import Commit
@@ -116,6 +118,36 @@ class Lake:
         with self._session.reading() as cursor:
             return current_snapshot(cursor)
 
+    @contextmanager
+    def pinned(self, snapshot: int) -> Iterator[Lake]:
+        """A lake for reading at a snapshot: this one at the newest, otherwise one with a connection of its own.
+
+        DuckLake remembers schemas by their number. Reading a table that the catalog itself holds can leave a wrong one for
+        the number of an older snapshot, so a connection reads the snapshot before anything else.
+
+        Raises:
+            LakeError: the snapshot was expired, or never was.
+        """
+        if snapshot == self.snapshot():
+            yield self
+            return
+        with Lake.open(self.location, env=self.env, clock=self._session.clock, read_only=True) as lake:
+            lake._session.check_snapshot(snapshot)  # noqa: SLF001 - of the same class
+            yield lake
+
+    def pin(self, snapshot: int, *, reason: str) -> None:
+        """Keep a snapshot through every `expire`. Pinning it again changes nothing."""
+        if snapshot not in self.pins():
+            row = {"snapshot": snapshot, "reason": reason, "at_us": self._session.clock.now_us()}
+            self.append(records.PINS, pa.Table.from_pylist([row]))
+
+    def pins(self) -> dict[int, str]:
+        """The pinned snapshots of this environment, and why."""
+        if not self.exists(records.PINS):
+            return {}
+        with self._session.reading() as cursor:
+            return dict(cursor.execute(f"SELECT snapshot, reason FROM {records.PINS} ORDER BY 1").fetchall())
+
     # ---- events
 
     def ensure_source(self, source: str, schema: pa.Schema) -> None:
@@ -183,9 +215,9 @@ class Lake:
         """The next offset to read per partition, now or at a snapshot; empty before the first live commit."""
         return live.positions(self._session, source, snapshot=snapshot)
 
-    def newest_arrival_us(self, source: str) -> int | None:
+    def newest_arrival_us(self, source: str, *, snapshot: int | None = None) -> int | None:
         """Of the newest event committed from the log, the arrival; of the partition that is furthest behind."""
-        return live.newest_arrival_us(self._session, source)
+        return live.newest_arrival_us(self._session, source, snapshot=snapshot)
 
     def events_sql(
         self,
@@ -205,20 +237,20 @@ class Lake:
             self._session, source, snapshot=snapshot, loaded_at=loaded_at, days=days, where=where
         )
 
-    def days_loaded(self, source: str) -> list[date]:
-        """Days that were loaded, also those that turned out empty."""
+    def days_loaded(self, source: str, *, snapshot: int | None = None) -> list[date]:
+        """Days that were loaded, also those that turned out empty; now or at a snapshot."""
         with self._session.reading() as cursor:
-            return records.committed_days(cursor, source, kind="loaded")
+            return records.committed_days(cursor, source, kind="loaded", at=_at(snapshot))
 
     def loads_since(self, source: str, snapshot: int) -> dict[date, int]:
         """Days that were loaded after a snapshot -> the snapshot of the newest load of each."""
         with self._session.reading() as cursor:
             return records.loads_since(cursor, source, snapshot)
 
-    def days_live(self, source: str) -> list[date]:
-        """Days that received live events."""
+    def days_live(self, source: str, *, snapshot: int | None = None) -> list[date]:
+        """Days that received live events, now or at a snapshot."""
         with self._session.reading() as cursor:
-            return records.committed_days(cursor, source, kind="live")
+            return records.committed_days(cursor, source, kind="live", at=_at(snapshot))
 
     # ---- materialized tables
 
@@ -352,6 +384,10 @@ class Lake:
         """Merge a table's small files; returns how many fewer there are. Old snapshots read the same."""
         return upkeep.compact(self._session, table)
 
+    def compact_all(self) -> dict[str, int]:
+        """Merge the small files of every table; table -> how many fewer there are, where there are."""
+        return upkeep.compact_all(self._session)
+
     def expire(
         self,
         *,
@@ -360,13 +396,13 @@ class Lake:
         grace_us: int = _DAY_US,
         environments: Collection[str] = (),
     ) -> int:
-        """Forget snapshots older than that, except pinned ones in `keep`; returns how many.
+        """Forget snapshots older than that, except pinned ones and those in `keep`; returns how many.
 
         A snapshot is one of the whole lake: of another environment too, which may have pinned it.
 
         Args:
             older_than_us: the time since which all are kept.
-            keep: snapshots that some manifest names, of all environments.
+            keep: further snapshots that some manifest names. What `pin` pinned, in any of these environments, is kept.
             grace_us: how long a file stays after the last snapshot that needs it, or that no commit ever named: longer
                 than a read takes, and on a shared lake longer than any upload.
             environments: all that live in this lake, if it is more than this one.

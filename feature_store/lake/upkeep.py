@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from feature_store.errors import InputError
-from feature_store.lake.connection import CATALOG, literal
+from feature_store.lake.connection import CATALOG, literal, quote
+from feature_store.lake.records import PINS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
 
 ORPHAN_AGE = timedelta(days=1)
 """How long a write to a shared lake may take: files that no commit names and that are older belong to nobody."""
+
+
+def compact_all(session: Session) -> dict[str, int]:
+    """Merge the small files of every table of the environment; table -> files merged away, where there were some.
+
+    `positions` is left: its rows are updated where they stand, in the catalog, and old snapshots need them there.
+    """
+    with session.reading() as cursor:
+        tables = sorted(str(row[0]) for row in cursor.execute("SHOW TABLES").fetchall())
+    merged = {table: compact(session, table) for table in tables if table != "positions"}
+    return {table: count for table, count in merged.items() if count}
 
 
 def compact(session: Session, table: str) -> int:
@@ -52,7 +64,8 @@ def expire(
             f"AND snapshot_id < (SELECT id FROM ducklake_current_snapshot('{CATALOG}'))",
             [older_than_us],
         ).fetchall()
-        gone = sorted({int(row[0]) for row in rows} - set(keep))
+        kept = {*keep, *_pins(cursor, {session.env, *environments})}
+        gone = sorted({int(row[0]) for row in rows} - kept)
         if gone:
             cursor.execute(f"CALL ducklake_expire_snapshots('{CATALOG}', versions => ?)", [gone])
         cursor.execute(
@@ -61,6 +74,15 @@ def expire(
         )
         delete_orphans(cursor, age=timedelta(microseconds=grace_us))
         return len(gone)
+
+
+def _pins(cursor: duckdb.DuckDBPyConnection, environments: Collection[str]) -> set[int]:
+    """The snapshots that were pinned in some environments."""
+    found = cursor.execute(
+        "SELECT schema_name FROM duckdb_tables() WHERE database_name = ? AND table_name = ?", [CATALOG, PINS]
+    ).fetchall()
+    tables = [f"{CATALOG}.{quote(env)}.{PINS}" for (env,) in found if env in environments]
+    return {int(row[0]) for table in tables for row in cursor.execute(f"SELECT snapshot FROM {table}").fetchall()}
 
 
 def _refuse_strangers(cursor: duckdb.DuckDBPyConnection, known: Collection[str]) -> None:
