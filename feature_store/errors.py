@@ -79,10 +79,9 @@ class ApplyConflict(LakeError):  # noqa: N818
 
     def __init__(self, *, expected: int, found: int, others: Sequence[str]) -> None:
         self.expected, self.found, self.others = expected, found, tuple(others)
-        lines = "".join(f"\n  - {other}" for other in self.others)
         super().__init__(
             f"the registry was at version {expected} when it was read and is at {found} now; nothing was written. "
-            f"Look again with `feature-store plan`, then apply. Meanwhile:{lines}"
+            f"Look again with `feature-store plan`. Meanwhile: {'; '.join(self.others)}"
         )
 
 
