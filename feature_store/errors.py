@@ -79,9 +79,10 @@ class ApplyConflict(LakeError):  # noqa: N818
 
     def __init__(self, *, expected: int, found: int, others: Sequence[str]) -> None:
         self.expected, self.found, self.others = expected, found, tuple(others)
+        meanwhile = f". Meanwhile: {'; '.join(self.others)}" if self.others else ""
         super().__init__(
             f"the registry was at version {expected} when it was read and is at {found} now; nothing was written. "
-            f"Look again with `feature-store plan`. Meanwhile: {'; '.join(self.others)}"
+            f"Look again with `feature-store plan`{meanwhile}"
         )
 
 
