@@ -82,10 +82,10 @@ class ApplyConflict(LakeError):  # noqa: N818
 
     def __init__(self, *, expected: int, found: int, others: Sequence[str]) -> None:
         self.expected, self.found, self.others = expected, found, tuple(others)
-        lines = "".join(f"\n  - {other}" for other in self.others)
+        meanwhile = f". Meanwhile: {'; '.join(self.others)}" if self.others else ""
         super().__init__(
             f"the registry was at version {expected} when it was read and is at {found} now; nothing was written. "
-            f"Look again with `feature-store plan`, then apply. Meanwhile:{lines}"
+            f"Look again with `feature-store plan`{meanwhile}"
         )
 
 

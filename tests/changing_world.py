@@ -21,13 +21,14 @@ from feature_store import (
     redis_stream,
 )
 from feature_store.fold.run import LocalStream
+from feature_store.lake import Lake
 from feature_store.time_rule import to_us
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 DAYS = 4
 END = START + DAYS * DAY
-USERS = 50
+USERS = 20
 
 
 class Click(pandera.DataFrameModel):
@@ -92,17 +93,20 @@ LABELLED = Registry(views=[*OLD, *NEW], services=[clicking(), clicking(2)], labe
 
 
 class Deployment:
-    """Stores of one environment, over one lake and one server."""
+    """Stores of one environment, over one open lake and one server."""
 
     def __init__(self, url, home, env):
         self.url, self.home, self.env = url, home, env
         self.clock = ManualClock(to_us(END))
+        self._lake = Lake.open(home / "lake", env=env, clock=self.clock)
         self._opened = []
 
     def store(self, registry, **changed):
         values = {"home": self.home, "environment": self.env, "redis_url": self.url} | changed
-        self._opened.append(FeatureStore(registry, settings=Settings(**values), clock=self.clock))
-        return self._opened[-1]
+        store = FeatureStore(registry, settings=Settings(**values), clock=self.clock)
+        store.lake = self._lake  # opening it anew costs more than most of what is tested
+        self._opened.append(store)
+        return store
 
     def stream(self, store):
         return LocalStream(store.compiled, store.lake, store.redis, env=self.env, clock=self.clock)
@@ -117,3 +121,4 @@ class Deployment:
     def close(self):
         for store in self._opened:
             store.close()
+        self._lake.close()

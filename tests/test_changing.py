@@ -4,6 +4,7 @@ import json
 from time import perf_counter
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from changing_world import (
     AFTER,
@@ -28,6 +29,7 @@ from feature_store.changing.rollout import promote, take
 from feature_store.cli.app import run
 from feature_store.errors import ApplyConflict
 from feature_store.online.keys import layouts_key, ready_key, services_key
+from feature_store.registry import fingerprint
 from feature_store.settings import PREFIX
 
 WIDER = Registry(views=[*OLD, *NEW], services=[clicking()])
@@ -184,8 +186,8 @@ def test_one_who_reads_before_the_other_writes_loses_without_saying_a_version(de
     ensure = second.lake.ensure_source
 
     def meanwhile(*arguments):
-        first.apply()
         monkeypatch.undo()
+        first.apply()
         ensure(*arguments)
 
     monkeypatch.setattr(second.lake, "ensure_source", meanwhile)
@@ -212,6 +214,19 @@ def test_an_apply_that_died_between_lake_and_redis_is_completed_by_the_next(depl
 
     assert store.applied().version == 1
     assert store.redis.hget(services_key(deployment.env), "clicking") == b"1"
+
+
+def test_a_lake_from_before_the_registry_had_versions_keeps_what_it_knows(deployment):
+    digest = {feature.name: fingerprint(live(), feature) for feature in live().declared}["total"]
+    rows = {"view": ["live@1"], "feature": ["total"], "fingerprint": [digest], "applied_us": [1]}
+    store = deployment.store(BEFORE)
+    store.lake.append("registry_versions", pa.table(rows))
+
+    assert (store.applied().version, dict(store.applied().meanings.features)) == (0, {"live@1:total": digest})
+    with pytest.raises(DeclarationError, match="its meaning has changed"):
+        deployment.store(Registry(views=[live(over="12h")], services=[])).apply()
+    assert store.apply() == ["daily@1:count"]
+    assert store.applied().version == 1
 
 
 def test_a_plan_says_what_building_takes_within_a_factor_of_two_of_what_it_took(deployment):
@@ -279,11 +294,20 @@ def test_the_command_shows_what_is_applied_here_in_three_forms(deployment, monke
     assert "services affected: clicking@2" in shown
     assert "3 created; 0 breaking; 2 features unchanged; registry version 1" in shown
     assert "| created | `feature live@2:total` |  |" in table
-    assert "| `live@2` | 1 | 1,200 |" in table
+    assert "| `live@2` | 1 | 480 |" in table
 
     monkeypatch.setenv(f"{PREFIX}DECLARATIONS", "changing_world:AFTER")
     assert run(["plan"]) == 3
     assert "service clicking@1 reads it" in " ".join(capsys.readouterr().out.split())
+    assert (
+        run(["retire", "clicking@1", "--service"]) == run(["retire", "live@1"]) == run(["apply", "--expect", "3"]) == 0
+    )
+    assert capsys.readouterr().out.splitlines()[:4] == [
+        "service clicking@1 is retired",
+        "view live@1 is retired",
+        "lake: no table dropped, the files go with the snapshots that read them",
+        "Redis: 0 values deleted",
+    ]
     assert run(["plan", "--format", "yaml"]) == 2
     assert "`--format` must be 'text', 'markdown' or 'json', got 'yaml'" in capsys.readouterr().err
 

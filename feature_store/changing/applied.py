@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 APPLIES = "registry_applies"
 """A row for every version of the registry: who made it, what changed, and the whole of it."""
+SHOWN = 4
+"""Changes of a version that a conflict names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,10 +125,15 @@ def conflict(lake: Lake, expected: int) -> ApplyConflict:
             [expected],
         ).fetchall() if lake.exists(APPLIES) else []  # fmt: skip
     others = [
-        f"version {version} by {who} at {from_us(at_us):%Y-%m-%d %H:%M:%S} UTC: {', '.join(json.loads(changes))}"
+        f"version {version} by {who} at {from_us(at_us):%Y-%m-%d %H:%M:%S} UTC: {_few(json.loads(changes))}"
         for version, who, at_us, changes in rows
     ]
     return ApplyConflict(expected=expected, found=rows[-1][0] if rows else read_applied(lake).version, others=others)
+
+
+def _few(changes: Sequence[str]) -> str:
+    more = len(changes) - SHOWN
+    return ", ".join([*changes[:SHOWN], *([f"and {more} more"] if more > 0 else [])])
 
 
 def publish(

@@ -14,6 +14,7 @@ from feature_store.online.keys import features_prefix, layouts_key, ready_key, s
 from feature_store.online.layout import parse_layout
 from feature_store.online.ready import read_ready
 from feature_store.online.rollout import rollout_field
+from feature_store.online.server import check_server
 from feature_store.time_rule import MINUTE_US
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def retire_view(view_id: str, *, registry: Registry, lake: Lake, client: Redis, 
     Raises:
         UnknownNameError: it was never applied.
         InputError: it is declared, a service reads it, or a running stream still writes it.
+        OnlineStoreError: Redis is away; nothing was written.
     """
+    check_server(client)
     before = read_applied(lake)
     known = {view for view, _ in recorded_features(lake)}
     if view_id not in known:
@@ -70,7 +73,9 @@ def retire_service(
     Raises:
         UnknownNameError: it was never applied, or is retired already.
         InputError: it is declared, or it is served or rolled out under its bare name.
+        OnlineStoreError: Redis is away; nothing was written.
     """
+    check_server(client)
     before = read_applied(lake)
     name, _, version = service_id.partition("@")
     published = client.hexists(services_key(env), service_id)

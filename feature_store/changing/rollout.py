@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from feature_store.changing.applied import Applied, publish, read_applied, record
 from feature_store.errors import InputError, UnknownNameError
 from feature_store.online.rollout import Mode, Rollout
+from feature_store.online.server import check_server
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -77,13 +78,15 @@ def rollback() -> Step:
 
 
 def take(step: Step, service: str, *, lake: Lake, client: Redis, env: str, clock: Clock) -> Rollout:
-    """Take a step of a service: in the lake, then for the readers. If Redis is away, `apply` completes it.
+    """Take a step of a service: in the lake, then for the readers. If it dies in between, `apply` completes it.
 
     Raises:
         UnknownNameError: the service, or a version that would be read, was never applied or is retired.
         InputError: the step cannot be taken.
         ApplyConflict: somebody else changed the registry meanwhile.
+        OnlineStoreError: Redis is away; nothing was written.
     """
+    check_server(client)
     before = read_applied(lake)
     found = rollout_of(before, service)
     wanted = step(found)

@@ -107,7 +107,12 @@ def find_route(env: str, name: str, services: Mapping[bytes, bytes], views: Mapp
     rollout = _rollout(name, services)
     if rollout is None or rollout.to is None or rollout.serve != int(version):
         return Route(plan=plan)
-    beside = plan_read(env, _service(f"{name}@{rollout.to}", services), views)
+    try:
+        beside = plan_read(env, _service(f"{name}@{rollout.to}", services), views)
+    except (OnlineStoreError, UnknownNameError):
+        if rollout.mode == "split":
+            raise
+        return Route(plan=plan)  # what is not served fails nobody
     return Route(plan=plan, rollout=rollout, beside=beside)
 
 
