@@ -30,7 +30,7 @@ if [ -z "$${found-}" ]; then \
 fi
 endef
 
-.PHONY: help demo up test bench lint fix lock clean
+.PHONY: help demo up test bench chaos lint fix lock clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: $(READY) ## run the tests
 
 bench: $(READY) ## measure, write benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(READY) ## faults at random instants over real processes, an hour
+	@$(BIN)/python -m chaos $(if $(BREAK),--seeds 1 --without $(BREAK)) $(ARGS)
 
 lint: $(READY) ## formatting, lint, types, import layers
 	@$(BIN)/ruff format --check .

@@ -66,6 +66,15 @@ class Disorder:
                 following = max(following, now - GAP_S) + self.draw.expovariate(1 / GAP_S)
             time.sleep(0.02)
 
+    def happen_each(self, *, pause_s: float) -> None:
+        """Every fault once, in order, with a pause behind each."""
+        for name in self.names:
+            self.happen(name)
+            until_s = time.monotonic() + pause_s
+            while (now := time.monotonic()) < until_s:
+                self._end(before=now)
+                time.sleep(0.02)
+
     def end_all(self) -> None:
         """End every fault that lasts, and disarm what nobody has met."""
         self._end(before=float("inf"))

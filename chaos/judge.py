@@ -116,7 +116,10 @@ def _is_within(positions: Mapping[int, int] | None, others: Mapping[int, int] | 
 
 
 def _commit_positions(stack: Stack) -> dict[tuple[int, int, int], dict[int, int]]:
-    lake, found = stack.store.lake, {}
+    lake = stack.store.lake
+    found: dict[tuple[int, int, int], dict[int, int]] = {}
+    if not lake.exists("stream_commits"):
+        return found
     with lake.cursor() as cursor:
         sql = f'SELECT shard, run, n, "partition", position FROM {lake.table_sql("stream_commits")}'
         for shard, run, n, partition, position in cursor.execute(sql).fetchall():

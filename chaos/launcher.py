@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import wraps
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from feature_store import clock
 from feature_store.fold import archive
@@ -103,8 +103,11 @@ def _no_deduplication() -> None:
 
 def _no_fence() -> None:
     """Whoever writes is taken for the owner."""
+    from feature_store_deploy.streams import sources
+
     from feature_store.online.fence import Fence
 
+    sources.read_owner = lambda client, env: None  # type: ignore[assignment]  # noqa: ARG005
     Fence.check = lambda self, reply: None  # type: ignore[method-assign]  # noqa: ARG005
 
 
@@ -124,13 +127,17 @@ def _no_epochs() -> None:
 
 def _acknowledge_first() -> None:
     """The archiver says that it needs nothing any more, and lets the log go, before the lake has it."""
-    original = archive.Archiver.step
+    step, append, at_work = archive.Archiver.step, Lake.append_live, list[archive.Archiver]()
 
-    def step(self: archive.Archiver, **options: int) -> int:
-        ends = {p: self._log.end(p) for p in range(self._log.partitions)}
-        if self._positions:
-            self._log.acknowledge(archive.CONSUMER, ends)
-            self._log.trim()
-        return original(self, **options)
+    def noted_step(self: archive.Archiver, **options: int) -> int:
+        at_work[:] = [self]
+        return step(self, **options)
 
-    archive.Archiver.step = step  # type: ignore[method-assign, assignment]
+    def late_append(self: Lake, *args: Any, end: Mapping[int, int], **options: Any) -> object:
+        for archiver in at_work:
+            archiver._log.acknowledge(archive.CONSUMER, end)
+            archiver._log.trim()
+        return append(self, *args, end=end, **options)
+
+    archive.Archiver.step = noted_step  # type: ignore[method-assign]
+    Lake.append_live = late_append  # type: ignore[method-assign, assignment]

@@ -67,13 +67,18 @@ for p = 0, count - 1 do
     redis.call('XGROUP', 'DESTROY', KEYS[2 + p], 'made')
   end
 end
--- A reader that knows a later epoch than the log has outlived a wiped log: nobody has read what was published since.
-if above > current then
+-- A reader that knows a later epoch than the log has outlived a wiped log: nobody has read what was published since. So has
+-- one that was further than a stream which still begins with its first record: the log was filled again on the same day.
+-- (If that one has lost its tail only, the copies are duplicates, which readers drop.)
+if above > 0 and above >= current then
   for p = 0, count - 1 do
-    for _, entry in ipairs(redis.call('XRANGE', KEYS[2 + p], '-', '+')) do
-      redis.call('XADD', KEYS[2 + p], new .. '-*', unpack(entry[2]))
+    local first = redis.call('XRANGE', KEYS[2 + p], '-', '+', 'COUNT', 1)[1]
+    if above > current or (first and first[1] == current .. '-0') then
+      for _, entry in ipairs(redis.call('XRANGE', KEYS[2 + p], '-', '+')) do
+        redis.call('XADD', KEYS[2 + p], new .. '-*', unpack(entry[2]))
+      end
     end
-    redis.call('XTRIM', KEYS[2 + p], 'MINID', new .. '-0')
+    if above > current then redis.call('XTRIM', KEYS[2 + p], 'MINID', new .. '-0') end
   end
 end
 if current > 0 then redis.call('HSET', KEYS[1], 'end:' .. current, table.concat(ends, ',')) end
