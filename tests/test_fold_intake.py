@@ -15,6 +15,7 @@ from strategies import splits
 from stream_world import NOW_US, Reading, accepted, intake, log_records, payloads, rows
 
 from feature_store import EventSource, ManualClock, redis_stream
+from feature_store.errors import DeclarationError
 from feature_store.fold.batch_query import BatchQuery
 from feature_store.fold.intake import Intake
 from feature_store.fold.known_ids import KnownIds
@@ -121,6 +122,11 @@ def test_an_event_that_comes_in_another_partition_than_its_id_says_is_rejected()
         f"event id 'u' belongs in partition {place} of 4 (its CRC-32), but came in {(place + 1) % 4}, where a copy of it "
         "would not be found"
     )
+
+
+def test_what_places_events_is_one_of_two():
+    with pytest.raises(DeclarationError, match="`partitioned_by` must be 'event_id' or 'producer', got 'customer'"):
+        redis_stream("readings", partitions=4, partitioned_by="customer")
 
 
 @pytest.mark.parametrize("place", [("uid", "at"), ("at", "uid")])

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.errors import LakeError
 from feature_store.fold.id_hashes import IdHashes, held_hashes
 from feature_store.fold.intake import Intake, digest_sql
 from feature_store.fold.known_ids import KnownIds, LookUp
@@ -119,9 +121,17 @@ def open_intake(
         known = KnownIds(
             held=IdHashes(held_hashes(lake, source, origin.snapshot)),
             look_up=_look_up(lake, source, schema, partition=partition, by_id=by_id),
-            archived=lambda: lake.positions(source).get(partition, -1),
+            archived=lambda: _archived(lake, source, partition),
         )
     return Intake(declared, schema, known=known, partitions=partitions if by_id else 1)
+
+
+def _archived(lake: Lake, source: str, partition: int) -> int:
+    """The offset up to which the lake has a partition; while it is away, none: ids wait in memory, and the stream goes on."""
+    try:
+        return lake.positions(source).get(partition, -1)
+    except (LakeError, duckdb.Error):
+        return -1
 
 
 def _look_up(lake: Lake, source: str, schema: pa.Schema, *, partition: int, by_id: bool) -> LookUp:
