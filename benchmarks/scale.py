@@ -1,6 +1,6 @@
 """The payments example with a hundred million payments: backfill, a training set, and what more processes bring.
 
-`python -m benchmarks scale --events 10000000` does the same with fewer. Backfill and training set are each a process of
+`python -m benchmarks scale --size 10000000` does the same with fewer. Backfill and training set are each a process of
 their own, held to two workers and 6 GB.
 """
 
@@ -35,28 +35,28 @@ SPEEDUP_SHARE, SPEEDUP_BUCKETS = 10, 8
 EXAMPLE = Path(__file__).parent.parent / "examples" / "payments"
 
 
-def rows(events: int = EVENTS) -> Iterator[Result]:
+def rows(size: int = EVENTS) -> Iterator[Result]:
     """All measurements of this file."""
     with tempfile.TemporaryDirectory() as folder:
         yield row(
             "payments generator",
-            measured("generate", Path(folder), events)["rate"],
+            measured("generate", Path(folder), size)["rate"],
             "events/s",
             limit=1e6,
             at_least=True,
         )
-        name = _written(events)
-        found = measured("backfill", Path(folder), events)
+        name = _written(size)
+        found = measured("backfill", Path(folder), size)
         yield row(
             f"{name} payments, backfill: load, tiles of all views", found["rate"], "events/s", limit=1e5, at_least=True
         )
         yield row(f"{name} payments, backfill, peak memory", found["peak_mb"], "MB", limit=LIMIT_MB)
-        found = measured("training", Path(folder), events)
-        name = f"{_written(events)} payments, training set of {_written(int(found['rows']))} rows"
+        found = measured("training", Path(folder), size)
+        name = f"{_written(size)} payments, training set of {_written(int(found['rows']))} rows"
         yield row(name, found["seconds"], "s", limit=600)
         yield row(f"{name}, peak memory", found["peak_mb"], "MB", limit=LIMIT_MB)
     with tempfile.TemporaryDirectory() as folder:
-        fewer = max(events // SPEEDUP_SHARE, 1)
+        fewer = max(size // SPEEDUP_SHARE, 1)
         measured("generate", Path(folder), fewer)
         measured("backfill", Path(folder), fewer)
         found = measured("speedup", Path(folder), fewer)

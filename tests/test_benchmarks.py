@@ -1,13 +1,14 @@
 """The page and the lines that `make bench` writes."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 
 import pytest
 
-from benchmarks import scale
+from benchmarks import agreement, scale
 from benchmarks.__main__ import demo_row, report
 from benchmarks.memory import Peak
 from benchmarks.results import row
@@ -82,3 +83,13 @@ def wait_until(look):
     deadline = time.monotonic() + 20
     while not look() and time.monotonic() < deadline:
         time.sleep(0.05)
+
+
+def test_the_agreement_run_proves_every_value_it_serves(monkeypatch):
+    monkeypatch.setattr(agreement, "READS", 5)
+    monkeypatch.setattr(agreement, "HOURS", 1)
+
+    unequal, oracle, missed = agreement.rows(size=1)
+
+    assert (unequal["value"], oracle["value"], missed["value"]) == (0, 0, 0)
+    assert re.fullmatch(r"unequal among \d[\d,]+ served values, seeds 0 to 0", unequal["name"])

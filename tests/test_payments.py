@@ -217,7 +217,7 @@ def test_the_commands_of_the_tutorial_run_as_they_stand(tmp_path, valkey, enviro
             ["feature-store", "stream"], cwd=folder, env=os.environ | variables, stdout=log, stderr=log
         )
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 240
             while "caught up" not in bash("feature-store status"):
                 assert time.monotonic() < deadline, (folder / "stream.log").read_text()
                 time.sleep(0.5)
