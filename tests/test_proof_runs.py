@@ -114,6 +114,22 @@ def test_without_a_record_of_runs_all_loaded_events_count_as_known(world):
     assert {difference.run for difference in proof.report.differences} == {min(rows.column("run").to_pylist())}
 
 
+def test_a_run_whose_snapshot_was_forgotten_is_unprovable_if_loads_changed_what_it_knew(world):
+    lake, first = world.store.lake, world.log.table().column("busy_v1__run")[0].as_py()
+    with lake.cursor() as cursor:
+        rows = cursor.execute(f"SELECT * FROM {RUNS_TABLE}").to_arrow_table()
+        cursor.execute(f"UPDATE {RUNS_TABLE} SET snapshot = 0 WHERE run = {first}")  # there was no table yet
+
+    [verdict] = world.store.verify()
+    proof = prove(world.store.compiled, lake, world.log.table())
+    with lake.cursor() as cursor:
+        cursor.execute(f"DELETE FROM {RUNS_TABLE}")
+    lake.append(RUNS_TABLE, rows)
+
+    assert verdict.causes == {"unprovable": 20}
+    assert (proof.unequal, proof.oracle_unequal) == (20, 20)
+
+
 def test_the_shard_is_that_of_the_run_that_wrote_the_value_not_of_the_count_that_the_reader_saw(world):
     compiled, lake = world.store.compiled, world.store.lake
     served = world.log.table()

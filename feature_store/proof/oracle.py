@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from feature_store.declare.feature import FeatureRef
+from feature_store.errors import LakeError
 from feature_store.proof.layout import ServedFeature, ServedLayout
 from feature_store.proof.operands import Operand, operand
 from feature_store.proof.runs import Runs
@@ -136,8 +137,14 @@ def _view_answers(
     found: dict[tuple[str, str], list[Answer]] = {(read.id, name): [None] * size for name in names}
     for loaded_at, rows in _loaded_states(cursor, lake, read, snapshot):
         cursor.execute(f"CREATE OR REPLACE TEMP TABLE mine AS SELECT * FROM record WHERE {rows}")
-        for name, answers in _answers(cursor, lake, read, snapshot, loaded_at).items():
-            for i, each in answers.items():
+        try:
+            answers = _answers(cursor, lake, read, snapshot, loaded_at)
+        except LakeError:
+            if loaded_at == snapshot:
+                raise
+            continue  # what these runs knew was forgotten
+        for name, answered in answers.items():
+            for i, each in answered.items():
                 found[read.id, name][i] = each
     return found
 
