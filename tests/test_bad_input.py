@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import feature_store_deploy.streams.__main__
 import pandas as pd
 import pytest
 import redis
@@ -182,24 +180,13 @@ def test_wrong_input_gets_one_line_and_changes_nothing(
     assert not (project.folder / "set.parquet").exists()
 
 
-@pytest.fixture
-def signals() -> Iterator[None]:
-    """Gives the test process its signal handlers back."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
 @pytest.mark.parametrize("process", ["flow", "archive"])
 @pytest.mark.parametrize("trouble", ["away", "evicts", "old"])
 def test_flow_and_archiver_say_the_same_of_a_wrong_redis(
     process: str,
     trouble: str,
     project: Project,
-    signals: None,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
     options = {"away": {}, "evicts": {"maxmemory-policy": "allkeys-lru"}, "old": {"rename-command": ("HSETEX", "")}}
@@ -208,13 +195,11 @@ def test_flow_and_archiver_say_the_same_of_a_wrong_redis(
         if trouble == "away":
             server.stop()
         monkeypatch.setenv(f"{PREFIX}REDIS_URL", server.url)
-        monkeypatch.setattr(sys, "argv", ["streams", process])
-
-        code = feature_store_deploy.streams.__main__.main()
-
-        said = capsys.readouterr()
-        assert (code, said.out) == (2, "")
-        assert re.fullmatch(f"error: .*{expected}.*\n", said.err), said.err
+        command = [sys.executable, "-m", "feature_store_deploy.streams", process]
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(project.folder)]))
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (said.returncode, said.stdout) == (2, "")
+        assert re.fullmatch(f"error: .*{expected}.*\n", said.stderr), said.stderr
         if trouble != "away":
             with redis.Redis.from_url(server.url) as client:
                 assert client.dbsize() == 0
