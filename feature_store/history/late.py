@@ -56,8 +56,7 @@ def late_events(compiled: Compiled, lake: Lake, view: FeatureView, *, start: dat
     delays = f"SELECT _delay_us FROM ({project_sql(plan, shown, extra=['_delay_us'])})"
     bounds = [limit, *_BOUNDS.values(), 2**62]
     buckets = [
-        f"count(*) FILTER (_delay_us > {max(low, limit)} AND _delay_us <= {high})"
-        for low, high in pairwise(bounds)
+        f"count(*) FILTER (_delay_us > {max(low, limit)} AND _delay_us <= {high})" for low, high in pairwise(bounds)
     ]
     with lake.cursor() as cursor:
         row = cursor.execute(f"SELECT count(*), coalesce(max(_delay_us), 0), {', '.join(buckets)} FROM ({delays})")
