@@ -8,6 +8,7 @@ from feature_store_deploy.assets.results import written
 
 from feature_store.declare import FeatureView
 from feature_store.history.asof import rows_table
+from feature_store.history.late import late_events
 from feature_store.history.tiles import tiles_table
 from feature_store.store import FeatureStore
 
@@ -43,6 +44,9 @@ def build_view_asset(
         columns = declared.lake_columns(feature_store.lake.columns(table), view)
         rows, snapshot = sum(commit.rows for commit in commits), commits[-1].snapshot
         metadata = written(feature_store, table, rows=rows, snapshot=snapshot, days=(start, end), columns=columns)
+        if view.source.log is not None:
+            late = late_events(feature_store.compiled, feature_store.lake, view, start=start, end=end)
+            metadata |= {"late": late.late, "late_delays": str(late)}
         return dg.MaterializeResult(metadata=metadata)
 
     return features

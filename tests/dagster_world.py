@@ -45,7 +45,7 @@ def ride(number, *, at, fare=10.0, name="york"):
     return {"ride_id": f"r{number}", "city": name, "begun": midnight(0) + timedelta(days=at), "fare": fare}
 
 
-def registry(load, *, log=True, fare_over="1d"):
+def registry(load, *, log=True, fare_over="1d", late_events="correct"):
     rides = EventSource(
         "rides", schema=Ride, event_time="begun", event_id="ride_id", load=load, history_start=FIRST,
         log=redis_stream("rides") if log else None, owner="team:taxis", description="One event per ride",
@@ -57,6 +57,7 @@ def registry(load, *, log=True, fare_over="1d"):
     daily = FeatureView(
         "daily", entity=city, source=rides, features=[agg.count(over="2d"), agg.sum("fare", over="1d")],
         online="batch", every="1d", freshness_sla="36h", owner="ops@example.com", description="Yesterday",
+        late_events=late_events,
     )  # fmt: skip
     service = FeatureService("pricing", features=[hourly, daily], owner="team:ml", description="What a ride costs")
     return Registry(views=[hourly, daily], services=[service])
@@ -71,10 +72,11 @@ class Deployment:
     environment: str = "dev"
     rows: list = field(default_factory=list)
     log: bool = True
+    late_events: str = "correct"
     settings: Settings | None = None
 
     def __post_init__(self):
-        self.registry = registry(self.load, log=self.log)
+        self.registry = registry(self.load, log=self.log, late_events=self.late_events)
         self.settings = self.settings or Settings(home=self.home, redis_url=self.url, environment=self.environment)
         self.clock = ManualClock(to_us(midnight(10)))
         self.definitions = build_definitions(self.registry, self.settings, clock=self.clock)

@@ -57,7 +57,6 @@ def test_events_are_shown_with_place_and_lateness_the_newest_first(world):
     assert live
     assert all(event.arrived_at - event.event_time == timedelta(microseconds=event.late_us) for event in live)
     text = repr(found)
-    print(text)
     assert "arrived +" in text
     assert f"... and {found.event_count - 20} older ones" in text
 

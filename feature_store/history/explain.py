@@ -14,6 +14,7 @@ from feature_store.duck import literal
 from feature_store.errors import InputError, OnlineStoreError, UnknownNameError
 from feature_store.history.spine import read_spine, spine_keys
 from feature_store.history.training import get_historical_features
+from feature_store.log.protocol import unpack_offset
 from feature_store.status import Status
 from feature_store.time_rule import floor_us, from_us, tail_us, to_us
 from feature_store.transforms.project import ARRIVED, ID, KEY, OFFSET, PARTITION, TIME, project_sql
@@ -251,7 +252,11 @@ def _told(entity: Mapping[str, object]) -> str:
 
 
 def _event(event: KnownEvent) -> str:
-    place = "loaded" if event.partition is None else f"partition {event.partition}, offset {event.offset}"
+    place = (
+        "loaded"
+        if event.partition is None
+        else f"partition {event.partition}, offset {'-'.join(map(str, unpack_offset(event.offset or 0)))}"
+    )
     if event.late_us is None:
         return f"{event.event_time.isoformat()}  {event.event_id}  {place}, arrival not recorded"
     return f"{event.event_time.isoformat()}  {event.event_id}  {place}, arrived {event.late_us / 1_000_000:+g} s"

@@ -32,7 +32,7 @@ class Manifest:
     statuses: bool
     allow_incomplete: bool
     until_us: int
-    """Until when windows of labels could have closed."""
+    """Until when windows of labels could have closed; without labels beyond any time."""
     spine_digest: str
     rows: int
     known: KnowledgeReport

@@ -137,7 +137,7 @@ def get_historical_features(
     rows = read_spine(spine, lake=lake, time_column=time_column)
     names = _names(resolved, rows)
     at = lake.snapshot() if snapshot is None else snapshot
-    until_us = 2**62 if now_us is None else now_us
+    until_us = 2**62 if now_us is None or not wanted else now_us
     with lake.pinned(at) as pinned, LakeReading(pinned, at, scratch=lake) as reading:
         if not allow_incomplete and len(rows):
             _check_complete(reading, views, rows)
