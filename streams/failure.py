@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import duckdb
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from feature_store.errors import FeatureStoreError
 
@@ -36,6 +36,8 @@ def noting_failure(method: Callable[Concatenate[Any, P], R]) -> Callable[Concate
 
 def in_words(error: Exception) -> str:
     """A line for the user about a foreseen error."""
+    if isinstance(error, ResponseError):
+        return f"Redis refuses a command: {error}"
     if isinstance(error, RedisError):
         return f"Redis does not answer any more: {error}"
     if isinstance(error, duckdb.IOException):

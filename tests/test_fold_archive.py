@@ -4,7 +4,8 @@ import pytest
 from stream_world import NOW_US, SOURCE, World, compiled, readings, rows
 
 from feature_store.errors import LogGap, PositionConflict
-from feature_store.fold.archive import COMMITS_TABLE, CommitArchiver
+from feature_store.fold.archive import CommitArchiver
+from feature_store.lake.records import STREAM_COMMITS
 from feature_store.log.protocol import Record
 
 
@@ -139,7 +140,7 @@ def test_commit_records_land_once_one_row_per_partition(world):
     stream.step()
     assert CommitArchiver(world.lake, world.client, world.env).step() == 1
     with world.lake.cursor() as cursor:
-        sql = f'SELECT n, "partition", now_us, visible_at_us FROM {world.lake.table_sql(COMMITS_TABLE)} ORDER BY 1, 2'
+        sql = f'SELECT n, "partition", now_us, visible_at_us FROM {world.lake.table_sql(STREAM_COMMITS)} ORDER BY 1, 2'
         found = cursor.execute(sql).fetchall()
     assert found == [(n, partition, NOW_US, NOW_US) for n in range(1, 5) for partition in range(4)]
     assert compiled.registry.source(SOURCE).log is not None

@@ -8,7 +8,7 @@ from feature_store import FeatureReader
 from feature_store.errors import FlowSuperseded, StoreLost
 from feature_store.fold import drive, shard
 from feature_store.fold.consumer import retire_consumers, stream_consumer
-from feature_store.fold.run import RUNS_TABLE
+from feature_store.lake.records import STREAM_RUNS
 from feature_store.online.fence import Fence
 from feature_store.online.keys import features_key
 from feature_store.online.layout import publish_layouts, view_layout
@@ -244,7 +244,7 @@ def test_each_run_is_recorded_with_what_the_lake_held(world):
 
     assert third.start.run == 3
     with world.lake.cursor() as cursor:
-        found = cursor.execute(f"SELECT * FROM {world.lake.table_sql(RUNS_TABLE)} ORDER BY run").fetchall()
+        found = cursor.execute(f"SELECT * FROM {world.lake.table_sql(STREAM_RUNS)} ORDER BY run").fetchall()
     assert found == [
         (s.start.run, s.start.origin.snapshot, NOW_US, s.start.generation, s.start.shards)
         for s in (first, second, third)

@@ -132,6 +132,26 @@ def test_an_old_event_that_is_archived_before_it_is_read_is_no_duplicate(world):
     assert lifetime == 12
 
 
+def test_what_only_the_archiver_had_read_when_the_log_was_lost_is_in_the_values(world):
+    some = rows(90, seed=9)
+    stream = world.stream()
+    world.publish(some[:40])
+    stream.step()
+    world.publish(some[40:70])
+    world.archive()
+    world.client.delete(*world.client.scan_iter(f"log*:{world.env}:*"))
+
+    world.publish(some[64:])  # who publishes sends again some of what may be lost
+    stream.step()
+    world.archive()
+    stream.step()
+
+    served = world.values()
+    world.stream().step()
+    assert equal_where_both_hold(world.values(), served, NOW_US)
+    assert world.lake_ids() == {row["uid"] for row in some}
+
+
 def test_a_new_run_begins_at_the_lake_and_serves_the_same(world):
     some = rows(150, seed=8)
     stream = world.stream()

@@ -222,6 +222,25 @@ def test_an_event_ahead_of_the_clock_is_read_but_not_known_until_its_time(world)
     assert report.unequal == 0, report.differences[:3]
 
 
+def test_what_was_known_before_the_clock_went_back_stays_known(world):
+    served, world.served = world.served, ServedLog()
+    now = world.clock.now_us()
+    world.happen(40, over_us=10 * MINUTE_US)
+    world.step(by_us=15 * MINUTE_US, reads=0)
+    for back_us in (5 * MINUTE_US, -2 * MINUTE_US, 3 * MINUTE_US):
+        world.happen(10, over_us=MINUTE_US)
+        world.step(by_us=-back_us, reads=0)
+        for city in proof_world.CITIES:
+            world.read({"city": city, "kind": 1, "rival": "bath"}, as_of_us=now + 16 * MINUTE_US)
+    world.archive()
+    table, world.served = world.served.table(), served
+
+    found = prove(world.store.compiled, world.store.lake, table, sample=100)
+
+    world.clock.move_to(now + 30 * MINUTE_US)
+    assert (found.unequal, found.oracle_unequal) == (0, 0)
+
+
 def test_a_record_goes_to_the_lake_once_and_comes_back_whole(world):
     compiled, lake = world.store.compiled, world.store.lake
 

@@ -10,10 +10,10 @@ from feature_store import FeatureStore, Settings
 from feature_store.clock import ManualClock
 from feature_store.fold.archive import Archiver, CommitArchiver
 from feature_store.fold.run import LocalStream
+from feature_store.lake.records import STREAM_RUNS
 from feature_store.proof import ServedLog, append_served, prove
 from feature_store.proof.layout import conform, served_layout
 from feature_store.proof.recompute import provable
-from feature_store.proof.runs import RUNS_TABLE
 from feature_store.time_rule import HOUR_US, MINUTE_US, to_us
 
 DAY = datetime(2024, 3, 1, tzinfo=UTC)
@@ -58,7 +58,7 @@ class World:
         [vector] = self.reading()
         run = vector.provenance["busy@1"].run
         row = {"run": run, "snapshot": snapshot, "began_us": self.clock.now_us(), "generation": "g", "shards": 1}
-        self.store.lake.append(RUNS_TABLE, pa.Table.from_pylist([row]))
+        self.store.lake.append(STREAM_RUNS, pa.Table.from_pylist([row]))
 
     def step(self):
         self.clock.move_to(self.clock.now_us() + MINUTE_US)
@@ -104,11 +104,11 @@ def test_a_load_while_a_run_lasts_is_unknown_to_its_values_and_known_to_the_next
 def test_without_a_record_of_runs_all_loaded_events_count_as_known(world):
     lake = world.store.lake
     with lake.cursor() as cursor:
-        rows = cursor.execute(f"SELECT * FROM {RUNS_TABLE}").to_arrow_table()
-        cursor.execute(f"DELETE FROM {RUNS_TABLE}")
+        rows = cursor.execute(f"SELECT * FROM {STREAM_RUNS}").to_arrow_table()
+        cursor.execute(f"DELETE FROM {STREAM_RUNS}")
 
     proof = prove(world.store.compiled, lake, world.log.table())
-    lake.append(RUNS_TABLE, rows)
+    lake.append(STREAM_RUNS, rows)
 
     assert proof.unequal > 0
     assert {difference.run for difference in proof.report.differences} == {min(rows.column("run").to_pylist())}
@@ -117,14 +117,14 @@ def test_without_a_record_of_runs_all_loaded_events_count_as_known(world):
 def test_a_run_whose_snapshot_was_forgotten_is_unprovable_if_loads_changed_what_it_knew(world):
     lake, first = world.store.lake, world.log.table().column("busy_v1__run")[0].as_py()
     with lake.cursor() as cursor:
-        rows = cursor.execute(f"SELECT * FROM {RUNS_TABLE}").to_arrow_table()
-        cursor.execute(f"UPDATE {RUNS_TABLE} SET snapshot = 0 WHERE run = {first}")  # there was no table yet
+        rows = cursor.execute(f"SELECT * FROM {STREAM_RUNS}").to_arrow_table()
+        cursor.execute(f"UPDATE {STREAM_RUNS} SET snapshot = 0 WHERE run = {first}")  # there was no table yet
 
     [verdict] = world.store.verify()
     proof = prove(world.store.compiled, lake, world.log.table())
     with lake.cursor() as cursor:
-        cursor.execute(f"DELETE FROM {RUNS_TABLE}")
-    lake.append(RUNS_TABLE, rows)
+        cursor.execute(f"DELETE FROM {STREAM_RUNS}")
+    lake.append(STREAM_RUNS, rows)
 
     assert verdict.causes == {"unprovable": 20}
     assert (proof.unequal, proof.oracle_unequal) == (20, 20)

@@ -19,7 +19,7 @@ from verify_world import BEGIN_US, HOUR_US, MINUTE_US, World, planted, windows
 
 from feature_store import FeatureView, Registry, agg
 from feature_store.cli import app
-from feature_store.fold.archive import COMMITS_TABLE
+from feature_store.lake.records import STREAM_COMMITS
 from feature_store.proof.runs import RUNS_TABLE
 from feature_store.proof.verify import verify
 from feature_store.transforms.compiled import compile_registry
@@ -189,7 +189,7 @@ def lost_store(world):
 
 def test_a_commit_that_may_still_come_makes_a_vector_wait(world):
     with world.store.lake.cursor() as cursor:
-        [newest] = cursor.execute(f"SELECT max(visible_at_us) FROM {COMMITS_TABLE}").fetchone()
+        [newest] = cursor.execute(f"SELECT max(visible_at_us) FROM {STREAM_COMMITS}").fetchone()
     table = without_commits(world, [999])
     served = [*table.column("served_us").to_pylist()[:-1], newest]
     table = table.set_column(table.schema.get_field_index("served_us"), "served_us", arrow.array(served, arrow.int64()))

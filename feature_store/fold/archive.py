@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from feature_store.errors import LogTailLost
+from feature_store.errors import LogTailLost, UnknownNameError
 from feature_store.fold.intake import Accepted, Intake, Rejected
 from feature_store.fold.rebuild import open_intake, resolve_origin
 from feature_store.lake.records import STREAM_COMMITS
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 CONSUMER = "lake"
 """The archiver's name among the consumers of a log: nothing is trimmed that the lake does not hold."""
 
-COMMITS_TABLE = STREAM_COMMITS
 
 _REJECTED = pa.schema(
     [
@@ -91,7 +90,10 @@ class Archiver:
             end=end,
             rejected=rejected_table(self._source, [row for part in accepted for row in part.rejected]),
         )
-        self._log.acknowledge(CONSUMER, end)
+        try:
+            self._log.acknowledge(CONSUMER, end)
+        except UnknownNameError:  # the log's server has forgotten its consumers
+            self._log.register(CONSUMER, end)
         records = sum(int(part.events.num_rows) + len(part.rejected) for part in accepted)
         self._positions, self._intakes = end, intakes
         return records
@@ -146,17 +148,17 @@ class CommitArchiver:
                 for partition, position in positions.items()
             ]
             columns = list(zip(*rows, strict=True)) if rows else [()] * len(_COMMITS)
-            self._lake.append(COMMITS_TABLE, pa.table([list(c) for c in columns], schema=_COMMITS))
+            self._lake.append(STREAM_COMMITS, pa.table([list(c) for c in columns], schema=_COMMITS))
             after = commits[-1][0]
         self._after = after
         return len(commits)
 
     def _newest(self) -> str:
-        if not self._lake.exists(COMMITS_TABLE):
+        if not self._lake.exists(STREAM_COMMITS):
             return "0-0"
         with self._lake.cursor() as cursor:
             order = "split_part(entry, '-', 1)::BIGINT, split_part(entry, '-', 2)::BIGINT"
-            table = self._lake.table_sql(COMMITS_TABLE)
+            table = self._lake.table_sql(STREAM_COMMITS)
             row = cursor.execute(f"SELECT arg_max(entry, ({order})) FROM {table}").fetchone()
         return str(row[0]) if row and row[0] else "0-0"
 

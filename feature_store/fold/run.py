@@ -9,13 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import duckdb
 import pyarrow as pa
 
-from feature_store.errors import LogTailLost
+from feature_store.errors import LakeError, LogTailLost, LogUnavailable
 from feature_store.fold.drive import ShardDriver
 from feature_store.fold.rebuild import Origin, open_intake, resolve_origin
 from feature_store.fold.split import ShardBatch, Splitter
+from feature_store.lake.records import STREAM_RUNS
 from feature_store.log.binding import open_log
+from feature_store.log.protocol import unpack_offset
 from feature_store.online.ready import Positions, read_ready, store_generation
 from feature_store.online.server import check_server
 
@@ -23,12 +26,12 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from feature_store.clock import Clock
+    from feature_store.fold.intake import Intake
     from feature_store.lake import Lake
     from feature_store.log.protocol import EventLog, LogRecord
     from feature_store.registry import Registry
     from feature_store.transforms.compiled import Compiled
 
-RUNS_TABLE = "stream_runs"
 _RUNS = pa.schema(
     [
         ("run", pa.int64()),
@@ -93,10 +96,10 @@ def next_run(lake: Lake, client: Redis, env: str) -> int:
 
 
 def _newest_run(lake: Lake) -> int:
-    if not lake.exists(RUNS_TABLE):
+    if not lake.exists(STREAM_RUNS):
         return 0
     with lake.cursor() as cursor:
-        row = cursor.execute(f"SELECT max(run) FROM {lake.table_sql(RUNS_TABLE)}").fetchone()
+        row = cursor.execute(f"SELECT max(run) FROM {lake.table_sql(STREAM_RUNS)}").fetchone()
     return int(row[0] or 0) if row else 0
 
 
@@ -135,7 +138,7 @@ def begin_run(
         shards=shards,
     )
     row = (start.run, start.origin.snapshot, now_us, generation, shards)
-    lake.append(RUNS_TABLE, pa.table([[value] for value in row], schema=_RUNS))
+    lake.append(STREAM_RUNS, pa.table([[value] for value in row], schema=_RUNS))
     return start
 
 
@@ -146,30 +149,66 @@ class PartitionReader:
         self, compiled: Compiled, lake: Lake, log: EventLog, start: Start, *, source: str, partition: int
     ) -> None:
         """Begin where the lake ends. The lake stays in use: ids of old events are looked up there."""
+        self._compiled, self._lake = compiled, lake
         self._source, self._partition, self._log, self._shards = source, partition, log, start.shards
-        self._intake = open_intake(
-            compiled, lake, source, origin=start.origin, partition=partition, partitions=log.partitions
-        )
+        self._intake = self._open_intake(start.origin)
         self._splitter = Splitter(source, compiled.plans_of(source), shards=start.shards)
         self.position = start.origin.positions[source].get(partition, start.begins[source][partition])
         self._target = log.end(partition)
         self._caught_up = False
+        self._missed: list[pa.Table] = []
+
+    def _open_intake(self, origin: Origin) -> Intake:
+        return open_intake(
+            self._compiled,
+            self._lake,
+            self._source,
+            origin=origin,
+            partition=self._partition,
+            partitions=self._log.partitions,
+        )
 
     def look_ahead(self) -> None:
         """Let the coming reads give all that the log holds now; without this, its newest records may come later."""
         self._log.end(self._partition)
 
     def read(self) -> list[LogRecord]:
-        """The next records, without moving on."""
+        """The next records, without moving on, except into a new epoch of the log.
+
+        Raises:
+            LogUnavailable: the log does not answer, or begins anew while the lake, which may have read it further, is away.
+        """
         try:
-            return self._log.read(self._partition, self.position, max_records=MAX_RECORDS)
+            records = self._log.read(self._partition, self.position, max_records=MAX_RECORDS)
         except LogTailLost as lost:
-            self.position = lost.resume
-            return self._log.read(self._partition, self.position, max_records=MAX_RECORDS)
+            self._enter(lost.resume)
+            records = self._log.read(self._partition, self.position, max_records=MAX_RECORDS)
+        if records and unpack_offset(records[0].offset)[0] > unpack_offset(self.position)[0]:
+            self._enter(records[0].offset)
+        return records
+
+    def _enter(self, epoch_start: int) -> None:
+        """Go on in a new epoch: what the archiver had read of the old one, and this reader had not, is only in the lake."""
+        try:
+            origin = resolve_origin(self._compiled, self._lake)
+            if origin.positions[self._source].get(self._partition, self.position) > self.position:
+                where = f"_partition = {self._partition} AND _offset >= {self.position} AND _offset < {epoch_start}"
+                with self._lake.cursor() as cursor:
+                    sql = self._lake.events_sql(self._source, snapshot=origin.snapshot, where=where)
+                    missed = cursor.execute(sql).to_arrow_table()
+                self._intake = self._open_intake(origin)
+                self._missed.append(missed)
+        except (LakeError, duckdb.Error) as error:
+            raise LogUnavailable(
+                f"log '{self._source}' partition {self._partition} begins anew, and the lake is away: {error}"
+            ) from error
+        self.position = epoch_start
 
     def take(self, records: Sequence[LogRecord]) -> list[Reading]:
         """Move past these records: one reading per shard, also for no records, so that positions and hearts go on."""
-        batches = self._idle() if not records else self._batches(records)
+        missed, self._missed = self._missed, []
+        batches = [batch for events in missed for batch in self._split(events)]
+        batches += self._idle() if not records else self._batches(records)
         # A log may leave numbers out before its end, and in a new epoch without records the end lies beyond every
         # position that can be reached: nothing to read means that the end has been reached.
         self._caught_up = self._caught_up or not records or self.position >= self._target
@@ -195,7 +234,10 @@ class PartitionReader:
     def _batches(self, records: Sequence[LogRecord]) -> list[ShardBatch]:
         accepted = self._intake.accept(self._partition, records, start=self.position)
         self.position = accepted.end
-        return self._splitter.split(accepted.events, {self._partition: self.position})
+        return self._split(accepted.events)
+
+    def _split(self, events: pa.Table) -> list[ShardBatch]:
+        return list(self._splitter.split(events, {self._partition: self.position}))
 
     def _idle(self) -> list[ShardBatch]:
         positions = {self._partition: self.position}

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from feature_store.fold.archive import COMMITS_TABLE
 from feature_store.history.asof import rows_table
+from feature_store.lake.records import STREAM_COMMITS
 from feature_store.transforms.catalogue import Ints
 
 if TYPE_CHECKING:
@@ -78,13 +78,13 @@ class Commits:
     @classmethod
     def of(cls, lake: Lake, *, snapshot: int) -> Commits:
         """Read them from the lake as of a snapshot."""
-        if not lake.exists(COMMITS_TABLE):
+        if not lake.exists(STREAM_COMMITS):
             return cls({})
         with lake.cursor() as cursor:
             table = cursor.execute(
                 # A commit whose acknowledgement was lost is written again, equal but for when it became visible.
                 f'SELECT shard, run, n, source, "partition", max(position) AS position, min(now_us) AS now_us '
-                f"FROM {lake.table_sql(COMMITS_TABLE, snapshot=snapshot)} GROUP BY ALL ORDER BY shard, run, n"
+                f"FROM {lake.table_sql(STREAM_COMMITS, snapshot=snapshot)} GROUP BY ALL ORDER BY shard, run, n"
             ).to_arrow_table()
         return cls(_by_run(table))
 

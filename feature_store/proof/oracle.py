@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from feature_store.declare.feature import FeatureRef
 from feature_store.errors import LakeError
+from feature_store.lake.records import STREAM_COMMITS
 from feature_store.proof.layout import ServedFeature, ServedLayout
 from feature_store.proof.operands import Operand, operand
 from feature_store.proof.runs import Runs
@@ -176,6 +177,7 @@ def _answers(
     ask = _ask_batch if view.is_batch else _ask_stream
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE asked AS {ask(lake, read, snapshot)}")
     cursor.execute("CREATE OR REPLACE TEMP TABLE reached AS SELECT *, " + _tails_sql(view) + " FROM asked")
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE ahead AS {_ahead_sql(lake, read, snapshot)}")
     spans = cursor.execute("SELECT min(since), max(t) FROM reached").fetchone()
     if spans is None or spans[1] is None:
         return {}
@@ -196,7 +198,7 @@ def _answers(
 def _ask_stream(lake: Lake, read: KeyedView, snapshot: int) -> str:
     """(row, keys, time) of each vector, once per partition with how far its commit had read, once for loaded events."""
     view = read.view
-    commits = lake.table_sql("stream_commits", snapshot=snapshot)
+    commits = lake.table_sql(STREAM_COMMITS, snapshot=snapshot)
     keys = "".join(f', r."{column}" AS "{key}"' for key, column in read.columns.items())
     as_of, run, n, shard = (f'r."{view_column(read.id, name)}"' for name in ("as_of_us", "run", "n", "shard"))
     at = f"c.shard = {shard} AND c.run = {run} AND c.n = {n}"
@@ -206,6 +208,22 @@ def _ask_stream(lake: Lake, read: KeyedView, snapshot: int) -> str:
         f"WHERE c.source = '{view.source.name}' GROUP BY ALL "
         f"UNION ALL SELECT DISTINCT r._i{keys}, {as_of}, -1, NULL::BIGINT, NULL::BIGINT, NULL::BIGINT "
         f"FROM mine AS r JOIN {commits} AS c ON {at}"
+    )
+
+
+def _ahead_sql(lake: Lake, read: KeyedView, snapshot: int) -> str:
+    """The earlier commits of a vector's run that folded at a later time than its own: the flow's clock went back since."""
+    if read.view.is_batch:
+        return (
+            "SELECT NULL::BIGINT AS i, NULL::BIGINT AS p, NULL::BIGINT AS position, NULL::BIGINT AS now_us WHERE FALSE"
+        )
+    run, n, shard = (f'r."{view_column(read.id, name)}"' for name in ("run", "n", "shard"))
+    later = "min(now_us) OVER (PARTITION BY shard, run ORDER BY n RANGE BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING)"
+    return (
+        f"WITH c AS (SELECT * FROM {lake.table_sql(STREAM_COMMITS, snapshot=snapshot)} QUALIFY now_us > {later}) "
+        f"SELECT a.i, a.p, c.position, c.now_us FROM c JOIN mine AS r ON c.shard = {shard} AND c.run = {run} AND c.n < {n} "
+        f'JOIN asked AS a ON a.i = r._i AND a.p = c."partition" AND c.now_us > a.now_us '
+        f"WHERE c.source = '{read.view.source.name}'"
     )
 
 
@@ -289,7 +307,8 @@ def _windows_sql(view: FeatureView, events: str, operands: Sequence[Operand]) ->
     ]
     known = (
         "CASE WHEN e.p < 0 THEN a.built_from IS NULL OR e.loaded_at <= a.built_from "
-        "ELSE e.o < a.upto AND e.us < a.now_us END"
+        "ELSE e.o < a.upto AND (e.us < a.now_us OR EXISTS "
+        "(FROM ahead AS b WHERE b.i = a.i AND b.p = a.p AND b.position > e.o AND b.now_us > e.us)) END"
     )
     return (
         f"SELECT a.i, {', '.join(parts)} FROM reached AS a JOIN (SELECT {keys}_event_us AS us, _event_id AS id, "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from feature_store.fold.archive import COMMITS_TABLE
+from feature_store.lake.records import STREAM_COMMITS
 from feature_store.log.protocol import pack_offset
 from feature_store.proof.knowledge import NEVER, Commits, RunCommits
 from feature_store.proof.served_log import SERVED, view_column
@@ -64,11 +64,11 @@ def _first_ahead(commits: RunCommits, source: str, archived: dict[int, int]) -> 
 
 def _newest_us(lake: Lake, snapshot: int) -> int:
     """When the newest commit that the lake has became visible."""
-    if not lake.exists(COMMITS_TABLE):
+    if not lake.exists(STREAM_COMMITS):
         return 0
     with lake.cursor() as cursor:
         row = cursor.execute(
-            f"SELECT max(visible_at_us) FROM {lake.table_sql(COMMITS_TABLE, snapshot=snapshot)}"
+            f"SELECT max(visible_at_us) FROM {lake.table_sql(STREAM_COMMITS, snapshot=snapshot)}"
         ).fetchone()
     return int(row[0]) if row and row[0] is not None else 0
 

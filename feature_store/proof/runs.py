@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from feature_store.lake.records import STREAM_RUNS
 from feature_store.online.keys import shard_of
 from feature_store.proof.served_log import view_column
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from feature_store.history.spine import SpineKeys
     from feature_store.lake import Lake
     from feature_store.proof.layout import PlannedRead
-
-RUNS_TABLE = "stream_runs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +44,12 @@ class Runs:
     @classmethod
     def of(cls, lake: Lake, *, snapshot: int) -> Runs:
         """Read them from the lake as of a snapshot."""
-        if not lake.exists(RUNS_TABLE):
+        if not lake.exists(STREAM_RUNS):
             return cls({})
         with lake.cursor() as cursor:
             rows = cursor.execute(
                 "SELECT run, snapshot, began_us, generation, shards FROM "
-                f"{lake.table_sql(RUNS_TABLE, snapshot=snapshot)} ORDER BY began_us DESC"
+                f"{lake.table_sql(STREAM_RUNS, snapshot=snapshot)} ORDER BY began_us DESC"
             ).fetchall()
         return cls({run: BegunRun(snapshot=s, began_us=b, generation=g, shards=n) for run, s, b, g, n in rows})
 
