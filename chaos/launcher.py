@@ -98,7 +98,7 @@ def remove_guard(name: str) -> None:
 
 def _no_deduplication() -> None:
     """Every event is new."""
-    KnownIds.check = lambda self, event_ids, event_us, digests: [Seen.NEW] * len(event_ids)  # type: ignore[method-assign]  # noqa: ARG005
+    KnownIds.check = lambda self, event_ids, *given, **options: [Seen.NEW] * len(event_ids)  # type: ignore[method-assign]  # noqa: ARG005
 
 
 def _no_fence() -> None:

@@ -9,7 +9,7 @@ from feature_store_deploy.checks.declared import outcome, spec_metadata
 
 from feature_store.declare import FeatureView
 from feature_store.online.keys import generation_key, ready_key
-from feature_store.reader.readiness import Readiness, parse_readiness
+from feature_store.reader.readiness import Progress, Readiness, parse_readiness
 from feature_store.store import FeatureStore
 from feature_store.time_rule import SECOND_US, format_duration
 
@@ -78,7 +78,7 @@ def _readiness(store: FeatureStore, now_us: int) -> Readiness:
     env = store.settings.environment
     generation = cast("bytes | None", store.redis.get(generation_key(env)))
     fields = cast("dict[bytes, bytes]", store.redis.hgetall(ready_key(env)))
-    return parse_readiness(generation, fields, now_us=now_us, now_s=0.0)
+    return parse_readiness(generation, fields, progress=Progress(), now_us=now_us, now_s=0.0)
 
 
 def _has_been_live(view: FeatureView, store: FeatureStore) -> bool:

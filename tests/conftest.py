@@ -52,6 +52,12 @@ def environment() -> str:
     return f"test_{next(_numbers)}"
 
 
+@pytest.fixture(scope="module")
+def module_environment() -> str:
+    """The same for all tests of a module; another one if a worker comes back to the module."""
+    return f"test_{next(_numbers)}"
+
+
 @pytest.fixture(scope="session")
 def object_server() -> Iterator["ObjectServer"]:
     """A running server of S3's protocol, one per xdist worker."""

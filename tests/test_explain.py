@@ -12,9 +12,9 @@ from feature_store.time_rule import MINUTE_US, SECOND_US, from_us
 
 
 @pytest.fixture(scope="module")
-def world(valkey, tmp_path_factory):
+def world(valkey, tmp_path_factory, module_environment):
     """An hour of life, all of it archived."""
-    made = World(valkey.url, tmp_path_factory.mktemp("explain"), "explain_world", seed=3)
+    made = World(valkey.url, tmp_path_factory.mktemp("explain"), module_environment, seed=3)
     made.clock.move_to(made.clock.now_us() + SECOND_US)
     made.restart()
     for _ in range(4):

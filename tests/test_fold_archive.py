@@ -142,5 +142,5 @@ def test_commit_records_land_once_one_row_per_partition(world):
     with world.lake.cursor() as cursor:
         sql = f'SELECT n, "partition", now_us, visible_at_us FROM {world.lake.table_sql(STREAM_COMMITS)} ORDER BY 1, 2'
         found = cursor.execute(sql).fetchall()
-    assert found == [(n, partition, NOW_US, NOW_US) for n in range(1, 5) for partition in range(4)]
+    assert found == [(n, partition, NOW_US, NOW_US) for n in range(2, 6) for partition in range(4)]
     assert compiled.registry.source(SOURCE).log is not None

@@ -12,9 +12,9 @@ HOURS = 3
 
 
 @pytest.fixture(scope="module")
-def world(valkey, tmp_path_factory):
+def world(valkey, tmp_path_factory, module_environment):
     """Some hours of life; the stream goes on in other runs, once with another number of shards."""
-    made = World(valkey.url, tmp_path_factory.mktemp("knowledge"), "knowledge_world", seed=11)
+    made = World(valkey.url, tmp_path_factory.mktemp("knowledge"), module_environment, seed=11)
     for hour in range(HOURS):
         made.shards = 3 if hour == 1 else 2
         made.restart()

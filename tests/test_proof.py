@@ -20,8 +20,8 @@ from feature_store.time_rule import MINUTE_US, SECOND_US
 
 
 @pytest.fixture(scope="module")
-def world(valkey, tmp_path_factory):
-    made = World(valkey.url, tmp_path_factory.mktemp("proof"), "proof_world", seed=7)
+def world(valkey, tmp_path_factory, module_environment):
+    made = World(valkey.url, tmp_path_factory.mktemp("proof"), module_environment, seed=7)
     made.table = lived(made, hours=4)
     yield made
     made.close()

@@ -18,8 +18,8 @@ from feature_store.transforms.catalogue import CATALOGUE
 
 
 @pytest.fixture(scope="module")
-def world(valkey, tmp_path_factory):
-    made = World(valkey.url, tmp_path_factory.mktemp("oracle"), "proof_oracle", seed=3, shards=1)
+def world(valkey, tmp_path_factory, module_environment):
+    made = World(valkey.url, tmp_path_factory.mktemp("oracle"), module_environment, seed=3, shards=1)
     made.record = conform(served_layout(made.store.compiled, SERVICE), lived(made, hours=2))
     yield made
     made.close()

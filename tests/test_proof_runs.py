@@ -84,8 +84,8 @@ def table(rows):
 
 
 @pytest.fixture(scope="module")
-def world(valkey, tmp_path_factory):
-    made = World(valkey.url, tmp_path_factory.mktemp("runs"), "proof_runs")
+def world(valkey, tmp_path_factory, module_environment):
+    made = World(valkey.url, tmp_path_factory.mktemp("runs"), module_environment)
     yield made
     made.store.close()
 

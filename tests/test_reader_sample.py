@@ -148,7 +148,7 @@ def test_a_read_is_still_one_round_trip(world, monkeypatch):
         reader.get_online_features("all", {"origin": "JFK"})
         asked = list(trips)
 
-    assert [[command[0] for command in commands] for commands in asked] == [["HMGET"]]
+    assert [[command[0] for command in commands] for commands in asked] == [["HMGET", "GET"]]
 
 
 def test_a_full_buffer_drops_and_counts_and_reads_go_on(world, monkeypatch):

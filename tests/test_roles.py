@@ -224,7 +224,7 @@ def test_a_role_is_another_key_in_the_same_round_trip(valkey, environment):
         }
         assert list(vector.provenance) == ["departures@1", "dest_departures@1", "legs@1"]
         [commands] = counting.sent
-        assert [command[0] for command in commands].count("HMGET") == len(commands) == 3
+        assert [command[0] for command in commands].count("HMGET") == len(commands) - 1 == 3
         with pytest.raises(InputError) as caught:
             reader.get_online_features("delay", {"origin": "JFK"})
     assert str(caught.value) == (

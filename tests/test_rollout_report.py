@@ -19,9 +19,9 @@ SERVICES = ("clicking@1", "clicking@2")
 
 
 @pytest.fixture(scope="module")
-def served(valkey, tmp_path_factory):
+def served(valkey, tmp_path_factory, module_environment):
     """A deployment that has served every user by both versions."""
-    deployment = Deployment(valkey.url, tmp_path_factory.mktemp("report"), "rollout_report")
+    deployment = Deployment(valkey.url, tmp_path_factory.mktemp("report"), module_environment)
     store = deployment.store(LABELLED)
     store.load("clicks", start=START, end=END)
     store.apply()

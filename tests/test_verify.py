@@ -19,8 +19,7 @@ from verify_world import BEGIN_US, HOUR_US, MINUTE_US, World, planted, windows
 
 from feature_store import FeatureView, Registry, agg
 from feature_store.cli import app
-from feature_store.lake.records import STREAM_COMMITS
-from feature_store.proof.runs import RUNS_TABLE
+from feature_store.lake.records import STREAM_COMMITS, STREAM_RUNS
 from feature_store.proof.verify import verify
 from feature_store.transforms.compiled import compile_registry
 
@@ -28,8 +27,8 @@ PLANTED, VALUES = 100, 10_000
 
 
 @pytest.fixture(scope="module")
-def lived(valkey, tmp_path_factory):
-    world = World(valkey.url, tmp_path_factory.mktemp("verify"), "verify_world")
+def lived(valkey, tmp_path_factory, module_environment):
+    world = World(valkey.url, tmp_path_factory.mktemp("verify"), module_environment)
     yield world
     world.close()
 
@@ -171,7 +170,7 @@ def test_a_commit_that_is_missing_is_unprovable_and_excused_once_the_loss_of_the
     lost_store(world)
     [after] = world.store.verify()
     with world.store.lake.cursor() as cursor:
-        cursor.execute(f"DELETE FROM {RUNS_TABLE}")
+        cursor.execute(f"DELETE FROM {STREAM_RUNS}")
 
     assert (before.causes, before.defects) == ({"unprovable": 100}, 100)
     assert (after.causes, after.defects, after.excused) == ({"store loss": 100}, 0, 100)
@@ -184,7 +183,7 @@ def lost_store(world):
         {"run": number, "snapshot": world.store.lake.snapshot(), "began_us": number, "generation": name, "shards": 1}
         for number, name in ((run, "before"), (run + 1, "after"))
     ]
-    world.store.lake.append(RUNS_TABLE, arrow.Table.from_pylist(rows))
+    world.store.lake.append(STREAM_RUNS, arrow.Table.from_pylist(rows))
 
 
 def test_a_commit_that_may_still_come_makes_a_vector_wait(world):

@@ -166,8 +166,8 @@ def visibility(view: FeatureView, reading: LakeReading, keys: SpineKeys, time_us
         "WHERE source = ? GROUP BY ALL",
         [source],
     )
-    runs = _runs(reading, last_us)
-    if not runs.num_rows:
+    runs = _runs(reading)
+    if not (runs["first_us"].to_numpy() <= last_us).any():
         return None
     cursor.register("known_runs", runs)
     reaches = _reaches(cursor, first_us, last_us)
@@ -179,7 +179,7 @@ def visibility(view: FeatureView, reading: LakeReading, keys: SpineKeys, time_us
     return Visibility(layouts=layouts, until_us=last_us, loads=_loads(reading, source))
 
 
-def _runs(reading: LakeReading, last_us: int) -> pa.Table:
+def _runs(reading: LakeReading) -> pa.Table:
     """Per run and shard its first and last commit, its number of shards, and the snapshot whose loaded events it knew."""
     recorded = reading.exists(STREAM_RUNS)
     runs = reading.table_sql(STREAM_RUNS) if recorded else "(SELECT 0 AS run, 0 AS snapshot, 0 AS shards WHERE FALSE)"
@@ -189,7 +189,7 @@ def _runs(reading: LakeReading, last_us: int) -> pa.Table:
                 coalesce(max(r.shards), max(max(t.shard)) OVER (PARTITION BY t.run) + 1)::BIGINT AS shards,
                 coalesce(max(r.snapshot), {NEVER})::BIGINT AS snapshot
             FROM told AS t LEFT JOIN {runs} AS r USING (run) GROUP BY t.run, t.shard
-        ) WHERE first_us <= {last_us} ORDER BY first_us"""
+        ) ORDER BY first_us"""
     ).to_arrow_table()
 
 
