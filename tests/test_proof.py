@@ -135,7 +135,8 @@ def test_a_changed_list_text_or_ratio_is_found(world, column, value):
 
 
 def test_a_byte_changed_in_redis_is_found_in_what_is_served_from_then_on(world):
-    redis, key, row = world.store.redis, "features:proof_world:{city:york}", {"city": "york", "kind": 1, "rival": None}
+    redis, row = world.store.redis, {"city": "york", "kind": 1, "rival": None}
+    key = f"features:{world.environment}:{{city:york}}"
     packed = redis.hget(key, "every@1")
     as_of = decode_row(packed).from_us
     true = world.reader.get_online_features(SERVICE, row, as_of=as_of)
