@@ -238,7 +238,7 @@ def test_a_topic_that_grows_asks_for_a_new_start(opened, kafka):
     assert log.read(0, end) == []
     kafka.admin().create_partitions([NewPartitions(topic, 2)])[topic].result()
 
-    with pytest.raises(LogError, match="has 2 partitions now, 1 when this process began; start it again"):
+    with pytest.raises(LogError, match="has 2 partitions now, 1 when this process began; start it again"):  # noqa: PT012
         for _ in range(300):  # the broker tells of it a moment later
             log._check_at = 0.0
             log.read(0, end)
