@@ -62,7 +62,7 @@ def apply(
 
     Raises:
         DeclarationError: a feature changed its meaning under the same version of its view, or is gone though a service
-            reads it; nothing was written.
+            reads it, or a service has other features under the same version; nothing was written.
         ApplyConflict: the registry is not at `expected`, or somebody else applied meanwhile; nothing was written.
         OnlineStoreError: Redis is away, evicts, or cannot expire a field.
     """
@@ -73,7 +73,7 @@ def apply(
     wanted = {
         (view.id, feature.name): fingerprint(view, feature) for view in registry.views for feature in view.declared
     }
-    problems = [*_changed(wanted, known), *_still_read(compiled, before)]
+    problems = [*_changed(wanted, known), *_still_read(compiled, before), *_repinned(compiled, before)]
     if problems:
         raise DeclarationError(problems)
     for name, schema in compiled.schemas.items():
@@ -112,6 +112,17 @@ def _still_read(compiled: Compiled, before: Applied) -> list[str]:
         if name not in declared.features
         for service in services
         if service not in declared.services
+    ]
+
+
+def _repinned(compiled: Compiled, before: Applied) -> list[str]:
+    """Services that would give the models that name them another vector."""
+    applied = before.meanings.services
+    return [
+        f"service '{service}': it is applied with the features {', '.join(applied[service])}, now it has "
+        f"{', '.join(features)}; give it a new `version`"
+        for service, features in meanings(compiled.registry).services.items()
+        if service in applied and list(applied[service]) != list(features)
     ]
 
 

@@ -205,7 +205,7 @@ class FeatureStore:
 
         Raises:
             DeclarationError: a feature changed its meaning under the same version of its view, or is gone though a
-                service reads it; nothing was written.
+                service reads it, or a service has other features under the same version; nothing was written.
             ApplyConflict: the registry is not at version `expected`, or somebody else applied meanwhile.
             OnlineStoreError: Redis is away.
         """

@@ -158,7 +158,18 @@ def test_a_feature_is_added_under_the_same_version_and_one_that_nobody_reads_may
     assert deployment.store(BEFORE).apply() == []
 
     fewer = Registry(views=[daily()], services=[clicking(features=["daily:count"])])
-    assert deployment.store(fewer).apply() == []  # the service itself was changed
+    with pytest.raises(
+        DeclarationError,
+        match=r"service 'clicking@1': it is applied with the features .*live@1:total.*, now it has daily@1:count; give",
+    ):
+        deployment.store(fewer).apply()
+    assert deployment.store(BEFORE).applied().meanings.services["clicking@1"] != ["daily@1:count"]
+
+    fewer = Registry(views=[daily()], services=[clicking(2, features=["daily:count"])])
+    with pytest.raises(DeclarationError, match="service 'clicking@1' reads it"):
+        deployment.store(fewer).apply()
+    deployment.store(fewer).retire("clicking@1", service=True)
+    assert deployment.store(fewer).apply() == []
     assert "live@1:total" in deployment.store(fewer).applied().meanings.features  # until it is retired
 
 
