@@ -30,6 +30,11 @@ def served_vectors_key(env: str, service: FeatureService) -> dg.AssetKey:
     return dg.AssetKey([env, "served", versioned(service.name, service.version)])
 
 
+def maintenance_key(env: str) -> dg.AssetKey:
+    """The lake, kept small."""
+    return dg.AssetKey([env, "lake", "maintenance"])
+
+
 def versioned(name: str, version: int) -> str:
     """The name of a version: the first one is called by the bare name, for ever."""
     return name if version == 1 else f"{name}_v{version}"

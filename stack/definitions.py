@@ -8,6 +8,7 @@ import dagster as dg
 from feature_store_deploy.assets.books import quicken_books
 from feature_store_deploy.assets.events import build_events_asset
 from feature_store_deploy.assets.late import build_late_sensor, is_recomputed
+from feature_store_deploy.assets.maintenance import build_maintenance_asset, build_maintenance_schedule
 from feature_store_deploy.assets.online import build_online_asset, build_stream_spec
 from feature_store_deploy.assets.partitions import daily_partitions
 from feature_store_deploy.assets.resource import STORE, feature_store_resource
@@ -60,12 +61,16 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
     ui_url = f"http://127.0.0.1:{settings.ui_port}"
     return dg.Definitions(
         asset_checks=checks,
-        assets=[*events, *views, *online, *shown, *training, *vectors],
+        assets=[*events, *views, *online, *shown, *training, *vectors, build_maintenance_asset(env=env)],
         sensors=[
             build_alert_sensor(env=env, webhook_url=settings.alert_webhook_url, ui_url=ui_url),
             *(build_late_sensor(view, env=env) for view in registry.views if is_recomputed(view)),
         ],
-        schedules=[*(build_view_schedule(view, env=env) for view in batch), *build_check_schedules(checks, env=env)],
+        schedules=[
+            *(build_view_schedule(view, env=env) for view in batch),
+            *build_check_schedules(checks, env=env),
+            build_maintenance_schedule(env=env),
+        ],
         resources={STORE: feature_store_resource(registry, settings, clock=clock)},
         executor=dg.in_process_executor,
     )

@@ -140,6 +140,18 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SharedBroker"]:
 NO_KAFKA = "Kafka was not tested"
 
 
+# Minutes of waiting for real processes: begun last, one of them would keep one worker busy while the others idle.
+LONG = {
+    "test_dagster_ui", "test_payments", "test_project", "test_streams_workers", "test_stack", "test_streams_kafka",
+    "test_streams_handover", "test_lake_processes", "test_notebooks", "test_environments", "test_dagster_backfill",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long modules first, everything else in its order."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say loudly what a green run has not shown."""
     skipped = terminalreporter.getreports("skipped")

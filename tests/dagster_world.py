@@ -132,6 +132,22 @@ def table(rows):
     )
 
 
+def live(row, *, offset=0):
+    """A ride as the archiver brings it, arrived on day 10."""
+    arrived = to_us(midnight(10))
+    columns = {
+        "_event_id": [row["ride_id"]],
+        "_event_us": [to_us(row["begun"])],
+        "_arrived_us": [arrived],
+        "_partition": [0],
+        "_offset": [offset],
+    }
+    found = table([row])
+    for name, values in columns.items():
+        found = found.append_column(name, [values])
+    return found.set_column(found.schema.get_field_index("_partition"), "_partition", found["_partition"].cast("int32"))
+
+
 def evaluations(result):
     """Check -> its evaluation in a run; checks that were skipped are not there."""
     return {

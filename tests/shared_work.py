@@ -1,7 +1,8 @@
 """What several machines do to one lake at once: load and build days again and again, archive, train."""
 
 import time
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pyarrow as pa
 from pandera.typing import Series
 
 from feature_store import Entity, EventSource, FeatureStore, FeatureView, Registry, Settings, agg, redis_stream
-from feature_store.lake import LakeLocation
+from feature_store.lake import Lake, LakeLocation
 from feature_store.time_rule import from_us, to_us
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
@@ -19,6 +20,7 @@ HOUR_US = 3_600_000_000
 BLOCKS = ((0, 1), (2, 3))
 """Each loader's days."""
 GENERATIONS = 2
+TILES = "tiles_shop_sales_v1"
 FEATURES = ["shop_sales:count_24h", "shop_sales:amount_sum_7d", "shop_sales:amount_max_24h"]
 LIVE_COMMITS, LIVE_ROWS = 12, 4
 
@@ -30,21 +32,26 @@ class Sale(pandera.DataFrameModel):
     amount: Series[float] = pandera.Field(ge=0)
 
 
-def store_of(place: LakeLocation, generation: int = 0) -> FeatureStore:
-    """A deployment whose history says `amount` = `generation`, two events an hour."""
+def sales(generation: Callable[[], int]) -> Registry:
+    """Declarations whose history says `amount` = the generation, two events an hour."""
 
     def history(start: datetime, end: datetime) -> pa.Table:
         hours = range(to_us(start) // HOUR_US, to_us(end) // HOUR_US)
         rows = [(f"{shop}{hour}", shop, from_us(hour * HOUR_US)) for hour in hours for shop in ("bath", "york")]
         uids, shops, times = zip(*rows, strict=True)
         at = pa.array(times, pa.timestamp("us", "UTC"))
-        return pa.table({"uid": uids, "shop": shops, "at": at, "amount": [float(generation)] * len(rows)})
+        return pa.table({"uid": uids, "shop": shops, "at": at, "amount": [float(generation())] * len(rows)})
 
     source = EventSource("sales", schema=Sale, event_time="at", event_id="uid", load=history, log=redis_stream("sales"))
     features = [agg.count(over="24h"), agg.sum("amount", over="7d"), agg.max("amount", over="24h")]
     view = FeatureView("shop_sales", entity=Entity("shop", join_keys=["shop"]), source=source, features=features)
+    return Registry(views=[view])
+
+
+def store_of(place: LakeLocation, generation: int = 0) -> FeatureStore:
+    """A deployment of those declarations over a lake."""
     settings = Settings(home=place.directory.parent, lake_catalog=place.catalog, lake_data=place.data)
-    return FeatureStore(Registry(views=[view]), settings=settings)
+    return FeatureStore(sales(lambda: generation), settings=settings)
 
 
 def load_again(place: LakeLocation, block: int) -> None:
@@ -56,27 +63,51 @@ def load_again(place: LakeLocation, block: int) -> None:
             store.materialize("shop_sales", start=start, end=end)
 
 
+def backfill(place: LakeLocation, days: tuple[int, int], begun: Path, stop: Path) -> None:
+    """Load and build a range of days again and again, as one that is interrupted and resumed, until told to stop."""
+    start, end = START + days[0] * DAY, START + (days[1] + 1) * DAY
+    with store_of(place) as store:
+        begun.touch()
+        while True:
+            last = stop.exists()
+            store.load("sales", start=start, end=end)
+            store.materialize("shop_sales", start=start, end=end)
+            if last:
+                return
+
+
 def archive(place: LakeLocation) -> None:
     """As the archiver does: small commits that move the position."""
     with store_of(place) as store:
         for number in range(LIVE_COMMITS):
-            first = number * LIVE_ROWS
-            offsets = range(first, first + LIVE_ROWS)
-            times = [to_us(START) + offset * HOUR_US + 1 for offset in offsets]
-            rows = {
-                "uid": [f"live{offset}" for offset in offsets],
-                "shop": ["bath"] * LIVE_ROWS,
-                "at": pa.array(times, pa.timestamp("us", "UTC")),
-                "amount": [100.0 + offset for offset in offsets],
-                "_event_id": [f"live{offset}" for offset in offsets],
-                "_event_us": times,
-                "_arrived_us": times,
-                "_partition": pa.array([0] * LIVE_ROWS, pa.int32()),
-                "_offset": list(offsets),
-            }
-            store.lake.append_live(
-                "sales", pa.table(rows), owner="archiver", start={0: first}, end={0: first + LIVE_ROWS}
-            )
+            archive_one(store.lake, number)
+
+
+def archive_one(lake: Lake, number: int) -> None:
+    """One such commit: events of the first two days."""
+    first = number * LIVE_ROWS
+    offsets = range(first, first + LIVE_ROWS)
+    times = [to_us(START) + offset * HOUR_US + 1 for offset in offsets]
+    rows = {
+        "uid": [f"live{offset}" for offset in offsets],
+        "shop": ["bath"] * LIVE_ROWS,
+        "at": pa.array(times, pa.timestamp("us", "UTC")),
+        "amount": [100.0 + offset for offset in offsets],
+        "_event_id": [f"live{offset}" for offset in offsets],
+        "_event_us": times,
+        "_arrived_us": times,
+        "_partition": pa.array([0] * LIVE_ROWS, pa.int32()),
+        "_offset": list(offsets),
+    }
+    lake.append_live("sales", pa.table(rows), owner="archiver", start={0: first}, end={0: first + LIVE_ROWS})
+
+
+def tiles(lake: Lake, *days: date) -> list[tuple]:
+    """The rows of the view's tiles, of some days or of all."""
+    listed = ", ".join(f"DATE '{day}'" for day in days)
+    chosen = f"WHERE _day IN ({listed})" if days else ""
+    with lake.cursor() as cursor:
+        return cursor.execute(f"SELECT * FROM {lake.table_sql(TILES)} {chosen} ORDER BY ALL").fetchall()
 
 
 def train(place: LakeLocation, stop: Path, report: Path) -> None:

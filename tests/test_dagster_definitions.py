@@ -28,7 +28,8 @@ def flights(tmp_path_factory):
 
 
 def test_every_asset_says_whose_it_is_what_it_is_and_where_it_belongs(flights):
-    specs = list(flights.resolve_all_asset_specs())
+    # The lake is everybody's: its upkeep is not declared and has no owner.
+    specs = [spec for spec in flights.resolve_all_asset_specs() if spec.key.path[1] != "lake"]
 
     assert len(specs) == len(FLIGHTS.sources) + 2 * len(FLIGHTS.views) + 2 * len(FLIGHTS.services)
     for spec in specs:

@@ -2,11 +2,10 @@
 
 import dagster as dg
 import pytest
-from dagster_world import Deployment, day, midnight, quiet, ride, table, told
+from dagster_world import Deployment, day, live, midnight, quiet, ride, told
 from feature_store_deploy.assets.resource import STORE
 
 from feature_store.history.late import late_events
-from feature_store.time_rule import to_us
 
 LATE_DAY = 3
 
@@ -25,21 +24,6 @@ def make(tmp_path):
         return made
 
     return build
-
-
-def live(row, *, offset=0):
-    arrived = to_us(midnight(10))
-    columns = {
-        "_event_id": [row["ride_id"]],
-        "_event_us": [to_us(row["begun"])],
-        "_arrived_us": [arrived],
-        "_partition": [0],
-        "_offset": [offset],
-    }
-    found = table([row])
-    for name, values in columns.items():
-        found = found.append_column(name, [values])
-    return found.set_column(found.schema.get_field_index("_partition"), "_partition", found["_partition"].cast("int32"))
 
 
 def asked(deployment, name):

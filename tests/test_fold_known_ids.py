@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.fold.id_hashes import IdHashes
@@ -106,6 +106,7 @@ def test_the_times_of_an_event_may_lie_before_the_epoch():
     assert check(lake.known(), ["a", "b"], [1, 1], days=[-3, -4], start=5) == [DUPLICATE, NEW]
 
 
+@settings(max_examples=200)
 @given(parts=st.lists(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=20), max_size=12), data=st.data())
 def test_a_set_of_hashes_has_what_was_put_in_and_nothing_else(parts, data):
     arrays = [np.array(part, dtype=np.uint64) for part in parts]

@@ -175,7 +175,7 @@ def wanted(events, shop, t, told):
     return [len(recent), len(own), sum(e["amount"] for e in recent), [e["amount"] for e in ordered][-2:]]
 
 
-@settings(max_examples=100, suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink])
+@settings(max_examples=200, suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink])
 @given(life=lives())
 def test_rows_know_what_commits_had_made_visible(life):
     loaded, live, told, rows = life

@@ -84,6 +84,7 @@ def store(tmp_path):
     HISTORY["payments"], HISTORY["disputes"] = [], []
     clock = ManualClock(to_us(END))
     with FeatureStore(settings=Settings(home=tmp_path), registry=registry, clock=clock) as store:
+        store.load("payments", start=START, end=END)
         yield store
 
 
@@ -95,7 +96,6 @@ def dispute(number, payment, at, kind="fraud", amount=1.0):
 def load(store, disputes, until=END):
     HISTORY["disputes"] = disputes
     store.load("disputes", start=START, end=until)
-    store.load("payments", start=START, end=END)
 
 
 def labelled(store, spine, labels=("charged_back",), **options):

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.duck import in_memory
+from feature_store.duck import scratch
 from feature_store.errors import InputError, unknown_name
 from feature_store.loaders.part import Part, Unreadable
 from feature_store.schema import check_rows
@@ -54,7 +54,7 @@ def conform(source: EventSource, found: pa.Table | Part, *, schema: pa.Schema, a
     part = found if isinstance(found, Part) else Part(found)
     rows = part.rows
     _check_columns(source, rows, schema, arrival)
-    connection = in_memory(timezone=source.timezone)
+    connection = scratch(timezone=source.timezone)
     try:
         types = _types(connection, schema)
         connection.register("loaded", rows.append_column(_ROW, pa.array(np.arange(rows.num_rows))))

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.declare.key import KeyKind, entity_key_sql
-from feature_store.duck import in_memory
+from feature_store.duck import scratch
 from feature_store.errors import InputError, unknown_name
 from feature_store.history.join_keys import as_key
 from feature_store.schema import key_kind
@@ -110,7 +110,7 @@ def _one(rows: int) -> SpineKeys:
 
 
 def _numbered(columns: pa.Table, kinds: Mapping[str, KeyKind]) -> SpineKeys:
-    connection = in_memory()
+    connection = scratch()
     try:
         connection.register("spine_rows", columns.append_column("_n", pa.array(np.arange(columns.num_rows))))
         listed = ", ".join(f'"{name}"' for name in kinds)

@@ -384,6 +384,10 @@ class Lake:
         """Merge a table's small files; returns how many fewer there are. Old snapshots read the same."""
         return upkeep.compact(self._session, table)
 
+    def extent(self) -> upkeep.Extent:
+        """How many files, bytes and snapshots there are, of all environments."""
+        return upkeep.extent(self._session)
+
     def compact_all(self) -> dict[str, int]:
         """Merge the small files of every table; table -> how many fewer there are, where there are."""
         return upkeep.compact_all(self._session)

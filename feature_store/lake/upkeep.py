@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,27 @@ if TYPE_CHECKING:
 
 ORPHAN_AGE = timedelta(days=1)
 """How long a write to a shared lake may take: files that no commit names and that are older belong to nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """How large a lake is, with all its environments."""
+
+    files: int
+    """Data files that the newest snapshot reads."""
+    size_bytes: int
+    snapshots: int
+
+
+def extent(session: Session) -> Extent:
+    """What the lake holds now."""
+    with session.reading() as cursor:
+        files, size = cursor.execute(
+            "SELECT coalesce(sum(file_count), 0), coalesce(sum(file_size_bytes), 0) "
+            f"FROM ducklake_table_info('{CATALOG}')"
+        ).fetchall()[0]
+        snapshots = cursor.execute(f"SELECT count(*) FROM ducklake_snapshots('{CATALOG}')").fetchall()[0][0]
+    return Extent(files=int(files), size_bytes=int(size), snapshots=int(snapshots))
 
 
 def compact_all(session: Session) -> dict[str, int]:

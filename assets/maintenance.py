@@ -1,0 +1,83 @@
+"""The asset that keeps the lake small: files merged, snapshots that nobody needs forgotten."""
+
+import dagster as dg
+from feature_store_deploy.assets.keys import maintenance_key, op_name
+from feature_store_deploy.assets.markdown import table
+from pydantic import Field
+
+from feature_store.errors import InputError
+from feature_store.store import FeatureStore
+from feature_store.time_rule import DAY_US
+
+CRON = "40 3 * * *"
+
+
+class Maintenance(dg.Config):
+    """What may be forgotten."""
+
+    days: int = 30
+    """Every snapshot of so many days stays."""
+    environments: list[str] = Field(default_factory=list)
+    """Other environments of this lake, whose old snapshots go too."""
+
+
+def build_maintenance_asset(*, env: str) -> dg.AssetsDefinition:
+    """The asset of an environment's lake."""
+
+    @dg.asset(
+        key=maintenance_key(env),
+        group_name="lake",
+        kinds={"ducklake"},
+        description="Merges small files, and forgets old snapshots that nothing pinned",
+    )
+    def maintenance(
+        context: dg.AssetExecutionContext, config: Maintenance, feature_store: dg.ResourceParam[FeatureStore]
+    ) -> dg.MaterializeResult:
+        before = feature_store.lake.extent()
+        merged = feature_store.lake.compact_all()
+        forgotten, refused = _expire(feature_store, config)
+        if refused:
+            context.log.warning(refused)
+        after = feature_store.lake.extent()
+        pins = feature_store.lake.pins()
+        reasons = [[str(snapshot), why] for snapshot, why in pins.items()]
+        return dg.MaterializeResult(
+            metadata={
+                "files_before": before.files,
+                "files_after": after.files,
+                "bytes_before": before.size_bytes,
+                "bytes_after": after.size_bytes,
+                "merged_away": dg.MetadataValue.json(merged),
+                "snapshots_forgotten": forgotten,
+                "snapshots_kept": after.snapshots,
+                "kept_because": refused or f"{len(pins)} pinned; the newest; those of the last {config.days} days",
+                "pinned": dg.MetadataValue.md(table(["snapshot", "for"], reasons) if reasons else "none"),
+            }
+        )
+
+    return maintenance
+
+
+def build_maintenance_schedule(*, env: str) -> dg.ScheduleDefinition:
+    """Once a day, when little else runs."""
+    name, description = op_name(maintenance_key(env)), "Keeps the lake small"
+    job = dg.define_asset_job(
+        f"{name}__job", selection=dg.AssetSelection.assets(maintenance_key(env)), description=description
+    )
+    return dg.ScheduleDefinition(
+        name=f"{name}__schedule",
+        job=job,
+        cron_schedule=CRON,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=description,
+    )
+
+
+def _expire(store: FeatureStore, config: Maintenance) -> tuple[int, str]:
+    """How many snapshots were forgotten, and why none may be, if another environment was not named."""
+    older_than_us = store.clock.now_us() - config.days * DAY_US
+    try:
+        return store.lake.expire(older_than_us=older_than_us, environments=config.environments), ""
+    except InputError as refused:
+        return 0, str(refused)
