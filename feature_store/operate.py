@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 
-from feature_store.changes import meanings
+from feature_store.changes import meanings, source_changes
 from feature_store.changing.applied import (
     Applied,
     conflict,
@@ -62,7 +62,7 @@ def apply(
 
     Raises:
         DeclarationError: a feature changed its meaning under the same version of its view, or is gone though a service
-            reads it; nothing was written.
+            reads it, or a source changed so that old events would not read the same; nothing was written.
         ApplyConflict: the registry is not at `expected`, or somebody else applied meanwhile; nothing was written.
         OnlineStoreError: Redis is away, evicts, or cannot expire a field.
     """
@@ -73,7 +73,7 @@ def apply(
     wanted = {
         (view.id, feature.name): fingerprint(view, feature) for view in registry.views for feature in view.declared
     }
-    problems = [*_changed(wanted, known), *_still_read(compiled, before)]
+    problems = [*_changed(wanted, known), *_still_read(compiled, before), *_incompatible(compiled, before)]
     if problems:
         raise DeclarationError(problems)
     for name, schema in compiled.schemas.items():
@@ -100,6 +100,12 @@ def _changed(wanted: Mapping[tuple[str, str], str], known: Mapping[tuple[str, st
         for (view, feature), digest in wanted.items()
         if known.get((view, feature), digest) != digest
     ]
+
+
+def _incompatible(compiled: Compiled, before: Applied) -> list[str]:
+    """What of the sources would make something else of old events."""
+    changes = source_changes(before.meanings, meanings(compiled.registry), compiled.registry.views)
+    return [f"source '{name}': {change}" for name, change in changes if change.kind == "incompatible"]
 
 
 def _still_read(compiled: Compiled, before: Applied) -> list[str]:

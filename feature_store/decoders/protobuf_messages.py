@@ -42,6 +42,15 @@ class ProtobufDecoder:
         options += ", confluent=True" if self.confluent else ""
         return f"protobuf(message={self.message!r}{options})"
 
+    def wire(self, path: str) -> str:
+        """The field numbers on the way to a path, and the type there: `4.1 int32`.
+
+        Raises:
+            InputError: there is no such field.
+        """
+        steps = steps_to(message_class(self.message, self.descriptor).DESCRIPTOR, tuple(path.split(".")))
+        return f"{'.'.join(str(step.field.number) for step in steps)} {steps[-1].kind}"
+
     def decode(self, payloads: Sequence[bytes], schema: pa.Schema) -> Decoded:
         """See `Decoder.decode`."""
         kind = message_class(self.message, self.descriptor)

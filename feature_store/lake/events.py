@@ -14,13 +14,16 @@ from feature_store.lake.tables import (
     Columns,
     arrow_columns,
     check_name,
+    column_defaults,
     ensure_table,
     is_current,
     relation_columns,
     table_columns,
 )
+from feature_store.schema import default_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import date
 
     from feature_store.lake.session import Session, Transaction
@@ -47,11 +50,11 @@ def live_table(source: str) -> str:
 
 
 def ensure_source(session: Session, source: str, schema: pa.Schema) -> None:
-    """Create or widen both tables of a source.
+    """Create or widen both tables of a source. What is there already may be wider than `schema`.
 
     Raises:
         InputError: the name, or a column name that the lake keeps for itself.
-        LakeError: a column has another type in the lake.
+        LakeError: a column has a type in the lake that cannot be widened to this one.
     """
     check_name(source, kind="source")
     reserved = sorted(set(schema.names) & SYSTEM.keys())
@@ -64,11 +67,23 @@ def ensure_source(session: Session, source: str, schema: pa.Schema) -> None:
         if all(is_current(table_columns(cursor, table), columns) for table in tables):
             return
 
+    found = {field.name: default_of(field) for field in schema}
+    defaults = {name: text for name, text in found.items() if text is not None}
+
     def work(transaction: Transaction) -> None:
         for table in tables:
-            ensure_table(transaction.cursor, table, columns=columns, partition_by=[DAY])
+            ensure_table(transaction.cursor, table, columns=columns, partition_by=[DAY], defaults=defaults)
 
     session.commit(work)
+
+
+def undeclared(session: Session, cursor: duckdb.DuckDBPyConnection, source: str, columns: Columns) -> dict[str, str]:
+    """Columns that a later declaration than this process's gave a source -> SQL of what its rows have there."""
+    declared = session.declared.get(source, columns)
+    if all(name in declared for name in columns):
+        return {}
+    defaults = column_defaults(cursor, live_table(source), env=session.env)
+    return {name: defaults[name] for name in columns if name not in declared}
 
 
 def source_columns(cursor: duckdb.DuckDBPyConnection, source: str) -> Columns:
@@ -118,7 +133,8 @@ def events_sql(
         try:
             columns = relation_columns(cursor, f"SELECT * FROM {live}")
             if loaded_at is not None:
-                loaded = _widened(loaded, relation_columns(cursor, f"SELECT * FROM {loaded}"), columns)
+                defaults = column_defaults(cursor, loaded_table(source), env=session.env)
+                loaded = _widened(loaded, relation_columns(cursor, f"SELECT * FROM {loaded}"), columns, defaults)
         except duckdb.Error as error:
             doing = f"source '{source}' cannot be read at snapshot {snapshot}"
             raise LakeError(session.explained(error, doing=doing)) from error
@@ -135,10 +151,11 @@ def events_sql(
     return only_loaded if shared == "FALSE" else f"{came_live} UNION ALL {both} UNION ALL {only_loaded}"
 
 
-def _widened(table: str, given: Columns, wanted: Columns) -> str:
-    """An older state of a table with the columns that it has gained since, as nulls."""
+def _widened(table: str, given: Columns, wanted: Columns, defaults: Mapping[str, str]) -> str:
+    """An older state of a table with the columns that it has gained since, as its rows have them now."""
     listed = [
-        quote(name) if name in given else f"CAST(NULL AS {kind}) AS {quote(name)}" for name, kind in wanted.items()
+        quote(name) if name in given else f"CAST({defaults.get(name, 'NULL')} AS {kind}) AS {quote(name)}"
+        for name, kind in wanted.items()
     ]
     return f"(SELECT {', '.join(listed)} FROM {table})"
 
