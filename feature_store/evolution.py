@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from feature_store.schema import arrow_schema, default_of
+from feature_store.schema import arrow_schema, default_of, innermost
 from feature_store.transforms.expressions import takes_any_width
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class ColumnSchema:
     path: str = ""
     """Where in a payload it comes from."""
     wire: str = ""
-    """How the payload carries it, where numbers count and not names: `4 int32`, from the outermost field inwards."""
+    """How the payload carries it, where numbers count and not names: `4 optional int32`, from the outermost field inwards."""
 
     def __str__(self) -> str:
         kind = f"{self.type}, {'nullable' if self.nullable else 'required'}"
@@ -199,7 +199,12 @@ def _moved(old: ColumnSchema, new: ColumnSchema) -> str:
     (number, kind), (now, then) = (side.wire.split(" ", 1) for side in (old, new))
     if number != now:
         return "a field keeps its number, by which old payloads are read"
-    if kind != then and not any({kind, then} <= group for group in _WIRE):
+    if kind.startswith("optional ") != then.startswith("optional "):
+        return (
+            "whether a field says that nothing was given stays, for old payloads would be null instead of zero, or zero"
+        )
+    plain = {kind.removeprefix("optional "), then.removeprefix("optional ")}
+    if len(plain) > 1 and not any(plain <= group for group in _WIRE):
         return f"Protobuf does not read {kind} as {then}"
     return ""
 
@@ -210,6 +215,8 @@ def _added(name: str, new: ColumnSchema, numbers: Mapping[str, str]) -> ColumnCh
         reason = "a new column must be nullable or have a default, for old events do not have it"
     elif number and number in numbers:
         reason = f"number {number} was that of column '{numbers[number]}', and old payloads would be read as this one"
+    elif number and " optional " not in new.wire:
+        reason = "the field must be `optional`, for old payloads would have zero there and history null"
     return ColumnChange(column=name, kind="incompatible" if reason else "added", after=str(new), reason=reason)
 
 
@@ -236,15 +243,10 @@ def _computed_with(name: str, kind: str, views: Sequence[FeatureView]) -> str:
 
 def _places(source: EventSource, names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Column -> its path in a payload, and its field numbers and type where the format has them."""
-    decoder = _innermost(source.decode)
+    decoder = innermost(source.decode)
     paths = {name: name for name in names} | dict(getattr(decoder, "fields", ()))
     numbered = getattr(decoder, "wire", None)
     return {name: (path, numbered(path) if numbered else "") for name, path in paths.items() if name in names}
-
-
-def _innermost(decoder: object) -> object:
-    inner = getattr(decoder, "decoder", None)
-    return decoder if inner is None else _innermost(inner)
 
 
 def _format(decoder: object) -> str:
@@ -253,5 +255,8 @@ def _format(decoder: object) -> str:
     inner = getattr(decoder, "decoder", None)
     if inner is not None:
         return f"{getattr(decoder, 'codec', '')} {_format(inner)}".strip()
+    written = getattr(decoder, "written_by", "")
+    if written:
+        return f"avro of schema {written}"
     framed = " framed" if getattr(decoder, "confluent", False) else ""
     return type(decoder).__name__.removesuffix("Decoder").lower() + framed

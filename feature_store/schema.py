@@ -41,6 +41,14 @@ DEFAULT = b"default"
 """Metadata of an Arrow field: the text of what stands where an event has no value."""
 
 
+UNKNOWN = b"unknown"
+"""Metadata of an Arrow schema whose events keep what their payload had beside the columns."""
+
+
+PATH = b"path"
+"""Metadata of an Arrow field: where in the payload it comes from, if that is not its own name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """Rows that fit, and those that do not with the reason: (row number, reason)."""
@@ -67,7 +75,15 @@ def arrow_schema(source: EventSource) -> pa.Schema:
             problems.append(f"source '{source.name}', column '{name}': {error}")
     if problems:
         raise DeclarationError(problems)
-    return pa.schema(fields)
+    inside = dict(getattr(innermost(source.decode), "fields", ()))
+    fields = [
+        each.with_metadata({**(each.metadata or {}), PATH: inside[each.name].encode()}) if each.name in inside else each
+        for each in fields
+    ]
+    return pa.schema(
+        fields,
+        metadata={UNKNOWN: b"keep"} if getattr(innermost(source.decode), "unknown_fields", "") == "keep" else None,
+    )
 
 
 def _with_default(field: pa.Field, default: object, *, own: bool) -> pa.Field:
@@ -86,6 +102,18 @@ def default_of(field: pa.Field) -> str | None:
     """The text of a column's default, as Arrow and DuckDB cast it; None if it has none."""
     text = (field.metadata or {}).get(DEFAULT)
     return None if text is None else text.decode()
+
+
+def path_of(field: pa.Field) -> list[str]:
+    """Where in a payload a column comes from, step by step."""
+    path = (field.metadata or {}).get(PATH)
+    return [field.name] if path is None else path.decode().split(".")
+
+
+def innermost(decoder: object) -> object:
+    """The decoder that reads what others have unpacked."""
+    inner = getattr(decoder, "decoder", None)
+    return decoder if inner is None else innermost(inner)
 
 
 def with_defaults(schema: pa.Schema, table: pa.Table) -> pa.Table:

@@ -103,7 +103,7 @@ def test_a_default_stays():
 
 @pytest.mark.parametrize("broken", [{"uid": column(str, default="x")}, {"size": column(np.int32, default=1 << 40)}])
 def test_a_default_that_cannot_be_is_refused_when_it_is_declared(broken):
-    with pytest.raises(DeclarationError, match="no default for them|must be a value of int32, got 1099511627776"):
+    with pytest.raises(DeclarationError, match=r"no default for them|must be a value of int32, got 1099511627776"):
         arrow_schema(source(broken))
 
 
@@ -136,7 +136,10 @@ def shop(*fields, message="Event"):
     file = FileDescriptorProto(name="events.proto", package="shop", syntax="proto3")
     kind = file.message_type.add(name=message)
     for name, number, type_ in (("uid", 1, 9), ("key", 2, 9), ("at", 9, 11), *fields):
-        field = kind.field.add(name=name, number=number, type=type_, label=1)
+        field = kind.field.add(name=name.removesuffix("?"), number=number, type=type_, label=1)
+        if name.endswith("?"):
+            field.proto3_optional, field.oneof_index = True, len(kind.oneof_decl)
+            kind.oneof_decl.add(name=f"_{name[:-1]}")
         if type_ == 11:
             field.type_name = ".google.protobuf.Timestamp"
     file.dependency.append("google/protobuf/timestamp.proto")
@@ -151,6 +154,16 @@ INT32, INT64, SINT64, STRING = 5, 3, 18, 9
     ("columns", "fields", "expected"),
     [
         ({"size": column(np.int64)}, [("size", 3, INT64)], "column 'size' widened"),
+        (
+            {"size": column(np.int32), "note": column(str, nullable=True)},
+            [("size", 3, INT32), ("note", 5, STRING)],
+            "the field must be `optional`, for old payloads would have zero there and history null",
+        ),
+        (
+            {"size": column(pd.Int32Dtype, nullable=True)},
+            [("size?", 3, INT32)],
+            "whether a field says that nothing was given stays",
+        ),
         ({"size": column(np.int32)}, [("size", 4, INT32)], "a field keeps its number, by which old payloads are read"),
         ({"size": column(np.int64)}, [("size", 3, SINT64)], "Protobuf does not read int32 as sint64"),
         (

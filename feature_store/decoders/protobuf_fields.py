@@ -130,6 +130,11 @@ class Step:
         return ("repeated " if self.repeated else "") + (self.wraps or _said(self.field))
 
     @property
+    def wire(self) -> str:
+        """The type, and whether the payload says that nothing was given."""
+        return f"optional {self.kind}" if self.has_presence else self.kind
+
+    @property
     def has_presence(self) -> bool:
         """Whether it says that nothing was given, apart from the type's default."""
         return bool(self.field.has_presence)
@@ -251,6 +256,13 @@ def _number(step: Step, value: object) -> object:
     if found is None:
         raise ValueError(unknown_name("value", value, list(step.field.enum_type.values_by_name)))
     return found.number
+
+
+def unknown_numbers(message: Any) -> list[int]:
+    """The numbers of fields that a message has and its type does not."""
+    from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-untyped]
+
+    return [field.field_number for field in UnknownFieldSet(message)]
 
 
 def protobuf_library() -> None:

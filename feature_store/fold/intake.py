@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.decoders import Decoder, json
+from feature_store.decoders.protocol import UNKNOWN
 from feature_store.fold.batch_query import BatchQuery
 from feature_store.fold.id_hashes import hash_sql
 from feature_store.fold.known_ids import KnownIds, Seen
@@ -104,6 +105,8 @@ class Intake:
         columns[PARTITION] = pa.array([partition] * len(rows), type=pa.int32())
         columns[OFFSET] = pa.array([records[row].offset for row in rows], type=pa.int64())
         columns |= {name: system.column(name) for name in (LATE, DAY, _DIGEST, _HASH)}
+        if UNKNOWN in table.column_names:
+            columns[UNKNOWN] = table.column(UNKNOWN)
         return pa.table(columns | {_ROW: table.column(_ROW)})
 
     def _problems(

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from feature_store.errors import InputError, LakeError, UnknownNameError
-from feature_store.lake.connection import CATALOG, quote
+from feature_store.lake.connection import CATALOG, literal, quote
 from feature_store.lake.days import DAY, between_days, in_days
 from feature_store.lake.tables import (
     Columns,
@@ -20,10 +20,11 @@ from feature_store.lake.tables import (
     relation_columns,
     table_columns,
 )
-from feature_store.schema import default_of
+from feature_store.schema import UNKNOWN as KEEPS
+from feature_store.schema import default_of, path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import date
 
     from feature_store.lake.session import Session, Transaction
@@ -37,6 +38,19 @@ SYSTEM: Columns = {
     "_late": "BOOLEAN",
     DAY: "DATE",
 }
+UNKNOWN: Columns = {"_unknown": "VARCHAR"}
+"""What an event's payload had beside its columns, as JSON; of sources that keep it."""
+
+
+_WHOLE = ("BIGINT", "UBIGINT")
+_JSON_TYPES = (
+    (("TINY", "SMALL", "INT", "BIG", "UTINY", "USMALL", "UINT", "UBIG"), _WHOLE),
+    (("FLOAT", "DOUBLE"), (*_WHOLE, "DOUBLE")),
+    (("DECIMAL",), (*_WHOLE, "DOUBLE", "VARCHAR")),
+    (("BOOLEAN",), ("BOOLEAN",)),
+    (("",), ("VARCHAR",)),
+)
+"""How a column's type begins, and what JSON calls the values that it takes."""
 
 
 def loaded_table(source: str) -> str:
@@ -57,24 +71,44 @@ def ensure_source(session: Session, source: str, schema: pa.Schema) -> None:
         LakeError: a column has a type in the lake that cannot be widened to this one.
     """
     check_name(source, kind="source")
-    reserved = sorted(set(schema.names) & SYSTEM.keys())
+    reserved = sorted(set(schema.names) & (SYSTEM | UNKNOWN).keys())
     if reserved:
         raise InputError(f"source '{source}': column names {reserved} are the lake's own, rename them")
     tables = (loaded_table(source), live_table(source))
     with session.reading() as cursor:
-        columns = {**arrow_columns(cursor, schema), **SYSTEM}
+        columns = {**arrow_columns(cursor, schema), **SYSTEM, **(UNKNOWN if KEEPS in (schema.metadata or {}) else {})}
         session.declared[source] = columns
         if all(is_current(table_columns(cursor, table), columns) for table in tables):
             return
 
+    paths = {field.name: path_of(field) for field in schema}
     found = {field.name: default_of(field) for field in schema}
     defaults = {name: text for name, text in found.items() if text is not None}
 
     def work(transaction: Transaction) -> None:
+        before = table_columns(transaction.cursor, live_table(source)) or {}
         for table in tables:
             ensure_table(transaction.cursor, table, columns=columns, partition_by=[DAY], defaults=defaults)
+        if UNKNOWN.keys() <= before.keys():
+            fresh = {name: kind for name, kind in columns.items() if name not in before}
+            _find_kept(transaction.cursor, live_table(source), fresh, paths)
 
     session.commit(work)
+
+
+def _find_kept(
+    cursor: duckdb.DuckDBPyConnection, table: str, columns: Columns, paths: Mapping[str, Sequence[str]]
+) -> None:
+    """Give new columns what older events had kept under their names, where a decoder would have taken it."""
+    for name, kind in columns.items():
+        path = literal("$" + "".join(f'."{step}"' for step in paths.get(name, [name])))
+        wanted = next(types for starts, types in _JSON_TYPES if kind.startswith(starts))
+        fits = f"json_type(_unknown, {path}) IN ({', '.join(map(literal, wanted))})"
+        value = f"TRY_CAST(json_extract_string(_unknown, {path}) AS {kind})"
+        cursor.execute(
+            f"UPDATE {quote(table)} SET {quote(name)} = {value} "
+            f"WHERE _unknown IS NOT NULL AND {fits} AND {value} IS NOT NULL"
+        )
 
 
 def undeclared(session: Session, cursor: duckdb.DuckDBPyConnection, source: str, columns: Columns) -> dict[str, str]:
