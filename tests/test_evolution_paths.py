@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from registry_server import serving
+from registry_server import schema_registry
 from test_evolution import INT32, INT64, STRING, column, shop, source
 
 from feature_store import LakeError
@@ -43,7 +43,7 @@ def events(first, count, **more):
 def accepted(declared, payloads, start=0):
     """What the log says: the events of payloads that lie from an offset on."""
     arrived = to_us(START + timedelta(days=1))
-    records = [LogRecord(start + n, payload, arrived) for n, payload in enumerate(payloads)]
+    records = [LogRecord(offset=start + n, arrived_us=arrived, payload=payload) for n, payload in enumerate(payloads)]
     found = Intake(declared, arrow_schema(declared), known=KnownIds()).accept(0, records, start=start)
     assert found.rejected == []
     return found.events
@@ -58,9 +58,9 @@ def archive(lake, declared, payloads, start):
 
 def held(lake, declared, **options):
     """What the lake says of a source's columns, in the order of the log and then of the ids."""
-    names = ", ".join(arrow_schema(declared).names)
+    names = ", ".join(f'"{name}"' for name in arrow_schema(declared).names)
     with lake.cursor() as cursor:
-        sql = f"SELECT {names} FROM ({lake.events_sql('events', **options)}) ORDER BY at"
+        sql = f"SELECT {names} FROM ({lake.events_sql('events', **options)}) ORDER BY _event_us"
         return cursor.execute(sql).to_arrow_table()
 
 
@@ -102,7 +102,7 @@ def of_avro(change, registry):
 
 @pytest.fixture(scope="module")
 def registry():
-    with serving() as server:
+    with schema_registry() as server:
         yield server
 
 
@@ -159,7 +159,7 @@ def test_what_was_kept_is_found_by_the_column_that_is_declared_later(lakes):
 
     archive(old_lake, old, payloads, 0)
     with old_lake.cursor() as cursor:
-        kept = cursor.execute(f"SELECT _unknown FROM ({old_lake.events_sql('events')}) ORDER BY at").fetchall()
+        kept = cursor.execute(f"SELECT _unknown FROM ({old_lake.events_sql('events')}) ORDER BY _event_us").fetchall()
     assert kept[1] == ('{"more":{"note": "n1", "x": [1]},"load":0.1}',)
     assert kept[3] == (None,)
     new_lake.ensure_source("events", arrow_schema(new))
@@ -258,9 +258,9 @@ def test_compatible_means_that_old_events_read_the_same_in_both_paths(shared_lak
     shared_lake.append_live(name, accepted(old, payloads), owner="a", start={0: 0}, end={0: len(payloads)})
     shared_lake.ensure_source(name, arrow_schema(new))
 
-    names = ", ".join(arrow_schema(new).names)
+    names = ", ".join(f'"{column}"' for column in arrow_schema(new).names)
     with shared_lake.cursor() as cursor:
-        found = cursor.execute(f"SELECT {names} FROM ({shared_lake.events_sql(name)}) ORDER BY at").to_arrow_table()
+        found = cursor.execute(f"SELECT {names} FROM ({shared_lake.events_sql(name)}) ORDER BY _event_us").to_arrow_table()
     wanted = said(new, accepted(new, payloads))
     assert found.to_pylist() == wanted.to_pylist()
     assert found.schema == wanted.schema
