@@ -68,6 +68,13 @@ class ConfluentAvroDecoder:
         except Misfit as error:
             raise InputError(str(error)) from error
 
+    def refusals(self) -> list[str]:
+        """What the registry has to say against `reader_schema`, by the compatibility of the subject."""
+        if self.reader_schema is None:
+            return []
+        said = self.registry.refusals(self.subject, schema_text(self.reader_schema))
+        return [f"`reader_schema` is not compatible with subject '{self.subject}': {message}" for message in said]
+
     def _group(
         self, schema_id: int, payloads: Sequence[tuple[int, bytes]], reader: AvroSchema | None, schema: pa.Schema
     ) -> Decoded:
