@@ -7,11 +7,17 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from feature_store.declare.feature import AS, Ratio
 from feature_store.errors import InputError
+from feature_store.evolution import ColumnChange, SourceSchema, compare_sources, source_schema
 from feature_store.registry import Registry, fingerprint
+
+if TYPE_CHECKING:
+    from feature_store.declare.view import FeatureView
 
 FORMAT = 1
 FOLDER = Path("environments")
@@ -29,6 +35,8 @@ class Meanings:
     """`service@version` -> its features in order; a ratio as its name and a digest of its parts."""
     reads: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """`service@version` -> the `view@version:feature` that it reads, those of its ratios too."""
+    sources: Mapping[str, SourceSchema] = field(default_factory=dict)
+    """Source -> what its events rest on; empty in what was exported before sources were compared."""
 
     @property
     def readers(self) -> dict[str, list[str]]:
@@ -81,7 +89,8 @@ def meanings(registry: Registry) -> Meanings:
         service.id: sorted({ref.meaning.partition(AS)[0] for item in registry.resolve(service) for ref in item.refs})
         for service in registry.services
     }
-    return Meanings(features=features, services=services, reads=reads)
+    sources = {name: source_schema(source) for name, source in registry.sources.items()}
+    return Meanings(features=features, services=services, reads=reads, sources=sources)
 
 
 def parse_meanings(text: str) -> Meanings:
@@ -95,7 +104,10 @@ def parse_meanings(text: str) -> Meanings:
     if found["format"] != FORMAT:
         raise InputError(f"has format {found['format']!r}, this version reads {FORMAT}; export it again")
     return Meanings(
-        features=dict(found["features"]), services=dict(found["services"]), reads=dict(found.get("reads", {}))
+        features=dict(found["features"]),
+        services=dict(found["services"]),
+        reads=dict(found.get("reads", {})),
+        sources=msgspec.convert(found.get("sources", {}), dict[str, SourceSchema]),
     )
 
 
@@ -125,9 +137,12 @@ def read_meanings(path: Path) -> Meanings:
         raise InputError(f"'{path}' is no exported registry; `feature-store export` writes one") from error
 
 
-def compare(before: Meanings, after: Meanings) -> list[Change]:
-    """What becomes of each feature and service, breaking changes first."""
-    changes = [*_features(before, after), *_services(before, after)]
+def compare(before: Meanings, after: Meanings, *, views: Sequence[FeatureView] = ()) -> list[Change]:
+    """What becomes of each feature, service and source, breaking changes first.
+
+    `views` are those that are declared: what they compute with a column may forbid to widen it.
+    """
+    changes = [*_features(before, after), *_services(before, after), *_sources(before, after, views)]
     return sorted(changes, key=lambda change: (not change.breaking, change.kind, change.what))
 
 
@@ -157,6 +172,24 @@ def _services(before: Meanings, after: Meanings) -> Iterator[Change]:
     for name in after.services:
         if name not in before.services:
             yield Change(kind="created", what=f"service {name}", breaking=False)
+
+
+def source_changes(
+    before: Meanings, after: Meanings, views: Sequence[FeatureView]
+) -> Iterator[tuple[str, ColumnChange]]:
+    """(source, what becomes of a column of it), of the sources that are on both sides, without what stays."""
+    for name, new in after.sources.items():
+        if name in before.sources:
+            readers = [view for view in views if view.source.name == name]
+            for change in compare_sources(before.sources[name], new, readers):
+                if change.kind != "unchanged":
+                    yield name, change
+
+
+def _sources(before: Meanings, after: Meanings, views: Sequence[FeatureView]) -> Iterator[Change]:
+    for name, change in source_changes(before, after, views):
+        what = f"source {name}"
+        yield Change(kind="changed", what=what, breaking=change.kind == "incompatible", reason=str(change))
 
 
 def _named(ratio: Ratio) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 
-from feature_store.changes import meanings
+from feature_store.changes import meanings, source_changes
 from feature_store.changing.applied import (
     Applied,
     conflict,
@@ -20,6 +20,7 @@ from feature_store.changing.applied import (
     with_declared,
 )
 from feature_store.decoders import json
+from feature_store.decoders.confluent import ConfluentAvroDecoder
 from feature_store.errors import DeclarationError, FeatureStoreError, InputError, LogError, LogGap, LogTailLost
 from feature_store.fold.drive import stream_fingerprint
 from feature_store.fold.intake import no_events
@@ -32,7 +33,7 @@ from feature_store.online.ready import ReadyRecord, read_ready
 from feature_store.online.rollout import settle
 from feature_store.online.server import check_server, inspect_server
 from feature_store.registry import fingerprint
-from feature_store.schema import arrow_schema
+from feature_store.schema import arrow_schema, innermost
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,9 +63,11 @@ def apply(
 
     Raises:
         DeclarationError: a feature changed its meaning under the same version of its view, or is gone though a service
-            reads it, or a service has other features under the same version; nothing was written.
+            reads it, a service has other features under the same version, or a source changed so that old events would not
+            read the same; nothing was written.
         ApplyConflict: the registry is not at `expected`, or somebody else applied meanwhile; nothing was written.
         OnlineStoreError: Redis is away, evicts, or cannot expire a field.
+        SchemaRegistryError: a source's schema registry cannot be asked; nothing was written.
     """
     check_server(client)
     registry, before, known = compiled.registry, read_applied(lake), recorded_features(lake)
@@ -73,7 +76,13 @@ def apply(
     wanted = {
         (view.id, feature.name): fingerprint(view, feature) for view in registry.views for feature in view.declared
     }
-    problems = [*_changed(wanted, known), *_still_read(compiled, before), *_repinned(compiled, before)]
+    problems = [
+        *_changed(wanted, known),
+        *_still_read(compiled, before),
+        *_repinned(compiled, before),
+        *_incompatible(compiled, before),
+        *_refused(compiled),
+    ]
     if problems:
         raise DeclarationError(problems)
     for name, schema in compiled.schemas.items():
@@ -99,6 +108,23 @@ def _changed(wanted: Mapping[tuple[str, str], str], known: Mapping[tuple[str, st
         f"view '{view}', feature '{feature}': its meaning has changed; give the view a new `version`"
         for (view, feature), digest in wanted.items()
         if known.get((view, feature), digest) != digest
+    ]
+
+
+def _incompatible(compiled: Compiled, before: Applied) -> list[str]:
+    """What of the sources would make something else of old events."""
+    changes = source_changes(before.meanings, meanings(compiled.registry), compiled.registry.views)
+    return [f"source '{name}': {change}" for name, change in changes if change.kind == "incompatible"]
+
+
+def _refused(compiled: Compiled) -> list[str]:
+    """What a schema registry has against the schemas that records are read as."""
+    decoders = {name: innermost(source.decode) for name, source in compiled.registry.sources.items()}
+    return [
+        f"source '{name}': {problem}"
+        for name, decoder in decoders.items()
+        if isinstance(decoder, ConfluentAvroDecoder)
+        for problem in decoder.refusals()
     ]
 
 

@@ -99,7 +99,7 @@ def _has_more_than_columns(model: type[pa_pandas.DataFrameModel], schema: pa_pan
 
 def _column_rule(column: pa_pandas.Column, kind: pa.DataType) -> ColumnRule | None:
     plain = not (column.unique or column.coerce or column.parsers or column.regex or column.drop_invalid_rows)
-    if not plain or column.default is not None or not column.required or not _holds_only_its_type(kind):
+    if not plain or not column.required or not _holds_only_its_type(kind):
         return None
     tests = [_test_of(check, kind) for check in column.checks or ()]
     understood = tuple(test for test in tests if test is not None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from feature_store.errors import DeclarationError
 from feature_store.row_checks import row_rule
@@ -36,6 +37,18 @@ _TYPES = {
 }
 
 
+DEFAULT = b"default"
+"""Metadata of an Arrow field: the text of what stands where an event has no value."""
+
+
+UNKNOWN = b"unknown"
+"""Metadata of an Arrow schema whose events keep what their payload had beside the columns."""
+
+
+PATH = b"path"
+"""Metadata of an Arrow field: where in the payload it comes from, if that is not its own name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """Rows that fit, and those that do not with the reason: (row number, reason)."""
@@ -47,18 +60,75 @@ class Checked:
 def arrow_schema(source: EventSource) -> pa.Schema:
     """The Arrow schema of a source's columns; times are microseconds UTC.
 
+    A column with a default may be missing in an event, so it is nullable here until `with_defaults` has filled it.
+
     Raises:
-        DeclarationError: naming each column whose type has no equivalent.
+        DeclarationError: naming each column whose type has no equivalent, or whose default is no value of it.
     """
     fields, problems = [], []
     for name, column in source.schema.to_schema().columns.items():
         try:
-            fields.append(pa.field(name, _arrow_type(str(column.dtype)), nullable=bool(column.nullable)))
+            field = pa.field(name, _arrow_type(str(column.dtype)), nullable=bool(column.nullable))
+            own = name in (source.event_time, *source.id_columns)
+            fields.append(field if column.default is None else _with_default(field, column.default, own=own))
         except ValueError as error:
             problems.append(f"source '{source.name}', column '{name}': {error}")
     if problems:
         raise DeclarationError(problems)
-    return pa.schema(fields)
+    inside = dict(getattr(innermost(source.decode), "fields", ()))
+    fields = [
+        each.with_metadata({**(each.metadata or {}), PATH: inside[each.name].encode()}) if each.name in inside else each
+        for each in fields
+    ]
+    return pa.schema(
+        fields,
+        metadata={UNKNOWN: b"keep"} if getattr(innermost(source.decode), "unknown_fields", "") == "keep" else None,
+    )
+
+
+def _with_default(field: pa.Field, default: object, *, own: bool) -> pa.Field:
+    if own:
+        raise ValueError("an event has its own time and id, so there is no default for them")
+    if pa.types.is_binary(field.type):
+        raise ValueError("bytes have no default")
+    try:
+        text = pa.scalar(default, type=field.type).cast(pa.string()).as_py()
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, OverflowError) as error:
+        raise ValueError(f"the default must be a value of {field.type}, got {default!r}") from error
+    return field.with_nullable(True).with_metadata({DEFAULT: text.encode()})
+
+
+def default_of(field: pa.Field) -> str | None:
+    """The text of a column's default, as Arrow and DuckDB cast it; None if it has none."""
+    text = (field.metadata or {}).get(DEFAULT)
+    return None if text is None else text.decode()
+
+
+def path_of(field: pa.Field) -> list[str]:
+    """Where in a payload a column comes from, step by step."""
+    path = (field.metadata or {}).get(PATH)
+    return [field.name] if path is None else path.decode().split(".")
+
+
+def innermost(decoder: object) -> object:
+    """The decoder that reads what others have unpacked."""
+    inner = getattr(decoder, "decoder", None)
+    return decoder if inner is None else innermost(inner)
+
+
+def with_defaults(schema: pa.Schema, table: pa.Table) -> pa.Table:
+    """A table with `schema`'s columns among its own; a null becomes the default of its column, if that has one.
+
+    The one place where events get their defaults: loaded, archived and folded ones alike.
+    """
+    for field in schema:
+        default = default_of(field)
+        if default is not None and table.column(field.name).null_count:
+            value = pa.scalar(default, type=pa.string()).cast(field.type)
+            filled = pc.fill_null(table.column(field.name), value)
+            number = table.schema.get_field_index(field.name)
+            table = table.set_column(number, table.schema.field(number), filled)
+    return table
 
 
 def _arrow_type(dtype: str) -> pa.DataType:

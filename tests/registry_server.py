@@ -23,6 +23,8 @@ class RegistryServer(ThreadingHTTPServer):
         self.failures: list[int] = []
         """Statuses to answer with, before anything else is answered."""
         self.redirect: str | None = None
+        self.incompatible: list[str] = []
+        """What it says against any schema whose compatibility it is asked about."""
         self.broken: bytes | None = None
 
     @property
@@ -48,6 +50,9 @@ class RegistryServer(ThreadingHTTPServer):
                     return 404, {"error_code": 40401, "message": "Subject not found"}
                 number = self.subjects[subject][-1 if version == "latest" else int(version) - 1]
                 return 200, {"subject": subject, "id": number, **self.schemas[number]}
+            case ["compatibility", "subjects", subject, "versions", "latest?verbose=true"], "POST":
+                said = {"is_compatible": not self.incompatible, "messages": self.incompatible}
+                return (200, said) if subject in self.subjects else (404, {"error_code": 40401, "message": "none"})
             case ["subjects", subject, "versions"], "POST":
                 return 200, {"id": self.register(subject, body["schema"])}
             case ["subjects", subject], "POST":

@@ -81,6 +81,7 @@ def with_declared(applied: Applied, declared: Meanings) -> Meanings:
         features={**kept, **declared.features},
         services={**applied.meanings.services, **declared.services},
         reads={**applied.meanings.reads, **declared.reads},
+        sources={**applied.meanings.sources, **declared.sources},
     )
 
 

@@ -14,6 +14,7 @@ from feature_store.changing.probe import Cost, cost_of
 if TYPE_CHECKING:
     from redis import Redis
 
+    from feature_store.declare.view import FeatureView
     from feature_store.lake import Lake
     from feature_store.transforms.compiled import Compiled
 
@@ -44,9 +45,11 @@ class Planned:
         return json.dumps(asdict(self), indent=2, sort_keys=True)
 
 
-def planned(before: Meanings, after: Meanings, *, version: int | None = None) -> Planned:
-    """What changes, without what it takes."""
-    changes = compare(before, after)
+def planned(
+    before: Meanings, after: Meanings, *, version: int | None = None, views: Sequence[FeatureView] = ()
+) -> Planned:
+    """What changes, without what it takes. `views`: see `compare`."""
+    changes = compare(before, after, views=views)
     return Planned(
         version=version,
         changes=changes,
@@ -64,7 +67,7 @@ def plan_here(compiled: Compiled, lake: Lake, client: Redis, *, env: str, now_us
         RedisError: Redis is away.
     """
     applied, declared = read_applied(lake), meanings(compiled.registry)
-    found = planned(applied.meanings, declared, version=applied.version)
+    found = planned(applied.meanings, declared, version=applied.version, views=compiled.registry.views)
     new: dict[str, int] = {}
     for change in found.changes:
         if change.feature and change.kind != "retired":

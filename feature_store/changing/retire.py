@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, cast
 
-from feature_store.changes import Meanings
 from feature_store.changing.applied import Applied, read_applied, record, recorded_features, view_of
 from feature_store.errors import InputError, UnknownNameError
 from feature_store.online.keys import features_prefix, layouts_key, ready_key, services_key
@@ -101,8 +100,8 @@ def retire_service(
 
 def _without_service(before: Applied, service_id: str) -> Applied:
     meanings = before.meanings
-    left = Meanings(
-        features=meanings.features,
+    left = replace(
+        meanings,
         services={name: names for name, names in meanings.services.items() if name != service_id},
         reads={name: names for name, names in meanings.reads.items() if name != service_id},
     )

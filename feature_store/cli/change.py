@@ -78,7 +78,8 @@ def plan(
         with FeatureStore() as store:
             found = store.plan()
     else:
-        found = planned(read_meanings(_exported(against)), meanings(load_registry(Settings().declarations)))
+        registry = load_registry(Settings().declarations)
+        found = planned(read_meanings(_exported(against)), meanings(registry), views=registry.views)
     if format == "json":
         typer.echo(found.to_json())
     elif format == "markdown":

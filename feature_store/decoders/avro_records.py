@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from feature_store.decoders.avro_schema import (
     declared_schema,
     fitting_paths,
     load_schema,
+    schema_text,
 )
 from feature_store.decoders.columns import decoded
 from feature_store.decoders.paths import Fields, Path, declared_fields, nested
@@ -55,6 +57,13 @@ class AvroDecoder:
         options = "" if self.reader_schema is None else f", reader_schema={said_schema(self.reader_schema)}"
         options += f", fields={dict(self.fields)}" if self.fields else ""
         return f"avro(schema={said_schema(self.schema)}{options})"
+
+    @property
+    def written_by(self) -> str:
+        """A fingerprint of the writer's schema: without a header, nothing else says how the bytes are read."""
+        fastavro = avro_library()
+        form = fastavro.schema.to_parsing_canonical_form(json.loads(schema_text(self.schema)))
+        return str(fastavro.schema.fingerprint(form, "CRC-64-AVRO"))
 
     def decode(self, payloads: Sequence[bytes], schema: pa.Schema) -> Decoded:
         """See `Decoder.decode`."""

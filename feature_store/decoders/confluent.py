@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from feature_store.decoders.avro_records import read_records, record_columns, said_schema, write_records
 from feature_store.decoders.avro_schema import (
@@ -19,7 +19,7 @@ from feature_store.decoders.avro_schema import (
 )
 from feature_store.decoders.columns import decoded, merged
 from feature_store.decoders.paths import Fields, Path, column_paths, declared_fields
-from feature_store.decoders.protocol import Decoded, Rejected
+from feature_store.decoders.protocol import Decoded, Rejected, checked_choice
 from feature_store.decoders.schema_registry import SchemaRegistry
 from feature_store.errors import InputError
 
@@ -39,6 +39,7 @@ class ConfluentAvroDecoder:
     reader_schema: str | FilePath | None = None
     fields: Fields = ()
     register: bool = False
+    unknown_fields: str = "ignore"
 
     def __repr__(self) -> str:
         options = "" if self.reader_schema is None else f", reader_schema={said_schema(self.reader_schema)}"
@@ -67,6 +68,13 @@ class ConfluentAvroDecoder:
         except Misfit as error:
             raise InputError(str(error)) from error
 
+    def refusals(self) -> list[str]:
+        """What the registry has to say against `reader_schema`, by the compatibility of the subject."""
+        if self.reader_schema is None:
+            return []
+        said = self.registry.refusals(self.subject, schema_text(self.reader_schema))
+        return [f"`reader_schema` is not compatible with subject '{self.subject}': {message}" for message in said]
+
     def _group(
         self, schema_id: int, payloads: Sequence[tuple[int, bytes]], reader: AvroSchema | None, schema: pa.Schema
     ) -> Decoded:
@@ -78,6 +86,8 @@ class ConfluentAvroDecoder:
         rejected: list[Rejected] = []
         try:
             writer = self.registry.by_id(schema_id)
+            if self.unknown_fields == "reject":
+                _refuse_unknown(writer, reader, paths)
             found = paths if reader is not None else self._found(writer, schema)
         except Misfit as error:
             rejected = [Rejected(index, f"{source}{error}") for index, _ in payloads]
@@ -118,6 +128,7 @@ def confluent_avro(
     user_env: str | None = None,
     password_env: str | None = None,
     register: bool = False,
+    unknown_fields: Literal["ignore", "reject"] = "ignore",
     timeout_s: float = 5.0,
 ) -> ConfluentAvroDecoder:
     """The decoder of Avro records in Confluent's wire format. Nothing is asked before the first record.
@@ -131,6 +142,8 @@ def confluent_avro(
         user_env: the environment variable with the user's name, for basic authentication.
         password_env: the environment variable with the password.
         register: whether encoding registers `reader_schema` where the subject does not have it.
+        unknown_fields: what becomes of records whose writer has a field that no column comes from (and that `reader_schema`
+            does not have): `ignore` it, or `reject` them.
         timeout_s: of one of three attempts to ask the registry.
     """
     registry = SchemaRegistry(url=registry_url, user_env=user_env, password_env=password_env, timeout_s=timeout_s)
@@ -140,7 +153,18 @@ def confluent_avro(
         reader_schema=None if reader_schema is None else declared_schema(reader_schema),
         fields=declared_fields(fields),
         register=register,
+        unknown_fields=checked_choice(unknown_fields, among=("ignore", "reject")),
     )
+
+
+def _refuse_unknown(writer: AvroSchema, reader: AvroSchema | None, paths: Sequence[Path]) -> None:
+    """Raises Misfit if the writer has a top-level field that neither a column nor the reader knows."""
+    known = {path[0] for path in paths}
+    for field in () if reader is None else reader.parsed["fields"]:
+        known |= {field["name"], *field.get("aliases", ())}
+    for field in writer.parsed["fields"]:
+        if field["name"] not in known:
+            raise Misfit(f"no column comes from field `{field['name']}`")
 
 
 def unframed(payload: bytes) -> str:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from feature_store.decoders.columns import decoded
-from feature_store.decoders.paths import Fields, column_paths, declared_fields, nested
-from feature_store.decoders.protocol import Decoded, Rejected
+from feature_store.decoders.paths import Fields, Path, column_paths, declared_fields, nested
+from feature_store.decoders.protocol import ROW, UNKNOWN, Decoded, Rejected, UnknownFields, checked_choice
 from feature_store.decoders.values import plain, refuse_naive
 from feature_store.errors import InputError
 
@@ -32,15 +32,16 @@ class JsonDecoder:
     """One JSON object per payload.
 
     Types are strict: `"1"` and `1.0` are no integers, NaN and Infinity no numbers. Times are ISO 8601 with a zone.
-    A column that may be null may be missing, and so may what it lies in; fields that no column comes from are ignored.
+    A column that may be null may be missing, and so may what it lies in.
     """
 
     fields: Fields = ()
     """See `json`."""
+    unknown_fields: str = "ignore"
 
     def decode(self, payloads: Sequence[bytes], schema: pa.Schema) -> Decoded:
         """See `Decoder.decode`."""
-        shape = _shape(schema, self.fields)
+        shape = _shape(schema, self.fields, self.unknown_fields == "reject")
         decode = msgspec.json.Decoder(shape.row_type).decode
         rejected: list[Rejected] = []
         try:
@@ -50,7 +51,9 @@ class JsonDecoder:
         columns: dict[int, list[object]] = {}
         shape.collect(rows, columns)
         paths = column_paths(schema, self.fields)
-        return decoded([columns[n] for n in range(len(paths))], kept, schema=schema, paths=paths, rejected=rejected)
+        values = [columns[n] for n in range(len(paths))]
+        found = decoded(values, kept, schema=schema, paths=paths, rejected=rejected)
+        return found if self.unknown_fields != "keep" else _with_unknown(found, payloads, paths)
 
     def encode(self, rows: Iterable[Mapping[str, object]]) -> list[bytes]:
         """See `Decoder.encode`. NaN becomes null."""
@@ -65,14 +68,40 @@ class JsonDecoder:
         return payloads
 
 
-def json(*, fields: Mapping[str, str] | None = None) -> JsonDecoder:
+def json(*, fields: Mapping[str, str] | None = None, unknown_fields: UnknownFields = "ignore") -> JsonDecoder:
     """The decoder of JSON objects.
 
     Args:
+        unknown_fields: what becomes of fields that no column comes from: `ignore`; `reject` the payload; `keep` them
+            beside the event in the lake, where a column that is declared later finds them.
         fields: column -> dotted path in the object, `{"amount": "payment.amount.value"}`; any other column comes from
             the field of its own name. Where something on the way is missing or null, the column is null.
     """
-    return JsonDecoder(declared_fields(fields))
+    return JsonDecoder(declared_fields(fields), checked_choice(unknown_fields))
+
+
+def _with_unknown(found: Decoded, payloads: Sequence[bytes], paths: Sequence[Path]) -> Decoded:
+    """What was decoded with the column `_unknown`: the rest of each payload, its values as they were written, or null."""
+    import pyarrow as pa
+
+    known = _tree(paths)
+    rests = [_rest(payloads[row], known) for row in found.table.column(ROW).to_pylist()]
+    texts = [None if rest is None else rest.decode() for rest in rests]
+    return Decoded(table=found.table.append_column(UNKNOWN, pa.array(texts, pa.string())), rejected=found.rejected)
+
+
+def _rest(payload: bytes | msgspec.Raw, known: Mapping[str, Any]) -> bytes | None:
+    try:
+        fields = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:  # null where an object may be
+        return None
+    rest = {}
+    for name, value in fields.items():
+        inner = known.get(name)
+        left = value if inner is None else _rest(value, inner) if isinstance(inner, dict) else None
+        if left is not None:
+            rest[name] = msgspec.Raw(left)
+    return msgspec.json.encode(rest) if rest else None
 
 
 def _each(
@@ -111,17 +140,22 @@ class _Shape:
 
 
 @lru_cache(maxsize=256)
-def _shape(schema: pa.Schema, fields: Fields) -> _Shape:
+def _shape(schema: pa.Schema, fields: Fields, strict: bool) -> _Shape:
+    return _object(_tree(column_paths(schema, fields)), schema, strict=strict)
+
+
+def _tree(paths: Sequence[Path]) -> dict[str, Any]:
+    """Objects within objects down to the numbers of the columns."""
     tree: dict[str, Any] = {}
-    for number, (*outer, name) in enumerate(column_paths(schema, fields)):
+    for number, (*outer, name) in enumerate(paths):
         place = tree
         for step in outer:
             place = place.setdefault(step, {})
         place[name] = number
-    return _object(tree, schema)
+    return tree
 
 
-def _object(tree: Mapping[str, Any], schema: pa.Schema) -> _Shape:
+def _object(tree: Mapping[str, Any], schema: pa.Schema, *, strict: bool) -> _Shape:
     """A struct with attributes `c0`, `c1`, ... for columns and `o0`, `o1`, ... for objects: names need not be identifiers."""
     fields: list[tuple[str, object] | tuple[str, object, object]] = []
     names: dict[str, str] = {}
@@ -130,7 +164,7 @@ def _object(tree: Mapping[str, Any], schema: pa.Schema) -> _Shape:
     for name, node in tree.items():
         if isinstance(node, dict):
             attribute = f"o{len(inner)}"
-            inner[attribute] = shape = _object(node, schema)
+            inner[attribute] = shape = _object(node, schema, strict=strict)
             kind, required = shape.row_type, shape.required
         else:
             attribute, field = f"c{node}", schema.field(node)
@@ -138,7 +172,7 @@ def _object(tree: Mapping[str, Any], schema: pa.Schema) -> _Shape:
             kind, required = _json_type(field), not field.nullable
         fields.append((attribute, kind) if required else (attribute, kind | None, None))
         names[attribute] = name
-    row_type = msgspec.defstruct("Row", fields, rename=names, kw_only=True, gc=False)
+    row_type = msgspec.defstruct("Row", fields, rename=names, kw_only=True, gc=False, forbid_unknown_fields=strict)
     return _Shape(row_type=row_type, columns=columns, inner=inner, required=any(len(field) == 2 for field in fields))
 
 

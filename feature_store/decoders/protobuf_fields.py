@@ -125,6 +125,16 @@ class Step:
         return "" if self.field.message_type is None else str(self.field.message_type.full_name)
 
     @property
+    def kind(self) -> str:
+        """The type as a `.proto` file writes it."""
+        return ("repeated " if self.repeated else "") + (self.wraps or _said(self.field))
+
+    @property
+    def wire(self) -> str:
+        """The type, and whether the payload says that nothing was given."""
+        return f"optional {self.kind}" if self.has_presence else self.kind
+
+    @property
     def has_presence(self) -> bool:
         """Whether it says that nothing was given, apart from the type's default."""
         return bool(self.field.has_presence)
@@ -170,10 +180,7 @@ def leaf_reader(step: Step, field: pa.Field, *, place: str) -> Callable[[list[An
         if step.field.cpp_type == _CPPTYPE_ENUM and arrow_family(item) == "string":
             return _names(step)
         return (lambda values: [None if value is None else list(value) for value in values]) if step.repeated else list
-    kind = step.wraps or _said(step.field)
-    raise InputError(
-        f"column '{field.name}' has type {field.type}, but {place} is `{'repeated ' if step.repeated else ''}{kind}`"
-    )
+    raise InputError(f"column '{field.name}' has type {field.type}, but {place} is `{step.kind}`")
 
 
 def _fits(step: Step, family: str) -> bool:
@@ -249,6 +256,13 @@ def _number(step: Step, value: object) -> object:
     if found is None:
         raise ValueError(unknown_name("value", value, list(step.field.enum_type.values_by_name)))
     return found.number
+
+
+def unknown_numbers(message: Any) -> list[int]:
+    """The numbers of fields that a message has and its type does not."""
+    from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-untyped]
+
+    return [field.field_number for field in UnknownFieldSet(message)]
 
 
 def protobuf_library() -> None:

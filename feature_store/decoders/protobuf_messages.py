@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from feature_store.decoders.columns import decoded
 from feature_store.decoders.confluent import HEAD, unframed
 from feature_store.decoders.paths import Fields, Path, column_paths, declared_fields, dotted
-from feature_store.decoders.protobuf_fields import Step, leaf_reader, message_class, put, steps_to
-from feature_store.decoders.protocol import Decoded, Rejected
+from feature_store.decoders.protobuf_fields import Step, leaf_reader, message_class, put, steps_to, unknown_numbers
+from feature_store.decoders.protocol import Decoded, Rejected, checked_choice
 from feature_store.decoders.values import plain_row
 from feature_store.errors import InputError
 
@@ -32,6 +32,7 @@ class ProtobufDecoder:
     fields: Fields = ()
     confluent: bool = False
     schema_id: int | None = None
+    unknown_fields: str = "ignore"
 
     def __repr__(self) -> str:
         options = ""
@@ -41,6 +42,15 @@ class ProtobufDecoder:
         options += f", fields={dict(self.fields)}" if self.fields else ""
         options += ", confluent=True" if self.confluent else ""
         return f"protobuf(message={self.message!r}{options})"
+
+    def wire(self, path: str) -> str:
+        """The field numbers on the way to a path, and the type there: `4.1 optional int32`.
+
+        Raises:
+            InputError: there is no such field.
+        """
+        steps = steps_to(message_class(self.message, self.descriptor).DESCRIPTOR, tuple(path.split(".")))
+        return f"{'.'.join(str(step.field.number) for step in steps)} {steps[-1].wire}"
 
     def decode(self, payloads: Sequence[bytes], schema: pa.Schema) -> Decoded:
         """See `Decoder.decode`."""
@@ -73,10 +83,18 @@ class ProtobufDecoder:
         messages, kept = [], []
         for index, body in bodies:
             try:
-                messages.append(parse(body))
-                kept.append(index)
+                message = parse(body)
             except DecodeError as error:
                 rejected.append(Rejected(index, f"no message '{kind.DESCRIPTOR.full_name}': {error}"))
+                continue
+            numbers = unknown_numbers(message) if self.unknown_fields == "reject" else []
+            if numbers:
+                rejected.append(
+                    Rejected(index, f"message '{kind.DESCRIPTOR.full_name}' has no field of number {numbers[0]}")
+                )
+            else:
+                messages.append(message)
+                kept.append(index)
         return messages, kept
 
     def encode(self, rows: Iterable[Mapping[str, object]]) -> list[bytes]:
@@ -114,6 +132,7 @@ def protobuf(
     fields: Mapping[str, str] | None = None,
     confluent: bool = False,
     schema_id: int | None = None,
+    unknown_fields: Literal["ignore", "reject"] = "ignore",
 ) -> ProtobufDecoder:
     """The decoder of Protobuf messages.
 
@@ -127,13 +146,17 @@ def protobuf(
         confluent: whether byte 0, a schema id and the message's index stand before each message. The id is not looked up:
             Protobuf reads older and newer messages by field numbers.
         schema_id: the id to write.
+        unknown_fields: what becomes of fields whose number the message type does not have: `ignore`, or `reject` the
+            payload.
     """
+    checked_choice(unknown_fields, among=("ignore", "reject"))
     return ProtobufDecoder(
         message=message,
         descriptor=FilePath(descriptor) if isinstance(descriptor, str) else descriptor,
         fields=declared_fields(fields),
         confluent=confluent,
         schema_id=schema_id,
+        unknown_fields=unknown_fields,
     )
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args
+
+from feature_store.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW = "_row"
 """The column of a decoded table that says which payload a row came from."""
+UNKNOWN = "_unknown"
+"""The column of a decoded table with what a payload had beside the columns, as JSON; where a decoder keeps it."""
+UnknownFields = Literal["ignore", "reject", "keep"]
+"""What becomes of fields that no column comes from: nothing, the payload is rejected, or they are kept beside the row."""
 
 
 class Rejected(NamedTuple):
@@ -26,7 +32,7 @@ class Decoded:
     """What came of some payloads: each is either a row of `table` or in `rejected`."""
 
     table: pa.Table
-    """The schema's columns, and `_row`, the index of the payload (int64)."""
+    """The schema's columns, `_row`, the index of the payload (int64), and `_unknown` (text) where that is kept."""
     rejected: Sequence[Rejected]
 
 
@@ -48,3 +54,14 @@ class Decoder(Protocol):
             InputError: a value has no place in this format; names row and column.
             SchemaRegistryError: the schema to write could not be asked for.
         """
+
+
+def checked_choice(choice: str, *, among: Sequence[str] = get_args(UnknownFields)) -> str:
+    """A declared choice of what becomes of unknown fields.
+
+    Raises:
+        InputError: it is none, or none for this format.
+    """
+    if choice not in among:
+        raise InputError(f"`unknown_fields` must be one of {', '.join(among)} for this format, got {choice!r}")
+    return choice

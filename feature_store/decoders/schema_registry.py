@@ -95,6 +95,20 @@ class SchemaRegistry:
             raise InputError(f"the schema registry at {self.url} does not have this schema under '{subject}'{hint}")
         return self._of(answer, "id", int)
 
+    def refusals(self, subject: str, schema: str) -> list[str]:
+        """Why a schema is not compatible with the subject's newest one, by the subject's own rule; empty if it is.
+
+        A subject without schemas refuses nothing.
+
+        Raises:
+            SchemaRegistryError: the registry cannot be asked.
+        """
+        path = f"/compatibility/subjects/{quote(subject, safe='')}/versions/latest?verbose=true"
+        answer = self._ask(path, {"schema": schema})
+        if answer is None or self._of(answer, "is_compatible", bool):
+            return []
+        return [str(message) for message in answer.get("messages") or ["it is not compatible with the newest schema"]]
+
     def _parsed(self, answer: Mapping[str, Any]) -> AvroSchema | str:
         kind = answer.get("schemaType") or "AVRO"
         if kind != "AVRO":

@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.decoders import Decoder, json
+from feature_store.decoders.protocol import UNKNOWN
 from feature_store.fold.batch_query import BatchQuery
 from feature_store.fold.id_hashes import hash_sql
 from feature_store.fold.known_ids import KnownIds, Seen
 from feature_store.log.placing import misplaced
 from feature_store.log.protocol import LogRecord
-from feature_store.schema import check_rows
+from feature_store.schema import check_rows, with_defaults
 from feature_store.time_rule import format_duration
 from feature_store.transforms.project import ARRIVED, DAY, ID, LATE, OFFSET, PARTITION, TIME, event_id_sql
 
@@ -79,11 +80,12 @@ class Intake:
         """Decide about the next records of a partition, which begin at `start`."""
         decoded = self._decode.decode([record.payload for record in records], self._schema)
         reasons: dict[int, tuple[str, str]] = {row: ("rejected", why) for row, why in decoded.rejected}
-        rows = decoded.table.column(_ROW)
-        checked = check_rows(self._source.schema, decoded.table.select(self._schema.names))
+        table = with_defaults(self._schema, decoded.table)
+        rows = table.column(_ROW)
+        checked = check_rows(self._source.schema, table.select(self._schema.names))
         if checked.rejected:
             reasons |= {rows[row].as_py(): ("rejected", why) for row, why in checked.rejected}
-        events = self._with_system_columns(_without(decoded.table, reasons), partition, records)
+        events = self._with_system_columns(_without(table, reasons), partition, records)
         reasons |= self._problems(events, partition, records, start=start)
         events = _without(events, reasons)
         return Accepted(
@@ -103,6 +105,8 @@ class Intake:
         columns[PARTITION] = pa.array([partition] * len(rows), type=pa.int32())
         columns[OFFSET] = pa.array([records[row].offset for row in rows], type=pa.int64())
         columns |= {name: system.column(name) for name in (LATE, DAY, _DIGEST, _HASH)}
+        if UNKNOWN in table.column_names:
+            columns[UNKNOWN] = table.column(UNKNOWN)
         return pa.table(columns | {_ROW: table.column(_ROW)})
 
     def _problems(

@@ -23,6 +23,8 @@ from feature_store.fold.known_ids import KnownIds, LookUp
 from feature_store.fold.shard import Shard
 from feature_store.fold.split import Splitter
 from feature_store.fold.state import ViewState, horizon_us, tile_columns, value_columns
+from feature_store.lake.connection import quote
+from feature_store.lake.tables import arrow_columns
 from feature_store.online.keys import shard_of
 from feature_store.time_rule import BEGINNING_US, DAY_US, from_us
 from feature_store.transforms.catalogue import Array, Ints
@@ -147,7 +149,11 @@ def _look_up(lake: Lake, source: str, schema: pa.Schema, *, partition: int, by_i
         where = f"{ID} IN (SELECT id FROM wanted) AND {seen.format(p=partition, before=before)}"
         with lake.cursor() as cursor:
             cursor.register("wanted", pa.table({"id": pa.array(event_ids, type=pa.string())}))
-            events = lake.events_sql(source, days=span, where=where)
+            kinds = arrow_columns(cursor, schema)  # of the log's rows; the lake's may have been widened since
+            listed = ", ".join(
+                [ID, *(f"TRY_CAST({quote(name)} AS {kind}) AS {quote(name)}" for name, kind in kinds.items())]
+            )
+            events = f"SELECT {listed} FROM ({lake.events_sql(source, days=span, where=where)})"
             return dict(cursor.execute(f"SELECT {ID}, {digest_sql(schema)} FROM ({events})").fetchall())
 
     return look_up

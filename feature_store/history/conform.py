@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 from feature_store.duck import scratch
 from feature_store.errors import InputError, unknown_name
 from feature_store.loaders.part import Part, Unreadable
-from feature_store.schema import check_rows
+from feature_store.schema import check_rows, with_defaults
 from feature_store.time_rule import format_duration
 from feature_store.transforms.project import ARRIVED, ID, TIME, event_id_sql
 
@@ -43,7 +44,8 @@ def conform(source: EventSource, found: pa.Table | Part, *, schema: pa.Schema, a
 
     Args:
         source: naive times are in its zone.
-        found: what a loader returned, with at least the source's columns. Of a part, what its loader says against a
+        found: what a loader returned, with at least the source's columns that must have a value; one that may be null
+            is null, or its default, where the rows lack it. Of a part, what its loader says against a
             row counts first, and each reason begins with the row's place.
         schema: the source's Arrow schema.
         arrival: the column of arrival times, if there is one.
@@ -52,8 +54,9 @@ def conform(source: EventSource, found: pa.Table | Part, *, schema: pa.Schema, a
         InputError: a column is missing, or its type has nothing to do with the declared one.
     """
     part = found if isinstance(found, Part) else Part(found)
+    _check_columns(source, part.rows, schema, arrival)
+    part = replace(part, rows=_complete(part.rows, schema))
     rows = part.rows
-    _check_columns(source, rows, schema, arrival)
     connection = scratch(timezone=source.timezone)
     try:
         types = _types(connection, schema)
@@ -61,6 +64,7 @@ def conform(source: EventSource, found: pa.Table | Part, *, schema: pa.Schema, a
         given = {str(r[0]): str(r[1]) for r in connection.execute("DESCRIBE SELECT * FROM loaded").fetchall()}
         _check_types(source, part, given, types)
         cast = _cast(connection, source, given, types, arrival, event_id=event_id_sql(source, schema))
+        cast = with_defaults(schema, cast)
     finally:
         connection.close()
     reasons = _reasons(source, cast, schema, part)
@@ -73,9 +77,20 @@ def conform(source: EventSource, found: pa.Table | Part, *, schema: pa.Schema, a
 
 
 def _check_columns(source: EventSource, rows: pa.Table, schema: pa.Schema, arrival: str | None) -> None:
+    """A column that may be null may be missing, unless one that nobody declared looks like it misspelt."""
+    others = [name for name in rows.schema.names if name not in schema.names]
+    optional = {field.name for field in schema if field.nullable and not get_close_matches(field.name, others)}
     for name in [*schema.names, *([arrival] if arrival else [])]:
-        if name not in rows.schema.names:
+        if name not in rows.schema.names and (name not in optional or name == arrival):
             raise InputError(f"source '{source.name}': loaded rows: {unknown_name('column', name, rows.schema.names)}")
+
+
+def _complete(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows with a column of nulls for each that they lack: history may be older than the column."""
+    for field in schema:
+        if field.name not in rows.schema.names:
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    return rows
 
 
 def _types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str, str]:

@@ -8,19 +8,23 @@ import duckdb
 import pyarrow as pa
 
 from feature_store.errors import InputError, LakeError, UnknownNameError
-from feature_store.lake.connection import CATALOG, quote
+from feature_store.lake.connection import CATALOG, literal, quote
 from feature_store.lake.days import DAY, between_days, in_days
 from feature_store.lake.tables import (
     Columns,
     arrow_columns,
     check_name,
+    column_defaults,
     ensure_table,
     is_current,
     relation_columns,
     table_columns,
 )
+from feature_store.schema import UNKNOWN as KEEPS
+from feature_store.schema import default_of, path_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from datetime import date
 
     from feature_store.lake.session import Session, Transaction
@@ -34,6 +38,19 @@ SYSTEM: Columns = {
     "_late": "BOOLEAN",
     DAY: "DATE",
 }
+UNKNOWN: Columns = {"_unknown": "VARCHAR"}
+"""What an event's payload had beside its columns, as JSON; of sources that keep it."""
+
+
+_WHOLE = ("BIGINT", "UBIGINT")
+_JSON_TYPES = (
+    (("TINY", "SMALL", "INT", "BIG", "UTINY", "USMALL", "UINT", "UBIG"), _WHOLE),
+    (("FLOAT", "DOUBLE"), (*_WHOLE, "DOUBLE")),
+    (("DECIMAL",), (*_WHOLE, "DOUBLE", "VARCHAR")),
+    (("BOOLEAN",), ("BOOLEAN",)),
+    (("",), ("VARCHAR",)),
+)
+"""How a column's type begins, and what JSON calls the values that it takes."""
 
 
 def loaded_table(source: str) -> str:
@@ -47,28 +64,60 @@ def live_table(source: str) -> str:
 
 
 def ensure_source(session: Session, source: str, schema: pa.Schema) -> None:
-    """Create or widen both tables of a source.
+    """Create or widen both tables of a source. What is there already may be wider than `schema`.
 
     Raises:
         InputError: the name, or a column name that the lake keeps for itself.
-        LakeError: a column has another type in the lake.
+        LakeError: a column has a type in the lake that cannot be widened to this one.
     """
     check_name(source, kind="source")
-    reserved = sorted(set(schema.names) & SYSTEM.keys())
+    reserved = sorted(set(schema.names) & (SYSTEM | UNKNOWN).keys())
     if reserved:
         raise InputError(f"source '{source}': column names {reserved} are the lake's own, rename them")
     tables = (loaded_table(source), live_table(source))
     with session.reading() as cursor:
-        columns = {**arrow_columns(cursor, schema), **SYSTEM}
+        columns = {**arrow_columns(cursor, schema), **SYSTEM, **(UNKNOWN if KEEPS in (schema.metadata or {}) else {})}
         session.declared[source] = columns
         if all(is_current(table_columns(cursor, table), columns) for table in tables):
             return
 
+    paths = {field.name: path_of(field) for field in schema}
+    found = {field.name: default_of(field) for field in schema}
+    defaults = {name: text for name, text in found.items() if text is not None}
+
     def work(transaction: Transaction) -> None:
+        before = table_columns(transaction.cursor, live_table(source)) or {}
         for table in tables:
-            ensure_table(transaction.cursor, table, columns=columns, partition_by=[DAY])
+            ensure_table(transaction.cursor, table, columns=columns, partition_by=[DAY], defaults=defaults)
+        if UNKNOWN.keys() <= before.keys():
+            fresh = {name: kind for name, kind in columns.items() if name not in before}
+            _find_kept(transaction.cursor, live_table(source), fresh, paths)
 
     session.commit(work)
+
+
+def _find_kept(
+    cursor: duckdb.DuckDBPyConnection, table: str, columns: Columns, paths: Mapping[str, Sequence[str]]
+) -> None:
+    """Give new columns what older events had kept under their names, where a decoder would have taken it."""
+    for name, kind in columns.items():
+        path = literal("$" + "".join(f'."{step}"' for step in paths.get(name, [name])))
+        wanted = next(types for starts, types in _JSON_TYPES if kind.startswith(starts))
+        fits = f"json_type(_unknown, {path}) IN ({', '.join(map(literal, wanted))})"
+        value = f"TRY_CAST(json_extract_string(_unknown, {path}) AS {kind})"
+        cursor.execute(
+            f"UPDATE {quote(table)} SET {quote(name)} = {value} "
+            f"WHERE _unknown IS NOT NULL AND {fits} AND {value} IS NOT NULL"
+        )
+
+
+def undeclared(session: Session, cursor: duckdb.DuckDBPyConnection, source: str, columns: Columns) -> dict[str, str]:
+    """Columns that a later declaration than this process's gave a source -> SQL of what its rows have there."""
+    declared = session.declared.get(source, columns)
+    if all(name in declared for name in columns):
+        return {}
+    defaults = column_defaults(cursor, live_table(source), env=session.env)
+    return {name: defaults[name] for name in columns if name not in declared}
 
 
 def source_columns(cursor: duckdb.DuckDBPyConnection, source: str) -> Columns:
@@ -118,7 +167,8 @@ def events_sql(
         try:
             columns = relation_columns(cursor, f"SELECT * FROM {live}")
             if loaded_at is not None:
-                loaded = _widened(loaded, relation_columns(cursor, f"SELECT * FROM {loaded}"), columns)
+                defaults = column_defaults(cursor, loaded_table(source), env=session.env)
+                loaded = _widened(loaded, relation_columns(cursor, f"SELECT * FROM {loaded}"), columns, defaults)
         except duckdb.Error as error:
             doing = f"source '{source}' cannot be read at snapshot {snapshot}"
             raise LakeError(session.explained(error, doing=doing)) from error
@@ -135,10 +185,11 @@ def events_sql(
     return only_loaded if shared == "FALSE" else f"{came_live} UNION ALL {both} UNION ALL {only_loaded}"
 
 
-def _widened(table: str, given: Columns, wanted: Columns) -> str:
-    """An older state of a table with the columns that it has gained since, as nulls."""
+def _widened(table: str, given: Columns, wanted: Columns, defaults: Mapping[str, str]) -> str:
+    """An older state of a table with the columns that it has gained since, as its rows have them now."""
     listed = [
-        quote(name) if name in given else f"CAST(NULL AS {kind}) AS {quote(name)}" for name, kind in wanted.items()
+        quote(name) if name in given else f"CAST({defaults.get(name, 'NULL')} AS {kind}) AS {quote(name)}"
+        for name, kind in wanted.items()
     ]
     return f"(SELECT {', '.join(listed)} FROM {table})"
 

@@ -11,7 +11,7 @@ from feature_store.errors import InputError, LakeError, PositionConflict
 from feature_store.lake.commit import Commit
 from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, UTC_DAY
-from feature_store.lake.events import live_table, qualified, source_columns
+from feature_store.lake.events import UNKNOWN, live_table, qualified, source_columns, undeclared
 from feature_store.lake.records import is_of, record_commit, record_rejected
 from feature_store.lake.tables import projection, relation, relation_columns
 
@@ -66,9 +66,10 @@ def append_live(
 def _prepare(session: Session, source: str, *, cursor: duckdb.DuckDBPyConnection, given: str) -> tuple[str, list[date]]:
     """The select list that fits the events into the live table, and their days; all of it before the commit lock."""
     columns = source_columns(cursor, source)
-    # A column that was added after this process declared the source stays empty until it restarts.
-    declared = session.declared.get(source, columns)
-    defaults = {"_late": "FALSE", DAY: UTC_DAY} | {name: "NULL" for name in columns if name not in declared}
+    # A column that was added after this process declared the source is null, or its default, until it restarts.
+    defaults = (
+        {"_late": "FALSE", DAY: UTC_DAY} | dict.fromkeys(UNKNOWN, "NULL") | undeclared(session, cursor, source, columns)
+    )
     types = relation_columns(cursor, f"SELECT * FROM {given}")
     listed = projection(types, columns, table=live_table(source), defaults=defaults)
     rows = cursor.execute(

@@ -10,7 +10,7 @@ from feature_store.errors import LakeError
 from feature_store.lake.commit import Commit
 from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, UTC_DAY, in_days
-from feature_store.lake.events import SYSTEM, live_table, loaded_table, source_columns
+from feature_store.lake.events import SYSTEM, UNKNOWN, live_table, loaded_table, source_columns, undeclared
 from feature_store.lake.records import record_commit, record_rejected
 from feature_store.lake.staging import Stage, check_days, commit_staged, staged, write
 from feature_store.lake.tables import Columns, Rows, projection, relation
@@ -45,9 +45,10 @@ def replace_loaded(
     table = loaded_table(source)
     with session.reading() as own:
         columns = source_columns(own, source)
+        defaults = _DEFAULTS | dict.fromkeys(UNKNOWN, "NULL") | undeclared(session, own, source, columns)
 
         def select(given: Columns) -> str:
-            return projection(given, columns, table=table, defaults=_DEFAULTS)
+            return projection(given, columns, table=table, defaults=defaults)
 
         with staged(session, events, cursor=cursor or own, select=select, what=what) as stage:
             check_days(stage, wanted, what=what)
@@ -146,5 +147,5 @@ def _known_ids(
 
 def _payload(columns: Columns, *, of: str) -> str:
     """What two deliveries of one event have in common: its own columns and its time."""
-    names = [name for name in columns if name == "_event_us" or name not in SYSTEM]
+    names = [name for name in columns if name == "_event_us" or name not in SYSTEM | UNKNOWN]
     return ", ".join(f"{quote(name)} := {of}.{quote(name)}" for name in names)

@@ -151,7 +151,10 @@ class Lake:
     # ---- events
 
     def ensure_source(self, source: str, schema: pa.Schema) -> None:
-        """Create the tables of a source, or add new columns to them. A column keeps its type for ever."""
+        """Create the tables of a source, or add new columns to them and widen those whose type has grown.
+
+        What is there may be wider than `schema`: who declared it earlier reads and writes on.
+        """
         event_tables.ensure_source(self._session, source, schema)
 
     def sources(self) -> list[str]:

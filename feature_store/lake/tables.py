@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from feature_store.errors import InputError, LakeError
-from feature_store.lake.connection import quote
+from feature_store.lake.connection import CATALOG, literal, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -81,36 +81,67 @@ def ensure_table(
     *,
     columns: Columns,
     partition_by: Sequence[str] = (),
+    defaults: Mapping[str, str] | None = None,
 ) -> None:
-    """Create `table`, or add the columns that it does not have yet.
+    """Create `table`, or add the columns that it does not have yet and widen those that are narrower.
+
+    `defaults`: column -> text of what rows have that were or will be written without it.
 
     Raises:
-        LakeError: a column exists with another type.
+        LakeError: a column exists with a type that neither holds the wanted one nor can be widened to it.
     """
     existing = table_columns(cursor, table)
+    given = {name: f" DEFAULT {literal(text)}" for name, text in (defaults or {}).items()}
+    declared = {name: f"{quote(name)} {kind}{given.get(name, '')}" for name, kind in columns.items()}
     if existing is None:
-        listed = ", ".join(f"{quote(name)} {kind}" for name, kind in columns.items())
+        listed = ", ".join(declared.values())
         cursor.execute(f"CREATE TABLE {quote(table)} ({listed})")
         if partition_by:
             cursor.execute(f"ALTER TABLE {quote(table)} SET PARTITIONED BY ({', '.join(map(quote, partition_by))})")
         return
     _check_evolution(table, existing, columns)
-    for name in columns.keys() - existing.keys():
-        cursor.execute(f"ALTER TABLE {quote(table)} ADD COLUMN {quote(name)} {columns[name]}")
+    for name, kind in columns.items():
+        if name not in existing:
+            cursor.execute(f"ALTER TABLE {quote(table)} ADD COLUMN {declared[name]}")
+        elif not widens(kind, existing[name]):
+            cursor.execute(f"ALTER TABLE {quote(table)} ALTER COLUMN {quote(name)} SET DATA TYPE {kind}")
 
 
 def _check_evolution(table: str, existing: Columns, wanted: Columns) -> None:
     for name, kind in wanted.items():
-        if name in existing and existing[name] != kind:
+        if name in existing and not widens(existing[name], kind) and not widens(kind, existing[name]):
             raise LakeError(
                 f"table '{table}': column '{name}' is {existing[name]} in the lake, but {kind} is wanted; "
-                "a column keeps its type, give the new one another name"
+                "a column keeps its type or is widened, give the new one another name"
             )
 
 
 def is_current(existing: Columns | None, wanted: Columns) -> bool:
-    """Whether a table has all wanted columns with the wanted types."""
-    return existing is not None and all(existing.get(name) == kind for name, kind in wanted.items())
+    """Whether a table has all wanted columns with the wanted types, or wider ones that a later declaration gave them."""
+    return existing is not None and all(
+        name in existing and widens(kind, existing[name]) for name, kind in wanted.items()
+    )
+
+
+def widens(narrow: str, wide: str) -> bool:
+    """Whether a column of the first type can become one of the second and keep each value, or is one already."""
+    if narrow == wide or (narrow, wide) == ("FLOAT", "DOUBLE"):
+        return True
+    for family in (_INTEGERS[0][:4], _INTEGERS[1]):
+        if narrow in family and wide in family:
+            return family.index(narrow) <= family.index(wide)
+    scales = [match and match[2] for match in (_DECIMAL.fullmatch(narrow), _DECIMAL.fullmatch(wide))]
+    return scales[0] is not None and scales[0] == scales[1] and _decimal_fits(narrow, wide)
+
+
+def column_defaults(cursor: duckdb.DuckDBPyConnection, table: str, *, env: str) -> dict[str, str]:
+    """SQL of what a row of a table has in each column that it was written without."""
+    rows = cursor.execute(
+        "SELECT column_name, coalesce(column_default, 'NULL') FROM duckdb_columns() "
+        "WHERE database_name = ? AND schema_name = ? AND table_name = ?",
+        [CATALOG, env, table],
+    ).fetchall()
+    return {str(name): str(default) for name, default in rows}
 
 
 def projection(given: Columns, wanted: Columns, *, table: str, defaults: Mapping[str, str] | None = None) -> str:

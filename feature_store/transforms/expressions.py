@@ -65,6 +65,37 @@ class Expressions:
         return None
 
 
+_COMPARING = {"COMPARISON", "BETWEEN", "CONJUNCTION", "OPERATOR", "CONSTANT", "COLUMN_REF"}
+
+
+def takes_any_width(expression: str, column: str, *, compared: bool) -> bool:
+    """Whether the expression's value cannot depend on how wide the type of a column is.
+
+    So it is if it does not name the column, is the column, or asks whether it is null; of integers and decimals
+    (`compared`) also if it compares and nothing more.
+    """
+    nodes = list(_nodes(_selected(expression)))
+    if not any(_names(node, column) for node in nodes):
+        return True
+    if len([node for node in nodes if "class" in node]) == 1:
+        return True
+    kinds = {(str(node["class"]), str(node.get("type", ""))) for node in nodes if "class" in node}
+    if compared:
+        return all(kind in _COMPARING and not name.startswith("OPERATOR_COALESCE") for kind, name in kinds)
+    asking = {"OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL", "OPERATOR_NOT"}
+    return all(kind in ("CONJUNCTION", "COLUMN_REF") or name in asking for kind, name in kinds)
+
+
+def _names(node: dict[str, object], column: str) -> bool:
+    names = cast("list[str]", node.get("column_names") or [""])
+    return node.get("class") == "COLUMN_REF" and names[-1].lower() == column.lower()
+
+
+def _selected(expression: str) -> object:
+    statements = cast("list[dict[str, dict[str, object]]]", _parse(expression)["statements"])
+    return statements[0]["node"]["select_list"]
+
+
 def isolated_sql(expression: str) -> str:
     """The expression over an events relation, null where it fails.
 
