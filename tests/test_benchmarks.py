@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from benchmarks import agreement, scale
+from benchmarks import agreement, scale, training
 from benchmarks.__main__ import demo_row, report
 from benchmarks.memory import Peak
 from benchmarks.results import row
@@ -60,6 +60,16 @@ def test_a_hundred_million_payments_are_measured_as_twenty_thousand_are(tmp_path
     assert backfill["rate"] > 0
     assert training["rows"] == pytest.approx(events / scale.SPINE_SHARE, rel=0.2)
     assert 50 < training["peak_mb"] < scale.LIMIT_MB
+
+
+def test_a_training_set_as_served_is_measured_with_late_events(tmp_path):
+    training.prepare(tmp_path, hot=True, late=True, events=20_000, spine=2_000)
+
+    late = training.measure_late(tmp_path)
+
+    assert min(late["served"], late["ours"]) > 0
+    assert late["differing"] > 0
+    assert late["declared"] == 2_000
 
 
 def test_the_peak_of_memory_counts_what_other_processes_hold():

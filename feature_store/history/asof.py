@@ -1,8 +1,8 @@
 """Batch views at the rows of a spine: the row that stood when it was asked for.
 
 Rows are made for every step `every`; the value at `t` is the row of the newest step at or before `t` that was built. As it
-was served: that was built by `t`, in its newest version of that time. Before a view was first built nothing was served, and
-its rows count as there at their times.
+was served: the row that was published last by `t`, whenever it was built. Before a view was first published nothing was
+served, and its rows count as there at their times.
 
 An entity without a row there had no event in any window: EMPTY. Past the SLA a row is STALE, and nothing follows from
 a missing one any more: UNKNOWN. The reader says the same of published rows.
@@ -10,7 +10,6 @@ a missing one any more: UNKNOWN. The reader says the same of published rows.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -24,7 +23,6 @@ from feature_store.errors import InputError
 from feature_store.history.answers import Answer, missing
 from feature_store.history.columns import to_shown
 from feature_store.history.served import GUESSED, MEASURED, RowFacts, no_facts
-from feature_store.history.visibility import NEVER
 from feature_store.status import Status
 from feature_store.time_rule import DAY_US, from_us
 from feature_store.transforms.catalogue import Ints
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from feature_store.declare.view import FeatureView
     from feature_store.history.spine import SpineKeys
     from feature_store.lake import Lake
-    from feature_store.lake.records import Build
+    from feature_store.lake.records import Publication
     from feature_store.transforms.plan import FeaturePlan, ViewPlan
 
 ROW_US, AVAILABLE = "_row_us", "_available_us"
@@ -83,56 +81,33 @@ class ChosenRows:
         return ChosenRows(step_us=self.step_us[at], version=self.version[at])
 
 
-def newest_rows(builds: Mapping[date, Build], time_us: Ints, every_us: int) -> ChosenRows:
-    """The newest step at or before each time among those of the built days, in the version of the build given."""
+def newest_rows(builds: Mapping[date, int], time_us: Ints, every_us: int) -> ChosenRows:
+    """The newest step at or before each time among those of the built days, in each day's version."""
     days = sorted(builds)
     step_us = steps_at(time_us, days, every_us)
-    versions = np.array([0, *(builds[day].version for day in days)], dtype=np.int64)
-    return ChosenRows(step_us=step_us, version=versions[_places(days, step_us)])
+    versions = np.array([0, *(builds[day] for day in days)], dtype=np.int64)
+    return ChosenRows(
+        step_us=step_us, version=versions[np.searchsorted(_numbers(days), (step_us - 1) // DAY_US, "right")]
+    )
 
 
-def served_rows(builds: Sequence[Build], newest: ChosenRows, time_us: Ints, every_us: int) -> ChosenRows:
-    """The rows that were there at each time; before the first build the newest ones.
+def published_rows(publications: Sequence[Publication], newest: ChosenRows, at: Ints) -> ChosenRows:
+    """The rows of chosen publications; of -1, which is none, the newest ones.
 
     Args:
-        builds: all of the view, oldest first.
-        newest: the rows with hindsight.
-        time_us: int64[n].
-        every_us: the step of the rows.
+        publications: of the view.
+        newest: int64[n], the rows with hindsight.
+        at: int64[n], positions among the publications.
     """
-    step_us, version = newest.step_us.copy(), newest.version.copy()
-    moments = np.unique([build.at_us for build in builds])
-    reached = np.searchsorted(moments, time_us, side="right")
-    coming = deque(sorted(builds, key=lambda build: build.at_us))
-    there: dict[date, Build] = {}
-    for state in np.unique(reached[reached > 0]).tolist():
-        while coming and coming[0].at_us <= moments[state - 1]:
-            build = coming.popleft()
-            if build.at_us // every_us * every_us > _number(build.day) * DAY_US:
-                there[build.day] = build
-        rows = np.flatnonzero(reached == state)
-        then = newest_rows(there, time_us[rows], every_us)
-        days = sorted(there)
-        # Steps later than the build that made them were never published from it.
-        latest = np.array([_NONE, *(there[day].at_us // every_us * every_us for day in days)], dtype=np.int64)
-        step_us[rows] = np.minimum(then.step_us, latest[_places(days, then.step_us)])
-        version[rows] = then.version
-    return ChosenRows(step_us=step_us, version=version)
-
-
-def _places(days: Sequence[date], step_us: Ints) -> Ints:
-    """Which of the days, counted from 1, has each step; 0: none."""
-    places: Ints = np.searchsorted(_numbers(days), (step_us - 1) // DAY_US, side="right")
-    return places
+    step_us, version = (np.array([*(p[column] for p in publications), 0], dtype=np.int64)[at] for column in (1, 2))
+    return ChosenRows(
+        step_us=np.where(at < 0, newest.step_us, step_us), version=np.where(at < 0, newest.version, version)
+    )
 
 
 def _numbers(days: Sequence[date]) -> Ints:
     """Days since the epoch."""
-    return np.array([_number(day) for day in days], dtype=np.int64)
-
-
-def _number(day: date) -> int:
-    return (day - date(1970, 1, 1)).days
+    return np.array([(day - date(1970, 1, 1)).days for day in days], dtype=np.int64)
 
 
 def check_materialized(lake: Lake, view: FeatureView, *, last_us: int, snapshot: int | None = None) -> None:
@@ -157,17 +132,17 @@ def batch_answers(
     plan: ViewPlan, *, lake: Lake, snapshot: int, keys: SpineKeys, time_us: Ints, served: bool
 ) -> tuple[dict[str, Answer], RowFacts | None]:
     """A batch view's features at times given by (entity, time), and what the rows knew if they are as served."""
-    view = plan.view
-    builds = lake.builds(rows_table(view), snapshot=snapshot)
-    newest = newest_rows({build.day: build for build in builds}, time_us, view.every_us)
+    view, table = plan.view, rows_table(plan.view)
+    newest = newest_rows(lake.newest_builds(table, snapshot=snapshot), time_us, view.every_us)
     answers = _answers(plan, lake, snapshot, keys.codes, keys, newest, time_us)
     if not served:
         return answers, None
+    publications = lake.publications(table, snapshot=snapshot)
+    at = np.searchsorted([each.since_us for each in publications], time_us, side="right") - 1
+    measured = np.array([*(each.is_acknowledged for each in publications), False])[at]
     facts = no_facts(len(time_us))
-    since_us = min((build.at_us for build in builds), default=NEVER)
-    known = np.where(time_us >= since_us, np.int8(MEASURED), np.int8(GUESSED))
-    facts.kind[:] = np.where(keys.codes >= 0, known, facts.kind)
-    chosen = served_rows(builds, newest, time_us, view.every_us)
+    facts.kind[:] = np.where(keys.codes >= 0, np.where(measured, np.int8(MEASURED), np.int8(GUESSED)), facts.kind)
+    chosen = published_rows(publications, newest, at)
     others = np.flatnonzero((chosen.step_us != newest.step_us) | (chosen.version != newest.version))
     if len(others):
         facts.recomputed[others] = True

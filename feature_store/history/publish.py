@@ -55,10 +55,12 @@ def publish_rows(
     """Write the rows of the newest step at or before now.
 
     Rows expire some time after the SLA. An entity that had a row before and has none at this step gets an empty one, so
-    that no value outlives its window. The view's ready record follows the rows.
+    that no value outlives its window. The view's ready record follows the rows. The lake notes what readers were given,
+    and since when (`Lake.publications`).
 
     Raises:
         InputError: the view is no batch view, or no row of it was built up to now.
+        LakeError: the lake cannot note it. Unless it was lost on the way, nothing was published.
         OnlineStoreError: Redis is away, evicts, or cannot expire a field.
     """
     if not view.is_batch:
@@ -71,17 +73,9 @@ def publish_rows(
     current = read_ready(client, env).get(view.id)
     if current is not None and current.generation == generation and current.beat_us > row_us:
         return PublishResult(entities=0, row_us=current.beat_us, row_version=current.run)
-    rows = _rows(plan, lake, builds, row_us)
-    version = lake.snapshot() if rows.num_rows == 0 else int(rows.column("row_version")[0].as_py() or 0)
-    layout = view_layout(plan)
-    publish_layouts(client, env, [layout])
-    writer = OnlineWriter(client, env, clock=clock)
-    expire_us = row_us + view.freshness_sla_us + EXPIRY_SLACK_US - now_us
-    written = rows.num_rows if expire_us > 0 else 0
-    for start in range(0, written, _WRITES):
-        writer.write(
-            _writes(plan, rows.slice(start, _WRITES), env, version, layout.layout_id, row_us, expire_us // 1000)
-        )
+    # A step that no entity has a row at is one of its day's build all the same.
+    version = builds[from_us(row_us - 1).date()]
+    rows, layout = _rows(plan, lake, builds, row_us), view_layout(plan)
     ready = ReadyRecord(
         field=view.id,
         generation=generation,
@@ -91,8 +85,18 @@ def publish_rows(
         n=row_us // SECOND_US,
         beat_us=row_us,
     )
-    writer.write([], ready=ready)
-    return PublishResult(entities=written, row_us=row_us, row_version=version)
+    publish_layouts(client, env, [layout])
+    writer = OnlineWriter(client, env, clock=clock)
+    expire_us = row_us + view.freshness_sla_us + EXPIRY_SLACK_US - now_us
+    if expire_us <= 0:
+        writer.write([], ready=ready)
+        return PublishResult(entities=0, row_us=row_us, row_version=version)
+    with lake.publishing(rows_table(view), row_us=row_us, version=version):
+        for start in range(0, rows.num_rows, _WRITES):
+            some = rows.slice(start, _WRITES)
+            writer.write(_writes(plan, some, env, version, layout.layout_id, row_us, expire_us // 1000))
+        writer.write([], ready=ready)
+    return PublishResult(entities=rows.num_rows, row_us=row_us, row_version=version)
 
 
 def newest_step(view: FeatureView, days: Iterable[date], *, now_us: int) -> int:

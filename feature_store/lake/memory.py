@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from feature_store.duck import in_memory
 from feature_store.lake.commit import Commit
-from feature_store.lake.records import Build
+from feature_store.lake.records import Publication
 from feature_store.transforms.project import ARRIVED, DAY, ID, LATE, OFFSET, PARTITION, TIME
 
 if TYPE_CHECKING:
@@ -168,9 +168,9 @@ class MemoryLake:
         del snapshot
         return dict.fromkeys(sorted(self._built.get(table, ())), self._snapshot)
 
-    def builds(self, table: str, *, snapshot: int | None = None) -> list[Build]:
-        """What is computed now was never served: available after every time that can be asked about."""
-        return [Build(day, version, 2**62) for day, version in self.newest_builds(table, snapshot=snapshot).items()]
+    def publications(self, table: str, *, snapshot: int | None = None) -> list[Publication]:
+        del table, snapshot  # what is computed now was never served
+        return []
 
     def all_rows_sql(self, table: str, *, snapshot: int | None = None, days: tuple[date, date] | None = None) -> str:
         del snapshot, days

@@ -11,7 +11,7 @@ from feature_store.lake.commit import Commit
 from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, between_days
 from feature_store.lake.events import qualified
-from feature_store.lake.records import is_of, record_builds
+from feature_store.lake.records import PUBLISHED, is_of, record_builds
 from feature_store.lake.staging import check_days, commit_staged, staged
 from feature_store.lake.tables import (
     Columns,
@@ -165,14 +165,15 @@ def _append(cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.Table, fresh
 
 
 def drop(session: Session, table: str) -> bool:
-    """Drop a materialized table with the books of its builds; whether there was one.
+    """Drop a materialized table with what the books say of it; whether there was one.
 
     Snapshots from before still read it, so its files go when those are expired.
     """
 
     def work(transaction: Transaction) -> bool:
         cursor = transaction.cursor
-        cursor.execute(f"DELETE FROM builds WHERE {is_of('table_name', '?')}", [check_name(table, kind="table")])
+        for book in ("builds", PUBLISHED):
+            cursor.execute(f"DELETE FROM {book} WHERE {is_of('table_name', '?')}", [check_name(table, kind="table")])
         found = table_columns(cursor, table) is not None
         if found:
             cursor.execute(f"DROP TABLE {quote(table)}")

@@ -55,6 +55,14 @@ BUILDS: Columns = {
     "built_from": "BIGINT",  # the snapshot that it read
     "at_us": "BIGINT",
 }
+PUBLICATIONS: Columns = {
+    "snapshot": "BIGINT",  # the snapshot that noted its begin; it names the publication
+    "table_name": "VARCHAR",
+    "row_us": "BIGINT",
+    "row_version": "BIGINT",
+    "begun_us": "BIGINT",
+    "at_us": "BIGINT",  # when Redis had acknowledged it; null in the row of its begin
+}
 REJECTED: Columns = {
     "source": "VARCHAR",
     "partition": "INTEGER",
@@ -65,18 +73,31 @@ REJECTED: Columns = {
     "kind": "VARCHAR",  # rejected | duplicate | conflict
     "event_id": "VARCHAR",
 }
-_BOOKS = {"commits": COMMITS, "positions": POSITIONS, "builds": BUILDS, "rejected_events": REJECTED}
-_INLINED = ("commits", "positions", "builds")
+PUBLISHED = "publications"
+"""Table: which rows of batch views readers were given, and since when."""
+
+_BOOKS = {
+    "commits": COMMITS,
+    "positions": POSITIONS,
+    "builds": BUILDS,
+    PUBLISHED: PUBLICATIONS,
+    "rejected_events": REJECTED,
+}
+_INLINED = ("commits", "positions", "builds", PUBLISHED)
 
 
-class Build(NamedTuple):
-    """One day of a materialized table, built once."""
+class Publication(NamedTuple):
+    """The rows of one step of a batch view, given to readers."""
 
-    day: date
+    snapshot: int
+    """Its name: the snapshot that noted its begin."""
+    row_us: int
+    """The time of the rows."""
     version: int
-    """The snapshot that the build made; of rows their `row_version`."""
-    at_us: int
-    """When it was committed."""
+    """Their `row_version`."""
+    since_us: int
+    """When Redis had acknowledged the last of them; where that is not on record, when the first was about to be written."""
+    is_acknowledged: bool
 
 
 def is_of(column: str, parameter: str) -> str:
@@ -183,6 +204,35 @@ def record_builds(
     )
 
 
+def begin_publication(transaction: Transaction, table: str, *, row_us: int, version: int, now_us: int) -> Publication:
+    """Note that the rows of a step are about to be published."""
+    publication = Publication(transaction.snapshot, row_us, version, now_us, is_acknowledged=False)
+    _record_publication(transaction, table, publication, at_us=None)
+    return publication
+
+
+def end_publication(transaction: Transaction, table: str, publication: Publication, *, at_us: int) -> None:
+    """Note that all of a publication that was begun had been acknowledged."""
+    _record_publication(transaction, table, publication, at_us=at_us)
+
+
+def _record_publication(transaction: Transaction, table: str, publication: Publication, *, at_us: int | None) -> None:
+    snapshot, row_us, version, begun_us, _ = publication
+    values = [snapshot, table, row_us, version, begun_us, at_us]
+    transaction.cursor.execute(f"INSERT INTO {PUBLISHED} VALUES (?, ?, ?, ?, ?, ?)", values)
+
+
+def publications(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = "") -> list[Publication]:
+    """What was published of `table`, in the order in which readers saw it."""
+    rows = cursor.execute(
+        f"""SELECT snapshot, row_us, row_version, coalesce(max(at_us), begun_us) AS since_us, count(at_us) > 0
+        FROM {PUBLISHED} {at} WHERE {is_of("table_name", "$table")}
+        GROUP BY snapshot, row_us, row_version, begun_us ORDER BY since_us, snapshot""",
+        {"table": table},
+    ).fetchall()
+    return [Publication(*row) for row in rows]
+
+
 _LATEST_BUILDS = """
     SELECT day, first_day, built_from FROM builds {at}
     WHERE {of_table} AND {of_source}
@@ -208,12 +258,6 @@ def built_days(cursor: duckdb.DuckDBPyConnection, table: str, *, source: str, st
         {"table": table, "source": source},
     ).fetchall()
     return [row[0] for row in rows]
-
-
-def builds(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = "") -> list[Build]:
-    """All builds of `table`, oldest first."""
-    sql = f"SELECT day, snapshot, at_us FROM builds {at} WHERE {is_of('table_name', '$table')} ORDER BY snapshot, day"
-    return [Build(*row) for row in cursor.execute(sql, {"table": table}).fetchall()]
 
 
 def newest_builds(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = "") -> dict[date, int]:

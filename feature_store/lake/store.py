@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from feature_store.clock import Clock
     from feature_store.lake.commit import Commit
-    from feature_store.lake.records import Build
+    from feature_store.lake.records import Publication
     from feature_store.lake.tables import Columns, Rows
 
 _DAY_US = 86_400_000_000
@@ -337,10 +337,39 @@ class Lake:
         with self._session.reading() as cursor:
             return records.newest_builds(cursor, table, at=_at(snapshot))
 
-    def builds(self, table: str, *, snapshot: int | None = None) -> list[Build]:
-        """Every build of every day, oldest first, as of now or as of a snapshot."""
+    @contextmanager
+    def publishing(self, table: str, *, row_us: int, version: int) -> Iterator[None]:
+        """Note that readers are given rows, which the body does; see `publications`.
+
+        The begin is on record before the body runs, so nothing is published that the lake does not know of: a body that
+        is cut off leaves a publication that nobody has acknowledged. One that repeats the newest is not noted again.
+
+        Args:
+            table: `rows_<view>_v<n>`.
+            row_us: the time of the rows.
+            version: their `row_version`.
+
+        Raises:
+            LakeError: the lake cannot be written. Before the body: nothing was published.
+        """
+        session, clock = self._session, self._session.clock
+        known = self.publications(table)
+        if known and known[-1].is_acknowledged and (known[-1].row_us, known[-1].version) == (row_us, version):
+            yield
+            return
+        begun = session.commit(
+            lambda t: records.begin_publication(t, table, row_us=row_us, version=version, now_us=clock.now_us())
+        )
+        yield
+        at_us = clock.now_us()
+        session.commit(lambda t: records.end_publication(t, table, begun, at_us=at_us))
+
+    def publications(self, table: str, *, snapshot: int | None = None) -> list[Publication]:
+        """What was published of a table of rows, in the order in which readers saw it; now or at a snapshot."""
+        if not self.exists(records.PUBLISHED, snapshot=snapshot):
+            return []  # a lake, or a snapshot, from before this was noted
         with self._session.reading() as cursor:
-            return records.builds(cursor, table, at=_at(snapshot))
+            return records.publications(cursor, table, at=_at(snapshot))
 
     # ---- plain tables
 
@@ -363,7 +392,7 @@ class Lake:
         return partitions.append_next(self._session, tables, book=book, after=after)
 
     def drop(self, table: str) -> bool:
-        """Drop the tiles or rows of a view, and what the books say of their builds; whether there were any.
+        """Drop the tiles or rows of a view, and what the books say of them; whether there were any.
 
         Older snapshots still read them: the files go when those are expired.
         """

@@ -1,0 +1,262 @@
+"""Which batch rows readers were given, and when: a training row takes the row that was published last by its time.
+
+day 0        day 1        day 2        day 3
+|------------|------------|------------|----
+backfilled   built ahead  built after  its first hours
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import pandera.pandas as pandera
+import pyarrow as pa
+import pytest
+import redis
+from filelock import FileLock
+from pandera.typing import Series
+
+from feature_store import (
+    Entity,
+    EventSource,
+    FeatureStore,
+    FeatureView,
+    LakeError,
+    ManualClock,
+    Registry,
+    Settings,
+    agg,
+)
+from feature_store.history.asof import rows_table
+from feature_store.history.publish import publish_rows
+from feature_store.lake import Lake
+from feature_store.time_rule import to_us
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+HOUR, DAY, MINUTE = timedelta(hours=1), timedelta(days=1), timedelta(minutes=1)
+PLACES = ["bath", "york", "hull", "nowhere", None]
+FEATURES = ["hourly:temp", "hourly:count_6h"]
+
+
+class Reading(pandera.DataFrameModel):
+    uid: Series[str]
+    place: Series[str]
+    at: Series[pd.DatetimeTZDtype] = pandera.Field(dtype_kwargs={"unit": "us", "tz": "UTC"})
+    temp: Series[float]
+
+
+def reading(place, hours, temp):
+    return {"uid": f"{place}{hours}", "place": place, "at": START + hours * HOUR, "temp": float(temp)}
+
+
+def world_of(home, rows, **settings):
+    def load(start, end):
+        chosen = [row for row in rows if start <= row["at"] < end]
+        types = {"uid": pa.string(), "place": pa.string(), "at": pa.timestamp("us", "UTC"), "temp": pa.float64()}
+        return pa.table({name: pa.array([row[name] for row in chosen], kind) for name, kind in types.items()})
+
+    readings = EventSource("readings", schema=Reading, event_time="at", event_id="uid", load=load)
+    hourly = FeatureView(
+        "hourly",
+        entity=Entity("place", join_keys=["place"]),
+        source=readings,
+        features=[agg.last("temp", over="3h", name="temp"), agg.count(over="6h")],
+        online="batch",
+        every="1h",
+        freshness_sla="2h",
+    )
+    clock = ManualClock(to_us(START))
+    return FeatureStore(Registry(views=[hourly]), settings=Settings(home=home, **settings), clock=clock)
+
+
+@pytest.fixture
+def rows():
+    """A reading an hour in bath, every fourth in york, of hull three alone."""
+    return [
+        *(reading("bath", hours + 0.5, hours) for hours in range(80)),
+        *(reading("york", hours + 0.5, hours) for hours in range(0, 80, 4)),
+        *(reading("hull", hours, hours) for hours in (5, 26, 50)),
+    ]
+
+
+@pytest.fixture
+def store(tmp_path, rows, valkey, environment):
+    with world_of(tmp_path, rows, redis_url=valkey.url, environment=environment) as opened:
+        opened.apply()
+        yield opened
+
+
+def build(store, day):
+    store.load("readings", start=START + day * DAY, end=START + (day + 1) * DAY)
+    store.materialize("hourly", start=START + day * DAY, end=START + (day + 1) * DAY)
+
+
+class Served:
+    """What readers were given, and when."""
+
+    def __init__(self, store):
+        self.store, self.reader, self.found = store, store.reader(), []
+
+    def hour(self, hours, *, publish=True):
+        """Publish a minute past the hour, and read before that, after it and at the end of the hour."""
+        for offset in (timedelta(0), MINUTE, HOUR / 2):
+            self.store.clock.move_to(to_us(START + hours * HOUR + offset))
+            if publish and offset == MINUTE:
+                self.store.publish_view("hourly")
+            for place in PLACES:
+                vector = self.reader.get_online_features(FEATURES, {"place": place})
+                self.found.append((place, START + hours * HOUR + offset, vector))
+
+    def away_until(self, hours):
+        """Nothing is published and nobody reads, until all rows have expired; the server's own clock is not the test's."""
+        self.store.clock.move_to(to_us(START + hours * HOUR))
+        for key in self.store.redis.scan_iter(f"features:{self.store.settings.environment}:*"):
+            self.store.redis.delete(key)
+        self.store.publish_view("hourly")
+
+    def spine(self):
+        times = pa.array([time for _, time, _ in self.found], pa.timestamp("us", "UTC"))
+        return pa.table({"place": [place for place, _, _ in self.found], "event_timestamp": times})
+
+    def unequal(self, trained):
+        """(place, time, feature) -> served and trained, wherever they are not the same."""
+        table, different = trained.to_arrow(), {}
+        for name in FEATURES:
+            column = name.replace(":", "__")
+            values, statuses = table.column(column).to_pylist(), table.column(f"{column}__status").to_pylist()
+            for (place, time, vector), *told in zip(self.found, values, statuses, strict=True):
+                served = [vector[name].value, int(vector[name].status)]
+                if served != told:
+                    different[place, time, name] = (served, told)
+        return different
+
+
+def training_set(store, spine, **options):
+    return store.get_historical_features(spine, FEATURES, statuses=True, allow_incomplete=True, **options)
+
+
+@pytest.fixture
+def served(store):
+    found = Served(store)
+    yield found
+    found.reader.close()
+
+
+def test_training_has_the_rows_that_were_published_whenever_they_were_built(store, rows, served):
+    build(store, 0)
+    store.clock.move_to(to_us(START + DAY))
+    build(store, 1)  # ahead: all its hours, each published when it has come
+    store.publish_view("hourly")
+    served.hour(24)
+    for hours in range(25, 30):
+        served.hour(hours, publish=hours != 27)  # one publication is missed
+    rows.append(reading("york", 28.5, 1000))
+    store.clock.move_to(to_us(START + 30 * HOUR + MINUTE / 2))
+    build(store, 1)  # again, from other events; it is published when its hour has come
+    spine = served.spine()
+    early = training_set(store, spine)
+    served.hour(30)
+    served.hour(31)
+    store.publish_view("hourly")  # what stands there
+    served.away_until(48)
+    for hours in (48, 49):
+        served.hour(hours)  # day 2 has no rows yet, so the last hour of day 1 is published
+    store.clock.move_to(to_us(START + 3 * DAY))
+    build(store, 2)  # afterwards
+    served.away_until(72)
+    served.hour(72)
+    served.hour(73)
+
+    trained = training_set(store, served.spine())
+
+    told = [v["hourly:temp"].value for p, t, v in served.found if p == "york" and t == START + 30 * HOUR + HOUR / 2]
+    assert told == [1000.0]
+    assert served.unequal(trained) == {}
+    known = trained.manifest.known.views["hourly@1"]
+    assert known.measured == len([place for place, _, _ in served.found if place is not None])
+    hindsight = training_set(store, served.spine(), knowledge="corrected")
+    assert known.differing_values == len(differing(trained, hindsight)) > 0
+    assert store.rebuild(early.manifest, spine).to_arrow().equals(early.to_arrow())
+
+
+def differing(one, other):
+    """(row, feature) wherever value or status differ."""
+    names = [name.replace(":", "__") for name in FEATURES]
+    columns = [(t.to_arrow().column(n).to_pylist(), t.to_arrow().column(f"{n}__status").to_pylist())
+               for n in names for t in (one, other)]  # fmt: skip
+    told = [list(zip(*pair, strict=True)) for pair in columns]
+    return [
+        (row, name)
+        for name, mine, theirs in zip(names, told[::2], told[1::2], strict=True)
+        for row, (a, b) in enumerate(zip(mine, theirs, strict=True))
+        if a != b
+    ]
+
+
+def test_before_the_first_publication_rows_count_as_there_and_that_is_told(store, served):
+    build(store, 0)
+    store.clock.move_to(to_us(START + 9 * HOUR))
+    spine = pa.table({"place": ["bath"], "event_timestamp": [START + 8 * HOUR]})
+
+    trained = training_set(store, spine)
+
+    assert trained.to_arrow().column("hourly__temp").to_pylist() == [7.0]
+    assert trained.manifest.known.views["hourly@1"].assumed == 1
+
+
+def test_a_publication_that_was_cut_off_counts_from_its_begin_and_as_assumed(store):
+    build(store, 0)
+    table = rows_table(store.registry.view("hourly"))
+    version = max(store.lake.newest_builds(table).values())
+    store.clock.move_to(to_us(START + 7 * HOUR + MINUTE))
+    store.publish_view("hourly")
+    store.clock.move_to(to_us(START + 8 * HOUR + MINUTE))
+    with (
+        pytest.raises(KeyboardInterrupt),
+        store.lake.publishing(table, row_us=to_us(START + 8 * HOUR), version=version),
+    ):
+        raise KeyboardInterrupt
+    spine = pa.table({"place": ["bath"] * 2, "event_timestamp": [START + hours * HOUR for hours in (8, 8.5)]})
+
+    cut_off = training_set(store, spine)
+    store.clock.move_to(to_us(START + 8 * HOUR + 2 * MINUTE))
+    store.publish_view("hourly")
+    done = training_set(store, spine)
+
+    for found, measured in ((cut_off, 1), (done, 2)):
+        assert found.to_arrow().column("hourly__temp").to_pylist() == [6.0, 7.0]
+        known = found.manifest.known.views["hourly@1"]
+        assert (known.measured, known.assumed) == (measured, 2 - measured)
+
+
+def test_nothing_is_published_that_the_lake_cannot_note(store, tmp_path, environment):
+    build(store, 0)
+    store.clock.move_to(to_us(START + 7 * HOUR + MINUTE))
+    view, home = store.registry.view("hourly"), store.lake.location
+    with (
+        redis.Redis.from_url(store.settings.redis_url) as client,
+        Lake.open(home, env=environment, clock=store.clock, lock_timeout_s=0.05) as lake,
+        FileLock(home.directory / "commit.lock"),
+    ):
+        with pytest.raises(LakeError, match="has been locked by another process"):
+            publish_rows(store.compiled, lake, client, view, env=environment, clock=store.clock)
+
+        assert not list(client.scan_iter(f"features:{environment}:*"))
+
+
+def test_a_lake_from_before_publications_were_noted_gets_their_book(tmp_path, rows):
+    with world_of(tmp_path, rows) as store:
+        build(store, 0)
+        table, home = rows_table(store.registry.view("hourly")), store.lake.location
+        with store.lake.cursor() as cursor:
+            cursor.execute("DROP TABLE publications")
+        before = store.lake.snapshot()
+
+    with Lake.open(home, read_only=True) as lake:
+        assert lake.publications(table) == []
+    with Lake.open(home, clock=ManualClock(7)) as lake:
+        version = lake.newest_builds(table)[START.date()]
+        with lake.publishing(table, row_us=5, version=version):
+            pass
+        assert [tuple(each)[1:] for each in lake.publications(table)] == [(5, version, 7, True)]
+    with Lake.open(home, read_only=True) as lake:
+        assert lake.publications(table, snapshot=before) == []
