@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,14 +17,15 @@ from chaos.declared import SOURCE
 from chaos.faults import FAULTS, Lasting
 from chaos.judge import judge, read_all
 from chaos.partitions import PartitionWatch
-from chaos.publisher import read_outbox, sent_up_to
+from chaos.publisher import newest_us, read_outbox, sent_up_to
 from chaos.stack import ROLES, Stack
 from chaos.watch import BELIEVED, Watch
-from feature_store.errors import FeatureStoreError
+from feature_store.errors import FeatureStoreError, LogTailLost
 from feature_store.online.ready import read_ready
 
 if TYPE_CHECKING:
     from chaos.findings import Findings
+    from feature_store.log.protocol import EventLog
 
 GAP_S = 0.9
 """Between two faults, on average."""
@@ -138,18 +139,28 @@ def all_sent(stack: Stack) -> bool:
 def all_archived(stack: Stack) -> bool:
     """Whether the lake has the log."""
     log, positions = stack.store.log(SOURCE), stack.store.lake.positions(SOURCE)
-    return all(log.lag(p, positions.get(p, log.begin(p))) == 0 for p in range(log.partitions))
+    return reach_the_end(log, {p: positions.get(p, log.begin(p)) for p in range(log.partitions)})
 
 
 def all_folded(stack: Stack) -> bool:
-    """Whether every shard has read the log, and beats."""
+    """Whether every shard has read the log, counts what was stamped ahead, and beats."""
     log, now_us = stack.store.log(SOURCE), stack.store.clock.now_us()
+    ahead_us = newest_us(read_outbox(stack.place))
     records = [record for name, record in read_ready(stack.store.redis, "chaos").items() if name.isdigit()]
     return len(records) == stack.workers and all(
         abs(now_us - record.beat_us) < 5_000_000
-        and all(log.lag(p, at) == 0 for p, at in record.positions.get(SOURCE, {}).items())
+        and record.beat_us > ahead_us
+        and reach_the_end(log, record.positions.get(SOURCE, {}))
         for record in records
     )
+
+
+def reach_the_end(log: EventLog, positions: Mapping[int, int]) -> bool:
+    """Whether nothing is left to read. Where the log has lost what lies before a position, its reader has yet to notice."""
+    try:
+        return all(log.lag(partition, at) == 0 for partition, at in positions.items())
+    except LogTailLost:
+        return False
 
 
 def all_believed(stack: Stack) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +22,21 @@ from feature_store.time_rule import moment_us, to_us
 
 if TYPE_CHECKING:
     from chaos.findings import Findings
-    from chaos.stack import Stack
+    from chaos.stack import Loss, Stack
     from chaos.watch import Watch
     from feature_store.reader.vector import FeatureVector
 
 SHOWN = 5
+
+Commit = tuple[int, int, int]
+"""(shard, run, n)"""
+
+
+class Fold(NamedTuple):
+    """What a commit says of its fold."""
+
+    now_us: int
+    positions: dict[int, int]
 
 
 def judge(stack: Stack, watch: Watch, findings: Findings) -> None:
@@ -98,36 +108,50 @@ def excused_vectors(stack: Stack, table: pa.Table, read_at: np.ndarray) -> np.nd
     """Vectors of which the server lost what they rest on.
 
     Read before: their commit, or events that it knew, had not come to the lake. Read after: their run may still know
-    events that the log had lost and that were not sent again yet, which no position says.
+    events that the log had lost and of which no commit says so again: until they were sent again, and read by a fold
+    whose clock says that they have happened.
     """
     excused = np.zeros(table.num_rows, dtype=bool)
-    positions = _commit_positions(stack)
+    folds = _folds(stack)
     for view in ("spending@1", "shops@1"):
         columns = (table.column(view_column(view, name)).to_pylist() for name in ("shard", "run", "n"))
         commits = list(zip(*columns, strict=True))
         for loss in stack.losses:
-            provable = {commit: _is_within(positions.get(commit), loss.positions) for commit in set(commits)}
-            early = {commit: not _is_within(loss.sent_again, positions.get(commit)) for commit in set(commits)}
+            known_again = _known_again(folds, loss)
+            provable = {c: c in folds and _is_within(folds[c].positions, loss.positions) for c in set(commits)}
+            early = {c: c not in folds or c[2] < known_again.get(c[:2], c[2] + 1) for c in set(commits)}
             before = read_at <= loss.at_s
             excused |= before & ~np.array([provable[commit] for commit in commits])
             excused |= ~before & np.array([early[commit] for commit in commits])
     return excused
 
 
-def _is_within(positions: Mapping[int, int] | None, others: Mapping[int, int] | None) -> bool:
-    """Whether positions are known, and none lies beyond the others."""
-    return positions is not None and others is not None and all(at <= others.get(p, at) for p, at in positions.items())
+def _known_again(folds: Mapping[Commit, Fold], loss: Loss) -> dict[tuple[int, int], int]:
+    """(shard, run) -> the first commit that knows what had been published before a loss by its positions in the log."""
+    if loss.sent_again is None:
+        return {}
+    again = [
+        commit
+        for commit, fold in folds.items()
+        if fold.now_us > loss.newest_us and _is_within(loss.sent_again, fold.positions)
+    ]
+    return {commit[:2]: commit[2] for commit in sorted(again, reverse=True)}
 
 
-def _commit_positions(stack: Stack) -> dict[tuple[int, int, int], dict[int, int]]:
+def _is_within(positions: Mapping[int, int], others: Mapping[int, int]) -> bool:
+    """Whether no position lies beyond the others; of a partition that those do not name, all do."""
+    return all(at <= others.get(p, -1) for p, at in positions.items())
+
+
+def _folds(stack: Stack) -> dict[Commit, Fold]:
     lake = stack.store.lake
-    found: dict[tuple[int, int, int], dict[int, int]] = {}
+    found: dict[Commit, Fold] = {}
     if not lake.exists("stream_commits"):
         return found
     with lake.cursor() as cursor:
-        sql = f'SELECT shard, run, n, "partition", position FROM {lake.table_sql("stream_commits")}'
-        for shard, run, n, partition, position in cursor.execute(sql).fetchall():
-            found.setdefault((shard, run, n), {})[partition] = position
+        sql = f'SELECT shard, run, n, now_us, "partition", position FROM {lake.table_sql("stream_commits")}'
+        for *commit, now_us, partition, position in cursor.execute(sql).fetchall():
+            found.setdefault(tuple(commit), Fold(now_us, {})).positions[partition] = position
     return found
 
 

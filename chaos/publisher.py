@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,7 +19,7 @@ from feature_store.clock import ManualClock
 from feature_store.errors import FeatureStoreError
 from feature_store.operate import publish_events
 from feature_store.store import FeatureStore
-from feature_store.time_rule import DAY_US, HOUR_US, MINUTE_US, SECOND_US
+from feature_store.time_rule import DAY_US, HOUR_US, MINUTE_US, SECOND_US, moment_us
 
 if TYPE_CHECKING:
     from chaos.place import Place
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 BATCH = 4
 PAUSE_S = 0.1
 LATE_US = (0, 0, 0, 0, 0, 0, SECOND_US, 5 * SECOND_US, MINUTE_US, 10 * MINUTE_US, HOUR_US, DAY_US, 2 * DAY_US)
-EARLY_US = 20 * SECOND_US
-"""Ahead of the arrival, within the tolerance."""
+EARLY_US = 5 * SECOND_US
+"""Ahead of the arrival, within the tolerance: a deployment is at rest once such events have begun to count."""
 NEVER_US = -1
 
 
@@ -118,6 +119,11 @@ def read_sent(place: Place) -> list[tuple[int, int]]:
     """Every batch that the log has acknowledged with its time of arrival; NEVER_US: sending begins again behind it."""
     lines = place.sent.read_text().split("\n")[:-1] if place.sent.exists() else []
     return [(int(number), int(arrived)) for number, arrived in map(str.split, lines)]
+
+
+def newest_us(batches: Sequence[Batch]) -> int:
+    """The latest time of any event."""
+    return max((moment_us(row["paid_at"], "paid_at") for batch in batches for row in batch.rows), default=0)
 
 
 def sent_up_to(place: Place) -> int:

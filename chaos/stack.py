@@ -23,7 +23,7 @@ import redis
 from chaos.declared import CUSTOMERS, SOURCE
 from chaos.failover import fail_over
 from chaos.place import Place
-from chaos.publisher import Batch, read_outbox, sent_up_to
+from chaos.publisher import Batch, newest_us, read_outbox, sent_up_to
 from feature_store.embedded import HOST, EmbeddedValkey
 from feature_store.errors import FeatureStoreError
 from feature_store.log.binding import open_log
@@ -47,6 +47,8 @@ class Loss:
     """Up to where the lake had the log, just before."""
     batches: int
     """What the publisher had made by then."""
+    newest_us: int
+    """The latest time of an event among that."""
     sent_again: Mapping[int, int] | None = None
     """Where the log ended when all of that had been sent again."""
 
@@ -204,8 +206,9 @@ class Stack:
             positions = self.store.lake.positions(SOURCE)
             act()
             at_s, batches = time.time(), read_outbox(self.place)
-            self.losses.append(Loss(at_s=at_s, positions=positions, batches=len(batches)))
             self._rewind_publisher(batches, self.lake_ids())
+            # Not before: until the publisher is told, it looks as if all had been sent again.
+            self.losses.append(Loss(at_s=at_s, positions=positions, batches=len(batches), newest_us=newest_us(batches)))
         finally:
             publisher.signal(signal.SIGCONT)
 

@@ -9,12 +9,13 @@ from feature_store.errors import FlowSuperseded, StoreLost
 from feature_store.fold import drive, shard
 from feature_store.fold.consumer import retire_consumers, stream_consumer
 from feature_store.lake.records import STREAM_RUNS
+from feature_store.online.commits import CommitRecord, read_commits
 from feature_store.online.fence import Fence
 from feature_store.online.keys import features_key
 from feature_store.online.layout import publish_layouts, view_layout
 from feature_store.online.owner import read_owner, take_over
 from feature_store.online.ready import read_ready
-from feature_store.online.writer import CommitRecord, OnlineWriter, Write, read_commits
+from feature_store.online.writer import OnlineWriter, Write
 from feature_store.reader import Status
 from feature_store.transforms.compiled import compile_registry
 

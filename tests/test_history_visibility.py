@@ -80,6 +80,8 @@ def runs(draw):
                 behind = draw(st.integers(0, 1)) if n else 0
                 places = [max(0, place - behind) for place in reached]
                 commits.append((shard, n, clock - draw(st.integers(0, 1)), clock + shard, places))
+        if draw(st.booleans()):  # the run ended between values and commit: nobody knows since when they were visible
+            commits.append((0, n + 1, clock, None, [place + 9 for place in reached]))
         clock += shards
         found.append((shards, draw(st.sampled_from([None, True, False])), commits))
     return found
@@ -131,7 +133,8 @@ def filled(events, told):
     records, known = [], []
     for run, (shards, knew, commits) in enumerate(told):
         for shard, n, now, visible, positions in commits:
-            times = {"now_us": START_US + now * MINUTE_US, "visible_at_us": START_US + visible * MINUTE_US}
+            visible_us = 0 if visible is None else START_US + visible * MINUTE_US
+            times = {"now_us": START_US + now * MINUTE_US, "visible_at_us": visible_us}
             for partition, position in enumerate(positions):
                 place = {"source": "sales", "partition": partition, "position": position}
                 records.append({"shard": shard, "run": run, "n": n, **place, **times})
@@ -149,7 +152,7 @@ def is_known(event, t, told):
         (visible, now, positions, knew)
         for shards, knew, commits in told
         for shard, _, now, visible, positions in commits
-        if shard == shard_of("shop", event["shop"], shards=shards)
+        if visible is not None and shard == shard_of("shop", event["shop"], shards=shards)
     ]
     if not any(visible <= t for visible, *_ in committed):
         return event["arrived"] is None or event["arrived"] <= t

@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 from feature_store.clock import ManualClock
 from feature_store.embedded import free_port
 from feature_store.errors import OnlineStoreError
+from feature_store.online.commits import CommitRecord, read_commits
 from feature_store.online.keys import commits_key, features_key, generation_key
 from feature_store.online.ready import (
     ReadyRecord,
@@ -22,7 +23,7 @@ from feature_store.online.ready import (
     write_ready,
     write_shards,
 )
-from feature_store.online.writer import CommitRecord, OnlineWriter, Write, pack_command, pack_write, read_commits
+from feature_store.online.writer import OnlineWriter, Write, pack_command, pack_write
 
 
 @pytest.fixture
@@ -173,7 +174,7 @@ def test_an_emptied_store_is_of_another_generation(world):
 
 
 def test_only_about_the_newest_commits_stay_in_redis(world, monkeypatch):
-    monkeypatch.setattr("feature_store.online.writer.COMMITS_KEPT", 100)
+    monkeypatch.setattr("feature_store.online.commits.COMMITS_KEPT", 100)
     for n in range(400):
         world.writer.write([], CommitRecord(shard=0, run=1, n=n, positions={}))
 

@@ -8,8 +8,8 @@ import pytest
 from flow_world import PATIENCE_S, Deployment
 from stream_world import World, equal_where_both_hold, rows
 
+from feature_store.online.commits import read_commits
 from feature_store.online.ready import read_ready
-from feature_store.online.writer import read_commits
 
 
 @pytest.fixture

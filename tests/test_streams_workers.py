@@ -25,7 +25,7 @@ from feature_store.embedded import PORT_ATTEMPTS, free_port
 from feature_store.errors import FeatureStoreError
 from feature_store.fold.rebuild import Origin
 from feature_store.fold.run import Start
-from feature_store.online.writer import read_commits
+from feature_store.online.commits import read_commits
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from feature_store.errors import LogTailLost, UnknownNameError
 from feature_store.fold.intake import Accepted, Intake, Rejected
 from feature_store.fold.rebuild import open_intake, resolve_origin
 from feature_store.lake.records import STREAM_COMMITS
-from feature_store.online.writer import read_commits
+from feature_store.online.commits import read_commits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -22,10 +22,11 @@ from feature_store.errors import StoreLost
 from feature_store.fold.consumer import retire_consumers
 from feature_store.fold.rebuild import rebuild_shards, touch_since
 from feature_store.fold.shard import Shard, Writes
+from feature_store.online.commits import CommitRecord, record_what_others_left
 from feature_store.online.fence import Fence, Owner
 from feature_store.online.owner import all_are_built, take_back, take_over
 from feature_store.online.ready import Positions, ReadyRecord, read_ready
-from feature_store.online.writer import CommitRecord, OnlineWriter, refused
+from feature_store.online.writer import OnlineWriter, refused
 from feature_store.registry import view_fingerprint
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class ShardDriver:
             if not all_are_built(self._client, self._env, start.run, shard=number, shards=start.shards):
                 return False
             self._owner = take_over(self._client, self._env, start.run, shards=start.shards)
+            record_what_others_left(self._client, self._env, run=start.run)
             self._writer = self._new_writer()
             retire_consumers(self._logs.values(), self._env, start.run)
             logger.info("run %d: shard %d of %d has taken over", start.run, number, start.shards)

@@ -10,11 +10,12 @@ import numpy as np
 
 from feature_store.fold.split import ShardBatch, ViewRows
 from feature_store.fold.state import ViewState
+from feature_store.online.commits import CommitRecord
 from feature_store.online.keys import features_prefix
 from feature_store.online.layout import view_layout
 from feature_store.online.packed import ERROR, Item, encode_rows
 from feature_store.online.ready import EXPIRY_SLACK_US
-from feature_store.online.writer import CommitRecord, Write
+from feature_store.online.writer import Write
 from feature_store.status import Status
 from feature_store.time_rule import SECOND_US, tail_us
 from feature_store.transforms.catalogue import Ints

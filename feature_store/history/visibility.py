@@ -159,11 +159,12 @@ def visibility(view: FeatureView, reading: LakeReading, keys: SpineKeys, time_us
         return None
     cursor, source = reading.cursor, view.source.name
     first_us, last_us = int(time_us.min()), int(time_us.max())
-    # A commit whose acknowledgement was lost is written again: visible since the first.
+    # A commit whose acknowledgement was lost is written again: visible since the first. Of one whose writer died, nobody
+    # knows since when: its events are visible since a later one.
     cursor.execute(
         f'CREATE OR REPLACE TEMP TABLE told AS SELECT run, shard, n, "partition", max(position) AS position, '
-        f"min(now_us) AS now_us, min(visible_at_us) AS visible_us FROM {reading.table_sql(STREAM_COMMITS)} "
-        "WHERE source = ? GROUP BY ALL",
+        f"min(now_us) AS now_us, min(nullif(visible_at_us, 0)) AS visible_us FROM {reading.table_sql(STREAM_COMMITS)} "
+        "WHERE source = ? GROUP BY ALL HAVING visible_us IS NOT NULL",
         [source],
     )
     runs = _runs(reading)

@@ -64,6 +64,11 @@ def commits_key(env: str) -> str:
     return f"commits:{env}"
 
 
+def under_way_key(env: str) -> str:
+    """Hash: a shard's number -> the commit of the batch whose values it is writing."""
+    return f"under_way:{env}"
+
+
 def served_key(env: str, *, personal: bool = False) -> str:
     """Stream: a sample of the vectors that readers have served, on their way to the lake."""
     return f"served{'-pii' if personal else ''}:{env}"

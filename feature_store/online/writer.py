@@ -10,9 +10,10 @@ import msgspec
 from feature_store.clock import Clock, SystemClock
 from feature_store.errors import OnlineStoreError, StoreUnavailable
 from feature_store.online.commands import pack_command
+from feature_store.online.commits import CommitRecord, announcement, record, withdrawal
 from feature_store.online.fence import Fence
-from feature_store.online.keys import commits_key, ready_key
-from feature_store.online.ready import Positions, ReadyRecord, encode_ready
+from feature_store.online.keys import ready_key
+from feature_store.online.ready import ReadyRecord, encode_ready
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
 
 CHUNK = 500
 """Commands sent before the replies of the chunk before them are read: the server never waits for us, nor we for it."""
-
-COMMITS_KEPT = 200_000
-"""About how many commit records stay in Redis; the archiver takes them to the lake long before."""
-
-_FIELD = b"record"
 
 _PASSING = ("MISCONF", "NOREPLICAS", "BUSY")
 """How the refusals begin that redis-py has no class for and that pass: no disk, no replica, a script that runs."""
@@ -40,19 +36,6 @@ class Write(NamedTuple):
     value: bytes
     expire_ms: int
     """Milliseconds from now; only reclaims memory."""
-
-
-class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a batch of a shard made visible: all events before `positions`, to whoever reads from `visible_at_us` on."""
-
-    shard: int
-    run: int
-    n: int
-    positions: Positions
-    now_us: int = 0
-    """The time of the fold: events stamped at or after it were read but wait, so no value knows them yet."""
-    visible_at_us: int = 0
-    """Stamped by the writer, by the clock of the flow, when Redis had acknowledged the values."""
 
 
 class _Connection(Protocol):
@@ -139,15 +122,17 @@ class OnlineWriter:
     ) -> None:
         # While the server works on a chunk the next one is packed.
         under_way: _Block | None = None
+        announced = [announcement(self._env, commit) for commit in commits]
         for start in range(0, len(writes), self._chunk):
             chunk = writes[start : start + self._chunk]
-            packed = b"".join(map(pack_write, chunk))
+            packed = b"".join([*map(pack_command, announced), *map(pack_write, chunk)])
             self._finish(connection, under_way)
-            under_way = self._start(connection, _Block(packed, len(chunk)))
+            under_way = self._start(connection, _Block(packed, len(announced) + len(chunk)))
+            announced = []
         # The commit follows the acknowledgement of its values: a refused value leaves no commit, and nobody is told
         # that a value was visible before it was.
         self._finish(connection, under_way)
-        tail = list(self._records(commits, ready))
+        tail = [*self._records(commits, ready), *(withdrawal(self._env, commit) for commit in commits if writes)]
         if tail:
             self._finish(connection, self._start(connection, _Block(b"".join(map(pack_command, tail)), len(tail))))
 
@@ -179,11 +164,9 @@ class OnlineWriter:
             self._fence.check(cast("Sequence[bytes | None]", connection.read_response()))
 
     def _records(self, commits: Sequence[CommitRecord], ready: ReadyRecord | None) -> Iterable[Sequence[bytes]]:
-        limit = (b"MAXLEN", b"~", b"%d" % COMMITS_KEPT)
         for commit in commits:
-            stamped = msgspec.structs.replace(commit, visible_at_us=commit.visible_at_us or self._clock.now_us())
-            record = msgspec.msgpack.encode(stamped)
-            yield (b"XADD", commits_key(self._env).encode(), *limit, b"*", _FIELD, record)
+            visible_at_us = commit.visible_at_us or self._clock.now_us()
+            yield record(self._env, msgspec.structs.replace(commit, visible_at_us=visible_at_us))
         if ready is not None:
             yield (b"HSET", ready_key(self._env).encode(), ready.field.encode(), encode_ready(ready))
 
@@ -197,15 +180,6 @@ def pack_write(write: Write) -> bytes:
         b"*8\r\n$6\r\nHSETEX\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n$6\r\nFIELDS\r\n$1\r\n1\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
         % (len(key), key, len(expire), expire, len(field), field, len(value), value)
     )
-
-
-def read_commits(client: Redis, env: str, *, after: str = "0-0", count: int = 1000) -> list[tuple[str, CommitRecord]]:
-    """The commit records that follow a stream id, oldest first, with their ids."""
-    entries = cast(
-        "list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(commits_key(env), min=f"({after}", count=count)
-    )
-    decode = msgspec.msgpack.Decoder(CommitRecord).decode
-    return [(entry.decode(), decode(fields[_FIELD])) for entry, fields in entries]
 
 
 def passes(error: RedisError) -> bool:
