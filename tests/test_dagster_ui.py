@@ -90,7 +90,7 @@ class Dagster:
         for process in reversed(self._processes):
             process.send_signal(signal.SIGINT)
         for process in self._processes:
-            process.wait(60)
+            process.wait(PATIENCE_S)
         self._log.close()
 
     def backfill(self, backfill_id):

@@ -352,12 +352,12 @@ def test_workers_end_with_whoever_asked_for_them(tmp_path, ending, to_group):
 
     os.kill(-process.pid if to_group else process.pid, ending)
 
-    process.wait(30)
+    process.wait(120)
     wait_for(lambda: [pid for pid in workers if not is_running(pid)], many=2)
 
 
 def wait_for(look, *, many):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while len(found := look()) < many:
         assert time.monotonic() < deadline, found
         time.sleep(0.05)

@@ -224,7 +224,7 @@ def test_the_commands_of_the_tutorial_run_as_they_stand(tmp_path, valkey, enviro
             said = bash(live)
         finally:
             stream.terminate()
-            stream.wait(30)
+            stream.wait(120)
     lines = {line.split()[0]: line.split()[1:3] for line in said.splitlines() if "_" in line}
     assert lines["spending:user_7d_transaction_count"] == ["1", "PRESENT"]
     count, status = lines["devices:device_seen_before"]

@@ -67,7 +67,7 @@ class Project:
                 yield
             finally:
                 process.terminate()
-                process.wait(30)
+                process.wait(120)
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +129,16 @@ def test_a_project_of_ones_own_from_an_empty_folder_to_a_served_vector(project: 
     event = {"payment_id": "p9", "customer": "ada", "amount": 12.5, "paid_at": paid_at.isoformat()}
     with project.running("feature-store", "stream"), project.running("feature-store", "stream", "--archive"):
         project.run("feature-store", "publish", "payments", "-", given=json.dumps(event) + "\n")
-        deadline = time.monotonic() + 60
-        while "PRESENT" not in (said := project.run("feature-store", "get", "fraud", "customer=ada")):
+        deadline = time.monotonic() + 120
+        while served(said := project.run("feature-store", "get", "fraud", "customer=ada")) != ["12.5", "PRESENT"]:
             assert time.monotonic() < deadline, said + (project.folder / "running.log").read_text()
             time.sleep(0.5)
+
+
+def served(said: str) -> list[str]:
+    """Value and status of one feature."""
     [line] = [line for line in said.splitlines() if "spending_by_day:amount_sum_1d" in line]
-    assert line.split()[1:3] == ["12.5", "PRESENT"]
+    return line.split()[1:3]
 
 
 @dataclass(frozen=True)

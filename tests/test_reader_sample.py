@@ -23,7 +23,7 @@ from feature_store.reader import sample as sample_module
 from feature_store.reader.plan import HASHES
 from feature_store.reader.sample import ServedRecord, is_chosen
 
-PATIENCE_S = 20
+PATIENCE_S = 120
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ valkey: python -m feature_store_deploy.stack.keep -- python -m feature_store_dep
 flow: python -m feature_store_deploy.stack.keep -- python -m feature_store_deploy.streams flow
 archive: python -m feature_store_deploy.stack.keep -- python -m feature_store_deploy.streams archive --every 0.5
 """
-PATIENCE_S = 90.0
+PATIENCE_S = 120.0
 
 
 def until(condition: Callable[[], object], *, seconds: float = PATIENCE_S) -> None:
@@ -99,7 +99,7 @@ class Deployment:
             yield stack
         finally:
             stack.terminate()
-            stack.wait(60)
+            stack.wait(PATIENCE_S)
             for pid in processes_of(self.home):
                 os.kill(pid, signal.SIGKILL)
 
@@ -171,7 +171,7 @@ def test_the_stack_from_the_first_start_to_a_crash(tmp_path: Path) -> None:
         )
 
         stack.send_signal(signal.SIGTERM)
-        assert stack.wait(60) == 0, shop.said()
+        assert stack.wait(PATIENCE_S) == 0, shop.said()
         assert shop.said().endswith("Ending ...\nThe stack has ended.\n")
         assert processes_of(shop.home) == {}
 
@@ -288,7 +288,7 @@ def test_a_supervisor_does_not_start_again_what_another_has_superseded() -> None
     supervisor = kept(sys.executable, "-c", f"raise SystemExit({SUPERSEDED})")
     lines = [supervisor.stdout.readline() for _ in range(2)] if supervisor.stdout else []
     supervisor.terminate()
-    rest, _ = supervisor.communicate(timeout=20)
+    rest, _ = supervisor.communicate(timeout=PATIENCE_S)
 
     assert lines[1].endswith("is not started again: a newer one has taken its place\n")
     assert (rest, supervisor.returncode) == ("", 0)
@@ -298,7 +298,7 @@ def test_a_supervisor_starts_what_ends_again_after_longer_and_longer_pauses() ->
     supervisor = kept(sys.executable, "-c", "print('here', flush=True); raise SystemExit(3)")
     lines = [supervisor.stdout.readline() for _ in range(7)] if supervisor.stdout else []
     supervisor.terminate()
-    supervisor.communicate(timeout=20)
+    supervisor.communicate(timeout=PATIENCE_S)
 
     assert [line.split("` ")[-1].strip() for line in lines] == [
         "here",
@@ -318,7 +318,7 @@ def test_a_supervisor_ends_what_its_command_left_behind() -> None:
     grandchild = int(supervisor.stdout.readline()) if supervisor.stdout else 0
 
     supervisor.terminate()
-    supervisor.communicate(timeout=20)
+    supervisor.communicate(timeout=PATIENCE_S)
 
     assert supervisor.returncode == 0
     until(lambda: not alive(grandchild), seconds=10)
@@ -329,7 +329,7 @@ def test_a_command_ends_with_its_supervisor() -> None:
     child = int(supervisor.stdout.readline()) if supervisor.stdout else 0
 
     supervisor.kill()
-    supervisor.communicate(timeout=20)
+    supervisor.communicate(timeout=PATIENCE_S)
 
     until(lambda: not alive(child), seconds=10)
 
@@ -338,7 +338,7 @@ def test_a_command_that_cannot_be_started_is_named() -> None:
     supervisor = kept("no-such-program")
     line = supervisor.stdout.readline() if supervisor.stdout else ""
     supervisor.terminate()
-    supervisor.communicate(timeout=20)
+    supervisor.communicate(timeout=PATIENCE_S)
 
     assert line == "`no-such-program` cannot be started: No such file or directory\n"
 
@@ -383,7 +383,7 @@ def test_dagsters_books_are_begun_by_one_process(tmp_path: Path) -> None:
     code = "import sys; from feature_store_deploy.stack.dagster import begin_books; from feature_store import Settings; begin_books(Settings(home=sys.argv[1]))"
     both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT) for _ in range(2)]
 
-    assert [process.wait(60) for process in both] == [0, 0]
+    assert [process.wait(PATIENCE_S) for process in both] == [0, 0]
     for database in ("schedules/schedules.db", "history/runs.db", "history/runs/index.db"):
         with closing(sqlite3.connect(tmp_path / "dagster" / "dev" / database)) as connection:
             assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)

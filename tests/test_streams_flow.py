@@ -41,7 +41,7 @@ def test_the_flow_serves_what_its_steps_give_without_bytewax_and_sigterm_stops_i
 
         found = deployment.values()
         flow.send_signal(signal.SIGTERM)
-        flow.wait(timeout=20)
+        flow.wait(timeout=PATIENCE_S)
 
     assert equal_where_both_hold(found, without_bytewax(deployment, some, tmp_path), deployment.clock.now_us())
     commits = [commit for _, commit in read_commits(deployment.client, deployment.env)]
@@ -63,7 +63,7 @@ def test_a_flow_that_is_killed_goes_on_exactly_while_its_archiver_never_stopped(
             found = deployment.values()
         assert archiver.poll() is None, deployment.said("archive")
         archiver.send_signal(signal.SIGTERM)
-        assert archiver.wait(timeout=30) == 0
+        assert archiver.wait(timeout=PATIENCE_S) == 0
 
     assert equal_where_both_hold(found, without_bytewax(deployment, some, tmp_path), deployment.clock.now_us())
     assert len({commit.run for _, commit in read_commits(deployment.client, deployment.env)}) == 3

@@ -206,6 +206,7 @@ def run_of(monkeypatch, programs):
         return subprocess.Popen([sys.executable, "-S", "-c", next(coming)], stdout=subprocess.PIPE)
 
     monkeypatch.setattr(cluster, "_started", started)
+    monkeypatch.setattr(cluster, "_CAUSE_S", 60)  # however long the other one takes to end
     run_cluster(BEGINNING, tick=TICK)
 
 
