@@ -12,11 +12,11 @@ from pathlib import Path
 from chaos.disorder import run_seed
 from chaos.faults import FAULTS
 from chaos.findings import Findings
-from chaos.guards import run_without
+from chaos.guards import run_scene
 from chaos.launcher import GUARDS, shift_clock
 from chaos.stack import Stack
 
-LOST_S = 20.0
+LOST_S = 60.0
 """How long a deployment without a guard may take to come to rest: it may never do."""
 
 
@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="processes of the flow")
     parser.add_argument("--fault", action="append", choices=list(FAULTS), help="only these; all by default")
     parser.add_argument("--without", choices=[*GUARDS, ""], default="", help="a guard to remove: it must be noticed")
+    parser.add_argument("--scene", choices=GUARDS, help="what such a guard is there for, and nothing else")
     parser.add_argument("--keep", type=Path, help="keep the folders of the runs here")
     parser.add_argument("--patience", type=float, default=180.0, help="seconds in which a deployment must come to rest")
     options = parser.parse_args()
@@ -39,8 +40,8 @@ def main() -> int:
             folder = (options.keep or Path(scratch)) / f"seed{seed}"
             with open_stack(folder, options, seed) as stack:
                 shift_clock(stack.place)
-                if options.without:
-                    run_without(stack, findings, options.without)
+                if options.without or options.scene:
+                    run_scene(stack, findings, options.without or options.scene)
                 else:
                     names = options.fault or list(FAULTS)
                     run_seed(stack, findings, seconds=options.seconds, names=names, seed=seed)

@@ -13,7 +13,7 @@ import redis
 
 from feature_store.embedded import HOST, EmbeddedValkey, free_port, server_binary
 
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 NOWHERE = 1
 """A port at which no server listens."""
 SENTINEL = """\
@@ -41,6 +41,7 @@ def fail_over(server: EmbeddedValkey, replica: EmbeddedValkey, *, missing_s: flo
         time.sleep(missing_s)
         server.kill()
         _wait(lambda: _replication(client)["role"] == "master")
+    client.replicaof("NO", "ONE")  # whatever Sentinel was about to say when it ended
     _wait(lambda: _takes_port(client, server.port))
     replica.port = server.port
 

@@ -197,6 +197,10 @@ class Stack:
         finally:
             self.server, former = replica, self.server
             former.kill()
+            if replica.port != former.port:  # nobody was promoted: an operator starts the replica in the server's place
+                replica.kill()
+                replica.port = former.port
+                replica.start()
 
     def lose(self, act: Callable[[], object]) -> None:
         """Do what may take acknowledged records from the log; then the publisher sends again what the lake lacks."""

@@ -5,7 +5,7 @@ from stream_world import NOW_US, SOURCE, World, compiled, equal_where_both_hold,
 
 from feature_store import FeatureReader, FeatureService, Registry
 from feature_store.errors import FlowSuperseded, LogGap
-from feature_store.fold.run import PartitionReader, begin_run, live_sources
+from feature_store.fold.run import PartitionReader, begin_run, live_sources, next_run
 from feature_store.log.protocol import Record, partition_of
 from feature_store.online.layout import publish_layouts, service_layout, view_layout
 from feature_store.online.packed import item_at, seconds_since
@@ -150,6 +150,47 @@ def test_what_only_the_archiver_had_read_when_the_log_was_lost_is_in_the_values(
     world.stream().step()
     assert equal_where_both_hold(world.values(), served, NOW_US)
     assert world.lake_ids() == {row["uid"] for row in some}
+
+
+def test_what_was_read_before_the_log_was_lost_and_comes_again_by_way_of_the_lake_counts_once(world):
+    some = rows(60, seed=10)
+    stream = world.stream()
+    world.publish(some[:40])
+    stream.step()
+    world.client.delete(*world.client.scan_iter(f"log*:{world.env}:*"))
+    for _ in range(4):  # as long as the day does not change, a log that was wiped has its first epochs again
+        world.log.start_epoch()
+
+    world.publish(some)
+    world.archive()
+    stream.step()
+
+    served = world.values()
+    world.stream().step()
+    assert equal_where_both_hold(world.values(), served, NOW_US)
+    assert world.lake_ids() == {row["uid"] for row in some}
+
+
+def test_a_number_of_a_run_is_not_given_again_by_a_store_that_is_emptied_meanwhile(world):
+    world.stream()
+    emptied = []
+
+    class Emptied:
+        """A client whose server is emptied behind its first command."""
+
+        def incr(self, key):
+            found = world.client.incr(key)
+            world.client.delete(key)
+            emptied.append(found)
+            return 1
+
+        def incrby(self, key, count):
+            return world.client.incrby(key, count)
+
+    world.client.delete(f"runs:{world.env}")
+
+    assert next_run(world.lake, Emptied(), world.env) == 2
+    assert emptied
 
 
 def test_a_new_run_begins_at_the_lake_and_serves_the_same(world):

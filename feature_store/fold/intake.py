@@ -96,6 +96,13 @@ class Intake:
             rejected=[_rejected(partition, records[row], *reasons[row]) for row in sorted(reasons)],
         )
 
+    def unseen(self, events: pa.Table, *, span: tuple[int, int]) -> pa.Table:
+        """Of events that were accepted elsewhere, out of a span of offsets, those with ids that were not seen before."""
+        system = self._system.run(events)
+        ids, times, digests = (system.column(name).to_pylist() for name in (ID, TIME, _DIGEST))
+        found = self._known.check(ids, times, digests, hashes=system.column(_HASH).to_numpy(), span=span)
+        return events.filter(pa.array([seen is Seen.NEW for seen in found], type=pa.bool_()))
+
     def _with_system_columns(self, table: pa.Table, partition: int, records: Sequence[LogRecord]) -> pa.Table:
         rows = table.column(_ROW).to_pylist()
         system = self._system.run(table)

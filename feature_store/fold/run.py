@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from feature_store.clock import Clock
-    from feature_store.fold.intake import Intake
     from feature_store.lake import Lake
     from feature_store.log.protocol import EventLog, LogRecord
     from feature_store.registry import Registry
@@ -92,7 +91,9 @@ def live_sources(registry: Registry) -> list[str]:
 def next_run(lake: Lake, client: Redis, env: str) -> int:
     """The number of a new run, greater than all before, also if Redis has forgotten them."""
     run, newest = int(client.incr(f"runs:{env}")), _newest_run(lake)
-    return run if run > newest else int(client.incrby(f"runs:{env}", newest + 1 - run))
+    while run <= newest:  # again, if the store is emptied in between
+        run = int(client.incrby(f"runs:{env}", newest + 1 - run))
+    return run
 
 
 def _newest_run(lake: Lake) -> int:
@@ -151,22 +152,14 @@ class PartitionReader:
         """Begin where the lake ends. The lake stays in use: ids of old events are looked up there."""
         self._compiled, self._lake = compiled, lake
         self._source, self._partition, self._log, self._shards = source, partition, log, start.shards
-        self._intake = self._open_intake(start.origin)
+        self._intake = open_intake(
+            compiled, lake, source, origin=start.origin, partition=partition, partitions=log.partitions
+        )
         self._splitter = Splitter(source, compiled.plans_of(source), shards=start.shards)
         self.position = start.origin.positions[source].get(partition, start.begins[source][partition])
         self._target = log.end(partition)
         self._caught_up = False
         self._missed: list[pa.Table] = []
-
-    def _open_intake(self, origin: Origin) -> Intake:
-        return open_intake(
-            self._compiled,
-            self._lake,
-            self._source,
-            origin=origin,
-            partition=self._partition,
-            partitions=self._log.partitions,
-        )
 
     def look_ahead(self) -> None:
         """Let the coming reads give all that the log holds now; without this, its newest records may come later."""
@@ -196,8 +189,8 @@ class PartitionReader:
                 with self._lake.cursor() as cursor:
                     sql = self._lake.events_sql(self._source, snapshot=origin.snapshot, where=where)
                     missed = cursor.execute(sql).to_arrow_table()
-                self._intake = self._open_intake(origin)
-                self._missed.append(missed)
+                # This reader may have had some from the log, which lost them before the lake got them; they came again.
+                self._missed.append(self._intake.unseen(missed, span=(self.position, epoch_start)))
         except (LakeError, duckdb.Error) as error:
             raise LogUnavailable(
                 f"log '{self._source}' partition {self._partition} begins anew, and the lake is away: {error}"
