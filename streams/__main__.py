@@ -79,8 +79,8 @@ def _run(options: argparse.Namespace) -> None:
         run_once(context, tick=timedelta(seconds=options.tick), ask=ask)
     elif options.process == "worker":
         run_among_others(context)
-    else:
-        run_archiver(context, every_s=options.every)
+    elif run_archiver(context, every_s=options.every):
+        os.execv(sys.executable, [sys.executable, "-m", "feature_store_deploy.streams", *sys.argv[1:]])  # noqa: S606 - ourselves
 
 
 if __name__ == "__main__":

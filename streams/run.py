@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from feature_store.errors import LakeError, LogError, LogUnavailable, SchemaRegistryError
 from feature_store.fold.archive import Archiver, CommitArchiver
+from feature_store.lake.events import live_table
 from feature_store.online.server import check_server
 from feature_store.proof.served_archive import ServedArchiver
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import threading
 
     from feature_store_deploy.streams.context import FlowContext
+
+    from feature_store.lake import Lake
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +54,14 @@ def run_once(context: FlowContext, *, tick: timedelta, ask: Callable[[str], None
         raise
 
 
-def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.Event | None = None) -> None:
+def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.Event | None = None) -> bool:
     """Bring every live source, the commit records and what readers logged to the lake every few seconds, until SIGTERM
-    or `stop`.
+    or `stop`, or until a source has got columns that its declaration did not have when this began.
 
     A lake, a log or a schema registry that is away delays archiving, and nothing is skipped; it is tried again.
+
+    Returns:
+        Whether to begin again, with the declarations that stand on the disk.
     """
     stop = stop or stop_on_signal()
     client = context.connect()
@@ -68,13 +74,26 @@ def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.
         ]
         commits = CommitArchiver(lake, client, context.env)
         served = ServedArchiver(context.compiled, lake, client, context.env)  # behind the commits that its vectors name
+        columns = _columns(lake, logs)
         while not stop.is_set():
+            if (_columns(lake, logs) or columns) != columns:
+                logger.info("a source has columns that it did not have; the archiver begins again")
+                return True
             moved = sum(map(_moved, [*(archiver.step for archiver in archivers), commits.step, served.step]))
             for log in logs.values():
                 log.trim()
             if moved:
                 logger.info("archived %d records", moved)
             stop.wait(every_s)
+    return False
+
+
+def _columns(lake: Lake, sources: Iterable[str]) -> list[object]:
+    """What the lake keeps of live events; nothing if it cannot be asked."""
+    try:
+        return [lake.columns(live_table(source)) for source in sources]
+    except (LakeError, duckdb.IOException):
+        return []
 
 
 def _moved(step: Callable[[], int]) -> int:

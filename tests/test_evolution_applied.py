@@ -15,7 +15,6 @@ from test_streams_handover import apply_views, growing, polled, publish_until, w
 from feature_store import DeclarationError, Entity, FeatureStore, FeatureView, Registry, Settings, agg
 from feature_store.decoders import confluent_avro
 from feature_store.errors import ApplyConflict
-from feature_store.fold.archive import Archiver
 from feature_store.operate import apply
 from feature_store.reader import Status
 from feature_store.time_rule import from_us
@@ -101,7 +100,7 @@ def test_incompatible_changes_are_refused_in_one_report_and_nothing_is_changed(p
 
 def test_of_two_who_evolve_a_source_at_once_the_second_looks_again(place):
     place.store(spending(Click)).apply()
-    one, other = place.store(spending(Paid)), place.store(spending(Charged_clicks))
+    one, other = place.store(spending(Paid)), place.store(spending(ChargedClick))
     seen = one.plan().version
     other.apply(expected=seen)
 
@@ -137,15 +136,21 @@ def test_apply_asks_the_schema_registry_and_refuses_with_its_words(place):
             store.apply()
 
 
-class Charged_clicks(Click):  # noqa: N801 - beside Charged
+class ChargedClick(Click):
     charge: float = pandera.Field(nullable=True)
+
+
+def _archived(deployment):
+    with deployment.lake.cursor() as cursor:
+        return cursor.execute(f"SELECT count(*) FROM {deployment.lake.table_sql('events_readings_live')}").fetchone()[0]
 
 
 @pytest.mark.timeout(600)
 def test_an_evolved_source_reaches_a_running_flow_without_a_pause(valkey, tmp_path, environment):
-    # producer:  old events |  with a battery              |  old and new ones
-    # flow:      run 1 ------------------------ applied -- | run 2
-    # archiver:  old declarations -------------------------| new ones
+    # producer:  old events           | with a battery, old ones again
+    # applied:                      |
+    # archiver:  old declarations --| begins again with the new ones
+    # flow:      run 1 -------------|--- run 2
     declared = tmp_path / "declared.py"
     declared.write_text(
         "from feature_store import Registry\nfrom stream_world import sites\nregistry = Registry(views=[sites])\n"
@@ -156,23 +161,21 @@ def test_an_evolved_source_reaches_a_running_flow_without_a_pause(valkey, tmp_pa
     published = growing(30, seed=1)
     deployment.publish(published)
     deployment.archive()
-    with deployment.process("flow") as flow:
+    with deployment.process("archive", "--every=0.2"), deployment.process("flow") as flow:
         wait_for_run(deployment, flow, 1)
         with polled(deployment, ["north"]) as poll:
             newer = [row | {"battery": 7} for row in growing(10, seed=2)]
-            deployment.publish(newer)
-            deployment.wait_until_caught_up(flow)
             declared.write_text("from test_evolution_applied import evolved as registry\n")
             compiled = compile_registry(evolved)
             apply(compiled, deployment.lake, deployment.client, env=deployment.env, clock=deployment.clock)
+            deployment.wait(lambda: "the archiver begins again" in deployment.said("archive"), flow)
+            deployment.publish(newer)
             older = publish_until(deployment, flow, run=2, seed=3)
             wait_for_run(deployment, flow, 2)
             deployment.wait_until_caught_up(flow)
         assert (poll.statuses, poll.regressed) == ({Status.PRESENT}, [])
+        deployment.wait(lambda: _archived(deployment) == len(published) + len(newer) + len(older), flow)
 
-        archiver = Archiver(compiled, deployment.lake, deployment.log, source="readings", clock=deployment.clock)
-        while archiver.step():
-            pass
         settings = Settings(home=tmp_path, environment=environment, redis_url=valkey.url)
         with FeatureStore(evolved, settings=settings, clock=deployment.clock) as store:
             served = store.get_online_features(["batteries:battery_sum"], {"site": "north"})

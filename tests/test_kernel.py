@@ -163,15 +163,6 @@ def test_distinct_counts_different_values(cases, column):
     )
 
 
-@pytest.mark.parametrize("bound", [-200, -1, 0, 1, 200])
-def test_dominated_counts_values_above_the_bound(cases, bound):
-    check_against(
-        cases,
-        lambda index, lo, hi: index.dominated_range("filled", lo, hi, bound=np.full(len(lo), bound)),
-        lambda rows, at: sum(value > bound for value in rows.columns["filled"][at].tolist()),
-    )
-
-
 def test_span_is_all_rows_of_an_entity():
     index = RangeIndex(row_set([(1, 5, 0), (1, 6, 0), (3, 5, 0)]))
     lo, hi = index.span(np.array([0, 1, 2, 3, 4]))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.transforms.kernel import RangeIndex
-from feature_store.transforms.known import Visibility, known_rows
+from feature_store.transforms.known import Visibility
 from feature_store.transforms.rowset import RowSet
 
 # Delays after which rows become visible: at once, sometimes late, half of them late, all together at the end.
@@ -34,9 +34,10 @@ def first_or_none(rows):
 
 
 @pytest.mark.parametrize("delay", DELAYS)
-@pytest.mark.parametrize("gap_rows", [1, 1000])
-def test_known_windows_hold_the_rows_visible_by_the_cutoff(delay, gap_rows, monkeypatch):
+@pytest.mark.parametrize(("gap_rows", "classes"), [(1, (0, 60)), (1000, (2**24,))])
+def test_known_windows_hold_the_rows_visible_by_the_cutoff(delay, gap_rows, classes, monkeypatch):
     monkeypatch.setattr("feature_store.transforms.known._GAP_ROWS", gap_rows)
+    monkeypatch.setattr("feature_store.transforms.exceeding._DELAYS_US", classes)
 
     @settings(max_examples=40, deadline=None)
     @given(st.integers(0, 10_000), st.integers(0, 300), st.integers(0, 20))
@@ -53,7 +54,6 @@ def test_known_windows_hold_the_rows_visible_by_the_cutoff(delay, gap_rows, monk
         ]
         seen = np.array(visible, dtype=np.int64)
         compare(Visibility(index, seen).known(lo, hi, cutoff=cutoff), rows, windows)
-        compare_copies(known_rows(rows, lo, hi=hi, visible=seen, cutoff=cutoff, limit=30), rows, windows)
 
     check()
 
@@ -76,11 +76,3 @@ def compare(known, rows, windows):
     assert known.last_valid("valid", lo, hi).tolist() == [first_or_none(window[::-1]) for window in valued]
     assert known.last_n_range("valid", lo, hi, n=2).tolist() == [[*window[-2:], -1, -1][:2] for window in valued]
     assert known.distinct_range("value", lo, hi).tolist() == [len({value[at] for at in window}) for window in windows]
-
-
-def compare_copies(chunks, rows, windows):
-    """Compare the copied rows of windows, whose entity is the ordinal of the window."""
-    for chunk, known in chunks:
-        lo, hi = RangeIndex(known).span(np.arange(chunk.start, chunk.stop))
-        for low, high, window in zip(lo.tolist(), hi.tolist(), windows[chunk], strict=True):
-            assert known.time[low:high].tolist() == rows.time[window].tolist()

@@ -8,11 +8,13 @@ from dataclasses import replace as with_changes
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pandera.pandas as pa
 import pytest
 import shop
 import strategies
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pandera.typing import Series
 
 import features
 from feature_store import (
@@ -158,6 +160,28 @@ def test_an_arrival_column_says_when_an_event_arrives(replay):
     view = with_changes(shop.spending, source=source)
 
     assert replay(view, {"payments": [payment(1, 0)]}).at("spending:count_1h", time=minutes(1), customer="ada") == 1
+
+
+def test_a_default_stands_for_what_an_event_does_not_say(replay):
+    class Tipped(shop.Payment):
+        tip: Series[float] = pa.Field(default=2.5)
+        channel: Series[str] = pa.Field(default="shop")
+
+    view = FeatureView(
+        "spending",
+        entity=shop.customer,
+        source=with_changes(shop.payments, schema=Tipped),
+        where="channel = 'shop'",
+        features=[agg.sum("tip", over="1h", name="tips")],
+    )
+    events = [
+        payment(1, 0),
+        payment(2, 1) | {"tip": None},
+        payment(3, 2) | {"tip": 1.0},
+        payment(4, 3) | {"channel": "web"},
+    ]
+
+    assert replay(view, {"payments": events}).at("spending:tips", time=minutes(30), customer="ada") == 6.0
 
 
 def test_an_event_that_comes_twice_counts_once_and_is_named(replay):

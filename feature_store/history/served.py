@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.history.visibility import ALWAYS
 from feature_store.status import Status
 from feature_store.transforms.catalogue import Ints, Values
 from feature_store.transforms.evaluate import tails_us, window_values
 from feature_store.transforms.families import History, index_of
 from feature_store.transforms.kernel import RangeIndex
+from feature_store.transforms.known import KnownWindows
 from feature_store.transforms.known import Visibility as Visible
 from feature_store.transforms.project import ARRIVED, OFFSET, PARTITION, TIME
 from feature_store.transforms.ranges import Prefix
@@ -151,12 +153,13 @@ class _Answer:
         head = index.locate(codes, times)
         for (window, hop), features in _by_window(self._plan).items():
             tails = tails_us(times, window_us=window, hop_us=hop)
-            chosen = np.flatnonzero(index.dominated_range(KNOWN, index.locate(codes, tails), head, bound=times))
+            newest = cast("Ints", index.max_range(KNOWN, index.locate(codes, tails), head, identity=ALWAYS))
+            chosen = np.flatnonzero(newest > times)
             at = queries[chosen]
             self.facts.recomputed[at] = True
+            windows = again.windows(codes[chosen], tails[chosen], times[chosen])
             for feature in features:
-                fresh = again.values(feature, codes[chosen], tails[chosen], times[chosen])
-                self._replace(feature.feature.name, at, fresh)
+                self._replace(feature.feature.name, at, windows.values(feature))
 
     def _replace(self, name: str, at: Ints, fresh: Values) -> None:
         """Exchange the values at some positions, and count those that are others now."""
@@ -178,22 +181,42 @@ class _Again:
         self._history, self._known_us = history, known_us
         self._visibility: dict[int, Visible] = {}
 
-    def values(self, plan: FeaturePlan, codes: Ints, tails: Ints, times: Ints) -> Values:
-        """One feature of some queries."""
-        index = index_of(plan, self._history)
+    def windows(self, codes: Ints, tails: Ints, times: Ints) -> _Windows:
+        """The windows of some queries."""
+        return _Windows(self, self._history, codes=codes, tails=tails, times=times)
+
+    def visible(self, plan: FeaturePlan, index: RangeIndex) -> Visible:
+        """When the rows of a feature's index became known."""
         if id(index) not in self._visibility:
             self._visibility[id(index)] = Visible(index, self._known_of(plan, index))
-        known = self._visibility[id(index)].known(index.locate(codes, tails), index.locate(codes, times), cutoff=times)
-        # It answers what a RangeIndex answers, for windows that have gaps.
-        return window_values(plan, cast("RangeIndex", known), lo=known.lo, hi=known.hi, unique=False)
+        return self._visibility[id(index)]
 
     def _known_of(self, plan: FeaturePlan, index: RangeIndex) -> Ints:
-        """When the rows of an index became known; sets and lists have only the events with a value."""
+        """Sets and lists have only the events with a value."""
         for column in plan.columns.values():
             if not column.in_tiles:
                 known: Ints = self._known_us[np.flatnonzero(self._history.rows.columns[f"{column.name}__valid"])]
                 return known
         return self._known_us[: len(index.rows)]
+
+
+class _Windows:
+    """The same windows for several features; what each index knows of them is found once."""
+
+    def __init__(self, again: _Again, history: History, *, codes: Ints, tails: Ints, times: Ints) -> None:
+        self._again, self._history = again, history
+        self._codes, self._tails, self._times = codes, tails, times
+        self._known: dict[int, KnownWindows] = {}
+
+    def values(self, plan: FeaturePlan) -> Values:
+        """One feature."""
+        index = index_of(plan, self._history)
+        if id(index) not in self._known:
+            lo, hi = index.locate(self._codes, self._tails), index.locate(self._codes, self._times)
+            self._known[id(index)] = self._again.visible(plan, index).known(lo, hi, cutoff=self._times)
+        known = self._known[id(index)]
+        # It answers what a RangeIndex answers, for windows that have gaps.
+        return window_values(plan, cast("RangeIndex", known), lo=known.lo, hi=known.hi, unique=False)
 
 
 def _by_window(plan: WindowPlan) -> dict[tuple[int | None, int], list[FeaturePlan]]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, cast
+
+import pyarrow as pa
 
 from feature_store.schema import check_rows
 from feature_store.status import Status
@@ -41,6 +43,19 @@ class NaiveEvent:
     event_id: str
     row: int
     """Its place among the operands."""
+
+
+def with_defaults(given: Given) -> Given:
+    """The same events, which have the declared default of a column where they say nothing."""
+    declared = given.source.schema.to_schema().columns
+    columns = []
+    for field in given.rows.schema:
+        values, default = given.rows.column(field.name), declared[field.name].default
+        if default is not None:
+            said = [default if value is None else value for value in values.to_pylist()]
+            values = pa.chunked_array([pa.array(said, type=field.type)])
+        columns.append(values)
+    return replace(given, rows=pa.table(columns, schema=given.rows.schema))
 
 
 def accepted_rows(given: Given) -> list[int]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.status import Status
-from feature_store.testing.naive import NaiveView, accepted_rows
+from feature_store.testing.naive import NaiveView, accepted_rows, with_defaults
 
 if TYPE_CHECKING:
     from feature_store.declare.service import FeatureService
@@ -23,8 +23,9 @@ class NaivePath:
     """The events of a replay, for loops."""
 
     def __init__(self, compiled: Compiled, given: Mapping[str, Given]) -> None:
-        self._registry, self._given = compiled.registry, given
-        self._accepted = {name: accepted_rows(events) for name, events in given.items()}
+        self._registry = compiled.registry
+        self._given = {name: with_defaults(events) for name, events in given.items()}
+        self._accepted = {name: accepted_rows(events) for name, events in self._given.items()}
         self._views: dict[str, NaiveView] = {}
 
     def accepted(self, source: str) -> pa.Table:

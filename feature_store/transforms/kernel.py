@@ -10,7 +10,6 @@ from typing import TypeVar, cast
 import numpy as np
 
 from feature_store.transforms.distinct import Groups, Wavelet, previous_same
-from feature_store.transforms.exceeding import Exceeding
 from feature_store.transforms.locate import Locator
 from feature_store.transforms.ordering import (
     INT64_MAX,
@@ -104,11 +103,6 @@ class RangeIndex:
         if len(starts) == 0:
             return np.zeros(len(lo), dtype=np.int64)
         return tree.count_below(lo, hi, bound=lo - starts[np.minimum(lo, len(starts) - 1)] + 1)
-
-    def dominated_range(self, name: str, lo: Ints, hi: Ints, *, bound: Ints) -> Ints:
-        """Return how many rows of each range have an int64 value above the range's bound."""
-        part = self._part("exceeding", name, lambda: Exceeding(self.rows.columns[name].astype(np.int64, copy=False)))
-        return part.count(lo, hi, bound=bound)
 
     def groups(self, name: str) -> Groups:
         """Return the rows of each (entity, value of a column)."""

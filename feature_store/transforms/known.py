@@ -1,13 +1,13 @@
 """Windows without the rows that were not yet visible to their query: what a served value could know."""
 
-from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
 from feature_store.transforms.distinct import Groups
-from feature_store.transforms.exceeding import Exceeding
+from feature_store.transforms.exceeding import ExceedingLater
 from feature_store.transforms.kernel import RangeIndex
-from feature_store.transforms.ordering import INT64_MAX, Column, Ints, expand, pack, run_starts, sizes
+from feature_store.transforms.ordering import INT64_MAX, Column, Ints, expand, pack, run_starts
 from feature_store.transforms.ranges import Extrema, Prefix
 from feature_store.transforms.rowset import RowSet
 
@@ -27,7 +27,7 @@ class Visibility:
             visible: int64[n], microseconds, one for each of its rows.
         """
         self._index = index
-        self._visible = Exceeding(visible)
+        self._visible = ExceedingLater(index.rows.time, visible)
 
     def known(self, lo: Ints, hi: Ints, *, cutoff: Ints) -> "KnownWindows":
         """Return windows [lo, hi) with only the rows visible at or before each one's cutoff (int64[q])."""
@@ -78,13 +78,34 @@ class KnownWindows:
 
     def min_range(self, name: str, lo: Ints, hi: Ints, *, identity: float) -> Column:
         """Return the smallest value of a column over each window, `identity` where it is empty."""
-        values = self._index.min_range(name, self._run_lo, self._run_hi, identity=identity)
-        return Extrema(values, largest=False).reduce(lo, hi, identity=identity)
+        return self._extreme(name, lo, hi, identity=identity, largest=False)
 
     def max_range(self, name: str, lo: Ints, hi: Ints, *, identity: float) -> Column:
         """Return the largest value of a column over each window, `identity` where it is empty."""
-        values = self._index.max_range(name, self._run_lo, self._run_hi, identity=identity)
-        return Extrema(values, largest=True).reduce(lo, hi, identity=identity)
+        return self._extreme(name, lo, hi, identity=identity, largest=True)
+
+    def _extreme(self, name: str, lo: Ints, hi: Ints, *, identity: float, largest: bool) -> Column:
+        """What holds from end to end holds of the known rows too, unless a row between them is as extreme."""
+        reduce = partial(self._index.max_range if largest else self._index.min_range, name, identity=identity)
+        some, first, last = self._ends(lo, hi)
+        result = reduce(first, last)
+        gap, owner = expand(lo[some], hi[some] - 1)
+        between = reduce(self._run_hi[gap], self._run_lo[gap + 1])
+        equal = between >= result[owner] if largest else between <= result[owner]  # type: ignore[operator]
+        again = np.unique(owner[equal])
+        run, by = expand(lo[some][again], hi[some][again])
+        found = reduce(self._run_lo[run], self._run_hi[run])
+        starts = np.searchsorted(by, np.arange(len(again)))
+        if len(again):
+            result[again] = (np.maximum if largest else np.minimum).reduceat(found, starts)
+        full = np.full(len(lo), identity, dtype=result.dtype)
+        full[some] = result
+        return full
+
+    def _ends(self, lo: Ints, hi: Ints) -> tuple[Ints, Ints, Ints]:
+        """Return the windows that are not empty, their first row and where they end."""
+        some = np.flatnonzero(lo < hi)
+        return some, self._run_lo[lo[some]], self._run_hi[hi[some] - 1]
 
     def first_valid(self, name: str, lo: Ints, hi: Ints) -> Ints:
         """Return the first row of each window that has a value, or -1."""
@@ -111,8 +132,7 @@ class KnownWindows:
 
     def distinct_range(self, name: str, lo: Ints, hi: Ints) -> Ints:
         """Return how many different values each window holds. Every row counts: leave out those without a value."""
-        some = np.flatnonzero(lo < hi)
-        first, last = self._run_lo[lo[some]], self._run_hi[hi[some] - 1]
+        some, first, last = self._ends(lo, hi)
         counts = np.zeros(len(lo), dtype=np.int64)
         counts[some] = self._index.distinct_range(name, first, last)
         gap, owner = expand(lo[some], hi[some] - 1)
@@ -144,35 +164,3 @@ def _lost(groups: Groups, row: Ints, *, owner: Ints, first: Ints, last: Ints) ->
     by, value = owner[order[starts]], number[order[starts]]
     held = groups.count(value, first[by], hi=last[by])
     return np.bincount(by[held == unknown], minlength=len(first)).astype(np.int64, copy=False)
-
-
-def known_rows(
-    rows: RowSet, lo: Ints, *, hi: Ints, visible: Ints, cutoff: Ints, limit: int = 4_000_000
-) -> Iterator[tuple[slice, RowSet]]:
-    """Yield the rows of each window that were visible by its query's cutoff, in chunks of queries.
-
-    This copies every window's rows: `Visibility` answers the same without, and is what large windows need.
-
-    Args:
-        rows: the row set, with no more columns than will be asked for.
-        lo: int64[q], where the windows start; give only the queries that have unknown rows.
-        hi: int64[q], where they end.
-        visible: int64[n], when each row became visible, in microseconds.
-        cutoff: int64[q]; rows with `visible <= cutoff` are known.
-        limit: rows of windows per chunk (a window larger than that makes a chunk of its own).
-
-    Yields:
-        the chunk's queries as a slice of all, and their known rows, whose `entity` is the ordinal of the query among
-        all; the windows of the chunk are the `RangeIndex.span` of these ordinals.
-    """
-    ends = np.cumsum(sizes(lo, hi))
-    first = 0
-    while first < len(lo):
-        before = int(ends[first - 1]) if first else 0
-        last = max(first + 1, int(np.searchsorted(ends, before + limit, side="right")))
-        index, owner = expand(lo[first:last], hi[first:last])
-        owner += first
-        known = visible[index] <= cutoff[owner]
-        found = rows.take(index[known])
-        yield slice(first, last), RowSet(entity=owner[known], time=found.time, columns=found.columns)
-        first = last

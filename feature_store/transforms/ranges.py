@@ -53,7 +53,9 @@ class Extrema:
 
     def _reduce_ends(self, result: Column, lo: Ints, *, hi: Ints) -> None:
         """Reduce short ranges. The gaps between them are read too, so they must ascend."""
-        at = np.flatnonzero(lo < hi)
+        single = np.flatnonzero(hi - lo == 1)
+        result[single] = self._ufunc(result[single], self._column[lo[single]])
+        at = np.flatnonzero(hi - lo > 1)
         if len(at) == 0:
             return
         if (lo[at[1:]] < lo[at[:-1]]).any():
