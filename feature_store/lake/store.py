@@ -353,8 +353,9 @@ class Lake:
             LakeError: the lake cannot be written. Before the body: nothing was published.
         """
         session, clock = self._session, self._session.clock
-        known = self.publications(table)
-        if known and known[-1].is_acknowledged and (known[-1].row_us, known[-1].version) == (row_us, version):
+        with session.reading() as cursor:
+            newest = records.newest_publication(cursor, table)
+        if newest is not None and newest.is_acknowledged and (newest.row_us, newest.version) == (row_us, version):
             yield
             return
         begun = session.commit(
