@@ -224,20 +224,10 @@ def _record_publication(transaction: Transaction, table: str, publication: Publi
 
 def publications(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = "") -> list[Publication]:
     """What was published of `table`, in the order in which readers saw it."""
-    return _publications(cursor, table, at=at, order="ORDER BY since_us, snapshot")
-
-
-def newest_publication(cursor: duckdb.DuckDBPyConnection, table: str) -> Publication | None:
-    """The last of `publications`."""
-    found = _publications(cursor, table, order="ORDER BY since_us DESC, snapshot DESC LIMIT 1")
-    return found[0] if found else None
-
-
-def _publications(cursor: duckdb.DuckDBPyConnection, table: str, *, order: str, at: str = "") -> list[Publication]:
     rows = cursor.execute(
         f"""SELECT snapshot, row_us, row_version, coalesce(max(at_us), begun_us) AS since_us, count(at_us) > 0
         FROM {PUBLISHED} {at} WHERE {is_of("table_name", "$table")}
-        GROUP BY snapshot, row_us, row_version, begun_us {order}""",
+        GROUP BY snapshot, row_us, row_version, begun_us ORDER BY since_us, snapshot""",
         {"table": table},
     ).fetchall()
     return [Publication(*row) for row in rows]

@@ -342,7 +342,7 @@ class Lake:
         """Note that readers are given rows, which the body does; see `publications`.
 
         The begin is on record before the body runs, so nothing is published that the lake does not know of: a body that
-        is cut off leaves a publication that nobody has acknowledged. One that repeats the newest is not noted again.
+        is cut off leaves a publication that nobody has acknowledged.
 
         Args:
             table: `rows_<view>_v<n>`.
@@ -353,11 +353,6 @@ class Lake:
             LakeError: the lake cannot be written. Before the body: nothing was published.
         """
         session, clock = self._session, self._session.clock
-        with session.reading() as cursor:
-            newest = records.newest_publication(cursor, table)
-        if newest is not None and newest.is_acknowledged and (newest.row_us, newest.version) == (row_us, version):
-            yield
-            return
         begun = session.commit(
             lambda t: records.begin_publication(t, table, row_us=row_us, version=version, now_us=clock.now_us())
         )
