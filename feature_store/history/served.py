@@ -6,7 +6,7 @@ that are not streamed, an event counts as known when it had arrived, and where n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from feature_store.transforms.plan import FeaturePlan, WindowPlan
 
 KNOWN, ASSUMED = "_known_us", "_assumed"
+_AT_ONCE = 8192
+"""Queries of which the unknown events are listed at once: a hot entity's have hundreds each, and a cache holds these."""
 MEASURED, DECLARED, GUESSED, NOTHING = 0, 1, 2, 3
 """How a row knows its events: by commit records, by recorded arrivals, or because arrival is taken for the event's time.
 A row of no entity has nothing to know.
@@ -157,14 +159,20 @@ class _Answer:
             chosen = np.flatnonzero(newest > times)
             at = queries[chosen]
             self.facts.recomputed[at] = True
-            windows = again.windows(codes[chosen], tails[chosen], times[chosen])
-            for feature in features:
-                self._replace(feature.feature.name, at, windows.values(feature))
+            fresh: dict[str, list[Values]] = {feature.feature.name: [] for feature in features}
+            for start in range(0, len(chosen), _AT_ONCE):
+                some = chosen[start : start + _AT_ONCE]
+                windows = again.windows(codes[some], tails[some], times[some])
+                for feature in features:
+                    fresh[feature.feature.name].append(windows.values(feature))
+            for name, parts in fresh.items():
+                self._replace(name, at, parts)
 
-    def _replace(self, name: str, at: Ints, fresh: Values) -> None:
+    def _replace(self, name: str, at: Ints, parts: Sequence[Values]) -> None:
         """Exchange the values at some positions, and count those that are others now."""
         if len(at) == 0:
             return
+        fresh = Values(np.concatenate([p.values for p in parts]), np.concatenate([p.status for p in parts]))
         known = self.values[name]
         found, status = known.values.copy(), known.status.copy()
         found[at], status[at] = fresh.values, fresh.status
