@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 
-from feature_store.changes import meanings, source_changes
+from feature_store.changes import Meanings, meanings, source_changes
 from feature_store.changing.applied import (
     Applied,
     conflict,
+    feature_of,
     publish,
     read_applied,
     record,
     recorded_features,
+    view_of,
     with_declared,
 )
 from feature_store.decoders import json
@@ -27,12 +29,10 @@ from feature_store.fold.intake import no_events
 from feature_store.log.binding import open_log
 from feature_store.log.placing import place_text, place_texts
 from feature_store.log.protocol import Record, unpack_offset
-from feature_store.online.keys import applied_key
 from feature_store.online.layout import service_layout, view_layout
 from feature_store.online.ready import ReadyRecord, read_ready
 from feature_store.online.rollout import settle
 from feature_store.online.server import check_server, inspect_server
-from feature_store.registry import fingerprint
 from feature_store.schema import arrow_schema, innermost
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from feature_store.clock import Clock
     from feature_store.declare.source import EventSource
+    from feature_store.declare.view import FeatureView
     from feature_store.lake import Lake
     from feature_store.log.protocol import EventLog, Position
     from feature_store.transforms.compiled import Compiled
@@ -51,7 +52,7 @@ def apply(
 ) -> list[str]:
     """Record definitions, create the sources' tables, publish layouts and services; says which features are new.
 
-    The lake comes first: if this dies before Redis is written, applying again completes it.
+    Definitions and tables are one commit of the lake, which comes first: if this dies before Redis is written, applying again completes it.
 
     Args:
         compiled: what is declared.
@@ -73,47 +74,43 @@ def apply(
     registry, before, known = compiled.registry, read_applied(lake), recorded_features(lake)
     if expected is not None and before.version != expected:
         raise conflict(lake, expected)
-    wanted = {
-        (view.id, feature.name): fingerprint(view, feature) for view in registry.views for feature in view.declared
-    }
+    declared = meanings(registry)
     problems = [
-        *_changed(wanted, known),
-        *_still_read(compiled, before),
-        *_repinned(compiled, before),
-        *_incompatible(compiled, before),
+        *_changed(declared, known),
+        *_still_read(declared, before),
+        *_repinned(declared, before),
+        *_incompatible(declared, before, registry.views),
         *_refused(compiled),
     ]
     if problems:
         raise DeclarationError(problems)
-    for name, schema in compiled.schemas.items():
-        lake.ensure_source(name, schema)
     versions: dict[str, list[int]] = {}
     for service in registry.services:
         versions.setdefault(service.name, []).append(service.version)
-    after = Applied(meanings=with_declared(before, meanings(registry)), rollouts=settle(before.rollouts, versions))
-    record(lake, before, after, at_us=clock.now_us())
+    after = Applied(meanings=with_declared(before, declared), rollouts=settle(before.rollouts, versions))
+    now = record(lake, before, after, at_us=clock.now_us(), sources=compiled.schemas)
     publish(
         client,
         env,
         lake,
         views=[view_layout(plan) for plan in compiled.plans.values() if plan.view.online is not None],
         services=[service_layout(service, registry) for service in registry.services],
+        stream=(now.version, stream_fingerprint(compiled)),  # a running flow that computes others builds them
     )
-    client.set(applied_key(env), stream_fingerprint(compiled))  # a running flow that computes others builds them
-    return [f"{view}:{feature}" for view, feature in wanted if (view, feature) not in known]
+    return [name for name in declared.features if name not in known]
 
 
-def _changed(wanted: Mapping[tuple[str, str], str], known: Mapping[tuple[str, str], str]) -> list[str]:
+def _changed(declared: Meanings, known: Mapping[str, str]) -> list[str]:
     return [
-        f"view '{view}', feature '{feature}': its meaning has changed; give the view a new `version`"
-        for (view, feature), digest in wanted.items()
-        if known.get((view, feature), digest) != digest
+        f"view '{view_of(name)}', feature '{feature_of(name)}': its meaning has changed; give the view a new `version`"
+        for name, digest in declared.features.items()
+        if known.get(name, digest) != digest
     ]
 
 
-def _incompatible(compiled: Compiled, before: Applied) -> list[str]:
+def _incompatible(declared: Meanings, before: Applied, views: Sequence[FeatureView]) -> list[str]:
     """What of the sources would make something else of old events."""
-    changes = source_changes(before.meanings, meanings(compiled.registry), compiled.registry.views)
+    changes = source_changes(before.meanings, declared, views)
     return [f"source '{name}': {change}" for name, change in changes if change.kind == "incompatible"]
 
 
@@ -128,9 +125,8 @@ def _refused(compiled: Compiled) -> list[str]:
     ]
 
 
-def _still_read(compiled: Compiled, before: Applied) -> list[str]:
+def _still_read(declared: Meanings, before: Applied) -> list[str]:
     """What is declared no more, though an applied service reads it."""
-    declared = meanings(compiled.registry)
     return [
         f"feature '{name}' is gone, but service '{service}' reads it; declare it (is this older than what is "
         f"applied?), or retire the service first with `feature-store retire {service} --service`"
@@ -141,13 +137,13 @@ def _still_read(compiled: Compiled, before: Applied) -> list[str]:
     ]
 
 
-def _repinned(compiled: Compiled, before: Applied) -> list[str]:
+def _repinned(declared: Meanings, before: Applied) -> list[str]:
     """Services that would give the models that name them another vector."""
     applied = before.meanings.services
     return [
         f"service '{service}': it is applied with the features {', '.join(applied[service])}, now it has "
         f"{', '.join(features)}; give it a new `version`"
-        for service, features in meanings(compiled.registry).services.items()
+        for service, features in declared.services.items()
         if service in applied and list(applied[service]) != list(features)
     ]
 

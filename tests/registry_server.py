@@ -26,6 +26,8 @@ class RegistryServer(ThreadingHTTPServer):
         self.incompatible: list[str] = []
         """What it says against any schema whose compatibility it is asked about."""
         self.broken: bytes | None = None
+        self.together: threading.Barrier | None = None
+        """Where those who ask about compatibility wait for each other."""
 
     @property
     def url(self) -> str:
@@ -51,6 +53,8 @@ class RegistryServer(ThreadingHTTPServer):
                 number = self.subjects[subject][-1 if version == "latest" else int(version) - 1]
                 return 200, {"subject": subject, "id": number, **self.schemas[number]}
             case ["compatibility", "subjects", subject, "versions", "latest?verbose=true"], "POST":
+                if self.together is not None:
+                    self.together.wait()
                 said = {"is_compatible": not self.incompatible, "messages": self.incompatible}
                 return (200, said) if subject in self.subjects else (404, {"error_code": 40401, "message": "none"})
             case ["subjects", subject, "versions"], "POST":

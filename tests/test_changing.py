@@ -28,7 +28,9 @@ from feature_store import DeclarationError, InputError, Registry, UnknownNameErr
 from feature_store.changing.rollout import promote, take
 from feature_store.cli.app import run
 from feature_store.errors import ApplyConflict
-from feature_store.online.keys import layouts_key, ready_key, services_key
+from feature_store.fold.drive import stream_fingerprint
+from feature_store.online.keys import applied_key, layouts_key, ready_key, services_key
+from feature_store.online.layout import parse_layout
 from feature_store.registry import fingerprint
 from feature_store.settings import PREFIX
 
@@ -194,18 +196,40 @@ def test_the_second_of_two_who_apply_at_once_is_told_and_what_the_first_did_stay
 
 def test_one_who_reads_before_the_other_writes_loses_without_saying_a_version(deployment, monkeypatch):
     first, second = deployment.store(WIDER), deployment.store(BEFORE)
-    ensure = second.lake.ensure_source
+    append = second.lake.append_next
 
-    def meanwhile(*arguments):
+    def meanwhile(*arguments, **named):
         monkeypatch.undo()
         first.apply()
-        ensure(*arguments)
+        return append(*arguments, **named)
 
-    monkeypatch.setattr(second.lake, "ensure_source", meanwhile)
+    monkeypatch.setattr(second.lake, "append_next", meanwhile)
 
     with pytest.raises(ApplyConflict, match="at version 0 when it was read and is at 1 now"):
         second.apply()
     assert second.apply() == []
+
+
+def test_one_who_publishes_after_somebody_applied_more_leaves_that_in_place(deployment, monkeypatch):
+    # first:   records 1                  publishes
+    # second:             records, publishes 2
+    more = live(extra=[agg.count(over="24h", name="count")])
+    first = deployment.store(BEFORE)
+    second = deployment.store(Registry(views=[more, daily()], services=[clicking()]))
+    transaction = first.redis.transaction
+
+    def late(*arguments):
+        monkeypatch.undo()
+        second.apply()
+        return transaction(*arguments)
+
+    monkeypatch.setattr(first.redis, "transaction", late)
+    first.apply()
+
+    layouts = second.redis.hgetall(layouts_key(deployment.env))
+    assert [each.name for each in parse_layout(layouts[b"live@1"]).features] == ["total", "count"]
+    assert sum(name.startswith(b"live@1#") for name in layouts) == 2
+    assert second.redis.get(applied_key(deployment.env)).decode() == stream_fingerprint(second.compiled)
 
 
 def test_an_apply_that_died_between_lake_and_redis_is_completed_by_the_next(deployment, monkeypatch):

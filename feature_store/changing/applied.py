@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from feature_store.changes import Meanings, compare, parse_meanings
 from feature_store.errors import ApplyConflict
-from feature_store.online.keys import layouts_key, services_key
+from feature_store.online.keys import applied_key, layouts_key, services_key
 from feature_store.online.layout import ServiceLayout, ViewLayout, layout_fields, service_fields
 from feature_store.online.rollout import Rollout, rollout_fields
 from feature_store.proof.definitions import VERSIONS
@@ -49,8 +49,7 @@ class Applied:
 def read_applied(lake: Lake) -> Applied:
     """What is applied now."""
     if not lake.exists(APPLIES):
-        known = {f"{view}:{feature}": digest for (view, feature), digest in recorded_features(lake).items()}
-        return Applied(meanings=Meanings(features=known, services={}))
+        return Applied(meanings=Meanings(features=recorded_features(lake), services={}))
     with lake.cursor() as cursor:
         row = cursor.execute(
             f"SELECT version, meanings, rollouts FROM {lake.table_sql(APPLIES)} ORDER BY version DESC LIMIT 1"
@@ -61,13 +60,13 @@ def read_applied(lake: Lake) -> Applied:
     return Applied(version=row[0], meanings=parse_meanings(row[1]), rollouts=rollouts)
 
 
-def recorded_features(lake: Lake) -> dict[tuple[str, str], str]:
-    """(`view@version`, feature) -> fingerprint of everything that was ever applied."""
+def recorded_features(lake: Lake) -> dict[str, str]:
+    """`view@version:feature` -> fingerprint of everything that was ever applied."""
     if not lake.exists(VERSIONS):
         return {}
     with lake.cursor() as cursor:
         rows = cursor.execute(f"SELECT view, feature, fingerprint FROM {lake.table_sql(VERSIONS)}").fetchall()
-    return {(view, feature): digest for view, feature, digest in rows}
+    return {f"{view}:{feature}": digest for view, feature, digest in rows}
 
 
 def with_declared(applied: Applied, declared: Meanings) -> Meanings:
@@ -90,8 +89,21 @@ def view_of(feature: str) -> str:
     return feature.partition(":")[0]
 
 
-def record(lake: Lake, before: Applied, after: Applied, *, at_us: int, what: Sequence[str] | None = None) -> Applied:
-    """Make `after` the next version of the registry, if `before` is still the newest; nothing if they are the same.
+def feature_of(feature: str) -> str:
+    """The feature's own name of `view@version:feature`."""
+    return feature.partition(":")[2]
+
+
+def record(
+    lake: Lake,
+    before: Applied,
+    after: Applied,
+    *,
+    at_us: int,
+    what: Sequence[str] | None = None,
+    sources: Mapping[str, pa.Schema] | None = None,
+) -> Applied:
+    """Make `after` the next version of the registry, if `before` is still the newest; the same version if they are the same.
 
     Args:
         lake: of the environment.
@@ -99,22 +111,28 @@ def record(lake: Lake, before: Applied, after: Applied, *, at_us: int, what: Seq
         after: as it shall be; its version is given here.
         at_us: when.
         what: lines that say what was done; by default what has become of features and services.
+        sources: whose tables are created or widened with it, in one commit.
 
     Raises:
         ApplyConflict: somebody else was first; nothing was written.
     """
-    if (after.meanings, after.rollouts) == (before.meanings, before.rollouts):
+    rows, new = {}, before
+    if (after.meanings, after.rollouts) != (before.meanings, before.rollouts):
+        new = replace(after, version=before.version + 1)
+        changes = [f"{c.kind} {c.what}" for c in compare(before.meanings, after.meanings)] if what is None else what
+        rows = _rows(lake, new, changes, at_us)
+    if not rows and not sources:
         return before
-    new = replace(after, version=before.version + 1)
-    changes = [f"{c.kind} {c.what}" for c in compare(before.meanings, after.meanings)] if what is None else what
-    rows = {APPLIES: _apply_row(new, changes, at_us)}
-    known = recorded_features(lake)
-    fresh = {name: digest for name, digest in after.meanings.features.items() if _place(name) not in known}
-    if fresh:
-        rows[VERSIONS] = _feature_rows(fresh, at_us)
-    if lake.append_next(rows, book=APPLIES, after=before.version) is None:
+    if lake.append_next(rows, book=APPLIES, after=before.version, sources=sources) is None:
         raise conflict(lake, before.version)
     return new
+
+
+def _rows(lake: Lake, new: Applied, changes: Sequence[str], at_us: int) -> dict[str, pa.Table]:
+    known = recorded_features(lake)
+    fresh = {name: digest for name, digest in new.meanings.features.items() if name not in known}
+    rows = {APPLIES: _apply_row(new, changes, at_us)}
+    return rows | ({VERSIONS: _feature_rows(fresh, at_us)} if fresh else {})
 
 
 def conflict(lake: Lake, expected: int) -> ApplyConflict:
@@ -138,21 +156,49 @@ def _few(changes: Sequence[str]) -> str:
 
 
 def publish(
-    client: Redis, env: str, lake: Lake, *, views: Iterable[ViewLayout] = (), services: Iterable[ServiceLayout] = ()
+    client: Redis,
+    env: str,
+    lake: Lake,
+    *,
+    views: Iterable[ViewLayout] = (),
+    services: Iterable[ServiceLayout] = (),
+    stream: tuple[int, str] | None = None,
 ) -> None:
-    """Write layouts, services and the newest rollouts for the readers of an environment, all at once."""
-    layouts, published = layout_fields(views), service_fields(services)
+    """Write layouts, services and the newest rollouts for the readers of an environment, all at once.
+
+    Of two who publish at once each writes what the lake says then, so it does not matter who is last: the layout of a view
+    that somebody has given other features since stays theirs.
+
+    Args:
+        client: of the online store.
+        env: the environment.
+        lake: of the environment.
+        views: those that are declared and served.
+        services: those that are declared.
+        stream: a version of the registry and what a stream of it computes, which a running flow is told if it is the newest.
+    """
+    layouts, published = list(views), service_fields(services)
 
     def write(pipeline: Pipeline) -> None:
-        # Read while Redis is watched: of two who publish at once, the later one wins with the newest.
-        fields = {**published, **rollout_fields(read_applied(lake).rollouts)}
+        newest = read_applied(lake)  # while Redis is watched
         pipeline.multi()
-        if layouts:
-            pipeline.hset(layouts_key(env), mapping=layouts)  # type: ignore[arg-type]
+        for layout in layouts:
+            put = pipeline.hset if _is_newest(layout, newest) else pipeline.hsetnx
+            for name, value in layout_fields([layout]).items():
+                put(layouts_key(env), name, value)  # type: ignore[arg-type]
+        fields = {**published, **rollout_fields(newest.rollouts)}
         if fields:
             pipeline.hset(services_key(env), mapping=fields)  # type: ignore[arg-type]
+        if stream is not None and stream[0] == newest.version:
+            pipeline.set(applied_key(env), stream[1])
 
     client.transaction(write, services_key(env))
+
+
+def _is_newest(layout: ViewLayout, newest: Applied) -> bool:
+    """Whether a view's features are those that were applied last, or none were."""
+    applied = {name for name in newest.meanings.features if view_of(name) == layout.id}
+    return not applied or applied == {f"{layout.id}:{feature.name}" for feature in layout.features}
 
 
 def _apply_row(applied: Applied, changes: Sequence[str], at_us: int) -> pa.Table:
@@ -169,20 +215,14 @@ def _apply_row(applied: Applied, changes: Sequence[str], at_us: int) -> pa.Table
 
 
 def _feature_rows(fresh: Mapping[str, str], at_us: int) -> pa.Table:
-    places = [_place(name) for name in fresh]
     return pa.table(
         {
-            "view": [view for view, _ in places],
-            "feature": [feature for _, feature in places],
+            "view": [view_of(name) for name in fresh],
+            "feature": [feature_of(name) for name in fresh],
             "fingerprint": list(fresh.values()),
             "applied_us": pa.array([at_us] * len(fresh), type=pa.int64()),
         }
     )
-
-
-def _place(name: str) -> tuple[str, str]:
-    view, _, feature = name.partition(":")
-    return view, feature
 
 
 def _whoever() -> str:

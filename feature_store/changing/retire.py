@@ -51,7 +51,7 @@ def retire_view(view_id: str, *, registry: Registry, lake: Lake, client: Redis, 
     """
     check_server(client)
     before = read_applied(lake)
-    known = {view for view, _ in recorded_features(lake)}
+    known = {view_of(name) for name in recorded_features(lake)}
     if view_id not in known:
         raise UnknownNameError("view", view_id, known)
     _refuse_view(view_id, registry, before)

@@ -70,30 +70,47 @@ def ensure_source(session: Session, source: str, schema: pa.Schema) -> None:
         InputError: the name, or a column name that the lake keeps for itself.
         LakeError: a column has a type in the lake that cannot be widened to this one.
     """
+    columns = declare_source(session, source, schema)
+    with session.reading() as cursor:
+        if all(is_current(table_columns(cursor, table), columns) for table in _tables(source)):
+            return
+    session.commit(lambda transaction: fit_source(transaction, source, columns, schema))
+
+
+def declare_source(session: Session, source: str, schema: pa.Schema) -> Columns:
+    """Let this process know a source by `schema`; returns the columns that its tables must have. Nothing is written.
+
+    Raises:
+        InputError: the name, or a column name that the lake keeps for itself.
+    """
     check_name(source, kind="source")
     reserved = sorted(set(schema.names) & (SYSTEM | UNKNOWN).keys())
     if reserved:
         raise InputError(f"source '{source}': column names {reserved} are the lake's own, rename them")
-    tables = (loaded_table(source), live_table(source))
     with session.reading() as cursor:
         columns = {**arrow_columns(cursor, schema), **SYSTEM, **(UNKNOWN if KEEPS in (schema.metadata or {}) else {})}
-        session.declared[source] = columns
-        if all(is_current(table_columns(cursor, table), columns) for table in tables):
-            return
+    session.declared[source] = columns
+    return columns
 
-    paths = {field.name: path_of(field) for field in schema}
+
+def fit_source(transaction: Transaction, source: str, columns: Columns, schema: pa.Schema) -> None:
+    """Create or widen both tables of a source, and give new columns what old events had kept under their names.
+
+    Raises:
+        LakeError: a column has a type in the lake that cannot be widened to this one.
+    """
     found = {field.name: default_of(field) for field in schema}
     defaults = {name: text for name, text in found.items() if text is not None}
+    before = table_columns(transaction.cursor, live_table(source)) or {}
+    for table in _tables(source):
+        ensure_table(transaction.cursor, table, columns=columns, partition_by=[DAY], defaults=defaults)
+    if UNKNOWN.keys() <= before.keys():
+        fresh = {name: kind for name, kind in columns.items() if name not in before}
+        _find_kept(transaction.cursor, live_table(source), fresh, {field.name: path_of(field) for field in schema})
 
-    def work(transaction: Transaction) -> None:
-        before = table_columns(transaction.cursor, live_table(source)) or {}
-        for table in tables:
-            ensure_table(transaction.cursor, table, columns=columns, partition_by=[DAY], defaults=defaults)
-        if UNKNOWN.keys() <= before.keys():
-            fresh = {name: kind for name, kind in columns.items() if name not in before}
-            _find_kept(transaction.cursor, live_table(source), fresh, paths)
 
-    session.commit(work)
+def _tables(source: str) -> tuple[str, str]:
+    return loaded_table(source), live_table(source)
 
 
 def _find_kept(

@@ -10,7 +10,7 @@ from feature_store.errors import InputError, UnknownNameError
 from feature_store.lake.commit import Commit
 from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, between_days
-from feature_store.lake.events import qualified
+from feature_store.lake.events import declare_source, fit_source, qualified
 from feature_store.lake.records import PUBLISHED, is_of, record_builds
 from feature_store.lake.staging import check_days, commit_staged, staged
 from feature_store.lake.tables import (
@@ -130,13 +130,18 @@ def append(session: Session, table: str, *, rows: pa.Table, once: Sequence[str] 
     return session.commit(work)
 
 
-def append_next(session: Session, tables: Mapping[str, pa.Table], *, book: str, after: int) -> Commit | None:
-    """Append to plain tables in one commit, if the highest `version` in `book` is still `after`."""
+def append_next(
+    session: Session, tables: Mapping[str, pa.Table], *, book: str, after: int, sources: Mapping[str, pa.Schema]
+) -> Commit | None:
+    """Append to plain tables and fit those of sources in one commit, if the highest `version` in `book` is still `after`."""
+    declared = {source: declare_source(session, source, schema) for source, schema in sources.items()}
 
     def work(transaction: Transaction) -> Commit | None:
         cursor = transaction.cursor
         if newest_version(cursor, book) != after:
             return None
+        for source, columns in declared.items():
+            fit_source(transaction, source, columns, sources[source])
         for table, rows in tables.items():
             _append(cursor, check_name(table, kind="table"), rows)
         return Commit(snapshot=transaction.snapshot, rows=sum(rows.num_rows for rows in tables.values()))

@@ -380,12 +380,20 @@ class Lake:
         """
         return partitions.append(self._session, table, rows=rows, once=once)
 
-    def append_next(self, tables: Mapping[str, pa.Table], *, book: str, after: int) -> Commit | None:
+    def append_next(
+        self,
+        tables: Mapping[str, pa.Table],
+        *,
+        book: str,
+        after: int,
+        sources: Mapping[str, pa.Schema] | None = None,
+    ) -> Commit | None:
         """Append to plain tables in one commit, if the highest `version` in the table `book` is still `after` (0: none).
 
         Returns None if it is not, because somebody else was first; nothing was written then.
+        The tables of `sources` are created or widened in the same commit, as by `ensure_source`.
         """
-        return partitions.append_next(self._session, tables, book=book, after=after)
+        return partitions.append_next(self._session, tables, book=book, after=after, sources=sources or {})
 
     def drop(self, table: str) -> bool:
         """Drop the tiles or rows of a view, and what the books say of them; whether there were any.
