@@ -121,7 +121,7 @@ def test_of_two_processes_that_apply_at_once_one_is_told_and_leaves_no_trace(pla
     if first == "added":
         assert place.store(declared(second)).apply() == []
     else:
-        with pytest.raises(DeclarationError, match="'price'|'charge'"):
+        with pytest.raises(DeclarationError, match=r"'price'|'charge'"):
             place.store(declared(second)).apply()
     place.store(declared("both")).apply()
     assert {"price", "charge"} <= place._lake.columns("events_clicks_live").keys()

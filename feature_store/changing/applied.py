@@ -185,7 +185,7 @@ def publish(
         for layout in layouts:
             put = pipeline.hset if _is_newest(layout, newest) else pipeline.hsetnx
             for name, value in layout_fields([layout]).items():
-                put(layouts_key(env), name, value)  # type: ignore[arg-type]
+                put(layouts_key(env), name, value)
         fields = {**published, **rollout_fields(newest.rollouts)}
         if fields:
             pipeline.hset(services_key(env), mapping=fields)  # type: ignore[arg-type]

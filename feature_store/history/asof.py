@@ -5,7 +5,7 @@ was served: the row that was published last by `t`, whenever it was built. Befor
 served, and its rows count as there at their times.
 
 An entity without a row there had no event in any window: EMPTY. Past the SLA a row is STALE, and nothing follows from
-a missing one any more: UNKNOWN. The reader says the same of published rows.
+a missing one any more: UNKNOWN. So is a feature that the row was built without. The reader says the same of published rows.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from feature_store.transforms.plan import FeaturePlan, ViewPlan
 
 ROW_US, AVAILABLE = "_row_us", "_available_us"
+_THERE = "_there"
+"""Whether there is a row, in what answers for it."""
 _NONE = -(2**62)
 """Stands for the step of a time before any step that was built."""
 
@@ -177,11 +179,9 @@ def _answers(
 
 
 def _rows(plan: ViewPlan, lake: Lake, snapshot: int, codes: Ints, keys: SpineKeys, chosen: ChosenRows) -> pa.Table:
-    """The row of each (entity, step, version), nulls where there is none."""
+    """The row of each (entity, step, version), nulls where there is none; of the features that were built at all."""
     step_us = chosen.step_us
     asked = pa.table({"_n": np.arange(len(step_us)), "_code": codes, ROW_US: step_us, "row_version": chosen.version})
-    names = [feature.feature.name for feature in plan.features]
-    listed = ", ".join(f'r."{column}"' for name in names for column in (name, status_column(name)))
     present = step_us[step_us != _NONE]
     low, high = (int(present.min()), int(present.max())) if len(present) else (0, 0)
     span = (from_us(low - 1).date(), from_us(high - 1).date())
@@ -190,8 +190,11 @@ def _rows(plan: ViewPlan, lake: Lake, snapshot: int, codes: Ints, keys: SpineKey
         cursor.register("asked", asked)
         cursor.register("entities", pa.table({KEY: keys.text, "_code": np.arange(len(keys))}))
         rows = lake.all_rows_sql(rows_table(plan.view), snapshot=snapshot, days=span)
+        kept = {column for column, *_ in cursor.execute(f"DESCRIBE {rows}").fetchall()}
+        names = [name for feature in plan.features if status_column(name := feature.feature.name) in kept]
+        listed = "".join(f', r."{column}"' for name in names for column in (name, status_column(name)))
         return cursor.execute(
-            f"SELECT {listed} FROM asked AS a LEFT JOIN (SELECT e._code, r.* FROM ({rows}) AS r "
+            f"SELECT r.row_version IS NOT NULL AS {_THERE}{listed} FROM asked AS a LEFT JOIN (SELECT e._code, r.* FROM ({rows}) AS r "
             f"JOIN entities AS e USING ({KEY})) AS r ON a._code = r._code AND a.{ROW_US} = r.{ROW_US} "
             "AND a.row_version = r.row_version ORDER BY a._n"
         ).to_arrow_table()
@@ -201,8 +204,11 @@ def _rows(plan: ViewPlan, lake: Lake, snapshot: int, codes: Ints, keys: SpineKey
 
 def _answer(feature: FeaturePlan, rows: pa.Table, *, built: np.ndarray, fresh: np.ndarray) -> Answer:
     name = feature.feature.name
+    if status_column(name) not in rows.column_names:
+        return missing(feature, rows.num_rows)
     stored = rows.column(status_column(name)).combine_chunks()
     found = ~stored.is_null().to_numpy(zero_copy_only=False)
+    built = built & (found | ~rows.column(_THERE).to_numpy())
     status = pc.fill_null(stored, int(Status.EMPTY)).to_numpy(zero_copy_only=False).astype(np.int8)
     error = status == Status.ERROR
     status = np.where(fresh | error, status, np.int8(Status.STALE))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from feature_store.errors import InputError
 from feature_store.history.asof import ROW_US, rows_table, status_column, steps_at
@@ -76,7 +77,9 @@ def publish_rows(
         return PublishResult(entities=0, row_us=current.beat_us, row_version=current.run)
     # A step that no entity has a row at is one of its day's build all the same.
     version = builds[from_us(row_us - 1).date()]
-    rows, layout = _rows(plan, lake, builds, row_us), view_layout(plan)
+    rows = _rows(plan, lake, builds, row_us)
+    built = _built(plan, rows, row_us)
+    layout = view_layout(built)
     ready = ReadyRecord(
         field=view.id,
         generation=generation,
@@ -86,7 +89,7 @@ def publish_rows(
         n=row_us // SECOND_US,
         beat_us=row_us,
     )
-    publish_layouts(client, env, [layout])
+    publish_layouts(client, env, [layout, view_layout(plan)])  # the last one is in use
     writer = OnlineWriter(client, env, clock=clock)
     expire_us = row_us + view.freshness_sla_us + EXPIRY_SLACK_US - now_us
     stands = current is not None and (current.generation, current.run, current.n) == (
@@ -101,7 +104,7 @@ def publish_rows(
     with noted:
         for start in range(0, rows.num_rows, _WRITES):
             some = rows.slice(start, _WRITES)
-            writer.write(_writes(plan, some, env, version, layout.layout_id, row_us, expire_us // 1000))
+            writer.write(_writes(built, some, env, version, layout.layout_id, row_us, expire_us // 1000))
         writer.write([], ready=ready)
     return PublishResult(entities=rows.num_rows, row_us=row_us, row_version=version)
 
@@ -131,7 +134,8 @@ def _rows(plan: ViewPlan, lake: Lake, builds: Mapping[date, int], row_us: int) -
     """The rows of a step, and all-null ones for entities whose older rows may still stand in Redis."""
     view = plan.view
     since_us = row_us - view.freshness_sla_us - EXPIRY_SLACK_US
-    names = [feature.feature.name for feature in plan.features]
+    kept = lake.columns(rows_table(view))
+    names = [name for feature in plan.features if status_column(name := feature.feature.name) in kept]
     features = ", ".join(f'"{column}"' for name in names for column in (name, status_column(name)))
     table = _query(
         lake,
@@ -142,6 +146,17 @@ def _rows(plan: ViewPlan, lake: Lake, builds: Mapping[date, int], row_us: int) -
         f"QUALIFY row_number() OVER (PARTITION BY {KEY} ORDER BY {ROW_US} DESC) = 1",
     )
     return table.sort_by([(ROW_US, "descending"), (KEY, "ascending")])
+
+
+def _built(plan: ViewPlan, rows: pa.Table, row_us: int) -> ViewPlan:
+    """The plan with those of its features that the rows of a step have: others were added since, and are UNKNOWN."""
+    current = rows.filter(pc.equal(rows.column(ROW_US), row_us))
+
+    def has(name: str) -> bool:
+        column = status_column(name)
+        return column in rows.column_names and (not len(current) or current.column(column).null_count < len(current))
+
+    return replace(plan, features=tuple(each for each in plan.features if has(each.feature.name)))
 
 
 def _query(

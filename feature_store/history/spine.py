@@ -41,10 +41,10 @@ class Spine:
 
     @property
     def digest(self) -> str:
-        """A hash of the rows: equal spines have equal training sets."""
-        digest = hashlib.blake2b(digest_size=16)
-        with pa.ipc.new_stream(_HashSink(digest), self.table.schema.remove_metadata()) as stream:
-            stream.write_table(self.table.replace_schema_metadata().combine_chunks(), max_chunksize=1 << 16)
+        """A hash of the rows' values: equal spines have equal training sets."""
+        digest, rows = hashlib.blake2b(digest_size=16), _without_dictionaries(self.table.replace_schema_metadata())
+        with pa.ipc.new_stream(_HashSink(digest), rows.schema) as stream:
+            stream.write_table(rows, max_chunksize=1 << 16)
         return digest.hexdigest()
 
 
@@ -74,7 +74,7 @@ def read_spine(spine: pd.DataFrame | pa.Table | Path | str, *, lake: Lake, time_
     Raises:
         InputError: it cannot be read, or its time column is missing, naive, no time, or has nulls.
     """
-    table = _to_arrow(spine, lake)
+    table = _laid_out(_to_arrow(spine, lake))
     if time_column not in table.schema.names:
         raise InputError(f"spine: {unknown_name('time column', time_column, table.schema.names)}")
     return Spine(table=table, time_column=time_column, time_us=_times(table.column(time_column), time_column))
@@ -132,6 +132,25 @@ def _numbered(columns: pa.Table, kinds: Mapping[str, KeyKind]) -> SpineKeys:
         entities=entities.drop_columns(["_key"]),
         text=entities.column("_key").combine_chunks(),
     )
+
+
+def _laid_out(table: pa.Table) -> pa.Table:
+    """The same values in buffers of their own, zeros behind nulls: equal tables are equal bytes, also cut from larger ones."""
+    rows = pa.array(np.arange(table.num_rows))
+    columns = [
+        pa.array(column.to_pylist(), type=column.type) if pa.types.is_nested(column.type) else column.take(rows)
+        for column in table.columns
+    ]
+    return pa.table(columns, schema=table.schema).combine_chunks()
+
+
+def _without_dictionaries(table: pa.Table) -> pa.Table:
+    fields = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in table.schema
+    ]
+    schema = pa.schema([field.remove_metadata() for field in fields])
+    return table if schema == table.schema else _laid_out(table.cast(schema))
 
 
 class _HashSink:

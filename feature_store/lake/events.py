@@ -175,17 +175,16 @@ def events_sql(
     """A query for the events of a source, one row per event id: live ones, and loaded ones that did not come live.
 
     `days` prunes partitions on every side; an id belongs to one day, so it needs no look beyond them.
-    `where` is applied to rows after that choice, so it may name any column.
+    `where` is applied to rows after that choice, so it may name any column. At a snapshot from before a source evolved, the
+    events have the columns of now: what rows were written without is null or the default.
     """
-    live = qualified(session, live_table(source), snapshot=snapshot)
-    loaded = qualified(session, loaded_table(source), snapshot=snapshot if loaded_at is None else loaded_at)
     with session.reading() as cursor:
-        source_columns(cursor, source)
+        columns = source_columns(cursor, source)
         try:
-            columns = relation_columns(cursor, f"SELECT * FROM {live}")
-            if loaded_at is not None:
-                defaults = column_defaults(cursor, loaded_table(source), env=session.env)
-                loaded = _widened(loaded, relation_columns(cursor, f"SELECT * FROM {loaded}"), columns, defaults)
+            live = _state(session, cursor, live_table(source), columns, at=snapshot)
+            loaded = _state(
+                session, cursor, loaded_table(source), columns, at=snapshot if loaded_at is None else loaded_at
+            )
         except duckdb.Error as error:
             doing = f"source '{source}' cannot be read at snapshot {snapshot}"
             raise LakeError(session.explained(error, doing=doing)) from error
@@ -202,13 +201,18 @@ def events_sql(
     return only_loaded if shared == "FALSE" else f"{came_live} UNION ALL {both} UNION ALL {only_loaded}"
 
 
-def _widened(table: str, given: Columns, wanted: Columns, defaults: Mapping[str, str]) -> str:
-    """An older state of a table with the columns that it has gained since, as its rows have them now."""
-    listed = [
-        quote(name) if name in given else f"CAST({defaults.get(name, 'NULL')} AS {kind}) AS {quote(name)}"
-        for name, kind in wanted.items()
-    ]
-    return f"(SELECT {', '.join(listed)} FROM {table})"
+def _state(session: Session, cursor: duckdb.DuckDBPyConnection, table: str, columns: Columns, *, at: int | None) -> str:
+    """A table of events as of a snapshot, with the columns of now: wider ones, and those that it has gained since."""
+    name = qualified(session, table, snapshot=at)
+    if at is None:
+        return name
+    given = relation_columns(cursor, f"SELECT * FROM {name}")
+    if given == columns:
+        return name
+    gained = column_defaults(cursor, table, env=session.env)
+    values = {column: quote(column) if column in given else gained.get(column, "NULL") for column in columns}
+    listed = ", ".join(f"CAST({values[column]} AS {kind}) AS {quote(column)}" for column, kind in columns.items())
+    return f"(SELECT {listed} FROM {name})"
 
 
 def _live_days(session: Session, cursor: duckdb.DuckDBPyConnection, source: str, *, snapshot: int) -> str:
