@@ -29,7 +29,8 @@ from feature_store import (
 from feature_store.history.asof import rows_table
 from feature_store.history.publish import publish_rows
 from feature_store.lake import Lake
-from feature_store.time_rule import to_us
+from feature_store.status import Status
+from feature_store.time_rule import from_us, to_us
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR, DAY, MINUTE = timedelta(hours=1), timedelta(days=1), timedelta(minutes=1)
@@ -48,7 +49,7 @@ def reading(place, hours, temp):
     return {"uid": f"{place}{hours}", "place": place, "at": START + hours * HOUR, "temp": float(temp)}
 
 
-def world_of(home, rows, **settings):
+def world_of(home, rows, *, more=(), **settings):
     def load(start, end):
         chosen = [row for row in rows if start <= row["at"] < end]
         types = {"uid": pa.string(), "place": pa.string(), "at": pa.timestamp("us", "UTC"), "temp": pa.float64()}
@@ -59,7 +60,7 @@ def world_of(home, rows, **settings):
         "hourly",
         entity=Entity("place", join_keys=["place"]),
         source=readings,
-        features=[agg.last("temp", over="3h", name="temp"), agg.count(over="6h")],
+        features=[agg.last("temp", over="3h", name="temp"), agg.count(over="6h"), *more],
         online="batch",
         every="1h",
         freshness_sla="2h",
@@ -102,9 +103,13 @@ class Served:
             self.store.clock.move_to(to_us(START + hours * HOUR + offset))
             if publish and offset == MINUTE:
                 self.store.publish_view("hourly")
-            for place in PLACES:
-                vector = self.reader.get_online_features(FEATURES, {"place": place})
-                self.found.append((place, START + hours * HOUR + offset, vector))
+            self.read()
+
+    def read(self):
+        """Read every place now."""
+        now = from_us(self.store.clock.now_us())
+        for place in PLACES:
+            self.found.append((place, now, self.reader.get_online_features(FEATURES, {"place": place})))
 
     def away_until(self, hours):
         """Nothing is published and nobody reads, until all rows have expired; the server's own clock is not the test's."""
@@ -176,6 +181,68 @@ def test_training_has_the_rows_that_were_published_whenever_they_were_built(stor
     hindsight = training_set(store, served.spine(), knowledge="corrected")
     assert known.differing_values == len(differing(trained, hindsight)) > 0
     assert store.rebuild(early.manifest, spine).to_arrow().equals(early.to_arrow())
+
+
+def test_at_each_boundary_of_its_age_a_batch_row_is_trained_on_as_it_was_read(store, served, valkey):
+    # row 24:00 ------ SLA, 2 h ------| STALE, 1 h |  UNKNOWN      bath has a row, hull an empty one, nowhere none
+    build(store, 0)
+    build(store, 1)
+    store.clock.move_to(to_us(START + 23 * HOUR))
+    store.publish_view("hourly")
+    store.clock.move_to(to_us(START + 31 * HOUR))
+    store.publish_view(
+        "hourly"
+    )  # hull, whose event was at 26:00, had a row that stands there in the publication before
+    view, row_us = store.registry.view("hourly"), to_us(START + 31 * HOUR)
+    limits = (row_us + view.freshness_sla_us, row_us + view.freshness_sla_us + to_us(START + HOUR) - to_us(START))
+    for limit in limits:
+        for each in (limit - 1, limit, limit + 1):
+            store.clock.move_to(each)
+            served.read()
+
+    trained = training_set(store, served.spine())
+
+    assert served.unequal(trained) == {}
+    told = [
+        [v["hourly:count_6h"].status.name for p, _, v in served.found if p == place] for place in ("bath", "nowhere")
+    ]
+    assert told == [
+        ["PRESENT", "PRESENT", "STALE", "STALE", "STALE", "UNKNOWN"],
+        ["EMPTY", "EMPTY", "STALE", "STALE", "STALE", "UNKNOWN"],
+    ]
+    client = redis.Redis.from_url(store.settings.redis_url)
+    left_ms = client.hpttl(f"features:{store.settings.environment}:{{place:bath}}", "hourly@1")[0]
+    assert left_ms > (limits[1] - row_us) // 1000  # Redis has it for longer than it is served
+    client.close()
+
+
+def test_a_feature_that_rows_were_built_without_is_unknown_in_both_paths(store, tmp_path, rows, valkey, environment):
+    build(store, 0)
+    store.clock.move_to(to_us(START + 9 * HOUR + MINUTE))
+    wider = {"redis_url": valkey.url, "environment": environment, "more": [agg.max("temp", over="1d")]}
+    with world_of(tmp_path, rows, **wider) as later:
+        later.clock.move_to(store.clock.now_us())
+        assert later.apply() == ["hourly@1:temp_max_1d"]
+        for day in (None, 1):  # no row has it, then other days' rows do
+            if day is not None:
+                build(later, day)
+            later.publish_view("hourly")
+            reader, names = later.reader(), ["hourly:temp", "hourly:temp_max_1d"]
+            vector = reader.get_online_features(names, {"place": "bath"})
+            reader.close()
+            spine = pa.table({"place": ["bath"], "event_timestamp": [START + 9 * HOUR + MINUTE]})
+            trained = later.get_historical_features(spine, names, statuses=True, allow_incomplete=True).to_arrow()
+
+            assert [(value, status.name) for value, status in zip(vector.values, vector.statuses, strict=True)] == [
+                (8.0, "PRESENT"),
+                (None, "UNKNOWN"),
+            ]
+            columns = ("hourly__temp", "hourly__temp_max_1d")
+            assert [trained.column(name).to_pylist() for name in columns] == [[8.0], [None]]
+            assert [trained.column(f"{name}__status").to_pylist() for name in columns] == [
+                [Status.PRESENT],
+                [Status.UNKNOWN],
+            ]
 
 
 def differing(one, other):

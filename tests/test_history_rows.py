@@ -145,19 +145,15 @@ def test_a_row_knows_the_events_before_its_step_and_holds_until_the_next(store):
     assert [Status(n).name for n in status] == [*["PRESENT"] * 4, "EMPTY", "EMPTY", "UNKNOWN", "UNKNOWN"]
 
 
-def test_past_the_sla_a_row_is_stale_and_a_missing_one_unknown(store):
+def test_past_the_sla_rows_and_missing_ones_are_stale_and_an_hour_later_unknown(store):
     build(store, hourly, 1)
 
-    asked = at(("bath", 26), ("bath", 26.5), ("york", 26), ("york", 26.5))
+    asked = at(*((name, hours) for name in ("bath", "york") for hours in (26, 26.5, 27, 27 + 1 / 3600)))
     found = store.get_historical_features(asked, ["hourly:count_24h"], statuses=True, allow_incomplete=True).to_arrow()
 
-    assert found.column("hourly__count_24h").to_pylist() == [2, 2, 0, None]
-    assert found.column("hourly__count_24h__status").to_pylist() == [
-        Status.PRESENT,
-        Status.STALE,
-        Status.EMPTY,
-        Status.UNKNOWN,
-    ]
+    assert found.column("hourly__count_24h").to_pylist() == [2, 2, 2, None, 0, 0, 0, None]
+    statuses = [Status(each).name for each in found.column("hourly__count_24h__status").to_pylist()]
+    assert statuses == ["PRESENT", "STALE", "STALE", "UNKNOWN", "EMPTY", "STALE", "STALE", "UNKNOWN"]
 
 
 def test_lifetime_features_know_all_of_history(store):

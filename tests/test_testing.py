@@ -112,7 +112,10 @@ def test_a_batch_row_past_its_sla_is_stale_and_obeys_the_service(replay):
     assert result.at("spending:count_7d", **fresh, customer="ada") == 1
     assert result.vector("risk", **fresh, customer="ada").values == [1]
     assert result.status("spending:count_7d", **late, customer="ada") is Status.STALE
-    assert result.status("spending:count_7d", **late, customer="bob") is Status.UNKNOWN
+    assert result.status("spending:count_7d", **late, customer="bob") is Status.STALE
+    for customer in ("ada", "bob"):
+        gone = {"time": "2026-01-02T07:00:00.000001Z", "customer": customer}
+        assert result.status("spending:count_7d", **gone) is Status.UNKNOWN
     assert result.vector("risk", **late, customer="ada").values == [-1]
     with pytest.raises(OnlineStoreError, match="is STALE, and service 'strict@1' says on_stale='fail'"):
         result.vector("strict", **late, customer="ada")

@@ -4,8 +4,8 @@ Rows are made for every step `every`; the value at `t` is the row of the newest 
 was served: the row that was published last by `t`, whenever it was built. Before a view was first published nothing was
 served, and its rows count as there at their times.
 
-An entity without a row there had no event in any window: EMPTY. Past the SLA a row is STALE, and nothing follows from
-a missing one any more: UNKNOWN. So is a feature that the row was built without. The reader says the same of published rows.
+An entity without a row there had no event in any window: EMPTY. Past the SLA both are STALE, and an hour later nothing is
+known any more: UNKNOWN. So is a feature that the row was built without. The reader says the same of published rows.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from feature_store.errors import InputError
 from feature_store.history.answers import Answer, missing
 from feature_store.history.columns import to_shown
 from feature_store.history.served import GUESSED, MEASURED, RowFacts, no_facts
+from feature_store.online.ready import STALE_US
 from feature_store.status import Status
 from feature_store.time_rule import DAY_US, from_us
 from feature_store.transforms.catalogue import Ints
@@ -174,6 +175,7 @@ def _answers(
     rows = _rows(plan, lake, snapshot, codes, keys, chosen)
     age = time_us - step_us
     built = (step_us != _NONE) & (codes >= 0)
+    built &= age <= view.freshness_sla_us + STALE_US
     fresh = built & (age <= view.freshness_sla_us)
     return {feature.feature.name: _answer(feature, rows, built=built, fresh=fresh) for feature in plan.features}
 
@@ -212,10 +214,11 @@ def _answer(feature: FeaturePlan, rows: pa.Table, *, built: np.ndarray, fresh: n
     status = pc.fill_null(stored, int(Status.EMPTY)).to_numpy(zero_copy_only=False).astype(np.int8)
     error = status == Status.ERROR
     status = np.where(fresh | error, status, np.int8(Status.STALE))
-    status = np.where(built & (found | fresh), status, np.int8(Status.UNKNOWN))
+    status = np.where(built, status, np.int8(Status.UNKNOWN))
     column = _blank_nulls(to_shown(feature, rows.column(name)).combine_chunks())
     empty = pa.scalar(_plain(feature.aggregate.empty), type=column.type)
-    column = pc.if_else(pa.array(~found & (status == Status.EMPTY)), empty, column)
+    column = pc.if_else(pa.array(~found & built), empty, column)
+    column = pc.if_else(pa.array(built), column, pa.scalar(None, type=column.type))
     return Answer(column=column, status=status)
 
 

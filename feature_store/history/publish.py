@@ -18,7 +18,7 @@ from feature_store.history.rows import NEWEST
 from feature_store.online.keys import features_prefix
 from feature_store.online.layout import publish_layouts, view_layout
 from feature_store.online.packed import ERROR, Item, encode_rows
-from feature_store.online.ready import EXPIRY_SLACK_US, ReadyRecord, read_ready, store_generation
+from feature_store.online.ready import EXPIRY_SLACK_US, STALE_US, ReadyRecord, read_ready, store_generation
 from feature_store.online.server import check_server
 from feature_store.online.writer import OnlineWriter, Write
 from feature_store.registry import view_fingerprint
@@ -56,7 +56,7 @@ def publish_rows(
 ) -> PublishResult:
     """Write the rows of the newest step at or before now.
 
-    Rows expire some time after the SLA. An entity that had a row before and has none at this step gets an empty one, so
+    Rows are served for an hour past the SLA, and expire some time after that. An entity that had a row before and has none at this step gets an empty one, so
     that no value outlives its window. The view's ready record follows the rows. The lake notes what readers were given,
     and since when (`Lake.publications`).
 
@@ -91,20 +91,21 @@ def publish_rows(
     )
     publish_layouts(client, env, [layout, view_layout(plan)])  # the last one is in use
     writer = OnlineWriter(client, env, clock=clock)
-    expire_us = row_us + view.freshness_sla_us + EXPIRY_SLACK_US - now_us
+    served_us = row_us + view.freshness_sla_us + STALE_US - now_us
+    expire_ms = (served_us + EXPIRY_SLACK_US) // 1000
     stands = current is not None and (current.generation, current.run, current.n) == (
         ready.generation,
         version,
         ready.n,
     )
-    if expire_us <= 0:
+    if served_us < 0:
         writer.write([], ready=ready)
         return PublishResult(entities=0, row_us=row_us, row_version=version)
     noted = nullcontext() if stands else lake.publishing(rows_table(view), row_us=row_us, version=version)
     with noted:
         for start in range(0, rows.num_rows, _WRITES):
             some = rows.slice(start, _WRITES)
-            writer.write(_writes(built, some, env, version, layout.layout_id, row_us, expire_us // 1000))
+            writer.write(_writes(built, some, env, version, layout.layout_id, row_us, expire_ms))
         writer.write([], ready=ready)
     return PublishResult(entities=rows.num_rows, row_us=row_us, row_version=version)
 
@@ -133,7 +134,7 @@ def latest_rows(lake: Lake, view: FeatureView, *, at_us: int) -> pa.Table:
 def _rows(plan: ViewPlan, lake: Lake, builds: Mapping[date, int], row_us: int) -> pa.Table:
     """The rows of a step, and all-null ones for entities whose older rows may still stand in Redis."""
     view = plan.view
-    since_us = row_us - view.freshness_sla_us - EXPIRY_SLACK_US
+    since_us = row_us - view.freshness_sla_us - STALE_US - EXPIRY_SLACK_US
     kept = lake.columns(rows_table(view))
     names = [name for feature in plan.features if status_column(name := feature.feature.name) in kept]
     features = ", ".join(f'"{column}"' for name in names for column in (name, status_column(name)))

@@ -24,6 +24,10 @@ EXPIRY_SLACK_US = 3_600_000_000
 """How much longer than its validity a value must stay in Redis at least, by the clock of the flow. A read of a time
 not longer ago than this can take a missing value for an empty one."""
 
+STALE_US = 3_600_000_000
+"""How long past its SLA a row of a batch view is served as STALE; after that it is worth nothing, whether or not Redis
+still has it. So what a read says does not depend on when a server reclaims memory."""
+
 Positions = dict[str, dict[int, int]]
 """Source -> partition -> next offset to read."""
 

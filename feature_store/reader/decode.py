@@ -107,7 +107,10 @@ def _read_view(draft: _Draft, view: ViewRead, key: str, *, value: bytes | None, 
         raise UnknownLayout(view, row.layout_id)
     status, at_us = worth_of_row(view, row, moment, vouched)
     try:
-        _place_row(draft, slots, row, status=status, at_us=at_us)
+        if status is UNKNOWN:
+            _place_nothing(draft, slots, status)
+        else:
+            _place_row(draft, slots, row, status=status, at_us=at_us)
     except (IndexError, OverflowError, TypeError):  # damaged: it decodes, but to something else than the layout says
         _place_nothing(draft, slots, ERROR)
     event_us = None if row.age_us is None else row.from_us - row.age_us

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from feature_store.online.packed import PackedRow, seconds_since
-from feature_store.online.ready import EXPIRY_SLACK_US
+from feature_store.online.ready import EXPIRY_SLACK_US, STALE_US
 from feature_store.reader.plan import ViewRead
 from feature_store.reader.readiness import Readiness, Vouched
 from feature_store.status import Status
@@ -33,7 +33,7 @@ class Moment(NamedTuple):
 
 
 def worth_of_row(view: ViewRead, row: PackedRow, moment: Moment, vouched: Vouched | None) -> Worth:
-    """PRESENT, STALE or AHEAD, for a row that is there."""
+    """PRESENT, STALE or AHEAD, for a row that is there; UNKNOWN for one of a batch view that counts as expired."""
     at_us = moment.at_us
     if at_us < row.from_us:
         return (AHEAD if moment.exact else PRESENT), row.from_us
@@ -41,6 +41,8 @@ def worth_of_row(view: ViewRead, row: PackedRow, moment: Moment, vouched: Vouche
         return STALE, at_us
     if not view.is_stream:
         known_us = row.from_us
+        if at_us - known_us > view.layout.sla_us + STALE_US:
+            return UNKNOWN, at_us
     elif vouched is None:
         return STALE, at_us
     else:
@@ -51,15 +53,16 @@ def worth_of_row(view: ViewRead, row: PackedRow, moment: Moment, vouched: Vouche
 def worth_of_nothing(view: ViewRead, moment: Moment, vouched: Vouched | None) -> Worth:
     """EMPTY, UNKNOWN, STALE or AHEAD, for a row that is missing.
 
-    It is taken for empty windows only if somebody vouches that all rows of the view are there, has done so within
-    the SLA (who is silent does not keep rows from expiring), and a row of the time asked cannot have expired since.
+    It is taken for empty windows only if somebody vouches that all rows of the view are there, has done so while none
+    can have expired (of a stream within the SLA), and a row of the time asked cannot have expired since.
     """
     at_us, sla_us = moment.at_us, view.layout.sla_us
+    vouched_for_us = sla_us if view.is_stream else sla_us + STALE_US
     if (
         vouched is None
         or not vouched.complete
         or vouched.views.get(view.id) != view.layout.layout_id
-        or at_us - vouched.beat_us > sla_us
+        or at_us - vouched.beat_us > vouched_for_us
     ):
         return UNKNOWN, at_us
     since_us = vouched.beat_us - (EXPIRY_SLACK_US if view.is_stream else 0)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from feature_store.testing.mismatch import Found
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_STALE_US = 3_600_000_000
+"""How long past the SLA a batch row is served as stale."""
 _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 _FLOAT_UNITS = 2**20
 """Floats are summed in units of 2^-20, each rounded to the nearest one, halves to even."""
@@ -116,12 +118,11 @@ class NaiveView:
         if not self._view.is_batch:
             return self._finish(feature, _inside(known, feature, time_us))
         row_us = time_us - time_us % self._view.every_us
-        is_there = any(_inside(known, other, row_us) for other in self._view.declared)
-        is_stale = time_us - row_us > self._view.freshness_sla_us
-        if is_stale and not is_there:
+        over_us = time_us - row_us - self._view.freshness_sla_us
+        if over_us > _STALE_US:
             return None, Status.UNKNOWN
         value, status = self._finish(feature, _inside(known, feature, row_us))
-        return value, Status.STALE if is_stale and status is not Status.ERROR else status
+        return value, Status.STALE if over_us > 0 and status is not Status.ERROR else status
 
     def _finish(self, feature: Feature, events: Sequence[NaiveEvent]) -> Found:
         if feature.column is None:
