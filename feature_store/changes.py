@@ -7,17 +7,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
 from feature_store.declare.feature import AS, Ratio
 from feature_store.errors import InputError
-from feature_store.evolution import ColumnChange, SourceSchema, compare_sources, source_schema
+from feature_store.evolution import ColumnChange, Reader, SourceSchema, compare_sources, source_schema
 from feature_store.registry import Registry, fingerprint
-
-if TYPE_CHECKING:
-    from feature_store.declare.view import FeatureView
 
 FORMAT = 1
 FOLDER = Path("environments")
@@ -137,12 +134,12 @@ def read_meanings(path: Path) -> Meanings:
         raise InputError(f"'{path}' is no exported registry; `feature-store export` writes one") from error
 
 
-def compare(before: Meanings, after: Meanings, *, views: Sequence[FeatureView] = ()) -> list[Change]:
+def compare(before: Meanings, after: Meanings, *, readers: Sequence[Reader] = ()) -> list[Change]:
     """What becomes of each feature, service and source, breaking changes first.
 
-    `views` are those that are declared: what they compute with a column may forbid to widen it.
+    `readers` are the views and labels that are declared: what they compute with a column may forbid to widen it.
     """
-    changes = [*_features(before, after), *_services(before, after), *_sources(before, after, views)]
+    changes = [*_features(before, after), *_services(before, after), *_sources(before, after, readers)]
     return sorted(changes, key=lambda change: (not change.breaking, change.kind, change.what))
 
 
@@ -175,19 +172,19 @@ def _services(before: Meanings, after: Meanings) -> Iterator[Change]:
 
 
 def source_changes(
-    before: Meanings, after: Meanings, views: Sequence[FeatureView]
+    before: Meanings, after: Meanings, readers: Sequence[Reader]
 ) -> Iterator[tuple[str, ColumnChange]]:
     """(source, what becomes of a column of it), of the sources that are on both sides, without what stays."""
     for name, new in after.sources.items():
         if name in before.sources:
-            readers = [view for view in views if view.source.name == name]
-            for change in compare_sources(before.sources[name], new, readers):
+            own = [reader for reader in readers if reader.source.name == name]
+            for change in compare_sources(before.sources[name], new, own):
                 if change.kind != "unchanged":
                     yield name, change
 
 
-def _sources(before: Meanings, after: Meanings, views: Sequence[FeatureView]) -> Iterator[Change]:
-    for name, change in source_changes(before, after, views):
+def _sources(before: Meanings, after: Meanings, readers: Sequence[Reader]) -> Iterator[Change]:
+    for name, change in source_changes(before, after, readers):
         what = f"source {name}"
         yield Change(kind="changed", what=what, breaking=change.kind == "incompatible", reason=str(change))
 

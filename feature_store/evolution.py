@@ -11,13 +11,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from feature_store.declare.label import Label
+from feature_store.declare.view import FeatureView
 from feature_store.schema import arrow_schema, default_of, innermost
 from feature_store.transforms.expressions import takes_any_width
 
 if TYPE_CHECKING:
     from feature_store.declare.source import EventSource
-    from feature_store.declare.view import FeatureView
 
+Reader = FeatureView | Label
+"""What has expressions over the columns of a source."""
+Computed = tuple[str, Sequence[str]]
+"""`view 'spending@1'` and its expressions."""
 Kind = Literal["unchanged", "added", "widened", "relaxed", "incompatible"]
 
 _FAMILIES = (
@@ -106,15 +111,15 @@ def source_schema(source: EventSource) -> SourceSchema:
     )
 
 
-def compare_sources(before: SourceSchema, after: SourceSchema, views: Iterable[FeatureView] = ()) -> list[ColumnChange]:
+def compare_sources(before: SourceSchema, after: SourceSchema, readers: Iterable[Reader] = ()) -> list[ColumnChange]:
     """What becomes of each column, in the order of `before`, then what is new.
 
     Args:
         before: as it was applied.
         after: as it is declared.
-        views: that read the source; an expression may not compute with a column that is widened.
+        readers: views and labels of the source; an expression may not compute with a column that is widened.
     """
-    readers = list(views)
+    computed = [_expressions(reader) for reader in readers]
     changes = [*_roles(before, after)]
     numbers = {column.wire.partition(" ")[0]: name for name, column in before.columns.items() if column.wire}
     for name, old in before.columns.items():
@@ -123,7 +128,7 @@ def compare_sources(before: SourceSchema, after: SourceSchema, views: Iterable[F
             reason = f"a column stays, for events have it; where it comes no more, let it be null, or {ELSEWHERE}"
             changes.append(ColumnChange(column=name, kind="incompatible", before=str(old), after="gone", reason=reason))
         else:
-            changes.append(_column(name, old, new, readers))
+            changes.append(_column(name, old, new, computed))
     for name, new in after.columns.items():
         if name not in before.columns:
             changes.append(_added(name, new, numbers))
@@ -150,8 +155,8 @@ def _said(value: object) -> str:
     return value if isinstance(value, str) else ", ".join(value)  # type: ignore[arg-type]
 
 
-def _column(name: str, old: ColumnSchema, new: ColumnSchema, views: Sequence[FeatureView]) -> ColumnChange:
-    reason = _why_not(name, old, new, views)
+def _column(name: str, old: ColumnSchema, new: ColumnSchema, computed: Sequence[Computed]) -> ColumnChange:
+    reason = _why_not(name, old, new, computed)
     kind: Kind = "incompatible"
     if not reason:
         same = (old.type, old.nullable, old.default) == (new.type, new.nullable, new.default)
@@ -166,7 +171,7 @@ def _from(side: ColumnSchema, old: ColumnSchema, new: ColumnSchema) -> str:
     return ""
 
 
-def _why_not(name: str, old: ColumnSchema, new: ColumnSchema, views: Sequence[FeatureView]) -> str:
+def _why_not(name: str, old: ColumnSchema, new: ColumnSchema, computed: Sequence[Computed]) -> str:
     """Why old events would not read the same, or empty."""
     if old.type != new.type and not _widens(old.type, new.type):
         narrowed = "a type may be widened, not narrowed" if _widens(new.type, old.type) else _types_rule(old, new)
@@ -182,7 +187,7 @@ def _why_not(name: str, old: ColumnSchema, new: ColumnSchema, views: Sequence[Fe
         if moved:
             return moved
     if old.type != new.type:
-        return _computed_with(name, old.type, views)
+        return _computed_with(name, old.type, computed)
     return ""
 
 
@@ -228,17 +233,25 @@ def _widens(narrow: str, wide: str) -> bool:
     return bool(old and new and old[2] == new[2] and int(old[1]) < int(new[1]))
 
 
-def _computed_with(name: str, kind: str, views: Sequence[FeatureView]) -> str:
+def _computed_with(name: str, kind: str, computed: Sequence[Computed]) -> str:
     """The first expression whose value would depend on the width of the column."""
     exact = kind not in _FAMILIES[2]
-    for view in views:
-        for expression in (view.where, *(each.column for each in view.declared)):
-            if expression and not takes_any_width(expression, name, compared=exact):
+    for who, expressions in computed:
+        for expression in expressions:
+            if not takes_any_width(expression, name, compared=exact):
                 return (
-                    f"view '{view.id}' computes `{expression}`, which rounds or overflows otherwise with a wider type; "
+                    f"{who} computes `{expression}`, which rounds or overflows otherwise with a wider type; "
                     "give the new one another name"
                 )
     return ""
+
+
+def _expressions(reader: Reader) -> Computed:
+    if isinstance(reader, Label):
+        who, found = f"label '{reader.name}'", [reader.outcome.where, reader.outcome.column]
+    else:
+        who, found = f"view '{reader.id}'", [reader.where, *(each.column for each in reader.declared)]
+    return who, [expression for expression in found if expression]
 
 
 def _places(source: EventSource, names: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from feature_store.clock import Clock
     from feature_store.declare.source import EventSource
-    from feature_store.declare.view import FeatureView
+    from feature_store.evolution import Reader
     from feature_store.lake import Lake
     from feature_store.log.protocol import EventLog, Position
     from feature_store.transforms.compiled import Compiled
@@ -79,7 +79,7 @@ def apply(
         *_changed(declared, known),
         *_still_read(declared, before),
         *_repinned(declared, before),
-        *_incompatible(declared, before, registry.views),
+        *_incompatible(declared, before, registry.readers),
         *_refused(compiled),
     ]
     if problems:
@@ -108,9 +108,9 @@ def _changed(declared: Meanings, known: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _incompatible(declared: Meanings, before: Applied, views: Sequence[FeatureView]) -> list[str]:
+def _incompatible(declared: Meanings, before: Applied, readers: Sequence[Reader]) -> list[str]:
     """What of the sources would make something else of old events."""
-    changes = source_changes(before.meanings, declared, views)
+    changes = source_changes(before.meanings, declared, readers)
     return [f"source '{name}': {change}" for name, change in changes if change.kind == "incompatible"]
 
 

@@ -61,8 +61,13 @@ class Registry:
         return {source.name: source for source in self._all_sources}
 
     @property
+    def readers(self) -> list[FeatureView | Label]:
+        """What has expressions over the columns of sources."""
+        return [*self.views, *self.labels]
+
+    @property
     def _all_sources(self) -> list[EventSource]:
-        return [*(view.source for view in self.views), *(label.outcome.source for label in self.labels)]
+        return [reader.source for reader in self.readers]
 
     @property
     def entities(self) -> Mapping[str, Entity]:

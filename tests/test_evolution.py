@@ -7,7 +7,8 @@ import pandas as pd
 import pandera.pandas as pa
 import pytest
 
-from feature_store import DeclarationError, Entity, EventSource, FeatureView, agg, redis_stream
+from feature_store import DeclarationError, Entity, EventSource, FeatureView, Label, Registry, agg, redis_stream
+from feature_store.changes import compare, meanings
 from feature_store.decoders import compressed, json, protobuf
 from feature_store.evolution import compare_sources, source_schema
 from feature_store.schema import arrow_schema
@@ -122,6 +123,22 @@ def test_a_column_is_widened_only_if_no_view_computes_with_it(feature, where, fi
     assert ("widened" in found) is fits
     if not fits:
         assert "view 'v@1' computes" in found
+
+
+@pytest.mark.parametrize(
+    ("column_sql", "where", "fits"),
+    [("size", "size > 3", True), ("size * 3", None, False), ("size", "size + 1 > 3", False)],
+)
+def test_a_label_computes_with_a_column_as_a_view_does(column_sql, where, fits):
+    wider = source({"size": column(np.int64)})
+    label = Label("worth", wider.sum(column_sql, on="key", within="1d", where=where))
+    after = Registry(views=[view(wider, agg.count(over="1h"))], labels=[label])
+
+    [change] = compare(meanings(Registry(views=[view(source(), agg.count(over="1h"))])), meanings(after), readers=after.readers)
+
+    assert change.breaking is not fits
+    if not fits:
+        assert f"label 'worth' computes `{column_sql if where is None else where}`" in change.reason
 
 
 def test_floats_become_doubles_only_where_nothing_is_compared():

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from registry_server import schema_registry
 from test_evolution import INT32, INT64, STRING, column, shop, source
 
-from feature_store import LakeError
-from feature_store.decoders import confluent_avro, json
+from feature_store import InputError, LakeError
+from feature_store.decoders import avro, confluent_avro, json, protobuf
 from feature_store.evolution import compare_sources, source_schema
 from feature_store.fold.intake import Intake
 from feature_store.fold.known_ids import KnownIds
@@ -165,6 +165,94 @@ def test_what_was_kept_is_found_by_the_column_that_is_declared_later(lakes):
     new_lake.ensure_source("events", arrow_schema(new))
 
     assert held(new_lake, new).to_pylist() == said(new, accepted(new, payloads)).to_pylist()
+
+
+def test_what_avro_records_had_besides_is_found_by_the_column_that_is_declared_later(lakes, registry):
+    # producer:  older | newer, with fields that the consumer does not know
+    # consumer:  the first columns, by a reader's schema or by the writer's | all columns
+    def written(*fields):
+        types = [{"name": name, "type": kind} for name, kind in (("uid", "string"), ("key", "string"), ("size", "int"))]
+        at = {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}}
+        return {"type": "record", "name": "Event", "fields": [*types, at, *fields]}
+
+    inner = {
+        "type": "record",
+        "name": "More",
+        "fields": [{"name": "note", "type": ["null", "string"]}, {"name": "x", "type": "int"}],
+    }
+    since = {"type": "long", "logicalType": "timestamp-micros"}
+    more = [
+        {"name": name, "type": kind}
+        for name, kind in (("more", inner), ("load", "double"), ("raw", "bytes"), ("since", since))
+    ]
+    read = partial(confluent_avro, registry_url=registry.url, subject="kept", register=True)
+    oldest, newest = read(reader_schema=written()), read(reader_schema=written(*more))
+    columns = {
+        "note": column(str, nullable=True),
+        "load": column(float, default=0.5),
+        "raw": column(pd.ArrowDtype(pa.binary()), nullable=True),
+        "since": column(pd.DatetimeTZDtype(tz="UTC", unit="us"), nullable=True),
+    }
+    rows = [
+        row
+        | {"more": {"note": f"n{n}" if n else None, "x": 1}, "load": 0.1 * n, "raw": b"\x00\xff", "since": row["at"]}
+        for n, row in enumerate(events(0, 3))
+    ]
+    payloads = [*newest.encode(rows), *oldest.encode(events(3, 2))]
+    for number, reader_schema in enumerate((written(), None)):
+        keep = read(reader_schema=reader_schema, unknown_fields="keep")
+        old = replace(source(decode=keep), name=f"events{number}")
+        new = replace(
+            source(columns, decode=replace(keep, reader_schema=None, fields=(("note", "more.note"),))), name=old.name
+        )
+        for lake, each in zip(lakes, (old, new), strict=True):
+            lake.ensure_source(each.name, arrow_schema(old))
+        lakes[0].append_live(old.name, accepted(old, payloads), owner="a", start={0: 0}, end={0: 5})
+        lakes[1].ensure_source(new.name, arrow_schema(new))
+
+        names = arrow_schema(new).names
+        with lakes[1].cursor() as cursor:
+            listed = ", ".join(f'"{name}"' for name in names)
+            sql = f"SELECT {listed} FROM ({lakes[1].events_sql(new.name)}) ORDER BY _event_us"
+            found = cursor.execute(sql).to_arrow_table().to_pylist()
+        assert found == said(new, accepted(new, payloads)).to_pylist()
+        assert [row["load"] for row in found] == [0.0, 0.1, 0.2, 0.5, 0.5]
+
+
+def test_plain_avro_keeps_the_fields_of_its_schema_that_no_column_comes_from():
+    schema = {
+        "type": "record",
+        "name": "E",
+        "fields": [{"name": "uid", "type": "string"}, {"name": "n", "type": "int"}],
+    }
+    keeping = avro(schema=schema, unknown_fields="keep")
+
+    found = keeping.decode(keeping.encode([{"uid": "a", "n": 7}]), pa.schema([("uid", pa.string())])).table
+
+    assert found.column("_unknown").to_pylist() == ['{"n":7}']
+    with pytest.raises(InputError, match="`unknown_fields` must be one of ignore, keep for this format, got 'reject'"):
+        avro(schema=schema, unknown_fields="reject")
+
+
+def test_a_field_that_the_reader_knows_by_an_alias_is_no_unknown_one():
+    def record(*fields):
+        return {"type": "record", "name": "E", "fields": [{"name": "uid", "type": "string"}, *fields]}
+
+    written = record({"name": "was", "type": "int"}, {"name": "more", "type": "int"})
+    read = record({"name": "n", "type": "int", "aliases": ["was"]})
+    payloads = avro(schema=written).encode([{"uid": "a", "was": 1, "more": 2}])
+
+    schema = pa.schema([("uid", pa.string()), ("n", pa.int32())])
+    [row] = avro(schema=written, reader_schema=read, unknown_fields="keep").decode(payloads, schema).table.to_pylist()
+
+    assert (row["n"], row["_unknown"]) == (1, '{"more":2}')
+
+
+def test_that_protobuf_cannot_keep_what_it_does_not_know_is_said_when_it_is_declared():
+    with pytest.raises(
+        InputError, match=r"comes as a number and bytes, without name and type.*say 'reject', and replay"
+    ):
+        protobuf(message="shop.Event", unknown_fields="keep")
 
 
 def test_unknown_fields_are_rejected_where_that_is_declared(registry):

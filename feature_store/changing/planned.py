@@ -14,7 +14,7 @@ from feature_store.changing.probe import Cost, cost_of
 if TYPE_CHECKING:
     from redis import Redis
 
-    from feature_store.declare.view import FeatureView
+    from feature_store.evolution import Reader
     from feature_store.lake import Lake
     from feature_store.transforms.compiled import Compiled
 
@@ -46,10 +46,10 @@ class Planned:
 
 
 def planned(
-    before: Meanings, after: Meanings, *, version: int | None = None, views: Sequence[FeatureView] = ()
+    before: Meanings, after: Meanings, *, version: int | None = None, readers: Sequence[Reader] = ()
 ) -> Planned:
-    """What changes, without what it takes. `views`: see `compare`."""
-    changes = compare(before, after, views=views)
+    """What changes, without what it takes. `readers`: see `compare`."""
+    changes = compare(before, after, readers=readers)
     return Planned(
         version=version,
         changes=changes,
@@ -67,7 +67,7 @@ def plan_here(compiled: Compiled, lake: Lake, client: Redis, *, env: str, now_us
         RedisError: Redis is away.
     """
     applied, declared = read_applied(lake), meanings(compiled.registry)
-    found = planned(applied.meanings, declared, version=applied.version, views=compiled.registry.views)
+    found = planned(applied.meanings, declared, version=applied.version, readers=compiled.registry.readers)
     new: dict[str, int] = {}
     for change in found.changes:
         if change.feature and change.kind != "retired":

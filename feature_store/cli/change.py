@@ -79,7 +79,7 @@ def plan(
             found = store.plan()
     else:
         registry = load_registry(Settings().declarations)
-        found = planned(read_meanings(_exported(against)), meanings(registry), views=registry.views)
+        found = planned(read_meanings(_exported(against)), meanings(registry), readers=registry.readers)
     if format == "json":
         typer.echo(found.to_json())
     elif format == "markdown":

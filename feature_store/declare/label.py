@@ -12,6 +12,7 @@ from feature_store.time_rule import parse_duration
 
 if TYPE_CHECKING:
     from feature_store.declare.outcome import Outcome
+    from feature_store.declare.source import EventSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,11 @@ class Label:
     name: str
     outcome: Outcome
     description: str = field(default="", kw_only=True)
+
+    @property
+    def source(self) -> EventSource:
+        """Whose events it looks at."""
+        return self.outcome.source
 
     @property
     def within_us(self) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from operator import itemgetter
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from feature_store.decoders.avro_schema import (
     AvroSchema,
@@ -21,9 +21,9 @@ from feature_store.decoders.avro_schema import (
     load_schema,
     schema_text,
 )
-from feature_store.decoders.columns import decoded
-from feature_store.decoders.paths import Fields, Path, declared_fields, nested
-from feature_store.decoders.protocol import Decoded, Rejected
+from feature_store.decoders.columns import decoded, with_unknown
+from feature_store.decoders.paths import Fields, Path, declared_fields, nested, tree
+from feature_store.decoders.protocol import Decoded, Rejected, checked_choice
 from feature_store.decoders.values import plain_row
 from feature_store.errors import InputError
 
@@ -52,6 +52,7 @@ class AvroDecoder:
     """The schema that the payloads were written by: JSON text, or the path of a file."""
     reader_schema: str | FilePath | None = None
     fields: Fields = ()
+    unknown_fields: str = "ignore"
 
     def __repr__(self) -> str:
         options = "" if self.reader_schema is None else f", reader_schema={said_schema(self.reader_schema)}"
@@ -76,7 +77,10 @@ class AvroDecoder:
         rejected: list[Rejected] = []
         rows, kept = read_records(enumerate(payloads), writer, reader, rejected)
         columns = record_columns(rows, paths, reader or writer)
-        return decoded(columns, kept, schema=schema, paths=paths, rejected=rejected)
+        found = decoded(columns, kept, schema=schema, paths=paths, rejected=rejected)
+        if self.unknown_fields != "keep":
+            return found
+        return with_unknown(found, kept_rests([(n, payloads[n]) for n in kept], rows, paths, writer, reader))
 
     def encode(self, rows: Iterable[Mapping[str, object]]) -> list[bytes]:
         """See `Decoder.encode`. A column that the row does not have becomes the field's default."""
@@ -88,6 +92,7 @@ def avro(
     schema: Mapping[str, object] | str | FilePath,
     reader_schema: Mapping[str, object] | str | FilePath | None = None,
     fields: Mapping[str, str] | None = None,
+    unknown_fields: Literal["ignore", "keep"] = "ignore",
 ) -> AvroDecoder:
     """The decoder of plain Avro records, without a header; for those of a schema registry see `confluent_avro`.
 
@@ -96,11 +101,14 @@ def avro(
         reader_schema: what they are read as, by Avro's rules of resolution: defaults, wider types, aliases.
         fields: column -> dotted path in the record, `{"amount": "payment.amount.value"}`; any other column comes from the
             field of its own name. Where something on the way is null, the column is null.
+        unknown_fields: what becomes of fields of `schema` that no column comes from: `ignore`, or `keep` them as in `json`.
+            Since every payload has them, they cannot be rejected.
     """
     return AvroDecoder(
         declared_schema(schema),
         None if reader_schema is None else declared_schema(reader_schema),
         declared_fields(fields),
+        checked_choice(unknown_fields, among=("ignore", "keep"), why="every payload has all fields of `schema`"),
     )
 
 
@@ -170,6 +178,47 @@ def record_columns(
             values = _checked(values, branch)
         columns.append(values)
     return columns
+
+
+def kept_rests(
+    payloads: Sequence[tuple[int, bytes]],
+    rows: Sequence[Mapping[str, Any]],
+    paths: Sequence[Path],
+    writer: AvroSchema,
+    reader: AvroSchema | None,
+    *,
+    start: int = 0,
+) -> dict[int, bytes | None]:
+    """By number, what a record was written with and no column comes from, as JSON: times in ISO 8601, bytes in base64.
+
+    Args:
+        payloads: numbered, those that could be read.
+        rows: what was read from them.
+        paths: of the columns.
+        writer: what they were written by.
+        reader: what they were read as, if that is something else.
+        start: the byte at which a record begins.
+    """
+    import msgspec
+
+    if reader is not None:
+        rows, _ = read_records(payloads, writer, None, [], start=start)
+    known = tree(paths)
+    for field in () if reader is None else reader.parsed["fields"]:
+        if field["name"] in known:
+            known |= dict.fromkeys(field.get("aliases", ()), known[field["name"]])
+    rests = ((number, _rest(row, known)) for (number, _), row in zip(payloads, rows, strict=True))
+    return {number: msgspec.json.encode(rest, enc_hook=str) if rest else None for number, rest in rests}
+
+
+def _rest(row: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, object]:
+    rest: dict[str, object] = {}
+    for name, value in row.items():
+        inner = known.get(name)
+        left = value if inner is None else _rest(value, inner) if isinstance(inner, dict) and value else None
+        if left not in (None, {}):
+            rest[name] = left
+    return rest
 
 
 def _checked(values: list[Any], branch: Any) -> list[Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from feature_store.decoders.paths import Path, dotted
-from feature_store.decoders.protocol import ROW, Decoded, Rejected
+from feature_store.decoders.protocol import ROW, UNKNOWN, Decoded, Rejected
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,6 +81,14 @@ def merged(parts: Sequence[Decoded], schema: pa.Schema, *, rejected: Sequence[Re
         return Decoded(table=parts[0].table, rejected=everything)
     table = pa.concat_tables([_full(schema).empty_table(), *(part.table for part in parts)])
     return Decoded(table=table.sort_by(ROW).combine_chunks(), rejected=everything)
+
+
+def with_unknown(found: Decoded, rests: Mapping[int, bytes | None]) -> Decoded:
+    """What was decoded with the column `_unknown`: of each payload by its index what no column came from, as JSON, or null."""
+    import pyarrow as pa
+
+    texts = [rest.decode() if (rest := rests[row]) is not None else None for row in found.table.column(ROW).to_pylist()]
+    return Decoded(table=found.table.append_column(UNKNOWN, pa.array(texts, pa.string())), rejected=found.rejected)
 
 
 def _full(schema: pa.Schema) -> pa.Schema:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from feature_store.decoders.avro_records import read_records, record_columns, said_schema, write_records
+from feature_store.decoders.avro_records import kept_rests, read_records, record_columns, said_schema, write_records
 from feature_store.decoders.avro_schema import (
     AvroSchema,
     Misfit,
@@ -17,9 +17,9 @@ from feature_store.decoders.avro_schema import (
     load_schema,
     schema_text,
 )
-from feature_store.decoders.columns import decoded, merged
+from feature_store.decoders.columns import decoded, merged, with_unknown
 from feature_store.decoders.paths import Fields, Path, column_paths, declared_fields
-from feature_store.decoders.protocol import Decoded, Rejected, checked_choice
+from feature_store.decoders.protocol import Decoded, Rejected, UnknownFields, checked_choice
 from feature_store.decoders.schema_registry import SchemaRegistry
 from feature_store.errors import InputError
 
@@ -57,8 +57,10 @@ class ConfluentAvroDecoder:
                 rejected.append(Rejected(index, unframed(payload)))
             else:
                 groups.setdefault(int.from_bytes(payload[1:HEAD], "big"), []).append((index, payload))
-        parts = [self._group(schema_id, group, reader, schema) for schema_id, group in groups.items()]
-        return merged(parts, schema, rejected=rejected)
+        rests: dict[int, bytes | None] = {}
+        parts = [self._group(schema_id, group, reader, schema, rests) for schema_id, group in groups.items()]
+        found = merged(parts, schema, rejected=rejected)
+        return found if self.unknown_fields != "keep" else with_unknown(found, rests)
 
     def _check(self, reader: AvroSchema | None, schema: pa.Schema) -> None:
         column_paths(schema, self.fields)
@@ -76,9 +78,14 @@ class ConfluentAvroDecoder:
         return [f"`reader_schema` is not compatible with subject '{self.subject}': {message}" for message in said]
 
     def _group(
-        self, schema_id: int, payloads: Sequence[tuple[int, bytes]], reader: AvroSchema | None, schema: pa.Schema
+        self,
+        schema_id: int,
+        payloads: Sequence[tuple[int, bytes]],
+        reader: AvroSchema | None,
+        schema: pa.Schema,
+        rests: dict[int, bytes | None],
     ) -> Decoded:
-        """The payloads of one id."""
+        """The payloads of one id; what no column comes from is added to `rests`, if that is kept."""
         source = f"schema id {schema_id} of subject '{self.subject}': "
         columns: list[list[object]] = [[] for _ in schema]
         paths = column_paths(schema, self.fields)
@@ -94,6 +101,10 @@ class ConfluentAvroDecoder:
         else:
             rows, kept = read_records(payloads, writer, reader, rejected, start=HEAD, source=source)
             columns = record_columns(rows, found, reader or writer)
+            if self.unknown_fields == "keep":
+                read = set(kept)
+                bodies = [each for each in payloads if each[0] in read]
+                rests |= kept_rests(bodies, rows, paths, writer, reader, start=HEAD)
         return decoded(columns, kept, schema=schema, paths=paths, rejected=rejected)
 
     def _found(self, writer: AvroSchema, schema: pa.Schema) -> Sequence[Path | None]:
@@ -128,7 +139,7 @@ def confluent_avro(
     user_env: str | None = None,
     password_env: str | None = None,
     register: bool = False,
-    unknown_fields: Literal["ignore", "reject"] = "ignore",
+    unknown_fields: UnknownFields = "ignore",
     timeout_s: float = 5.0,
 ) -> ConfluentAvroDecoder:
     """The decoder of Avro records in Confluent's wire format. Nothing is asked before the first record.
@@ -143,7 +154,7 @@ def confluent_avro(
         password_env: the environment variable with the password.
         register: whether encoding registers `reader_schema` where the subject does not have it.
         unknown_fields: what becomes of records whose writer has a field that no column comes from (and that `reader_schema`
-            does not have): `ignore` it, or `reject` them.
+            does not have): `ignore` it; `reject` them; `keep` all that no column comes from, as in `json`.
         timeout_s: of one of three attempts to ask the registry.
     """
     registry = SchemaRegistry(url=registry_url, user_env=user_env, password_env=password_env, timeout_s=timeout_s)
@@ -153,7 +164,7 @@ def confluent_avro(
         reader_schema=None if reader_schema is None else declared_schema(reader_schema),
         fields=declared_fields(fields),
         register=register,
-        unknown_fields=checked_choice(unknown_fields, among=("ignore", "reject")),
+        unknown_fields=checked_choice(unknown_fields),
     )
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from feature_store.decoders.columns import decoded
-from feature_store.decoders.paths import Fields, Path, column_paths, declared_fields, nested
-from feature_store.decoders.protocol import ROW, UNKNOWN, Decoded, Rejected, UnknownFields, checked_choice
+from feature_store.decoders.columns import decoded, with_unknown
+from feature_store.decoders.paths import Fields, Path, column_paths, declared_fields, nested, tree
+from feature_store.decoders.protocol import ROW, Decoded, Rejected, UnknownFields, checked_choice
 from feature_store.decoders.values import plain, refuse_naive
 from feature_store.errors import InputError
 
@@ -81,13 +81,10 @@ def json(*, fields: Mapping[str, str] | None = None, unknown_fields: UnknownFiel
 
 
 def _with_unknown(found: Decoded, payloads: Sequence[bytes], paths: Sequence[Path]) -> Decoded:
-    """What was decoded with the column `_unknown`: the rest of each payload, its values as they were written, or null."""
-    import pyarrow as pa
-
-    known = _tree(paths)
-    rests = [_rest(payloads[row], known) for row in found.table.column(ROW).to_pylist()]
-    texts = [None if rest is None else rest.decode() for rest in rests]
-    return Decoded(table=found.table.append_column(UNKNOWN, pa.array(texts, pa.string())), rejected=found.rejected)
+    """What was decoded with the rest of each payload, its values as they were written."""
+    known = tree(paths)
+    rests = {row: _rest(payloads[row], known) for row in found.table.column(ROW).to_pylist()}
+    return with_unknown(found, rests)
 
 
 def _rest(payload: bytes | msgspec.Raw, known: Mapping[str, Any]) -> bytes | None:
@@ -141,18 +138,7 @@ class _Shape:
 
 @lru_cache(maxsize=256)
 def _shape(schema: pa.Schema, fields: Fields, strict: bool) -> _Shape:
-    return _object(_tree(column_paths(schema, fields)), schema, strict=strict)
-
-
-def _tree(paths: Sequence[Path]) -> dict[str, Any]:
-    """Objects within objects down to the numbers of the columns."""
-    tree: dict[str, Any] = {}
-    for number, (*outer, name) in enumerate(paths):
-        place = tree
-        for step in outer:
-            place = place.setdefault(step, {})
-        place[name] = number
-    return tree
+    return _object(tree(column_paths(schema, fields)), schema, strict=strict)
 
 
 def _object(tree: Mapping[str, Any], schema: pa.Schema, *, strict: bool) -> _Shape:

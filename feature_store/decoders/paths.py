@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from feature_store.errors import InputError, unknown_name
 
@@ -81,6 +81,17 @@ def nested(row: Mapping[str, object], fields: Fields) -> Mapping[str, object]:
             place = inner
         place[name] = value
     return payload
+
+
+def tree(paths: Sequence[Path]) -> dict[str, Any]:
+    """Objects within objects down to the numbers of the columns."""
+    root: dict[str, Any] = {}
+    for number, (*outer, name) in enumerate(paths):
+        place = root
+        for step in outer:
+            place = place.setdefault(step, {})
+        place[name] = number
+    return root
 
 
 def dotted(path: Sequence[str]) -> str:

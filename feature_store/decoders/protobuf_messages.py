@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_NOT_KEPT = (
+    "a field that the message type does not have comes as a number and bytes, without name and type, so no column could be "
+    "found in it later: say 'reject', and replay the dead letters once `descriptor` and column are there"
+)
+
+
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class ProtobufDecoder:
     """One Protobuf message per payload.
@@ -149,7 +155,7 @@ def protobuf(
         unknown_fields: what becomes of fields whose number the message type does not have: `ignore`, or `reject` the
             payload.
     """
-    checked_choice(unknown_fields, among=("ignore", "reject"))
+    checked_choice(unknown_fields, among=("ignore", "reject"), why=_NOT_KEPT)
     return ProtobufDecoder(
         message=message,
         descriptor=FilePath(descriptor) if isinstance(descriptor, str) else descriptor,

@@ -56,12 +56,13 @@ class Decoder(Protocol):
         """
 
 
-def checked_choice(choice: str, *, among: Sequence[str] = get_args(UnknownFields)) -> str:
-    """A declared choice of what becomes of unknown fields.
+def checked_choice(choice: str, *, among: Sequence[str] = get_args(UnknownFields), why: str = "") -> str:
+    """A declared choice of what becomes of unknown fields; `why` says why others are none for this format.
 
     Raises:
         InputError: it is none, or none for this format.
     """
     if choice not in among:
-        raise InputError(f"`unknown_fields` must be one of {', '.join(among)} for this format, got {choice!r}")
+        told = f"; {why}" if why else ""
+        raise InputError(f"`unknown_fields` must be one of {', '.join(among)} for this format, got {choice!r}{told}")
     return choice

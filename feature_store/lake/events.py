@@ -121,7 +121,8 @@ def _find_kept(
         path = literal("$" + "".join(f'."{step}"' for step in paths.get(name, [name])))
         wanted = next(types for starts, types in _JSON_TYPES if kind.startswith(starts))
         fits = f"json_type(_unknown, {path}) IN ({', '.join(map(literal, wanted))})"
-        value = f"TRY_CAST(json_extract_string(_unknown, {path}) AS {kind})"
+        text = f"json_extract_string(_unknown, {path})"
+        value = f"TRY(from_base64({text}))" if kind == "BLOB" else f"TRY_CAST({text} AS {kind})"
         cursor.execute(
             f"UPDATE {quote(table)} SET {quote(name)} = {value} "
             f"WHERE _unknown IS NOT NULL AND {fits} AND {value} IS NOT NULL"
