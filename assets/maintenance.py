@@ -3,6 +3,7 @@
 import dagster as dg
 from feature_store_deploy.assets.keys import maintenance_key, op_name
 from feature_store_deploy.assets.markdown import table
+from feature_store_deploy.assets.schedules import build_schedule
 from pydantic import Field
 
 from feature_store.errors import InputError
@@ -60,18 +61,9 @@ def build_maintenance_asset(*, env: str) -> dg.AssetsDefinition:
 
 def build_maintenance_schedule(*, env: str) -> dg.ScheduleDefinition:
     """Once a day, when little else runs."""
-    name, description = op_name(maintenance_key(env)), "Keeps the lake small"
-    job = dg.define_asset_job(
-        f"{name}__job", selection=dg.AssetSelection.assets(maintenance_key(env)), description=description
-    )
-    return dg.ScheduleDefinition(
-        name=f"{name}__schedule",
-        job=job,
-        cron_schedule=CRON,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=description,
-    )
+    key = maintenance_key(env)
+    selection = dg.AssetSelection.assets(key)
+    return build_schedule(op_name(key), selection, cron=CRON, description="Keeps the lake small")
 
 
 def _expire(store: FeatureStore, config: Maintenance) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""One schedule per batch view: build its newest rows as soon as their step is over, and publish them."""
+"""When assets and checks run by themselves; a batch view's newest rows as soon as their step is over."""
 
 import dagster as dg
 from feature_store_deploy.assets.keys import events_key, history_key, online_key, op_name
@@ -9,6 +9,18 @@ from feature_store.time_rule import DAY_US, HOUR_US, MINUTE_US, format_duration,
 
 AFTER_MINUTES = 1
 """How long after a step its rows are built: the last events before it are still on their way to the lake."""
+
+
+def build_schedule(name: str, selection: dg.AssetSelection, *, cron: str, description: str) -> dg.ScheduleDefinition:
+    """The schedule `<name>__schedule` of a job `<name>__job`, in UTC, running from the start."""
+    return dg.ScheduleDefinition(
+        name=f"{name}__schedule",
+        job=dg.define_asset_job(f"{name}__job", selection=selection, description=description),
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=description,
+    )
 
 
 def build_view_schedule(view: FeatureView, *, env: str) -> dg.ScheduleDefinition:

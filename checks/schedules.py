@@ -5,6 +5,7 @@ distributions once a day.
 from collections.abc import Sequence
 
 import dagster as dg
+from feature_store_deploy.assets.schedules import build_schedule
 from feature_store_deploy.checks.skew import NAME as SKEW_CHECK
 
 WATCH, SKEW, DRIFT = "watch", "skew", "drift"
@@ -13,7 +14,7 @@ KINDS = (WATCH, SKEW, DRIFT)
 
 def job_name(env: str, name: str) -> str:
     """The name of a check job, one of `KINDS`, in an environment."""
-    return f"{env}__{name}__job"
+    return f"{_named(env, name)}__job"
 
 
 def build_check_schedules(checks: Sequence[dg.AssetChecksDefinition], *, env: str) -> list[dg.ScheduleDefinition]:
@@ -38,12 +39,8 @@ def _names(checks: dg.AssetChecksDefinition) -> set[str]:
 
 
 def _schedule(env: str, name: str, selection: dg.AssetSelection, cron: str, description: str) -> dg.ScheduleDefinition:
-    job = dg.define_asset_job(job_name(env, name), selection=selection, description=description)
-    return dg.ScheduleDefinition(
-        name=f"{env}__{name}__schedule",
-        job=job,
-        cron_schedule=cron,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=description,
-    )
+    return build_schedule(_named(env, name), selection, cron=cron, description=description)
+
+
+def _named(env: str, name: str) -> str:
+    return f"{env}__{name}"
