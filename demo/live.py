@@ -18,13 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from demo.replay import DAY, Due, Publisher
-from feature_store.clock import ManualClock
 from feature_store.errors import FeatureStoreError
 from feature_store.fold.archive import Archiver
 from feature_store.log.binding import open_log
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
-from feature_store.time_rule import from_us, to_us
+from feature_store.time_rule import from_us
 from features.flights import LIVE_FROM, LONGEST_DELAY, LiveEvent, arrival_order
 
 ROUND = timedelta(weeks=4)
@@ -71,7 +70,7 @@ class Feed:
 def prepare(store: FeatureStore, client: redis.Redis) -> None:
     """Bring log, lake and batch rows up to now: everything that has arrived since the last time."""
     source = Feed(store, client)
-    since = start = source.position
+    start = source.position
     end = source.now
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console()) as progress:
@@ -81,17 +80,15 @@ def prepare(store: FeatureStore, client: redis.Redis) -> None:
             source.publish(list(feed(start, until)), until=until)
             progress.advance(task, (until - start).total_seconds())
             start = until
-    archive(store, client, since=since)
+    archive(store, client)
     publish_batch_views(store)
 
 
-def archive(store: FeatureStore, client: redis.Redis, *, since: datetime) -> None:
-    """Bring everything in the logs to the lake; most of it arrived after `since`."""
-    # An archiver knows the ids of the last days by heart and looks older ones up: here these are many days.
-    clock = ManualClock(to_us(since))
+def archive(store: FeatureStore, client: redis.Redis) -> None:
+    """Bring everything in the logs to the lake."""
     for name, source in store.registry.sources.items():
         log = open_log(client, store.settings.environment, source)
-        archiver = Archiver(store.compiled, store.lake, log, source=name, clock=clock)
+        archiver = Archiver(store.compiled, store.lake, log, source=name)
         while archiver.step():
             pass
 

@@ -164,6 +164,8 @@ class World:
     seed: int = 0
     shards: int = 2
     served: ServedLog = field(default_factory=ServedLog)
+    service: str = SERVICE
+    published: tuple[str, ...] = ("hourly", "hourly_overall")
 
     def __post_init__(self):
         self.random = random.Random(self.seed)
@@ -229,7 +231,7 @@ class World:
         if as_of_us == 0:
             now = self.clock.now_us()
             as_of_us = self.random.choice([None, now, now + 1, now + 2 * SECOND_US, now - MINUTE_US])
-        vector = self.reader.get_online_features(SERVICE, row, as_of=as_of_us)
+        vector = self.reader.get_online_features(self.service, row, as_of=as_of_us)
         self.served.add(row, vector, as_of_us=as_of_us)
         return vector
 
@@ -238,14 +240,14 @@ class World:
         now = from_us(self.clock.now_us())
         day = now.replace(hour=0, minute=0, second=0, microsecond=0)
         start = day if now > day else day - timedelta(days=1)
-        for view in ("hourly", "hourly_overall"):
+        for view in self.published:
             self.store.materialize(view, start=start, end=start + timedelta(days=1))
             self.store.publish_view(view)
 
     def archive(self):
         """Bring log and commits to the lake."""
         store = self.store
-        archiver = Archiver(store.compiled, store.lake, store.log("rides"), source="rides", clock=self.clock)
+        archiver = Archiver(store.compiled, store.lake, store.log("rides"), source="rides")
         while archiver.step():
             pass
         commits = CommitArchiver(store.lake, store.redis, self.environment)

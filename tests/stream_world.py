@@ -186,7 +186,7 @@ class World:
         self.lake.replace_loaded(SOURCE, events, days=sorted(set(events.column(DAY).to_pylist())))
 
     def new_archiver(self):
-        return Archiver(compiled, self.lake, self.log, source=SOURCE, clock=self.clock)
+        return Archiver(compiled, self.lake, self.log, source=SOURCE)
 
     def archive(self):
         """Bring all of the log and the commits to the lake."""

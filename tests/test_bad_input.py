@@ -283,7 +283,7 @@ def test_a_bad_record_never_stops_the_stream(valkey: EmbeddedValkey, environment
         records = [EVENT, *RECORDS.values(), last]
         log.publish([Record(str(n), text.encode(), to_us(now)) for n, text in enumerate(records)])
         stream = LocalStream(store.compiled, store.lake, store.redis, env=environment, clock=store.clock)
-        archiver = Archiver(store.compiled, store.lake, log, source="payments", clock=store.clock)
+        archiver = Archiver(store.compiled, store.lake, log, source="payments")
 
         assert stream.step() == len(records)
         assert archiver.step() == len(records)

@@ -75,7 +75,7 @@ def test_a_day_with_the_shop(shop_folder: Path, environment: str, capsys: pytest
         stream = LocalStream(store.compiled, store.lake, store.redis, env=environment, clock=store.clock)
         stream.step()
         stream.step()
-        assert Archiver(store.compiled, store.lake, store.log("payments"), source="payments", clock=store.clock).step()
+        assert Archiver(store.compiled, store.lake, store.log("payments"), source="payments").step()
 
     values = said("get risk customer=ada", capsys)
     assert re.search(r"^ spending:count_1h +2 +PRESENT +\d+ (s|min) ago", values, re.MULTILINE)
@@ -219,7 +219,7 @@ def test_dead_letters_are_listed_shown_and_replayed(
     assert said("dead-letters list", capsys) == "no dead letters\n"
     with FeatureStore() as store:
         store.log("payments").publish([Record("x", b'{"payment_id":\x1b[31m}', store.clock.now_us())])
-        Archiver(store.compiled, store.lake, store.log("payments"), source="payments", clock=store.clock).step()
+        Archiver(store.compiled, store.lake, store.log("payments"), source="payments").step()
 
     listed = said("dead-letters list payments --kind rejected --since 2020-01-01T00:00:00Z", capsys)
     found = re.search(r"^ payments +rejected +1 +0 +\d+ s ago +(0:\d+-0) +JSON", listed, re.MULTILINE)

@@ -86,7 +86,7 @@ def stream(store):
 
 
 def archive(store):
-    archiver = Archiver(store.compiled, store.lake, store.log("payments"), source="payments", clock=store.clock)
+    archiver = Archiver(store.compiled, store.lake, store.log("payments"), source="payments")
     while archiver.step():
         pass
 

@@ -92,7 +92,7 @@ def test_a_registry_that_is_away_delays_events_and_loses_none(valkey, environmen
         assert writer.decode is not None
         payloads = [*writer.decode.encode(rows), b"\x00\x00\x00\x00\x09\x00"]
         log.publish([Record(f"p{n}", payload, clock.now_us()) for n, payload in enumerate(payloads)])
-        archiver = Archiver(compiled, lake, log, source="payments", clock=clock)
+        archiver = Archiver(compiled, lake, log, source="payments")
 
         registry.failures = [503] * 100
         with pytest.raises(SchemaRegistryError, match="HTTP 503"):

@@ -94,7 +94,7 @@ class Lives:
 
     def begin_archiver(self):
         store = self.store
-        self.archiver = Archiver(store.compiled, store.lake, store.log(SOURCE), source=SOURCE, clock=self.clock)
+        self.archiver = Archiver(store.compiled, store.lake, store.log(SOURCE), source=SOURCE)
 
     def archive(self):
         while self.archiver.step():

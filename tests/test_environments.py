@@ -82,7 +82,7 @@ class World:
 
     def archive(self) -> None:
         store, log = self.store, self.store.log("payments")
-        Archiver(store.compiled, store.lake, log, source="payments", clock=store.clock).step()
+        Archiver(store.compiled, store.lake, log, source="payments").step()
         CommitArchiver(store.lake, store.redis, self.env).step()
         log.acknowledge(CONSUMER, {0: log.end(0)})
         log.trim()

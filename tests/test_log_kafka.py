@@ -405,7 +405,7 @@ def payment(number, *, at_us=NOW_US - HOUR_US // 2, customer="ada"):
 
 
 def archive(store):
-    archiver = Archiver(store.compiled, store.lake, store.log("payments"), source="payments", clock=store.clock)
+    archiver = Archiver(store.compiled, store.lake, store.log("payments"), source="payments")
     while archiver.step():
         pass
 

@@ -2,14 +2,19 @@
 
 import ast
 import inspect
+from dataclasses import replace
 
+import pandas as pd
+import pandera.pandas as pandera
 import pyarrow as pa
 import pytest
-from proof_world import SERVICE, World, lived
+from pandera.typing import Series
+from proof_world import SERVICE, Ride, World, city, lived
 
+from feature_store import FeatureService, FeatureStore, FeatureView, Registry, agg
 from feature_store.declare import Feature
 from feature_store.errors import InputError
-from feature_store.proof import operands, oracle
+from feature_store.proof import ServedLog, operands, oracle, prove
 from feature_store.proof.layout import conform, served_layout
 from feature_store.proof.operands import operand
 from feature_store.proof.oracle import consult
@@ -56,6 +61,73 @@ def test_it_disagrees_with_a_value_that_is_off_by_the_last_bit(world, feature):
 
     assert found.unequal == 1
     assert [difference[1] for difference in found.differences] == [row]
+
+
+class Charged(Ride):
+    tariff: Series[str] = pandera.Field(default="std")
+    surcharge: Series[pd.Int64Dtype] = pandera.Field(default=3)
+
+
+class Evolved(World):
+    """A deployment whose source gets columns with defaults; some producers write them, some do not or write null."""
+
+    def evolve(self):
+        before = self.store
+        source = replace(before.registry.source("rides"), schema=Charged)
+        features = [agg.sum("surcharge", over=["6h", None]), agg.last("tariff", over="1d"), agg.count(over="1h")]
+        charged = FeatureView("charged", entity=city, source=source, where="tariff <> 'night'", features=features)
+        hourly = FeatureView(
+            "charged_hourly",
+            entity=city,
+            source=source,
+            features=features,
+            online="batch",
+            every="1h",
+            freshness_sla="3h",
+        )
+        views = [*(replace(view, source=source) for view in before.registry.views), charged, hourly]
+        services = [*before.registry.services, FeatureService("charges", features=[charged, hourly])]
+        self.store = FeatureStore(Registry(views=views, services=services), settings=before.settings, clock=self.clock)
+        before.close()
+        self.store.apply()
+        self.served, self.service, self.published = ServedLog(), "charges", (*self.published, "charged_hourly")
+
+    def _rows(self, *span, **options):
+        rows = super()._rows(*span, **options)
+        if self.service != "charges":
+            return rows
+        pick = self.random.choice
+        more = [{"tariff": pick([None, "night", "day"]), "surcharge": pick([None, 0, 9])} for _ in rows]
+        return [row | pick([{}, new]) for row, new in zip(rows, more, strict=True)]
+
+
+def test_events_from_before_a_column_are_proved_with_its_default(valkey, tmp_path, environment):
+    # loaded history | live events, archived | evolved: live events with and without the columns
+    world = Evolved(valkey.url, tmp_path, environment, seed=5, shards=1)
+    lived(world, hours=1)
+    world.evolve()
+    table = lived(world, hours=1)
+    compiled, lake = world.store.compiled, world.store.lake
+    record = conform(served_layout(compiled, "charges"), table)
+
+    found = consult(lake, served_layout(compiled, "charges"), record, snapshot=lake.snapshot())
+    proof = prove(compiled, lake, table, sample=30)
+
+    assert (found.unequal, proof.unequal, proof.report.unknown) == (0, 0, 0), (
+        found.differences[:3],
+        proof.report.differences[:3],
+    )
+    assert found.values > 100
+    known = {value for value in record.column("charged__tariff_last_1d").to_pylist() if value is not None}
+    assert known == {"std", "day"}
+    lifetime = record.column("charged__surcharge_sum").to_pylist()
+    spoilt = record.set_column(
+        record.schema.get_field_index("charged__surcharge_sum"),
+        record.schema.field("charged__surcharge_sum"),
+        pa.array([None if value is None else value - 3 for value in lifetime], pa.int64()),  # as if one had no default
+    )
+    assert consult(lake, served_layout(compiled, "charges"), spoilt, snapshot=lake.snapshot()).unequal > 0
+    world.close()
 
 
 @pytest.mark.parametrize("module", [oracle, operands])

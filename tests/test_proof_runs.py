@@ -37,7 +37,7 @@ class World:
         self.read()
         self.run()
         self.read()
-        Archiver(self.store.compiled, self.store.lake, self.store.log("rides"), source="rides", clock=self.clock).step()
+        Archiver(self.store.compiled, self.store.lake, self.store.log("rides"), source="rides").step()
         CommitArchiver(self.store.lake, self.store.redis, environment).step()
         append_served(self.store.compiled, self.store.lake, self.log.table())
 

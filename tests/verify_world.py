@@ -104,7 +104,7 @@ class World:
 
     def archive(self):
         store = self.store
-        Archiver(store.compiled, store.lake, store.log("rides"), source="rides", clock=self.clock).step()
+        Archiver(store.compiled, store.lake, store.log("rides"), source="rides").step()
         CommitArchiver(store.lake, store.redis, store.settings.environment).step()
         served = ServedArchiver(store.compiled, store.lake, store.redis, store.settings.environment)
         while served.step():

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from redis import Redis
 
-    from feature_store.clock import Clock
     from feature_store.lake import Lake
     from feature_store.log.protocol import EventLog
     from feature_store.transforms.compiled import Compiled
@@ -56,12 +55,10 @@ _COMMITS = pa.schema(
 class Archiver:
     """Appends one source's accepted events to the lake, together with the positions they came from."""
 
-    def __init__(
-        self, compiled: Compiled, lake: Lake, log: EventLog, *, source: str, clock: Clock, owner: str = CONSUMER
-    ) -> None:
+    def __init__(self, compiled: Compiled, lake: Lake, log: EventLog, *, source: str, owner: str = CONSUMER) -> None:
         lake.ensure_source(source, compiled.schemas[source])
         self._compiled, self._lake, self._log, self._source = compiled, lake, log, source
-        self._clock, self._owner = clock, owner
+        self._owner = owner
         self._intakes: Mapping[int, Intake] = {}
         self._positions: dict[int, int] = {}
 
