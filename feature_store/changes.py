@@ -171,9 +171,7 @@ def _services(before: Meanings, after: Meanings) -> Iterator[Change]:
             yield Change(kind="created", what=f"service {name}", breaking=False)
 
 
-def source_changes(
-    before: Meanings, after: Meanings, readers: Sequence[Reader]
-) -> Iterator[tuple[str, ColumnChange]]:
+def source_changes(before: Meanings, after: Meanings, readers: Sequence[Reader]) -> Iterator[tuple[str, ColumnChange]]:
     """(source, what becomes of a column of it), of the sources that are on both sides, without what stays."""
     for name, new in after.sources.items():
         if name in before.sources:

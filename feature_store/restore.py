@@ -66,6 +66,24 @@ def publish_again(compiled: Compiled, lake: Lake, client: Redis, *, env: str, cl
                 publish_rows(compiled, lake, client, view, env=env, clock=clock)
 
 
+class Refill:
+    """Publishes again whenever the store was emptied. What could not be, as the lake was locked, is owed until it is done."""
+
+    def __init__(self) -> None:
+        self._is_owed = False
+
+    def look(self, compiled: Compiled, lake: Lake, client: Redis, *, env: str, clock: Clock) -> None:
+        """Publish, if that is needed.
+
+        Raises:
+            LakeError, OnlineStoreError: it could not; look again.
+        """
+        self._is_owed = self._is_owed or is_emptied(lake, client, env)
+        if self._is_owed:
+            publish_again(compiled, lake, client, env=env, clock=clock)
+            self._is_owed = False
+
+
 def _let_the_flow_write(client: Redis, env: str) -> bool:
     """Let a running flow find that it does not own the store any more, which makes it write everything; False if none
     runs.

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from feature_store.errors import FeatureStoreError
 from feature_store.fold.drive import stream_fingerprint
 from feature_store.online.keys import applied_key
-from feature_store.restore import is_emptied, publish_again
+from feature_store.restore import Refill
 from feature_store.time_rule import BEGINNING_US, from_us
 
 if TYPE_CHECKING:
@@ -43,14 +43,13 @@ def watch_in_background(context: FlowContext, start: Start, ask: Ask) -> None:
 
 
 def _watch(context: FlowContext, start: Start, ask: Ask) -> None:
-    client, given = context.connect(), set[str]()
+    client, refill, given = context.connect(), Refill(), set[str]()
     while True:
         try:
             with context.open_lake() as lake:
                 loads = Loads(context, start)
                 while True:
-                    if is_emptied(lake, client, context.env):
-                        publish_again(context.compiled, lake, client, env=context.env, clock=context.clock)
+                    refill.look(context.compiled, lake, client, env=context.env, clock=context.clock)
                     for reason in filter(None, (applied(context, client), loads.reason(lake))):
                         if reason not in given:
                             given.add(reason)

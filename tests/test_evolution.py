@@ -134,7 +134,9 @@ def test_a_label_computes_with_a_column_as_a_view_does(column_sql, where, fits):
     label = Label("worth", wider.sum(column_sql, on="key", within="1d", where=where))
     after = Registry(views=[view(wider, agg.count(over="1h"))], labels=[label])
 
-    [change] = compare(meanings(Registry(views=[view(source(), agg.count(over="1h"))])), meanings(after), readers=after.readers)
+    [change] = compare(
+        meanings(Registry(views=[view(source(), agg.count(over="1h"))])), meanings(after), readers=after.readers
+    )
 
     assert change.breaking is not fits
     if not fits:

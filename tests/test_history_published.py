@@ -29,6 +29,7 @@ from feature_store import (
 from feature_store.history.asof import rows_table
 from feature_store.history.publish import publish_rows
 from feature_store.lake import Lake
+from feature_store.online.keys import layouts_key
 from feature_store.status import Status
 from feature_store.time_rule import from_us, to_us
 
@@ -299,6 +300,7 @@ def test_nothing_is_published_that_the_lake_cannot_note(store, tmp_path, environ
     build(store, 0)
     store.clock.move_to(to_us(START + 7 * HOUR + MINUTE))
     view, home = store.registry.view("hourly"), store.lake.location
+    store.redis.delete(layouts_key(environment))
     with (
         redis.Redis.from_url(store.settings.redis_url) as client,
         Lake.open(home, env=environment, clock=store.clock, lock_timeout_s=0.05) as lake,
@@ -308,6 +310,7 @@ def test_nothing_is_published_that_the_lake_cannot_note(store, tmp_path, environ
             publish_rows(store.compiled, lake, client, view, env=environment, clock=store.clock)
 
         assert not list(client.scan_iter(f"features:{environment}:*"))
+        assert not client.exists(layouts_key(environment))
 
 
 def test_a_lake_from_before_publications_were_noted_gets_their_book(tmp_path, rows):

@@ -5,15 +5,17 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
+from filelock import FileLock
 from stream_world import NOW_US, readings, rows, sites
 
-from feature_store import FeatureService, FeatureStore, FeatureView, Registry, Settings, agg, restore
+from feature_store import FeatureService, FeatureStore, FeatureView, LakeError, Registry, Settings, agg, restore
 from feature_store.clock import ManualClock
 from feature_store.fold.archive import Archiver
 from feature_store.fold.run import LocalStream
+from feature_store.lake import Lake
 from feature_store.online.owner import read_owner
 from feature_store.reader import Status
-from feature_store.restore import is_emptied
+from feature_store.restore import Refill, is_emptied
 from feature_store.time_rule import DAY_US, from_us
 
 habits = FeatureView(
@@ -45,7 +47,7 @@ def test_an_emptied_store_is_rebuilt_by_one_command_with_and_without_a_flow(stor
     store.apply()
     store.publish("readings", rows(200))
     log = store.log("readings")
-    Archiver(store.compiled, store.lake, log, source="readings", clock=store.clock).step()
+    Archiver(store.compiled, store.lake, log, source="readings").step()
     midnight = from_us(NOW_US // DAY_US * DAY_US)
     store.materialize("habits", start=midnight - timedelta(days=1), end=midnight)
     store.publish_view("habits")
@@ -70,6 +72,27 @@ def test_an_emptied_store_is_rebuilt_by_one_command_with_and_without_a_flow(stor
 
     assert served(store) == before
     assert read_owner(store.redis, store.settings.environment).run == runs.start.run
+
+
+def test_batch_rows_that_wait_for_a_locked_lake_are_published_when_it_is_free(store):
+    store.apply()
+    store.publish("readings", rows(200))
+    Archiver(store.compiled, store.lake, store.log("readings"), source="readings").step()
+    midnight = from_us(NOW_US // DAY_US * DAY_US)
+    store.materialize("habits", start=midnight - timedelta(days=1), end=midnight)
+    env, refill, home = store.settings.environment, Refill(), store.lake.location
+    empty(store)
+    with (
+        Lake.open(home, env=env, clock=store.clock, lock_timeout_s=0.05) as lake,
+        FileLock(home.directory / "commit.lock"),
+        pytest.raises(LakeError, match="has been locked by another process"),
+    ):
+        refill.look(store.compiled, lake, store.redis, env=env, clock=store.clock)
+    assert [status for _, status in served(store)] == [Status.UNKNOWN] * 2  # readers know what there is
+
+    refill.look(store.compiled, store.lake, store.redis, env=env, clock=store.clock)
+
+    assert [status for _, status in served(store)] == [Status.UNKNOWN, Status.PRESENT]
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def publish_rows(
         n=row_us // SECOND_US,
         beat_us=row_us,
     )
-    publish_layouts(client, env, [layout, view_layout(plan)])  # the last one is in use
+    layouts = [layout, view_layout(plan)]  # the last one is in use
     writer = OnlineWriter(client, env, clock=clock)
     served_us = row_us + view.freshness_sla_us + STALE_US - now_us
     expire_ms = (served_us + EXPIRY_SLACK_US) // 1000
@@ -99,10 +99,12 @@ def publish_rows(
         ready.n,
     )
     if served_us < 0:
+        publish_layouts(client, env, layouts)
         writer.write([], ready=ready)
         return PublishResult(entities=0, row_us=row_us, row_version=version)
     noted = nullcontext() if stands else lake.publishing(rows_table(view), row_us=row_us, version=version)
     with noted:
+        publish_layouts(client, env, layouts)
         for start in range(0, rows.num_rows, _WRITES):
             some = rows.slice(start, _WRITES)
             writer.write(_writes(built, some, env, version, layout.layout_id, row_us, expire_ms))

@@ -182,10 +182,9 @@ def events_sql(
     with session.reading() as cursor:
         columns = source_columns(cursor, source)
         try:
-            live = _state(session, cursor, live_table(source), columns, at=snapshot)
-            loaded = _state(
-                session, cursor, loaded_table(source), columns, at=snapshot if loaded_at is None else loaded_at
-            )
+            live, given = _state(session, cursor, live_table(source), columns, at=snapshot)
+            at, same = (snapshot, given) if loaded_at is None else (loaded_at, None)  # both tables change in one commit
+            loaded, _ = _state(session, cursor, loaded_table(source), columns, at=at, given=same)
         except duckdb.Error as error:
             doing = f"source '{source}' cannot be read at snapshot {snapshot}"
             raise LakeError(session.explained(error, doing=doing)) from error
@@ -202,18 +201,29 @@ def events_sql(
     return only_loaded if shared == "FALSE" else f"{came_live} UNION ALL {both} UNION ALL {only_loaded}"
 
 
-def _state(session: Session, cursor: duckdb.DuckDBPyConnection, table: str, columns: Columns, *, at: int | None) -> str:
-    """A table of events as of a snapshot, with the columns of now: wider ones, and those that it has gained since."""
+def _state(
+    session: Session,
+    cursor: duckdb.DuckDBPyConnection,
+    table: str,
+    columns: Columns,
+    *,
+    at: int | None,
+    given: Columns | None = None,
+) -> tuple[str, Columns]:
+    """A table of events as of a snapshot with the columns of now, also those that it has gained since; and what it had.
+
+    `given`: the columns that it had, where they are known.
+    """
     name = qualified(session, table, snapshot=at)
     if at is None:
-        return name
-    given = relation_columns(cursor, f"SELECT * FROM {name}")
+        return name, columns
+    given = given or relation_columns(cursor, f"SELECT * FROM {name}")
     if given == columns:
-        return name
+        return name, given
     gained = column_defaults(cursor, table, env=session.env)
     values = {column: quote(column) if column in given else gained.get(column, "NULL") for column in columns}
     listed = ", ".join(f"CAST({values[column]} AS {kind}) AS {quote(column)}" for column, kind in columns.items())
-    return f"(SELECT {listed} FROM {name})"
+    return f"(SELECT {listed} FROM {name})", given
 
 
 def _live_days(session: Session, cursor: duckdb.DuckDBPyConnection, source: str, *, snapshot: int) -> str:
