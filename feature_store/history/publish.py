@@ -16,7 +16,7 @@ from feature_store.errors import InputError
 from feature_store.history.asof import ROW_US, rows_table, status_column, steps_at
 from feature_store.history.rows import NEWEST
 from feature_store.online.keys import features_prefix
-from feature_store.online.layout import publish_layouts, view_layout
+from feature_store.online.layout import ViewLayout, publish_layouts, view_layout
 from feature_store.online.packed import ERROR, Item, encode_rows
 from feature_store.online.ready import EXPIRY_SLACK_US, STALE_US, ReadyRecord, read_ready, store_generation
 from feature_store.online.server import check_server
@@ -80,15 +80,7 @@ def publish_rows(
     rows = _rows(plan, lake, builds, row_us)
     built = _built(plan, rows, row_us)
     layout = view_layout(built)
-    ready = ReadyRecord(
-        field=view.id,
-        generation=generation,
-        fingerprint=view_fingerprint(view),
-        views={view.id: layout.layout_id},
-        run=version,
-        n=row_us // SECOND_US,
-        beat_us=row_us,
-    )
+    ready = _ready(view, layout, generation=generation, version=version, row_us=row_us)
     layouts = [layout, view_layout(plan)]  # the last one is in use
     writer = OnlineWriter(client, env, clock=clock)
     served_us = row_us + view.freshness_sla_us + STALE_US - now_us
@@ -110,6 +102,18 @@ def publish_rows(
             writer.write(_writes(built, some, env, version, layout.layout_id, row_us, expire_ms))
         writer.write([], ready=ready)
     return PublishResult(entities=rows.num_rows, row_us=row_us, row_version=version)
+
+
+def _ready(view: FeatureView, layout: ViewLayout, *, generation: str, version: int, row_us: int) -> ReadyRecord:
+    return ReadyRecord(
+        field=view.id,
+        generation=generation,
+        fingerprint=view_fingerprint(view),
+        views={view.id: layout.layout_id},
+        run=version,
+        n=row_us // SECOND_US,
+        beat_us=row_us,
+    )
 
 
 def newest_step(view: FeatureView, days: Iterable[date], *, now_us: int) -> int:
