@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from operator import attrgetter, itemgetter
 
@@ -32,19 +33,26 @@ def step_days(
     client = stage.client()
     stream = LocalStream(store.compiled, store.lake, client, env=store.settings.environment, clock=clock)
     publisher, archive = Publisher(store, client), Archive(store, client)
-    with stage.progress() as progress:
+    with stage.progress() as progress, ThreadPoolExecutor(max_workers=1) as scheduler:
         task = progress.add_task("December, stepped", total=len(days))
         for day in days:
             clock.move_to(to_us(day))
             archive.step()
             start_of_day(store, day)
-            _step_day(store, stream, publisher, scorer, clock, day)
+            _step_day(store, stream, publisher, scorer, clock, day, scheduler=scheduler)
             progress.advance(task)
     archive.step()
 
 
 def _step_day(
-    store: FeatureStore, stream: LocalStream, publisher: Publisher, scorer: Scorer, clock: ManualClock, day: datetime
+    store: FeatureStore,
+    stream: LocalStream,
+    publisher: Publisher,
+    scorer: Scorer,
+    clock: ManualClock,
+    day: datetime,
+    *,
+    scheduler: Executor,
 ) -> None:
     asked = requests(day, day + DAY).to_pylist()
     due = Due(asked, time=itemgetter(REQUEST_TIME))
@@ -56,11 +64,13 @@ def _step_day(
         if not mine:
             continue
         clock.move_to(to_us(start))
-        if start.hour != hour:
-            hour = start.hour
-            start_of_hour(store)
+        # The rows of the hour are published beside the stream, as a scheduler does; both are there when somebody asks.
+        published = scheduler.submit(start_of_hour, store) if start.hour != hour else None
+        hour = start.hour
         publisher.publish(coming.take(start))
         stream.step()
+        if published is not None:
+            published.result()
         vectors.extend(scorer.read(mine))
     clock.move_to(to_us(day + DAY))
     publisher.publish(coming.take(day + DAY))

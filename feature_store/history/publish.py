@@ -179,7 +179,7 @@ def _query(
     versions = {day: version for day, version in builds.items() if first <= day <= last}
     rows = lake.row_versions_sql(rows_table(view), versions)
     between = f"{ROW_US} >= {span_us[0]} AND {ROW_US} <= {span_us[1]}"
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         return cursor.execute(
             f"WITH recent AS MATERIALIZED (SELECT {listed} FROM ({rows}) WHERE {between}) SELECT * FROM recent {chosen}"
         ).to_arrow_table()

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -34,12 +34,16 @@ _ATTEMPTS = 8
 _ENV = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 
-@dataclass(frozen=True, slots=True)
 class Transaction:
-    """A running commit: its cursor, and the id of the snapshot that it will make."""
+    """A running commit."""
 
-    cursor: duckdb.DuckDBPyConnection
-    snapshot: int
+    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        self.cursor = cursor
+
+    @cached_property
+    def snapshot(self) -> int:
+        """The id of the snapshot that it will make. Asked for when it is wanted, since the answer takes milliseconds."""
+        return current_snapshot(self.cursor) + 1
 
 
 class Session:
@@ -192,8 +196,7 @@ class Session:
 
     def exists(self, table: str) -> bool:
         """Whether this environment has such a table."""
-        with self.reading() as cursor:
-            return table in {row[0] for row in cursor.execute("SHOW TABLES").fetchall()}
+        return self._reads(quote(table))
 
     def check_snapshot(self, snapshot: int) -> None:
         """Read a snapshot.
@@ -215,9 +218,12 @@ class Session:
 
     def existed(self, table: str, *, snapshot: int) -> bool:
         """Whether this environment had such a table at a snapshot, which is there."""
+        return self._reads(f"{quote(table)} AT (VERSION => {int(snapshot)})")
+
+    def _reads(self, table: str) -> bool:
         with self.reading() as cursor:
             try:
-                cursor.execute(f"SELECT 1 FROM {quote(table)} AT (VERSION => {int(snapshot)}) LIMIT 0")
+                cursor.execute(f"SELECT 1 FROM {table} LIMIT 0")
             except duckdb.CatalogException:
                 return False
             return True
@@ -278,7 +284,7 @@ def current_snapshot(cursor: duckdb.DuckDBPyConnection) -> int:
 def _transact(cursor: duckdb.DuckDBPyConnection, work: Callable[[Transaction], Result]) -> Result:
     cursor.execute("BEGIN")
     try:
-        result = work(Transaction(cursor, current_snapshot(cursor) + 1))
+        result = work(Transaction(cursor))
         cursor.execute("COMMIT")
     except BaseException:
         _roll_back(cursor)

@@ -109,6 +109,10 @@ class Lake:
         """A DuckDB cursor in UTC with `lake.<env>` as its schema; one per thread, closed by the caller."""
         return self._session.cursor()
 
+    def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """Such a cursor for the body of a `with`, one that was used before if there is one: a new one costs milliseconds."""
+        return self._session.reading()
+
     def scratch(self) -> AbstractContextManager[Path]:
         """A folder on disk for the body of a `with`, beside the lake's own files."""
         return self._session.scratch()
