@@ -5,9 +5,7 @@ from feature_store_deploy.assets.keys import history_key, op_name
 from feature_store_deploy.assets.resource import STORE
 
 from feature_store.declare import FeatureView
-from feature_store.history.asof import rows_table
-from feature_store.history.late import outdated_days
-from feature_store.history.tiles import tiles_table
+from feature_store.history.outdated import built_table, outdated_days
 from feature_store.store import FeatureStore
 from feature_store.time_rule import HOUR_US
 
@@ -25,7 +23,7 @@ def build_late_sensor(view: FeatureView, *, env: str) -> dg.SensorDefinition:
     """The sensor of a view. A day is asked for once an hour at most until it has been built."""
     key = history_key(env, view)
     name = op_name(key)
-    table = rows_table(view) if view.is_batch else tiles_table(view)
+    table = built_table(view)
     job = dg.define_asset_job(
         f"{name}__late_job",
         selection=dg.AssetSelection.assets(key),

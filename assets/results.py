@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import dagster as dg
 from feature_store_deploy.assets.markdown import table
 
+from feature_store.history.late import LateEvents
 from feature_store.store import FeatureStore
 
 PREVIEW_ROWS = 5
@@ -30,6 +31,17 @@ def written(
         "snapshot_id": snapshot,
         "days": f"{first} to {last}",
         "preview": preview(store, f"SELECT * FROM {relation} WHERE _day BETWEEN DATE '{first}' AND DATE '{last}'"),
+    }
+
+
+def told_late(late: LateEvents) -> dict[str, object]:
+    """Metadata of the late events of days that were built."""
+    return {
+        "late": late.late,
+        "late_policy": late.policy,
+        "late_delays": str(late),
+        "late_changed_values": late.changed,
+        **({"late_ignored_values": late.ignored} if late.policy == "ignore" else {}),
     }
 
 

@@ -4,12 +4,10 @@ import dagster as dg
 from feature_store_deploy.assets import declared
 from feature_store_deploy.assets.keys import events_key, history_key
 from feature_store_deploy.assets.partitions import lookback, window_of
-from feature_store_deploy.assets.results import written
+from feature_store_deploy.assets.results import told_late, written
 
 from feature_store.declare import FeatureView
-from feature_store.history.asof import rows_table
-from feature_store.history.late import late_events
-from feature_store.history.tiles import tiles_table
+from feature_store.history.outdated import built_table
 from feature_store.store import FeatureStore
 
 
@@ -20,7 +18,7 @@ def build_view_asset(
 
     A day's tiles need that day's events alone, so both run together; a day's rows look back over the longest window.
     """
-    table = rows_table(view) if view.is_batch else tiles_table(view)
+    table = built_table(view)
     events = dg.AssetDep(events_key(env, view.source), partition_mapping=lookback(view) if view.is_batch else None)
 
     @dg.asset(
@@ -45,8 +43,7 @@ def build_view_asset(
         rows, snapshot = sum(commit.rows for commit in commits), commits[-1].snapshot
         metadata = written(feature_store, table, rows=rows, snapshot=snapshot, days=(start, end), columns=columns)
         if view.source.log is not None:
-            late = late_events(feature_store.compiled, feature_store.lake, view, start=start, end=end)
-            metadata |= {"late": late.late, "late_delays": str(late)}
+            metadata |= told_late(feature_store.late_events(view.id, start=start, end=end))
         return dg.MaterializeResult(metadata=metadata)
 
     return features

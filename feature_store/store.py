@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from feature_store.changing.retire import Retired
     from feature_store.declare.service import FeatureService
     from feature_store.history.explain import Explanation
+    from feature_store.history.late import LateEvents
     from feature_store.history.loading import LoadResult
     from feature_store.history.manifest import Knowledge, Manifest
     from feature_store.history.publish import PublishResult
@@ -294,6 +295,12 @@ class FeatureStore:
             now_us=self.clock.now_us(),
             workers=self._workers(executor),
         )
+
+    def late_events(self, view: str, *, start: datetime, end: datetime) -> LateEvents:
+        """What came late of the days in [start, end), and what it changed. See `history.late.late_events`."""
+        from feature_store.history.late import late_events
+
+        return late_events(self.lake, self.registry.view(view), start=start, end=end)
 
     def get_historical_features(
         self,

@@ -57,7 +57,7 @@ def registry(load, *, log=True, fare_over="1d", late_events="correct"):
     daily = FeatureView(
         "daily", entity=city, source=rides, features=[agg.count(over="2d"), agg.sum("fare", over="1d")],
         online="batch", every="1d", freshness_sla="36h", owner="ops@example.com", description="Yesterday",
-        late_events=late_events,
+        late_events=late_events, lateness="1h" if late_events == "ignore" else None,
     )  # fmt: skip
     service = FeatureService("pricing", features=[hourly, daily], owner="team:ml", description="What a ride costs")
     return Registry(views=[hourly, daily], services=[service])

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shop
@@ -20,6 +21,7 @@ from feature_store.fold.run import LocalStream
 from feature_store.log.protocol import Record
 from feature_store.schema import arrow_schema
 from feature_store.settings import PREFIX
+from feature_store.time_rule import to_us
 
 ROOT = Path(__file__).parent.parent
 NOW = datetime.now(UTC)
@@ -113,6 +115,37 @@ def test_status_without_redis_shows_the_lake_and_ends_with_2(
 
     assert run(["status"]) == 2
     assert "no Redis answers at 127.0.0.1:1" in capsys.readouterr().out
+
+
+def came(number: int, at: datetime, *, after: timedelta) -> pa.Table:
+    """A payment of ada's from the log, that arrived so long after it was made."""
+    columns = {
+        "payment_id": pa.array([f"late{number}"]),
+        "customer": pa.array(["ada"]),
+        "amount": pa.array([5.0]),
+        "paid_at": pa.array([at], pa.timestamp("us", "UTC")),
+        "_event_id": pa.array([f"late{number}"]),
+        "_event_us": pa.array([to_us(at)]),
+        "_arrived_us": pa.array([to_us(at + after)]),
+        "_partition": pa.array([0], pa.int32()),
+        "_offset": pa.array([number]),
+    }
+    return pa.table(columns)
+
+
+def test_status_tells_what_came_late_and_what_it_changed(shop_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Late events" not in said("status", capsys)
+    with FeatureStore() as store:
+        store.lake.ensure_source("payments", store.compiled.schemas["payments"])
+        first = came(0, YESTERDAY + timedelta(hours=1), after=timedelta(days=2))
+        then = came(1, YESTERDAY + timedelta(hours=1, minutes=30), after=timedelta(0))
+        store.lake.append_live("payments", pa.concat_tables([first, then]), owner="o", start={0: 0}, end={0: 2})
+        store.materialize("spending", start=YESTERDAY, end=TODAY)
+
+    stands = said("status", capsys)
+
+    # At the second payment both counts and the mean had not heard of the first.
+    assert re.search(r"^ spending@1 +correct +1 of 2 +2 d +3 *$", stands, re.MULTILINE)
 
 
 def test_no_command_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,17 @@
 """The archiver: what the log holds comes to the lake once, with the positions it came from."""
 
-import pytest
-from stream_world import NOW_US, SOURCE, World, compiled, readings, rows
+from dataclasses import replace
 
+import pytest
+from stream_world import NOW_US, SOURCE, World, compiled, kinds, readings, rows, sites
+
+from feature_store import Registry
 from feature_store.errors import LogGap, PositionConflict
-from feature_store.fold.archive import CommitArchiver
+from feature_store.fold.archive import Archiver, CommitArchiver
 from feature_store.lake.records import STREAM_COMMITS
 from feature_store.log.protocol import Record
+from feature_store.time_rule import HOUR_US, to_us
+from feature_store.transforms.compiled import compile_registry
 
 
 @pytest.fixture
@@ -144,3 +149,21 @@ def test_commit_records_land_once_one_row_per_partition(world):
         found = cursor.execute(sql).fetchall()
     assert found == [(n, partition, NOW_US, NOW_US) for n in range(2, 6) for partition in range(4)]
     assert compiled.registry.source(SOURCE).log is not None
+
+
+def test_what_some_view_ignores_because_it_came_late_is_kept_and_marked(world):
+    strict = replace(kinds, late_events="ignore", lateness="1h")
+    some = rows(60)
+    world.publish(some)
+    archiver = Archiver(
+        compile_registry(Registry(views=[sites, strict])), world.lake, world.log, source=SOURCE, clock=world.clock
+    )
+    while archiver.step():
+        pass
+
+    with world.lake.cursor() as cursor:
+        sql = f"SELECT uid, _late FROM ({world.lake.events_sql(SOURCE)})"
+        marks = dict(cursor.execute(sql).fetchall())
+    late = {row["uid"]: NOW_US - to_us(row["at"]) > HOUR_US for row in some}
+    assert marks == late
+    assert set(late.values()) == {True, False}

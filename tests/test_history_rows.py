@@ -1,10 +1,12 @@
 """Rows of batch views and tiles: what is built, what a training set makes of it, what is published."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pandas as pd
 import pandera.pandas as pandera
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import redis
 from pandera.typing import Series
@@ -248,3 +250,18 @@ def test_tiles_are_built_by_day_and_again_the_same(store):
     assert sum(commit.rows for commit in first) == before.num_rows > 0
     assert before.equals(after)
     assert store.lake.fresh_days(tiles_table(stream), source="readings") == days(3)
+
+
+def test_loaded_events_that_a_view_ignores_because_they_came_late_are_kept_and_marked(tmp_path):
+    def came(start, end):
+        delays = pa.array([timedelta(0), HOUR, HOUR + timedelta(microseconds=1), None, DAY], pa.duration("us"))
+        rows = load_readings(start, end)
+        return rows.set_column(4, "seen_at", pc.add(rows.column("at"), delays))
+
+    heard = EventSource("readings", schema=Reading, event_time="at", event_id="uid", load=came, arrival="seen_at")
+    views = [replace(daily, source=heard), replace(stream, source=heard, late_events="ignore", lateness="1h")]
+    with FeatureStore(Registry(views=views), settings=Settings(home=tmp_path)) as store, store.lake.cursor() as cursor:
+        store.load("readings", start=START, end=START + 4 * DAY)
+        marks = cursor.execute(f"SELECT _late FROM ({store.lake.events_sql('readings')}) ORDER BY uid").fetchall()
+
+    assert [late for (late,) in marks] == [False, False, True, False, True]

@@ -7,7 +7,7 @@ from hypothesis import is_hypothesis_test
 PROPERTIES = {
     "disorder": [
         "time_rule", "parity", "packed", "kernel", "rowset", "disorder", "fold_shard", "fold_intake", "fold_known_ids",
-        "training_parity",
+        "training_parity", "history_late",
     ],
     "knowledge": ["history_visibility"],
     "redefinition": ["redefinition"],

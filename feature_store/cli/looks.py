@@ -14,11 +14,20 @@ def age(micros: int) -> str:
     >>> age(90_000_000), age(7_200_000_000), age(1_600_000)
     ('90 s ago', '2 h ago', '2 s ago')
     """
-    seconds = max(micros, 0) / 1_000_000
+    return f"{length(max(micros, 0))} ago"
+
+
+def length(micros: int) -> str:
+    """How long something took.
+
+    >>> length(7_200_000_000)
+    '2 h'
+    """
+    seconds = micros / 1_000_000
     for unit, size in _UNITS:
         if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def counted(number: int, noun: str) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from feature_store.cli.looks import age, counted, plain_table
+from feature_store.cli.looks import age, counted, length, plain_table
+from feature_store.lake.late import LATE_EVENTS
 from feature_store.store import FeatureStore
 from feature_store.time_rule import from_us
 
@@ -54,6 +55,9 @@ def status() -> None:
             if source.problem:
                 console.print(f"{source.name}: {source.problem}", markup=False, soft_wrap=True)
         console.print(_stream(found.ready, now_us))
+        late = _late(store)
+        if late.row_count:
+            console.print(late)
         batch = [view.id for view in store.registry.views if view.is_batch]
         if batch:
             console.print(_batch(batch, found.ready, now_us))
@@ -99,6 +103,23 @@ def _stream(ready: Mapping[str, ReadyRecord], now_us: int) -> Table:
         table.add_row(shard, str(record.run), f"{record.n:,}", age(now_us - record.beat_us), state)
     if not table.row_count:
         table.add_row("none", "", "", "", "the stream is not running")
+    return table
+
+
+def _late(store: FeatureStore) -> Table:
+    """What came late of the days of each view, as far as they were built."""
+    table = plain_table(
+        "view", "policy", "late", "longest delay", "values changed", title="Late events, of the days that were built"
+    )
+    rows: Sequence[tuple[str, str, int, int, int, int]] = ()
+    if store.lake.exists(LATE_EVENTS):
+        with store.lake.cursor() as cursor:
+            rows = cursor.execute(
+                "SELECT view, arg_max(policy, day), sum(late), sum(events), max(longest_us), sum(changed)::BIGINT "
+                f"FROM {store.lake.table_sql(LATE_EVENTS)} GROUP BY view HAVING sum(late) > 0 ORDER BY view"
+            ).fetchall()
+    for view, policy, late, events, longest_us, changed in rows:
+        table.add_row(view, policy, f"{late:,} of {events:,}", length(longest_us), f"{changed:,}")
     return table
 
 

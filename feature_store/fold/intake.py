@@ -18,7 +18,7 @@ from feature_store.log.placing import misplaced
 from feature_store.log.protocol import LogRecord
 from feature_store.schema import check_rows, with_defaults
 from feature_store.time_rule import format_duration
-from feature_store.transforms.project import ARRIVED, DAY, ID, LATE, OFFSET, PARTITION, TIME, event_id_sql
+from feature_store.transforms.project import ARRIVED, DAY, ID, LATE, OFFSET, PARTITION, TIME, event_id_sql, late_marks
 
 if TYPE_CHECKING:
     from feature_store.declare.source import EventSource
@@ -55,7 +55,15 @@ class Accepted:
 class Intake:
     """Decides about the records of one partition of a source. Decisions depend on the records alone, never on a clock."""
 
-    def __init__(self, source: EventSource, schema: pa.Schema, *, known: KnownIds, partitions: int = 1) -> None:
+    def __init__(
+        self,
+        source: EventSource,
+        schema: pa.Schema,
+        *,
+        known: KnownIds,
+        partitions: int = 1,
+        lateness_us: int | None = None,
+    ) -> None:
         """Begin with the ids known.
 
         Args:
@@ -63,11 +71,13 @@ class Intake:
             schema: of its events.
             known: the ids seen before.
             partitions: over how many partitions event ids are dealt out; 1: whatever comes belongs here.
+            lateness_us: what arrives later than that after it happened is marked; see `Compiled.lateness_us`.
         """
         self._source = source
         self._schema = schema
         self._known = known
         self._partitions = partitions
+        self._lateness_us = lateness_us
         self._decode: Decoder = source.decode or json()
         self._system = BatchQuery(f"SELECT {_system_select(source, schema)} FROM batch")
 
@@ -111,7 +121,8 @@ class Intake:
         columns[ARRIVED] = pa.array([records[row].arrived_us for row in rows], type=pa.int64())
         columns[PARTITION] = pa.array([partition] * len(rows), type=pa.int32())
         columns[OFFSET] = pa.array([records[row].offset for row in rows], type=pa.int64())
-        columns |= {name: system.column(name) for name in (LATE, DAY, _DIGEST, _HASH)}
+        columns[LATE] = late_marks(columns[TIME], columns[ARRIVED], self._lateness_us)
+        columns |= {name: system.column(name) for name in (DAY, _DIGEST, _HASH)}
         if UNKNOWN in table.column_names:
             columns[UNKNOWN] = table.column(UNKNOWN)
         return pa.table(columns | {_ROW: table.column(_ROW)})
@@ -180,7 +191,7 @@ def _system_select(source: EventSource, schema: pa.Schema) -> str:
     """SELECT list of what an event's columns say about it: id, time, day, a digest of the payload and a hash of the id."""
     time, event_id = f'epoch_us("{source.event_time}")', event_id_sql(source, schema)
     return (
-        f"{event_id} AS {ID}, {time} AS {TIME}, FALSE AS {LATE}, make_timestamp({time})::DATE AS {DAY}, "
+        f"{event_id} AS {ID}, {time} AS {TIME}, make_timestamp({time})::DATE AS {DAY}, "
         f"{digest_sql(schema)} AS {_DIGEST}, {hash_sql(event_id)} AS {_HASH}"
     )
 

@@ -125,7 +125,8 @@ def open_intake(
             look_up=_look_up(lake, source, schema, partition=partition, by_id=by_id),
             archived=lambda: _archived(lake, source, partition),
         )
-    return Intake(declared, schema, known=known, partitions=partitions if by_id else 1)
+    count, lateness_us = partitions if by_id else 1, compiled.lateness_us(source)
+    return Intake(declared, schema, known=known, partitions=count, lateness_us=lateness_us)
 
 
 def _archived(lake: Lake, source: str, partition: int) -> int:

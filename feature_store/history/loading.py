@@ -17,7 +17,7 @@ from feature_store.history.conform import Conformed, conform, unreadable_rows
 from feature_store.loaders import DatabaseLoader, FileLoader, Part
 from feature_store.loaders.part import gathered
 from feature_store.time_rule import to_us
-from feature_store.transforms.project import TIME
+from feature_store.transforms.project import ARRIVED, LATE, TIME, late_marks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,14 @@ def load(
     days = whole_days(start, end)
     lake.ensure_source(source, schema)
     results = [
-        _load_days(lake, declared, schema, days[first : first + batch_days], is_first=first == 0)
+        _load_days(
+            lake,
+            declared,
+            schema,
+            days[first : first + batch_days],
+            lateness_us=compiled.lateness_us(source),
+            is_first=first == 0,
+        )
         for first in range(0, len(days), batch_days)
     ]
     return LoadResult(
@@ -98,19 +105,27 @@ def whole_days(start: datetime, end: datetime) -> list[date]:
     return [first + timedelta(days=n) for n in range((last - first).days)]
 
 
-def _load_days(lake: Lake, source: EventSource, schema: pa.Schema, days: list[date], *, is_first: bool) -> LoadResult:
+def _load_days(
+    lake: Lake,
+    source: EventSource,
+    schema: pa.Schema,
+    days: list[date],
+    *,
+    lateness_us: int | None,
+    is_first: bool,
+) -> LoadResult:
     start, end = _midnight(days[0]), _midnight(days[-1] + timedelta(days=1))
     rejected = [unreadable_rows(source, [])]
     with lake.scratch() as folder:
         events = _Waiting(folder)
         for part in _parts(source, start, end):
             conformed = conform(source, part, schema=schema, arrival=_arrival(source))
-            events.add(_within(conformed.events, start, end))
+            events.add(_marked(_within(conformed.events, start, end), lateness_us))
             rejected.append(_of_these_days(conformed, start, end, is_first=is_first))
             if is_first:
                 rejected.append(unreadable_rows(source, part.unreadable))
         if events.is_empty:
-            events.add(_nothing(source, schema))
+            events.add(_marked(_nothing(source, schema), lateness_us))
         letters = pa.concat_tables(rejected)
         commit = lake.replace_loaded(
             source.name, events.rows(), days=days, rejected=letters if letters.num_rows else None
@@ -188,6 +203,11 @@ def _within(events: pa.Table, start: datetime, end: datetime) -> pa.Table:
     """A loader may return more than it was asked for: other days are not written now."""
     time = events.column(TIME)
     return events.filter(pc.and_(pc.greater_equal(time, to_us(start)), pc.less(time, to_us(end))))
+
+
+def _marked(events: pa.Table, lateness_us: int | None) -> pa.Table:
+    """The events with the mark of those that some view ignores because they came late."""
+    return events.append_column(LATE, late_marks(events.column(TIME), events.column(ARRIVED), lateness_us))
 
 
 def _of_these_days(conformed: Conformed, start: datetime, end: datetime, *, is_first: bool) -> pa.Table:

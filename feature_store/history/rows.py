@@ -20,6 +20,7 @@ from feature_store.duck import literal
 from feature_store.history.asof import AVAILABLE, ROW_US, rows_table, status_column
 from feature_store.history.buckets import divide
 from feature_store.history.columns import stored_column, stored_type
+from feature_store.history.late import count_late
 from feature_store.history.tiles import BATCH_DAYS, batches
 from feature_store.history.workers import ALONE, Workers
 from feature_store.time_rule import BEGINNING_US, DAY_US, to_us
@@ -54,6 +55,7 @@ def materialize_rows(
     days: Sequence[date],
     now_us: int,
     workers: Workers = ALONE,
+    counts_late: bool = True,
 ) -> list[Commit]:
     """Build the rows of whole days as a new row version; what was served stays readable.
 
@@ -65,6 +67,7 @@ def materialize_rows(
         view: a batch view.
         days: UTC days.
         now_us: stamped as the time from which the rows were there.
+        counts_late: whether the lake's book of late events is told what they changed.
         workers: who computes the rows of more events than a bucket holds. They are the same whoever does.
 
     Raises:
@@ -72,10 +75,14 @@ def materialize_rows(
     """
     plan = compiled.plan(view)
     lake.ensure_source(view.source.name, compiled.schemas[view.source.name])
-    return [_materialize(plan, lake, batch, now_us, workers) for batch in batches(days, BATCH_DAYS)]
+    return [
+        _materialize(plan, lake, batch, now_us, workers, counts_late=counts_late) for batch in batches(days, BATCH_DAYS)
+    ]
 
 
-def _materialize(plan: ViewPlan, lake: Lake, days: list[date], now_us: int, workers: Workers) -> Commit:
+def _materialize(
+    plan: ViewPlan, lake: Lake, days: list[date], now_us: int, workers: Workers, *, counts_late: bool
+) -> Commit:
     snapshot, view = lake.snapshot(), plan.view
     first_us, last_us = _start_us(days[0]), _start_us(days[-1]) + DAY_US
     span = view.longest_window_us
@@ -98,6 +105,7 @@ def _materialize(plan: ViewPlan, lake: Lake, days: list[date], now_us: int, work
             source=view.source.name,
             built_from=snapshot,
             lookback_days=_EVER_DAYS if span is None else -(-span // DAY_US),
+            late=count_late(plan, lake, days=days, snapshot=snapshot) if counts_late else None,
         )
 
 

@@ -154,8 +154,9 @@ class MemoryLake:
         source: str | None = None,
         built_from: int | None = None,
         lookback_days: int = 0,
+        late: pa.Table | None = None,
     ) -> Commit:
-        del schema, source, built_from, lookback_days
+        del schema, source, built_from, lookback_days, late
         with self.cursor() as cursor:
             cursor.register("built", rows)
             cursor.execute(f"CREATE TABLE IF NOT EXISTS {table} AS FROM built LIMIT 0")

@@ -11,7 +11,8 @@ from feature_store.lake.commit import Commit
 from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, between_days
 from feature_store.lake.events import declare_source, fit_source, qualified
-from feature_store.lake.records import PUBLISHED, is_of, record_builds
+from feature_store.lake.late import LATE_EVENTS, record_late
+from feature_store.lake.records import PUBLISHED, record_builds
 from feature_store.lake.staging import check_days, commit_staged, staged
 from feature_store.lake.tables import (
     Columns,
@@ -20,6 +21,7 @@ from feature_store.lake.tables import (
     check_name,
     ensure_table,
     is_current,
+    is_of,
     projection,
     relation,
     relation_columns,
@@ -48,6 +50,7 @@ def write_days(
     source: str | None,
     built_from: int | None,
     lookback_days: int,
+    late: pa.Table | None,
     cursor: duckdb.DuckDBPyConnection | None,
 ) -> Commit:
     """Write whole days of a table, creating it if needed: in place of what is there, or as a new row version."""
@@ -62,6 +65,9 @@ def write_days(
             return projection(given, columns, table=table)
 
         def record(transaction: Transaction) -> None:
+            at_us = session.clock.now_us()
+            if late is not None:
+                record_late(transaction, table=table, days=wanted, late=late, at_us=at_us)
             record_builds(
                 transaction,
                 table=table,
@@ -69,7 +75,7 @@ def write_days(
                 source=source,
                 built_from=built_from,
                 lookback_days=lookback_days,
-                at_us=session.clock.now_us(),
+                at_us=at_us,
             )
 
         with staged(session, rows, cursor=cursor or own, select=select, what=what) as stage:
@@ -112,7 +118,7 @@ def all_sql(session: Session, table: str, *, snapshot: int | None, days: tuple[d
 def versions_sql(session: Session, table: str, *, versions: Mapping[date, int]) -> str:
     """A query for the given version of each given day of a versioned table.
 
-    The condition itself prunes nothing (see `records.is_of`); the caller's on the rows' time does.
+    The condition itself prunes nothing (see `tables.is_of`); the caller's on the rows' time does.
     """
     chosen = ", ".join(f"'{day}/{version}'" for day, version in versions.items())
     condition = f"concat({DAY}, '/', {ROW_VERSION}) IN ({chosen})" if chosen else "FALSE"
@@ -177,7 +183,7 @@ def drop(session: Session, table: str) -> bool:
 
     def work(transaction: Transaction) -> bool:
         cursor = transaction.cursor
-        for book in ("builds", PUBLISHED):
+        for book in ("builds", PUBLISHED, LATE_EVENTS):
             cursor.execute(f"DELETE FROM {book} WHERE {is_of('table_name', '?')}", [check_name(table, kind="table")])
         found = table_columns(cursor, table) is not None
         if found:

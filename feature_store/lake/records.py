@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from feature_store.lake.connection import CATALOG, literal, quote
+from feature_store.lake.late import LATE, LATE_EVENTS
 from feature_store.lake.tables import (
     Columns,
     ensure_table,
     is_current,
+    is_of,
     projection,
     relation,
     relation_columns,
@@ -75,15 +77,15 @@ REJECTED: Columns = {
 }
 PUBLISHED = "publications"
 """Table: which rows of batch views readers were given, and since when."""
-
 _BOOKS = {
     "commits": COMMITS,
     "positions": POSITIONS,
     "builds": BUILDS,
     PUBLISHED: PUBLICATIONS,
+    LATE_EVENTS: LATE,
     "rejected_events": REJECTED,
 }
-_INLINED = ("commits", "positions", "builds", PUBLISHED)
+_INLINED = ("commits", "positions", "builds", PUBLISHED, LATE_EVENTS)
 
 
 class Publication(NamedTuple):
@@ -98,15 +100,6 @@ class Publication(NamedTuple):
     since_us: int
     """When Redis had acknowledged the last of them; where that is not on record, when the first was about to be written."""
     is_acknowledged: bool
-
-
-def is_of(column: str, parameter: str) -> str:
-    """The condition `column = parameter` on a book, kept from DuckLake's pruning.
-
-    A filter that is pushed down makes DuckLake read its statistics of every file of the lake, since SQLite has them
-    under no index; the books are much smaller than that.
-    """
-    return f"concat({quote(column)}) = {parameter}"
 
 
 def ensure_books(session: Session) -> None:

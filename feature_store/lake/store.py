@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 import pyarrow as pa
 
 from feature_store.lake import events as event_tables
+from feature_store.lake import late as late_book
 from feature_store.lake import live, loaded, partitions, records, upkeep
 from feature_store.lake.location import LakeLocation
 from feature_store.lake.session import Session, current_snapshot
@@ -271,6 +272,7 @@ class Lake:
         source: str | None = None,
         built_from: int | None = None,
         lookback_days: int = 0,
+        late: pa.Table | None = None,
         cursor: duckdb.DuckDBPyConnection | None = None,
     ) -> Commit:
         """Replace exactly `days` of a table partitioned by `_day`, creating or widening it if needed.
@@ -283,11 +285,12 @@ class Lake:
             source: whose events were read.
             built_from: the snapshot at which they were read.
             lookback_days: how many days before its own each day read.
+            late: what the book of late events says of these days from this commit on (`history.late`); None: nothing new.
             cursor: where SQL finds its tables.
         """
         return partitions.write_days(
             self._session, table, schema=schema, rows=rows, days=days, versioned=False,
-            source=source, built_from=built_from, lookback_days=lookback_days, cursor=cursor,
+            source=source, built_from=built_from, lookback_days=lookback_days, late=late, cursor=cursor,
         )  # fmt: skip
 
     def append_rows(
@@ -300,12 +303,13 @@ class Lake:
         source: str | None = None,
         built_from: int | None = None,
         lookback_days: int = 0,
+        late: pa.Table | None = None,
         cursor: duckdb.DuckDBPyConnection | None = None,
     ) -> Commit:
         """Add a version of `days`: `row_version` is the commit's snapshot; older versions stay. See `latest_rows_sql`."""
         return partitions.write_days(
             self._session, table, schema=schema, rows=rows, days=days, versioned=True,
-            source=source, built_from=built_from, lookback_days=lookback_days, cursor=cursor,
+            source=source, built_from=built_from, lookback_days=lookback_days, late=late, cursor=cursor,
         )  # fmt: skip
 
     def latest_rows_sql(self, table: str, *, snapshot: int | None = None, days: tuple[date, date] | None = None) -> str:
@@ -370,6 +374,13 @@ class Lake:
             return []  # a lake, or a snapshot, from before this was noted
         with self._session.reading() as cursor:
             return records.publications(cursor, table, at=_at(snapshot))
+
+    def late_rows(self, table: str, *, days: tuple[date, date] | None = None) -> pa.Table:
+        """What the book of late events says of the days of a table, in their order; see `history.late`."""
+        if not self.exists(late_book.LATE_EVENTS):
+            return pa.table({"day": pa.array([], pa.date32())})  # a lake from before this was noted, only read
+        with self._session.reading() as cursor:
+            return late_book.late_rows(cursor, table, days=days)
 
     # ---- plain tables
 

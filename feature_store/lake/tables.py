@@ -144,6 +144,15 @@ def column_defaults(cursor: duckdb.DuckDBPyConnection, table: str, *, env: str) 
     return {str(name): str(default) for name, default in rows}
 
 
+def is_of(column: str, parameter: str) -> str:
+    """The condition `column = parameter` on a book, kept from DuckLake's pruning.
+
+    A filter that is pushed down makes DuckLake read its statistics of every file of the lake, since SQLite has them
+    under no index; the books are much smaller than that.
+    """
+    return f"concat({quote(column)}) = {parameter}"
+
+
 def projection(given: Columns, wanted: Columns, *, table: str, defaults: Mapping[str, str] | None = None) -> str:
     """A select list that turns input columns into exactly the table's columns, losing nothing.
 

@@ -293,6 +293,7 @@ class Draft:
                         days=days,
                         now_us=self._now_us,
                         workers=self._workers,
+                        counts_late=False,
                     )
 
 

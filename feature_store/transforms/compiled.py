@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from feature_store.declare.label import label_view
 from feature_store.errors import DeclarationError, InputError
 from feature_store.schema import arrow_schema, key_kind
+from feature_store.time_rule import parse_duration
 from feature_store.transforms.expressions import Expressions
 from feature_store.transforms.plan import ViewPlan, compile_view
 
@@ -42,6 +43,11 @@ class Compiled:
     def plans_of(self, source: str) -> tuple[ViewPlan, ...]:
         """The plans of the views that read a source."""
         return tuple(self.plans[view.id] for view in self.registry.views_of(source))
+
+    def lateness_us(self, source: str) -> int | None:
+        """How late an event of a source may arrive and still count in every view that reads it; None: however late."""
+        strict = [view for view in self.registry.views_of(source) if view.late_events == "ignore" and view.lateness]
+        return min((parse_duration(view.lateness, name="lateness") for view in strict if view.lateness), default=None)
 
 
 def compile_registry(registry: Registry) -> Compiled:

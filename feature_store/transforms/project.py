@@ -62,6 +62,19 @@ def accepts_sql(plan: ViewPlan) -> str:
     return " AND ".join(f"({condition})" for condition in conditions)
 
 
+def late_marks(time: pa.ChunkedArray, arrived: pa.ChunkedArray, lateness_us: int | None) -> pa.ChunkedArray:
+    """Which events arrived later than that after they happened; none where nothing is too late. Times in microseconds.
+
+    One that does not say when it arrived, or has no time, is not late.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if lateness_us is None:
+        return pa.chunked_array([pa.array(np.zeros(len(time), dtype=bool))])
+    return pc.fill_null(pc.greater(pc.subtract(arrived, time), lateness_us), False)
+
+
 def project_sql(plan: ViewPlan, relation: str, *, extra: Sequence[str] = ()) -> str:
     """Rows of one view: its key, event time, event id, partials and the `extra` columns, for the events it accepts."""
     columns = [f"{plan.key_sql} AS {KEY}", TIME, ID, *(f"{c.sql} AS {c.name}" for c in plan.columns), *extra]
