@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from guardian import guarded
 from hypothesis import settings
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ settings.load_profile("project")
 _numbers = itertools.count()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def guardian() -> Iterator[None]:
+    """Whatever a killed worker has started is ended, too."""
+    with guarded(str(os.getpid())):
+        yield
+
+
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator["EmbeddedValkey"]:
     """A running server on a free port, one per xdist worker: share it, and keep apart by `environment`."""
@@ -44,6 +52,20 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator["EmbeddedValkey
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def flights_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store's home with the flights of 2013 prepared, one for all xdist workers; others may link its folder `flights`."""
+    from filelock import FileLock
+
+    from features.nycflights import prepared_tables
+
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "flights-home"
+    with FileLock(home.with_suffix(".lock")):
+        prepared_tables(home / "flights")
+    return home
 
 
 @pytest.fixture
