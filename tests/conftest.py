@@ -24,7 +24,7 @@ os.environ["TZ"] = "Asia/Kathmandu"
 time.tzset()
 
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
-# There is a worker per core already; threads that wait for each other by spinning would cost ten times the time.
+# There is a worker per core and more; threads that wait for each other by spinning would cost ten times the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine is no failure; the time limit of a test is pytest's.
@@ -166,7 +166,15 @@ NO_KAFKA = "Kafka was not tested"
 LONG = {
     "test_dagster_ui", "test_payments", "test_project", "test_streams_workers", "test_stack", "test_streams_kafka",
     "test_streams_handover", "test_lake_processes", "test_notebooks", "test_environments", "test_dagster_backfill",
+    "test_backfill_safety", "test_streams_flow", "test_lake_concurrency", "test_executors", "test_log_kafka",
 }  # fmt: skip
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are cores: tests of processes wait a good part of their time, for a start or an answer."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + max(cores // 2, 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
