@@ -72,9 +72,8 @@ def launch_backfill(
     with ExitStack() as stack:
         instance = stack.enter_context(dagster_instance(settings))
         stack.enter_context(_run_size(days_per_run or _fitting(settings, start, end, concurrency)))
-        target = WorkspaceFileTarget([str(workspace or workspace_file())])
-        context = stack.enter_context(WorkspaceProcessContext(instance, target, code_server_log_level="WARNING"))
-        backfill_id = _submit(context, first=start, last=end - timedelta(days=1), assets=assets, title=title)
+        context = stack.enter_context(code_location(instance, workspace or workspace_file()))
+        backfill_id = submit(context, first=start, last=end - timedelta(days=1), assets=assets, title=title)
         return _wait(context, backfill_id, on_progress, concurrency=concurrency, timeout_s=timeout_s)
 
 
@@ -98,15 +97,28 @@ def _run_size(days: int) -> Iterator[None]:
             os.environ[name] = before
 
 
-def _submit(
+def code_location(instance: dg.DagsterInstance, workspace: Path) -> WorkspaceProcessContext:
+    """The definitions that a workspace names, in a process of their own for as long as the context is entered."""
+    return WorkspaceProcessContext(instance, WorkspaceFileTarget([str(workspace)]), code_server_log_level="WARNING")
+
+
+def submit(
     context: WorkspaceProcessContext,
     *,
     first: date,
     last: date,
-    assets: Sequence[dg.AssetKey] | None,
-    title: str | None,
+    assets: Sequence[dg.AssetKey] | None = None,
+    title: str | None = None,
 ) -> str:
-    """Ask for a backfill of exactly these days; one asked for by names would add the days that look back to them."""
+    """Ask for a backfill of exactly these days; one asked for by names would add the days that look back to them.
+
+    Returns:
+        Its id.
+
+    Raises:
+        InputError: an unknown asset, or a day before the partitions.
+        FeatureStoreError: the definitions cannot be loaded.
+    """
     request = context.create_request_context()
     for entry in request.get_code_location_entries().values():
         if entry.load_error:
@@ -165,4 +177,4 @@ def _wait(
             time.sleep(_POLL_S)
 
 
-__all__ = ["Progress", "launch_backfill"]
+__all__ = ["Progress", "code_location", "launch_backfill", "submit"]

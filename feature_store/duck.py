@@ -12,9 +12,17 @@ import duckdb
 
 from feature_store.errors import FeatureStoreError, LakeError
 
+TRUSTING = {"allow_unsigned_extensions": True}
+"""What a connection is opened with that loads packaged extensions, until `distrust`: see ADR 29."""
+
 
 def in_memory(
-    *, timezone: str = "UTC", threads: int | None = None, memory_mb: int | None = None, spill: Path | None = None
+    *,
+    timezone: str = "UTC",
+    threads: int | None = None,
+    memory_mb: int | None = None,
+    spill: Path | None = None,
+    trusting: bool = False,
 ) -> duckdb.DuckDBPyConnection:
     """A connection of its own, closed by the caller; it downloads nothing.
 
@@ -23,8 +31,11 @@ def in_memory(
         threads: worker threads; all cores by default.
         memory_mb: beyond it work spills to disk; four fifths of the machine's by default.
         spill: where to.
+        trusting: as `TRUSTING`; the caller ends it with `distrust`.
     """
     config: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": False}
+    if trusting:
+        config |= TRUSTING
     if threads is not None:
         config["threads"] = threads
     if memory_mb is not None:
@@ -76,6 +87,22 @@ def quote(name: str) -> str:
 def literal(text: str) -> str:
     """`text` as an SQL string."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def load_extension(
+    connection: duckdb.DuckDBPyConnection,
+    package: str,
+    *,
+    extra: str = "lake",
+    error: type[FeatureStoreError] = LakeError,
+) -> None:
+    """Load what `extension_file` finds: in a connection that is `TRUSTING` at once, else after hashing 20 to 40 MB."""
+    connection.execute(f"LOAD {literal(str(extension_file(package, extra=extra, error=error)))}")
+
+
+def distrust(connection: duckdb.DuckDBPyConnection) -> None:
+    """From now on only what DuckDB has signed is loaded; no statement changes that again."""
+    connection.execute("SET GLOBAL allow_unsigned_extensions = false")
 
 
 def extension_file(package: str, *, extra: str = "lake", error: type[FeatureStoreError] = LakeError) -> Path:

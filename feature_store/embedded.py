@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
+import random
 import re
 import socket
 import subprocess
@@ -32,6 +34,9 @@ KEPT = {
     "maxmemory-policy": "noeviction",
 }
 PORT_ATTEMPTS = 5
+# Below those that systems give to outgoing connections, from 32768 on Linux and 49152 on macOS.
+_FREE_PORTS = range(10_000, 32_768)
+_random = random.SystemRandom()  # not the one that a test may seed
 
 
 class EmbeddedValkey:
@@ -193,10 +198,30 @@ def server_binary() -> Path:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
+    """A loopback port that nobody uses at this moment; see `free_ports`."""
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Different loopback ports that nobody uses at this moment, and that no outgoing connection is given meanwhile.
+
+    Raises:
+        OnlineStoreError: nearly all are in use.
+    """
+    candidates = _random.sample(_FREE_PORTS, count + 100)
+    found = list(itertools.islice(filter(_is_free, candidates), count))
+    if len(found) < count:
+        raise OnlineStoreError(f"there are no {count} free ports from {_FREE_PORTS.start} to {_FREE_PORTS.stop - 1}")
+    return found
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 def answering_pid(port: int) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from feature_store_deploy.streams.stop import stop_on_signal
 from feature_store_deploy.streams.succession import SUPERSEDED
 from feature_store_deploy.streams.worker import FAILED, PEER_LOST, PORT_TAKEN, Orders, Place
 
-from feature_store.embedded import HOST, PORT_ATTEMPTS
+from feature_store.embedded import HOST, PORT_ATTEMPTS, free_ports
 from feature_store.errors import FeatureStoreError, FlowSuperseded
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def run_cluster(start: Start, *, tick: timedelta) -> None:
 @contextmanager
 def _processes(start: Start, tick: timedelta) -> Iterator[list[Process]]:
     """The running processes; they have ended when the block has."""
-    addresses = _free_addresses(start.shards)
+    addresses = [f"{HOST}:{port}" for port in free_ports(start.shards)]
     processes: list[Process] = []
     with ExitStack() as ending:
         for number in range(start.shards):
@@ -75,15 +74,6 @@ def _started(orders: Orders) -> Process:
         with suppress(BrokenPipeError):  # it has ended already, and its exit code says why
             process.stdin.write(msgspec.json.encode(orders) + b"\n")
     return process
-
-
-def _free_addresses(count: int) -> list[str]:
-    """Loopback addresses at which nobody listens at this moment."""
-    with ExitStack() as probes:
-        bound = [probes.enter_context(socket.socket()) for _ in range(count)]
-        for probe in bound:
-            probe.bind((HOST, 0))
-        return [f"{HOST}:{probe.getsockname()[1]}" for probe in bound]
 
 
 def _first_to_end(processes: Sequence[Process], stop: threading.Event) -> Process | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from guardian import guarded
 from hypothesis import settings
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ os.environ["TZ"] = "Asia/Kathmandu"
 time.tzset()
 
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
-# There is a worker per core already; threads that wait for each other by spinning would cost ten times the time.
+# There is a worker per core and more; threads that wait for each other by spinning would cost ten times the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine is no failure; the time limit of a test is pytest's.
@@ -31,6 +32,13 @@ settings.register_profile("project", deadline=None, print_blob=True)
 settings.load_profile("project")
 
 _numbers = itertools.count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def guardian() -> Iterator[None]:
+    """Whatever a killed worker has started is ended, too."""
+    with guarded(str(os.getpid())):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +52,20 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator["EmbeddedValkey
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def flights_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store's home with the flights of 2013 prepared, one for all xdist workers; others may link its folder `flights`."""
+    from filelock import FileLock
+
+    from features.nycflights import prepared_tables
+
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "flights-home"
+    with FileLock(home.with_suffix(".lock")):
+        prepared_tables(home / "flights")
+    return home
 
 
 @pytest.fixture
@@ -144,7 +166,15 @@ NO_KAFKA = "Kafka was not tested"
 LONG = {
     "test_dagster_ui", "test_payments", "test_project", "test_streams_workers", "test_stack", "test_streams_kafka",
     "test_streams_handover", "test_lake_processes", "test_notebooks", "test_environments", "test_dagster_backfill",
+    "test_backfill_safety", "test_streams_flow", "test_lake_concurrency", "test_executors", "test_log_kafka",
 }  # fmt: skip
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are cores: tests of processes wait a good part of their time, for a start or an answer."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + max(cores // 2, 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

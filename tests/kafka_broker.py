@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import uuid
@@ -17,6 +16,10 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from guardian import MARK
+
+from feature_store.embedded import free_ports
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
@@ -83,7 +86,7 @@ class KafkaBroker:
         """`certificate` is a PEM file of a private key and its certificate."""
         self.directory = directory
         self.logs = directory / "logs"
-        self._port, self._sasl_port, self._controller = _free_ports(3)
+        self._port, self._sasl_port, self._controller = free_ports(3)
         self.servers, self.sasl_servers = f"{HOST}:{self._port}", f"{HOST}:{self._sasl_port}"
         self._certificate = certificate
         self._process: subprocess.Popen[bytes] | None = None
@@ -102,8 +105,14 @@ class KafkaBroker:
             properties.write_text(self._properties())
             self._java("kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(properties))
         with (self.directory / "broker.log").open("ab") as output:
+            # Other workers use it, too: it does not end with the one that started it.
+            environment = {name: value for name, value in os.environ.items() if name != MARK}
             self._process = subprocess.Popen(
-                _command("kafka.Kafka", str(properties)), cwd=self.directory, stdout=output, stderr=output
+                _command("kafka.Kafka", str(properties)),
+                cwd=self.directory,
+                env=environment,
+                stdout=output,
+                stderr=output,
             )
         self._wait_until_up()
 
@@ -278,14 +287,3 @@ def _fetched_jars() -> Path:
 def _cluster_id() -> str:
     # A first byte of 0 keeps it from beginning with a dash, which would be an option.
     return base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for free in sockets:
-            free.bind((HOST, 0))
-        return [int(free.getsockname()[1]) for free in sockets]
-    finally:
-        for free in sockets:
-            free.close()

@@ -4,8 +4,8 @@ from datetime import date, timedelta
 
 import dagster as dg
 import pytest
-from feature_store_deploy.assets.backfill import launch_backfill
-from feature_store_deploy.assets.instance import prepare_dagster_home
+from feature_store_deploy.assets.backfill import code_location, launch_backfill, submit
+from feature_store_deploy.assets.instance import dagster_instance, prepare_dagster_home, workspace_file
 
 from feature_store.errors import InputError
 from feature_store.settings import Settings
@@ -16,7 +16,8 @@ ASSETS = [dg.AssetKey(["dev", "events", "cancellations"]), dg.AssetKey(["dev", "
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def home(tmp_path, flights_home, monkeypatch):
+    (tmp_path / "flights").symlink_to(flights_home / "flights")
     monkeypatch.setenv("FEATURE_STORE_HOME", str(tmp_path))
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
     return tmp_path
@@ -48,14 +49,13 @@ def test_days_that_end_before_they_begin_are_refused(tmp_path):
         launch_backfill(Settings(home=tmp_path), start=END, end=FIRST)
 
 
-@pytest.mark.parametrize(
-    ("assets", "start", "message"),
-    [
-        ([dg.AssetKey(["dev", "events", "departure"])], FIRST, "no asset with daily partitions is called dev/events/departure"),
-        ([dg.AssetKey(["dev", "online", "carrier_arrivals"])], FIRST, "no asset with daily partitions is called"),
-        (ASSETS, date(2012, 12, 31), "there is no partition 2012-12-31: partitions reach from the first history to today"),
-    ],
-)  # fmt: skip
-def test_assets_and_days_that_are_not_there_are_named(home, assets, start, message):
-    with pytest.raises(InputError, match=message):
-        launch_backfill(Settings(), start=start, end=END, assets=assets)
+def test_assets_and_days_that_are_not_there_are_named(home):
+    with dagster_instance(Settings()) as instance, code_location(instance, workspace_file()) as context:
+        for path, first, message in (
+            (["events", "departure"], FIRST, "no asset with daily partitions is called dev/events/departure"),
+            (["online", "carrier_arrivals"], FIRST, "no asset with daily partitions is called dev/online/carrier_arrivals"),
+            (["events", "cancellations"], date(2012, 12, 31), "there is no partition 2012-12-31: partitions reach from"),
+        ):  # fmt: skip
+            with pytest.raises(InputError, match=message):
+                submit(context, first=first, last=END, assets=[dg.AssetKey(["dev", *path])])
+        assert instance.get_backfills() == []

@@ -19,8 +19,8 @@ from feature_store.store import FeatureStore
 
 START, END = datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 3, 4, tzinfo=UTC)
 DAYS = [str(day) for day in dg.DailyPartitionsDefinition("2013-01-01", end_date="2013-03-04").get_partition_keys()]
-SOURCES = ("departures",)
-VIEWS = ("airport_departures",)
+SOURCES = ("departures", "cancellations")
+VIEWS = ("airport_departures", "aircraft_departures", "airport_cancellations")
 KEYS = [["dev", "events", source] for source in SOURCES] + [["dev", "tiles", view] for view in VIEWS]
 PATIENCE_S = 240
 
@@ -106,7 +106,8 @@ class Dagster:
 
 
 @pytest.fixture
-def dagster(tmp_path, valkey):
+def dagster(tmp_path, flights_home, valkey):
+    (tmp_path / "flights").symlink_to(flights_home / "flights")
     running = Dagster(tmp_path, valkey.url)
     yield running
     running.stop()
@@ -137,7 +138,7 @@ def tables():
 def test_a_backfill_from_the_ui_survives_a_killed_run_and_fills_the_lake_as_a_clean_load_does(
     dagster, tmp_path, monkeypatch
 ):
-    monkeypatch.setenv("FEATURE_STORE_HOME", str(tmp_path))  # where the flights are prepared
+    monkeypatch.setenv("FEATURE_STORE_HOME", str(tmp_path))  # where the flights are
     params = {"partitionNames": DAYS, "assetSelection": [{"path": key} for key in KEYS], "title": "two months"}
     launched = dagster.ask(LAUNCH, params=params)["launchPartitionBackfill"]
     assert launched["__typename"] == "LaunchBackfillSuccess", launched

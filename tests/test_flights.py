@@ -1,6 +1,5 @@
 """The flights: what the package's files become, checked against plain recomputation from the raw files."""
 
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -26,20 +25,13 @@ SOURCES = ["departures", "arrivals", "cancellations", "weather"]
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory):
-    # One place for all workers of a run: whoever comes second finds the tables, or throws its own away.
-    base = tmp_path_factory.getbasetemp()
-    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "flights-home"
-
-
-@pytest.fixture(scope="session")
-def tables(home):
-    return nycflights.prepared_tables(home / "flights")
+def tables(flights_home):
+    return nycflights.prepared_tables(flights_home / "flights")
 
 
 @pytest.fixture(autouse=True)
-def at_home(home, monkeypatch):
-    monkeypatch.setenv("FEATURE_STORE_HOME", str(home))
+def at_home(flights_home, monkeypatch):
+    monkeypatch.setenv("FEATURE_STORE_HOME", str(flights_home))
 
 
 @pytest.fixture(scope="session")

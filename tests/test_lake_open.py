@@ -6,9 +6,11 @@ import shutil
 import threading
 import time
 
+import duckdb
 import pytest
 from lake_rows import SCHEMA, append_then_hold, day, events, new_lake, open_lake
 
+from feature_store.duck import extension_file, load_extension
 from feature_store.errors import InputError, LakeError
 from feature_store.lake import Lake, LakeLocation, connection
 
@@ -81,7 +83,35 @@ def test_a_catalog_that_is_no_database_is_refused(tmp_path):
 
 def test_a_missing_extension_package_names_the_extra():
     with pytest.raises(LakeError, match=r"'duckdb-extension-nothing' is not installed; install feature-store\[lake\]"):
-        connection.extension_file("duckdb_extension_nothing")
+        extension_file("duckdb_extension_nothing")
+
+
+def test_an_extension_is_trusted_only_from_its_package_and_only_while_the_lake_is_opened(place, tmp_path):
+    changed = bytearray(extension_file("duckdb_extension_httpfs").read_bytes())
+    changed[1000] ^= 1
+    file = tmp_path / "tpch.duckdb_extension"
+    file.write_bytes(changed)
+
+    with open_lake(place) as lake:
+        cursor = lake.cursor()
+        with pytest.raises(duckdb.IOException, match="its signature is either missing or invalid"):
+            cursor.execute(f"LOAD '{file}'")
+        for scope in ("", "GLOBAL"):
+            with pytest.raises(duckdb.InvalidInputException, match="Cannot change allow_unsigned_extensions"):
+                cursor.execute(f"SET {scope} allow_unsigned_extensions = true")
+
+
+def test_opening_a_lake_hashes_no_extension(place, monkeypatch):
+    told = []
+
+    def load(some, *arguments, **options):
+        told.append(some.execute("SELECT current_setting('allow_unsigned_extensions')").fetchone())
+        load_extension(some, *arguments, **options)
+
+    monkeypatch.setattr(connection, "load_extension", load)
+    open_lake(place).close()
+
+    assert told == [(True,), (True,)]
 
 
 def test_cursors_are_in_utc_and_download_nothing(tmp_path):

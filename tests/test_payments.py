@@ -16,9 +16,11 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
+import redis
 
 from feature_store import FeatureStore, Settings
 from feature_store.clock import ManualClock
+from feature_store.online.ready import read_ready
 from feature_store.time_rule import to_us
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "payments"
@@ -186,6 +188,12 @@ def test_the_events_are_the_same_when_they_are_made_day_by_day(events):
         assert END - timedelta(days=DAYS - n) <= min(paid) <= max(paid) < END - timedelta(days=DAYS - n - 1)
 
 
+def is_caught_up(url, environment):
+    with redis.Redis.from_url(url) as client:
+        ready = read_ready(client, environment)
+    return bool(ready) and all(record.caught_up for record in ready.values())
+
+
 @pytest.mark.timeout(600)
 def test_the_commands_of_the_tutorial_run_as_they_stand(tmp_path, valkey, environment):
     folder = tmp_path / "payments"
@@ -218,9 +226,10 @@ def test_the_commands_of_the_tutorial_run_as_they_stand(tmp_path, valkey, enviro
         )
         try:
             deadline = time.monotonic() + 240
-            while "caught up" not in bash("feature-store status"):
+            while not is_caught_up(valkey.url, environment):
                 assert time.monotonic() < deadline, (folder / "stream.log").read_text()
-                time.sleep(0.5)
+                time.sleep(0.1)
+            assert "caught up" in bash("feature-store status")
             said = bash(live)
         finally:
             stream.terminate()

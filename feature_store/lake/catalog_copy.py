@@ -8,9 +8,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from feature_store.duck import in_memory
+from feature_store.duck import distrust, in_memory, load_extension
 from feature_store.errors import LakeError
-from feature_store.lake.connection import CATALOG, SHARED, SQLITE, attach, connect, extension_file, literal, quote
+from feature_store.lake.connection import CATALOG, SHARED, SQLITE, attach, connect, literal, quote
 
 if TYPE_CHECKING:
     import duckdb
@@ -81,10 +81,11 @@ def copy_catalog(copy: LakeLocation, target: LakeLocation, server: Postgres) -> 
     Raises:
         LakeError: the two are of different versions of DuckLake, or a table did not arrive whole.
     """
-    connection = in_memory()
+    connection = in_memory(trusting=True)
     try:
         for package in ("duckdb_extension_sqlite_scanner", "duckdb_extension_postgres_scanner"):
-            connection.execute(f"LOAD {literal(str(extension_file(package, extra=SHARED)))}")
+            load_extension(connection, package, extra=SHARED)
+        distrust(connection)
         connection.execute("SET sqlite_all_varchar = true")  # casts by the target's types, not by SQLite's idea of them
         connection.execute(f"ATTACH {literal(str(copy.directory / SQLITE))} AS taken (TYPE sqlite, READ_ONLY)")
         server.attach(connection, "target")

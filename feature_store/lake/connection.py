@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from feature_store.duck import extension_file, literal, quote, silence
+from feature_store.duck import TRUSTING, distrust, literal, load_extension, quote, silence
 from feature_store.lake.location import S3_SCHEME
 from feature_store.loaders.s3 import S3
 
@@ -25,14 +25,15 @@ _BUSY_TIMEOUT_MS = 10_000
 
 
 def connect(*, temp: Path, options: Mapping[str, str | int]) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB in UTC that loads DuckLake, downloads nothing and spills into `temp`."""
+    """An in-memory DuckDB in UTC that loads DuckLake, downloads nothing and spills into `temp`; to be attached next."""
     config: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": False,
         "temp_directory": str(temp),
+        **TRUSTING,
         **options,
     }
     connection = duckdb.connect(config=config)
-    connection.execute(f"LOAD {literal(str(extension_file('duckdb_extension_ducklake')))}")
+    load_extension(connection, "duckdb_extension_ducklake")
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     silence(connection)
     # A commit names its own snapshot inside its transaction, so DuckLake must not rebase it silently.
@@ -63,7 +64,8 @@ def attach(
 
 
 def _attach_file(connection: duckdb.DuckDBPyConnection, location: LakeLocation, *, read_only: bool) -> None:
-    connection.execute(f"LOAD {literal(str(extension_file('duckdb_extension_sqlite_scanner')))}")
+    load_extension(connection, "duckdb_extension_sqlite_scanner")
+    distrust(connection)
     writing = "READ_ONLY" if read_only else "META_JOURNAL_MODE 'WAL', DATA_INLINING_ROW_LIMIT 0"
     connection.execute(
         f"ATTACH {literal(f'ducklake:sqlite:{location.directory / SQLITE}')} AS {CATALOG} (DATA_PATH {literal(location.files)}, "
@@ -74,9 +76,11 @@ def _attach_file(connection: duckdb.DuckDBPyConnection, location: LakeLocation, 
 def _attach_server(
     connection: duckdb.DuckDBPyConnection, location: LakeLocation, server: Postgres, *, read_only: bool
 ) -> None:
-    connection.execute(f"LOAD {literal(str(extension_file('duckdb_extension_postgres_scanner', extra=SHARED)))}")
+    load_extension(connection, "duckdb_extension_postgres_scanner", extra=SHARED)
     if location.files.startswith(S3_SCHEME):
         S3().connect(connection, extra=SHARED)
+    distrust(connection)
+    if location.files.startswith(S3_SCHEME):
         # Asks the bucket for nothing, so that one that is missing or closed is known now.
         connection.execute(f"SELECT file FROM glob({literal(location.files + '/.nothing*')})")
     writing = "READ_ONLY" if read_only else "DATA_INLINING_ROW_LIMIT 0"
@@ -84,4 +88,4 @@ def _attach_server(
     server.attach(connection, CATALOG, prefix="ducklake:postgres:", options=options)
 
 
-__all__ = ["CATALOG", "attach", "connect", "extension_file", "literal", "quote"]
+__all__ = ["CATALOG", "attach", "connect", "literal", "quote"]

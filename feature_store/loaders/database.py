@@ -55,7 +55,7 @@ class DatabaseLoader:
         from feature_store.duck import in_memory
 
         problem, secrets = None, self._secrets()
-        connection = in_memory(timezone=timezone)
+        connection = in_memory(timezone=timezone, trusting=True)
         try:
             self._attach(connection)
             statement = self._statement(connection)
@@ -70,13 +70,13 @@ class DatabaseLoader:
             raise InputError(self._explained(problem))
 
     def _attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        from feature_store.duck import extension_file, literal
+        from feature_store.duck import distrust, literal, load_extension
 
         kind, _, _ = self.attach.partition(":")
         if kind in _EXTENSIONS:
             package, extra = _EXTENSIONS[kind]
-            file = extension_file(package, extra=extra, error=InputError)
-            connection.execute(f"LOAD {literal(str(file))}")
+            load_extension(connection, package, extra=extra, error=InputError)
+        distrust(connection)
         typed = "" if kind == "duckdb" else f"TYPE {kind}, "
         connection.execute(f"ATTACH {literal(attached(self.attach))} AS attached ({typed}READ_ONLY)")
         connection.execute("USE attached")

@@ -86,7 +86,7 @@ class FileLoader:
         from feature_store.loaders.selection import Selection
 
         selection = Selection(glob=self.glob, rename=self.rename, event_time=event_time, start=start, end=end)
-        connection, problem = in_memory(timezone=timezone), None
+        connection, problem = in_memory(timezone=timezone, trusting=self.is_remote), None
         try:
             yield from self._parts(connection, selection)
         except (duckdb.Error, OSError) as error:
@@ -102,12 +102,14 @@ class FileLoader:
         return self.glob.startswith(SCHEME)
 
     def _parts(self, connection: duckdb.DuckDBPyConnection, selection: Selection) -> Iterator[Part]:
+        from feature_store.duck import distrust
         from feature_store.loaders.csv_parts import csv_parts
         from feature_store.loaders.found import list_files
         from feature_store.loaders.parquet_parts import parquet_parts
 
         if self.is_remote:
             (self.s3 or S3()).connect(connection)
+            distrust(connection)
         files = list_files(connection, self.glob, is_remote=self.is_remote)
         if self.format == "parquet":
             yield from parquet_parts(connection, files, selection)

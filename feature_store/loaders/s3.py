@@ -42,10 +42,9 @@ class S3:
         Raises:
             InputError: the package is missing, the endpoint is no URL, or a key comes without its secret.
         """
-        from feature_store.duck import extension_file, literal
+        from feature_store.duck import literal, load_extension
 
-        file = extension_file("duckdb_extension_httpfs", extra=extra, error=InputError)
-        connection.execute(f"LOAD {literal(str(file))}")
+        load_extension(connection, "duckdb_extension_httpfs", extra=extra, error=InputError)
         # Nothing but what is declared here. (Forbidding persistent secrets breaks a later ATTACH of Postgres.)
         connection.execute(f"SET secret_directory = {literal(f'{os.devnull}/none')}")
         listed = ", ".join(f"{name} {literal(value)}" for name, value in self._options().items())
