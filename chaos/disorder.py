@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +57,7 @@ class Disorder:
         self._count += 1
         try:
             lasting = FAULTS[name].act(self.stack, self.draw)
-        except (RedisError, FeatureStoreError, OSError):
+        except (RedisError, FeatureStoreError, OSError, sqlite3.Error):
             return  # what it would have broken is broken already
         if FAULTS[name].point is None:  # or who meets it notes it
             self.findings.faults[name] += 1

@@ -19,6 +19,8 @@ from chaos.launcher import POINTS
 from chaos.stack import Child, Stack
 
 CLOCK_BACK_US = -300_000_000
+LOCK_S = 0.5
+"""How long a lock is waited for that somebody else holds: it is broken already."""
 
 
 class Lasting(NamedTuple):
@@ -160,14 +162,14 @@ def clock_back(stack: Stack, draw: random.Random) -> Lasting:
 
 def lock_catalog(stack: Stack, draw: random.Random) -> Lasting:
     """Somebody keeps a write transaction open on the lake's catalog."""
-    connection = sqlite3.connect(stack.place.catalog, timeout=5, check_same_thread=False, isolation_level=None)
+    connection = sqlite3.connect(stack.place.catalog, timeout=LOCK_S, check_same_thread=False, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
     return Lasting(draw.uniform(0.5, 3.0), connection.close)
 
 
 def hold_commit_lock(stack: Stack, draw: random.Random) -> Lasting:
     """Somebody holds the lock of all who commit to the lake."""
-    lock = FileLock(stack.place.settings.lake_directory / "commit.lock", timeout=5, thread_local=False)
+    lock = FileLock(stack.place.settings.lake_directory / "commit.lock", timeout=LOCK_S, thread_local=False)
     lock.acquire()
     return Lasting(draw.uniform(0.5, 3.0), lock.release)
 
