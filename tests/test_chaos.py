@@ -42,6 +42,7 @@ GUARDED = [
     (KnownIds, "check"),
     (Fence, "check"),
     (RedisStreamLog, "read"),
+    (RedisStreamLog, "rejoin"),
     (Archiver, "step"),
     (scripts, "START_EPOCH"),
 ]
