@@ -48,7 +48,7 @@ bench: $(READY) ## measure, write benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 chaos: $(READY) ## faults at random instants over real processes, an hour
-	@$(BIN)/python -m chaos $(if $(BREAK),--seeds 1 --without $(BREAK)) $(ARGS)
+	@$(BIN)/python -m chaos $(if $(BREAK),--seeds 1 --without $(BREAK),$(if $(ARGS),,--hits 20 --rate 50)) $(ARGS)
 
 lint: $(READY) ## formatting, lint, types, import layers
 	@$(BIN)/ruff format --check .

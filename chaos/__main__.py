@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
 import tempfile
@@ -30,6 +31,10 @@ def main() -> int:
     parser.add_argument("--fault", action="append", choices=list(FAULTS), help="only these; all by default")
     parser.add_argument("--without", choices=[*GUARDS, ""], default="", help="a guard to remove: it must be noticed")
     parser.add_argument("--scene", choices=GUARDS, help="what such a guard is there for, and nothing else")
+    parser.add_argument(
+        "--hits", type=int, default=0, help="how often each fail point must be met, by all seeds together"
+    )
+    parser.add_argument("--rate", type=float, default=0, help="faults a minute that must happen at least")
     parser.add_argument("--keep", type=Path, help="keep the folders of the runs here")
     parser.add_argument("--patience", type=float, default=180.0, help="seconds in which a deployment must come to rest")
     options = parser.parse_args()
@@ -44,10 +49,17 @@ def main() -> int:
                     run_scene(stack, findings, options.without or options.scene)
                 else:
                     names = options.fault or list(FAULTS)
-                    run_seed(stack, findings, seconds=options.seconds, names=names, seed=seed)
+                    hits = math.ceil(options.hits * (findings.seeds + 1) / options.seeds)  # by now
+                    run_seed(stack, findings, seconds=options.seconds, names=names, seed=seed, hits=hits)
             findings.seeds += 1
     report(findings, minutes=(time.monotonic() - began) / 60)
-    return 0 if findings.is_clean else 1
+    return 0 if findings.is_clean and is_enough(findings, options) else 1
+
+
+def is_enough(findings: Findings, options: argparse.Namespace) -> bool:
+    """Whether as much has happened as was asked for."""
+    names = [name for name in options.fault or FAULTS if FAULTS[name].point]
+    return findings.rate >= options.rate and all(findings.faults[name] >= options.hits for name in names)
 
 
 def open_stack(folder: Path, options: argparse.Namespace, seed: int) -> Stack:
@@ -57,13 +69,23 @@ def open_stack(folder: Path, options: argparse.Namespace, seed: int) -> Stack:
     return Stack(folder, seed=seed, workers=workers, guard=guard, patience_s=patience_s)
 
 
+def sum_of_points(findings: Findings) -> int:
+    """How often fail points were met."""
+    return sum(count for name, count in findings.faults.items() if FAULTS[name].point)
+
+
 def report(findings: Findings, *, minutes: float) -> None:
     """Print everything; the line with the counts last."""
     for name, count in sorted(findings.faults.items()):
         sys.stdout.write(f"{count:6} {name}\n")
+    if findings.disorder_s:
+        said = f"{findings.rate:.0f} faults a minute in {findings.disorder_s / 60:.1f} minutes of disorder"
+        sys.stdout.write(f"{said}, fail points met {sum_of_points(findings)} times\n")
     for line in findings.told:
         sys.stdout.write(f"{line}\n")
-    sys.stdout.write(f"{findings.excused} vectors excused, {minutes:.1f} minutes\n{findings}\n")
+    sys.stdout.write(
+        f"{findings.judged} vectors judged, {findings.excused} excused, {minutes:.1f} minutes\n{findings}\n"
+    )
 
 
 if __name__ == "__main__":

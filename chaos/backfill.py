@@ -16,7 +16,8 @@ from feature_store.store import FeatureStore
 if TYPE_CHECKING:
     from chaos.place import Place
 
-PAUSE_S = 5.0
+PAUSE_S = 15.0
+"""Each load lets the flow build a successor, which costs seconds of a processor."""
 
 
 def backfill(place: Place) -> None:

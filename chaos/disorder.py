@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import heapq
 import random
+import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,9 +29,13 @@ if TYPE_CHECKING:
     from chaos.findings import Findings
     from feature_store.log.protocol import EventLog
 
-GAP_S = 0.9
+GAP_S = 0.5
 """Between two faults, on average."""
 ROUND_S = 60.0
+LOSING_S = 8.0
+"""At the end of a round, when the server may lose something: what was served before has reached the lake by then."""
+SLOWEST_S = 5.0
+"""Faults that one which takes long has held up come close behind it, if it was no slower than this."""
 LOOK_S = 0.1
 
 
@@ -42,6 +48,7 @@ class Disorder:
     findings: Findings
     names: Sequence[str]
     """The faults to draw from."""
+    _deck: list[str] = field(default_factory=list)
     _lasting: list[tuple[float, int, Callable[[], object]]] = field(default_factory=list)
     _count: int = 0
 
@@ -50,31 +57,48 @@ class Disorder:
         self._count += 1
         try:
             lasting = FAULTS[name].act(self.stack, self.draw)
-        except (RedisError, FeatureStoreError, OSError):
+        except (RedisError, FeatureStoreError, OSError, sqlite3.Error):
             return  # what it would have broken is broken already
-        self.findings.faults[name] += 1
+        if FAULTS[name].point is None:  # or who meets it notes it
+            self.findings.faults[name] += 1
         if isinstance(lasting, Lasting):
             heapq.heappush(self._lasting, (time.monotonic() + lasting.seconds, self._count, lasting.end))
 
-    def go_on(self, until_s: float) -> None:
-        """Faults at random instants until a time of `time.monotonic`."""
-        weights = [FAULTS[name].weight for name in self.names]
-        following = time.monotonic()
-        while (now := time.monotonic()) < until_s:
+    def go_on(self, seconds: float) -> None:
+        """Faults at random instants; one that makes the server lose something, if any is to be drawn, begins the last few
+        seconds.
+        """
+        began = following = time.monotonic()
+        losing_s = began + max(0.0, seconds - LOSING_S)
+        losing = [name for name in self.names if FAULTS[name].loses]
+        while (now := time.monotonic()) < began + seconds:
             self._end(before=now)
-            if now >= following:
-                self.happen(self.draw.choices(self.names, weights)[0])
-                following = max(following, now - GAP_S) + self.draw.expovariate(1 / GAP_S)
+            if losing and now >= losing_s:
+                self.happen(self.draw.choice(losing))
+                losing = []
+            elif now >= following:
+                self.happen(self._next())
+                following = max(following, now - SLOWEST_S) + self.draw.expovariate(1 / GAP_S)
             time.sleep(0.02)
+        self.findings.disorder_s += time.monotonic() - began
 
     def happen_each(self, *, pause_s: float) -> None:
-        """Every fault once, in order, with a pause behind each."""
+        """Every fault once, in order, with a pause behind each, which for a fail point ends when it is met."""
         for name in self.names:
             self.happen(name)
-            until_s = time.monotonic() + pause_s
-            while (now := time.monotonic()) < until_s:
+            point = FAULTS[name].point
+            until_s = time.monotonic() + (pause_s if point is None else self.stack.patience_s)
+            while (now := time.monotonic()) < until_s and (point is None or self.stack.place.armed(point).exists()):
                 self._end(before=now)
                 time.sleep(0.02)
+
+    def _next(self) -> str:
+        """The next fault of a shuffled deck, so that none is left out for long."""
+        if not self._deck:
+            names = [name for name in self.names if not FAULTS[name].loses] or self.names
+            self._deck = [name for name in names for _ in range(FAULTS[name].weight)]
+            self.draw.shuffle(self._deck)
+        return self._deck.pop()
 
     def end_all(self) -> None:
         """End every fault that lasts, and disarm what nobody has met."""
@@ -89,8 +113,12 @@ class Disorder:
                 heapq.heappop(self._lasting)[2]()
 
 
-def run_seed(stack: Stack, findings: Findings, *, seconds: float, names: Sequence[str], seed: int) -> None:
-    """Run a deployment for so many seconds of disorder, in rounds."""
+def run_seed(
+    stack: Stack, findings: Findings, *, seconds: float, names: Sequence[str], seed: int, hits: int = 0
+) -> None:
+    """Run a deployment for so many seconds of disorder, in rounds, and for up to as many again until all seeds so far have
+    met each fail point `hits` times.
+    """
     backfill_once(stack.store)
     stack.start(*ROLES)
     disorder = Disorder(stack, random.Random(seed), findings, names)
@@ -98,17 +126,9 @@ def run_seed(stack: Stack, findings: Findings, *, seconds: float, names: Sequenc
     partitions.start()
     rest(stack, findings)
     left_s = seconds
-    while left_s > 0 and not findings.unsettled:
-        watch = Watch(stack)
-        watch.start()
-        stack.place.quiet.unlink(missing_ok=True)
-        disorder.go_on(time.monotonic() + min(left_s, ROUND_S))
+    while not findings.unsettled and (left_s > 0 or (left_s > -seconds and not has_met(stack, findings, names, hits))):
+        run_round(disorder, min(left_s, ROUND_S) if left_s > 0 else ROUND_S)
         left_s -= ROUND_S
-        disorder.end_all()
-        rest(stack, findings)
-        watch.stop()
-        wait_for_commits(stack, findings)
-        judge(stack, watch, findings)
     partitions.stop()
     findings.lost += len(partitions.partial)
     for line in partitions.partial[:5]:
@@ -116,10 +136,30 @@ def run_seed(stack: Stack, findings: Findings, *, seconds: float, names: Sequenc
     findings.faults.update(met(stack))
 
 
-def met(stack: Stack) -> dict[str, int]:
-    """How often each fail point was met."""
+def run_round(disorder: Disorder, seconds: float) -> None:
+    """Disorder, rest, judgement."""
+    stack, findings = disorder.stack, disorder.findings
+    watch = Watch(stack)
+    watch.start()
+    stack.place.quiet.unlink(missing_ok=True)
+    disorder.go_on(seconds)
+    disorder.end_all()
+    rest(stack, findings)
+    watch.stop()
+    wait_for_commits(stack, findings)
+    judge(stack, watch, findings)
+
+
+def has_met(stack: Stack, findings: Findings, names: Sequence[str], hits: int) -> bool:
+    """Whether this deployment and those of the seeds before it have met each fail point so often."""
+    here = met(stack)
+    return all(findings.faults[name] + here[name] >= hits for name in names if FAULTS[name].point)
+
+
+def met(stack: Stack) -> Counter[str]:
+    """How often each fail point was met in this deployment."""
     lines = stack.place.hits.read_text().split() if stack.place.hits.exists() else []
-    return {f"met {name}": lines.count(name) for name in set(lines)}
+    return Counter(f"fail point {name}" for name in lines)
 
 
 def rest(stack: Stack, findings: Findings) -> None:

@@ -19,6 +19,8 @@ from chaos.launcher import POINTS
 from chaos.stack import Child, Stack
 
 CLOCK_BACK_US = -300_000_000
+LOCK_S = 0.5
+"""How long a lock is waited for that somebody else holds: it is broken already."""
 
 
 class Lasting(NamedTuple):
@@ -42,7 +44,7 @@ def stop(role: str, longest_s: float) -> Act:
     def act(stack: Stack, draw: random.Random) -> Lasting:
         child = stack.children[role]
         child.signal(signal.SIGSTOP)
-        return Lasting(draw.uniform(0.1, longest_s), lambda: child.signal(signal.SIGCONT))
+        return Lasting(_pulse(draw, longest_s), lambda: child.signal(signal.SIGCONT))
 
     return act
 
@@ -56,7 +58,12 @@ def stop_worker(stack: Stack, draw: random.Random) -> Lasting:
     """SIGSTOP of one of the flow's workers, and some time later SIGCONT."""
     pid = _a_worker(stack.children["flow"], draw)
     _signal(pid, signal.SIGSTOP)
-    return Lasting(draw.uniform(0.1, 2.0), lambda: _signal(pid, signal.SIGCONT))
+    return Lasting(_pulse(draw, 2.0), lambda: _signal(pid, signal.SIGCONT))
+
+
+def _pulse(draw: random.Random, longest_s: float) -> float:
+    """How long something stands still: often a moment, sometimes so long that others take it for dead."""
+    return draw.uniform(0.01, draw.choice([0.2, 0.2, 0.2, longest_s]))
 
 
 def _a_worker(flow: Child, draw: random.Random) -> int:
@@ -132,12 +139,12 @@ def _unlimited(stack: Stack) -> None:
 
 def slow_server(stack: Stack, draw: random.Random) -> None:
     """The server answers nobody for a while."""
-    stack.client().client_pause(draw.randrange(200, 1500))
+    stack.client().client_pause(int(_pulse(draw, 1.5) * 1000))
 
 
 def sleeping_server(stack: Stack, draw: random.Random) -> None:
     """The server's only thread sleeps: it does not even accept connections."""
-    seconds = draw.uniform(0.2, 1.5)
+    seconds = _pulse(draw, 1.5)
     threading.Thread(target=lambda: _quietly(lambda: stack.client().execute_command("DEBUG SLEEP", seconds))).start()
 
 
@@ -155,14 +162,14 @@ def clock_back(stack: Stack, draw: random.Random) -> Lasting:
 
 def lock_catalog(stack: Stack, draw: random.Random) -> Lasting:
     """Somebody keeps a write transaction open on the lake's catalog."""
-    connection = sqlite3.connect(stack.place.catalog, timeout=5, check_same_thread=False, isolation_level=None)
+    connection = sqlite3.connect(stack.place.catalog, timeout=LOCK_S, check_same_thread=False, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
     return Lasting(draw.uniform(0.5, 3.0), connection.close)
 
 
 def hold_commit_lock(stack: Stack, draw: random.Random) -> Lasting:
     """Somebody holds the lock of all who commit to the lake."""
-    lock = FileLock(stack.place.settings.lake_directory / "commit.lock", timeout=5, thread_local=False)
+    lock = FileLock(stack.place.settings.lake_directory / "commit.lock", timeout=LOCK_S, thread_local=False)
     lock.acquire()
     return Lasting(draw.uniform(0.5, 3.0), lock.release)
 
@@ -187,34 +194,44 @@ def meet(point: str) -> Act:
 
 
 class Fault(NamedTuple):
-    """A fault and how often it is drawn beside the others."""
+    """A fault and how often it is drawn beside the others. Most are cheap: a process that is killed takes seconds to come back,
+    and a deployment that is down all the time shows nothing.
+    """
 
     weight: int
+    """How many of a deck it has."""
     act: Act
+    loses: bool = False
+    """Whether the server loses what it has acknowledged: what was served before can often not be proved then."""
+    point: str | None = None
+    """The fail point that it arms: it happens where that is met."""
 
 
 FAULTS: Mapping[str, Fault] = {
-    "worker killed": Fault(4, kill_worker),
-    "worker stopped": Fault(6, stop_worker),
-    "flow killed": Fault(3, kill("flow")),
-    "flow stopped": Fault(6, stop("flow", 3.0)),
-    "flow woken after its successor took over": Fault(3, stopped_and_succeeded),
-    "two flows": Fault(2, two_flows),
-    "archiver killed": Fault(5, kill("archive")),
-    "archiver stopped": Fault(6, stop("archive", 3.0)),
-    "publisher killed": Fault(5, kill("publish")),
-    "publisher stopped": Fault(6, stop("publish", 2.0)),
-    "backfill killed": Fault(6, kill("backfill")),
-    "server killed": Fault(3, kill_server),
-    "server emptied": Fault(1, empty_server),
-    "server flushed": Fault(1, flush_server),
-    "failover to a replica without the last writes": Fault(1, stale_replica),
-    "eviction": Fault(1, evict),
+    "worker killed": Fault(1, kill_worker),
+    "worker stopped": Fault(16, stop_worker),
+    "flow killed": Fault(1, kill("flow")),
+    "flow stopped": Fault(12, stop("flow", 3.0)),
+    "flow woken after its successor took over": Fault(1, stopped_and_succeeded),
+    "two flows": Fault(1, two_flows),
+    "archiver killed": Fault(2, kill("archive")),
+    "archiver stopped": Fault(16, stop("archive", 3.0)),
+    "publisher killed": Fault(2, kill("publish")),
+    "publisher stopped": Fault(16, stop("publish", 2.0)),
+    "backfill killed": Fault(3, kill("backfill")),
+    "backfill stopped": Fault(10, stop("backfill", 3.0)),
+    "server killed": Fault(2, kill_server),
+    "server emptied": Fault(1, empty_server, loses=True),
+    "server flushed": Fault(1, flush_server, loses=True),
+    "failover to a replica without the last writes": Fault(1, stale_replica, loses=True),
+    "eviction": Fault(1, evict, loses=True),
     "out of memory": Fault(3, out_of_memory),
-    "server paused": Fault(6, slow_server),
-    "server asleep": Fault(6, sleeping_server),
+    "server paused": Fault(10, slow_server),
+    "server asleep": Fault(8, sleeping_server),
     "clock set back": Fault(3, clock_back),
-    "catalog locked": Fault(5, lock_catalog),
-    "commit lock held": Fault(5, hold_commit_lock),
-    "disk full": Fault(5, full_disk),
-} | {f"fail point {point}": Fault(3 if point.startswith("archive") else 2, meet(point)) for point in POINTS}
+    "catalog locked": Fault(8, lock_catalog),
+    "commit lock held": Fault(8, hold_commit_lock),
+    "disk full": Fault(8, full_disk),
+} | {
+    f"fail point {point}": Fault(2 if point.startswith("archive") else 1, meet(point), point=point) for point in POINTS
+}

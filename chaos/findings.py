@@ -12,6 +12,9 @@ class Findings:
 
     seeds: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    """Those that happened: a fail point that nobody met did not."""
+    disorder_s: float = 0.0
+    """How long faults were drawn."""
     values: int = 0
     """Served values that were compared."""
     unequal: int = 0
@@ -22,11 +25,18 @@ class Findings:
     """Events that count twice, or that nobody has published."""
     regressed: int = 0
     """Older values that a reader was given after newer ones."""
+    judged: int = 0
+    """Vectors with something to believe that readers were given, and that were compared."""
     excused: int = 0
-    """Vectors whose knowledge the server lost before the lake had it."""
+    """Such vectors whose knowledge the server lost before the lake had it: they were not."""
     unsettled: int = 0
     """Rounds after which the deployment did not come to rest."""
     told: list[str] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Faults a minute, over the time in which they were drawn."""
+        return self.faults.total() * 60 / self.disorder_s if self.disorder_s else 0.0
 
     @property
     def is_clean(self) -> bool:

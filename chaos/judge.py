@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from chaos.declared import HISTORY, SERVICE, SHOPS, SOURCE, Row, history_rows, registry
 from chaos.publisher import NEVER_US, read_outbox, read_sent
+from chaos.watch import BELIEVED
 from feature_store.clock import ManualClock
 from feature_store.proof.prove import prove
 from feature_store.proof.served_log import feature_column, status_column, view_column
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 
+VIEWS = ("spending@1", "shops@1")
 Commit = tuple[int, int, int]
 """(shard, run, n)"""
 
@@ -93,7 +96,9 @@ def judge_record(stack: Stack, watch: Watch, findings: Findings) -> None:
         return
     table = watch.served.table()
     excused = excused_vectors(stack, table, np.array(watch.read_at))
-    findings.excused += int(excused.sum())
+    believed = _believed(table)
+    findings.excused += int((excused & believed).sum())
+    findings.judged += int((~excused & believed).sum())
     table = table.filter(pa.array(~excused))
     if not table.num_rows:
         return
@@ -113,17 +118,25 @@ def excused_vectors(stack: Stack, table: pa.Table, read_at: np.ndarray) -> np.nd
     """
     excused = np.zeros(table.num_rows, dtype=bool)
     folds = _folds(stack)
-    for view in ("spending@1", "shops@1"):
+    for view in VIEWS:
         columns = (table.column(view_column(view, name)).to_pylist() for name in ("shard", "run", "n"))
         commits = list(zip(*columns, strict=True))
         for loss in stack.losses:
             known_again = _known_again(folds, loss)
-            provable = {c: c in folds and _is_within(folds[c].positions, loss.positions) for c in set(commits)}
-            early = {c: c not in folds or c[2] < known_again.get(c[:2], c[2] + 1) for c in set(commits)}
+            named = {commit for commit in commits if commit[1]}  # 0: the reader knew of none
+            provable = {c: c in folds and _is_within(folds[c].positions, loss.positions) for c in named}
+            early = {c: c not in folds or c[2] < known_again.get(c[:2], c[2] + 1) for c in named}
             before = read_at <= loss.at_s
-            excused |= before & ~np.array([provable[commit] for commit in commits])
-            excused |= ~before & np.array([early[commit] for commit in commits])
+            excused |= before & ~np.array([provable.get(commit, True) for commit in commits])
+            excused |= ~before & np.array([early.get(commit, False) for commit in commits])
     return excused
+
+
+def _believed(table: pa.Table) -> np.ndarray:
+    """The vectors with a value that a reader was to believe."""
+    believed = pa.array([int(status) for status in BELIEVED], type=pa.int8())
+    statuses = [table.column(name) for name in table.column_names if name.endswith("__status")]
+    return np.logical_or.reduce([pc.is_in(column, believed).to_numpy() for column in statuses])
 
 
 def _known_again(folds: Mapping[Commit, Fold], loss: Loss) -> dict[tuple[int, int], int]:

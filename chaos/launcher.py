@@ -112,7 +112,9 @@ def _no_fence() -> None:
 
 
 def _no_epochs() -> None:
-    """A log that has lost its tail goes on as if nothing had been lost, and nobody looks for the end of an epoch."""
+    """A log that has lost its tail goes on as if nothing had been lost: nobody looks for the end of an epoch, or asks
+    whether the log knows who reads.
+    """
     # The number of the day's epoch again, after whatever: offsets are given out twice.
     redis_streams.scripts.START_EPOCH = redis_streams.scripts.START_EPOCH.replace(
         "math.max(current + 1, above + 1, math.floor(redis.call('TIME')[1] / 86400))",
@@ -123,6 +125,7 @@ def _no_epochs() -> None:
         return redis_streams._records(self._entries(partition, position, max_records))
 
     RedisStreamLog.read = read  # type: ignore[method-assign, assignment]
+    RedisStreamLog.rejoin = RedisStreamLog.register  # type: ignore[method-assign]
 
 
 def _acknowledge_first() -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -16,9 +17,10 @@ from feature_store_deploy.streams.worker import run_worker
 from redis.exceptions import RedisError
 
 from feature_store.errors import LakeError, LogError, LogUnavailable, SchemaRegistryError
-from feature_store.fold.archive import Archiver, CommitArchiver
+from feature_store.fold.archive import CONSUMER, Archiver, CommitArchiver
 from feature_store.lake.events import live_table
 from feature_store.online.server import check_server
+from feature_store.online.writer import passes
 from feature_store.proof.served_archive import ServedArchiver
 
 if TYPE_CHECKING:
@@ -58,7 +60,8 @@ def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.
     """Bring every live source, the commit records and what readers logged to the lake every few seconds, until SIGTERM
     or `stop`, or until a source has got columns that its declaration did not have when this began.
 
-    A lake, a log or a schema registry that is away delays archiving, and nothing is skipped; it is tried again.
+    A lake, a log, a schema registry that is away, or a Redis without room, delays archiving, and nothing is skipped; it
+    is tried again.
 
     Returns:
         Whether to begin again, with the declarations that stand on the disk.
@@ -79,7 +82,7 @@ def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.
                 return True
             moved = sum(map(_moved, [*(archiver.step for archiver in archivers), commits.step, served.step]))
             for log in logs.values():
-                log.trim()
+                _moved(partial(log.trim, behind=CONSUMER))
             if moved:
                 logger.info("archived %d records", moved)
             stop.wait(every_s)
@@ -98,6 +101,8 @@ def _moved(step: Callable[[], int]) -> int:
     """How many records a step has moved: none if something is away, which holds up no other source."""
     try:
         return step()
-    except (LakeError, LogUnavailable, SchemaRegistryError, duckdb.IOException) as error:
+    except (LakeError, LogUnavailable, SchemaRegistryError, duckdb.IOException, RedisError) as error:
+        if isinstance(error, RedisError) and not passes(error):
+            raise
         logger.warning("archiving waits: %s", str(error).splitlines()[0])
         return 0

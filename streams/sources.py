@@ -101,7 +101,7 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
             owner = read_owner(self._client, self._context.env)
             if owner is not None and owner.run > self._start.run:
                 raise FlowSuperseded(self._start.run, owner.run) from None
-            self._log.register(consumer, positions)
+            self._log.rejoin(consumer, positions)
         except RedisError as error:
             if not passes(error):  # a server without room is asked again with the next beat
                 raise

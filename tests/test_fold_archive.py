@@ -133,6 +133,20 @@ def test_a_log_that_lost_what_the_lake_lacks_is_an_error_that_says_so(world):
     assert len(held(world)) == 50
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_nothing_is_missed_of_a_log_that_was_wiped_and_filled_beyond_what_was_archived(restarted, world):
+    world.publish(rows(20))
+    world.archive()
+    world.client.delete(*world.client.scan_iter(f"log*:{world.env}:*"))
+
+    world.publish(rows(200, seed=1))  # more than before in each partition, on the same day
+    if restarted:
+        world.archiver = world.new_archiver()
+    world.archive()
+
+    assert held(world) == sorted(row["uid"] for row in [*rows(20), *rows(200, seed=1)])
+
+
 def test_commit_records_land_once_one_row_per_partition(world):
     stream = world.stream()
     for number in range(3):

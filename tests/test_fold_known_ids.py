@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from feature_store.fold.id_hashes import IdHashes
 from feature_store.fold.known_ids import KnownIds, Seen
+from feature_store.log.protocol import pack_offset
 from feature_store.time_rule import DAY_US
 
 NEW, DUPLICATE, CONFLICT = Seen.NEW, Seen.DUPLICATE, Seen.CONFLICT
@@ -98,6 +99,23 @@ def test_ids_leave_memory_once_the_lake_has_their_events_and_stay_known():
     assert len(known) == 20
     again = check(known, [names[0], names[39], names[45], names[59], names[60]], [1, 2, 1, 1, 1], start=60)
     assert again == [DUPLICATE, CONFLICT, DUPLICATE, DUPLICATE, NEW]
+
+
+def test_ids_that_the_log_lost_before_the_lake_had_them_stay_in_memory():
+    #  offsets   1-0 ... 1-9 read, the lake has 1-0 ... 1-5, the log loses the rest and goes on in epoch 2
+    lake, archived = Lake(), -1
+    known = KnownIds(look_up=lake.look_up, archived=lambda: archived, recent=10)
+    names = [f"e{n:03}" for n in range(20)]
+    check(known, names[:9], [1] * 9, start=pack_offset(1, 0))
+
+    lake.rows = {name: (1, 1, pack_offset(1, n)) for n, name in enumerate(names[:6])}
+    lake.rows |= {name: (1, 1, pack_offset(2, n)) for n, name in enumerate(names[9:20])}
+    archived = pack_offset(2, 11)
+    check(known, names[9:20], [1] * 11, start=pack_offset(2, 0))
+
+    assert len(known) == 3
+    again = check(known, [names[0], names[7], names[12]], [1, 1, 2], start=pack_offset(2, 11))
+    assert again == [DUPLICATE, DUPLICATE, CONFLICT]
 
 
 def test_the_times_of_an_event_may_lie_before_the_epoch():

@@ -4,7 +4,7 @@ import pytest
 from stream_world import NOW_US, SOURCE, World, compiled, equal_where_both_hold, payloads, registry, rows, served_at
 
 from feature_store import FeatureReader, FeatureService, Registry
-from feature_store.errors import FlowSuperseded, LogGap
+from feature_store.errors import FlowSuperseded, LogGap, OnlineStoreError
 from feature_store.fold.run import PartitionReader, begin_run, live_sources, next_run
 from feature_store.log.protocol import Record, partition_of
 from feature_store.online.layout import publish_layouts, service_layout, view_layout
@@ -169,6 +169,35 @@ def test_what_was_read_before_the_log_was_lost_and_comes_again_by_way_of_the_lak
     world.stream().step()
     assert equal_where_both_hold(world.values(), served, NOW_US)
     assert world.lake_ids() == {row["uid"] for row in some}
+
+
+def test_what_a_wiped_log_holds_before_the_place_that_was_reached_is_in_the_values(world):
+    some = rows(220, seed=11)
+    stream = world.stream()
+    world.publish(some[:20])
+    stream.step()
+    world.archive()
+    world.client.delete(*world.client.scan_iter(f"log*:{world.env}:*"))
+
+    world.publish(some[20:])
+    stream.step()
+    world.archive()
+    stream.step()
+
+    served = world.values()
+    world.stream().step()
+    assert equal_where_both_hold(world.values(), served, NOW_US)
+    assert world.lake_ids() == {row["uid"] for row in some}
+
+
+def test_of_two_runs_with_one_number_the_second_does_not_begin(world):
+    world.stream().step()
+    served = world.values()
+
+    with pytest.raises(OnlineStoreError, match=r"^run 1 is another one: the online store was emptied"):
+        begin_run(compiled, world.lake, world.client, env=world.env, shards=1, now_us=NOW_US, run=1)
+
+    assert world.values() == served
 
 
 def test_a_number_of_a_run_is_not_given_again_by_a_store_that_is_emptied_meanwhile(world):

@@ -333,6 +333,7 @@ def test_a_new_consumer_starts_at_the_first_record_kept_or_where_it_says(open_lo
 
     assert log.register("flow") == {0: log.begin(0)}
     assert log.register("replay", {0: log.begin(0) + 3}) == {0: log.begin(0) + 3}
+    assert log.rejoin("lake", {0: log.begin(0) + 4}) == {0: log.begin(0) + 4}
 
 
 def test_a_consumer_that_left_is_none_any_more(open_log: Open) -> None:
@@ -607,6 +608,34 @@ def test_records_published_to_a_log_that_was_wiped_on_the_same_day_wait_as_well(
         log.read(0, reached)
 
     assert [r.payload for r in read_all(log, 0, lost.value.resume)] == [r.payload for r in records(5, start=20)]
+
+
+def test_a_log_that_was_wiped_and_filled_beyond_its_readers_comes_again_whole(client: redis.Redis) -> None:
+    log = redis_log(client)
+    reached = log.publish(records(10))[-1].offset + 1
+    log.register("lake")
+    client.flushall()
+    log.publish(records(15, start=20))
+    assert [r.payload for r in log.read(0, reached)] == [r.payload for r in records(5, start=30)]
+    with pytest.raises(UnknownNameError):
+        log.acknowledge("lake", {0: reached + 5})
+
+    assert log.rejoin("lake", {0: reached + 5}) == {0: reached + 5}
+
+    assert [r.payload for r in read_all(log, 0, reached + 5)] == [r.payload for r in records(15, start=20)]
+    assert log.trim() == 15
+    assert log.rejoin("lake", {0: reached + 5}) == {0: reached + 5}
+    assert len(read_all(log, 0, reached + 5)) == 15
+
+
+def test_a_log_that_has_forgotten_whom_it_is_kept_for_keeps_everything(client: redis.Redis) -> None:
+    log = redis_log(client)
+    reached = log.publish(records(10))[-1].offset + 1
+    log.register("flow", {0: reached})
+
+    assert log.trim(behind="lake") == 0
+    log.register("lake", {0: reached - 3})
+    assert log.trim(behind="lake") == 7
 
 
 def test_records_published_to_a_wiped_log_wait_for_the_reader_that_outlived_it(client: redis.Redis) -> None:

@@ -84,6 +84,19 @@ def test_a_flow_without_a_server_ends_with_one_clear_line(deployment):
     assert "Redis" in line
 
 
+def test_an_archiver_waits_while_redis_has_no_room(deployment):
+    deployment.publish(rows(20))
+    deployment.client.config_set("maxmemory", 1)
+    try:
+        with deployment.process("archive", "--every", "0.1") as archiver:
+            deployment.wait(lambda: "archiving waits: " in deployment.said("archive"), archiver)
+            deployment.client.config_set("maxmemory", 0)
+
+            deployment.wait(lambda: len(deployment.lake_ids()) == 20, archiver)
+    finally:
+        deployment.client.config_set("maxmemory", 0)
+
+
 def test_ticks_keep_the_heart_beating_when_nothing_comes(deployment):
     with deployment.process("flow", "--tick", "0.2") as flow:
         deployment.wait(lambda: read_ready(deployment.client, deployment.env), flow)

@@ -89,8 +89,8 @@ class Archiver:
         )
         try:
             self._log.acknowledge(CONSUMER, end)
-        except UnknownNameError:  # the log's server has forgotten its consumers
-            self._log.register(CONSUMER, end)
+        except UnknownNameError:
+            self._log.rejoin(CONSUMER, end)
         records = sum(int(part.events.num_rows) + len(part.rejected) for part in accepted)
         self._positions, self._intakes = end, intakes
         return records
@@ -103,7 +103,7 @@ class Archiver:
     def _start(self) -> None:
         origin = resolve_origin(self._compiled, self._lake)
         committed = origin.positions[self._source]
-        registered = self._log.register(CONSUMER, committed)
+        registered = self._log.rejoin(CONSUMER, committed)
         self._positions = {p: committed.get(p, registered[p]) for p in range(self._log.partitions)}
         partitions = self._log.partitions
         self._intakes = {

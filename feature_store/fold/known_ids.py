@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import compress
@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from feature_store.fold.id_hashes import Hashes, IdHashes
+from feature_store.log.protocol import unpack_offset
 from feature_store.time_rule import DAY_US
 
 RECENT = 100_000
@@ -40,10 +41,11 @@ class Seen(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Portion:
-    """Ids that were accepted one after the other, all of them before the offset `end`."""
+    """Ids that were accepted one after the other, between two offsets."""
 
     ids: Sequence[str]
     hashes: Hashes
+    begin: int
     end: int
 
 
@@ -75,6 +77,7 @@ class KnownIds:
         self._digests: dict[str, int] = {}
         self._portions: list[_Portion] = []
         self._ids: list[str] = []
+        self._begin = 0
         self._hashes: list[Hashes] = []
 
     def __len__(self) -> int:
@@ -104,7 +107,7 @@ class KnownIds:
                 found.append(Seen.NEW)
             else:
                 found.append(Seen.DUPLICATE if before == digest else Seen.CONFLICT)
-        self._remember([event_ids[row] for row in fresh], hashes[fresh], end=span[1])
+        self._remember([event_ids[row] for row in fresh], hashes[fresh], span)
         return found
 
     def _old(
@@ -122,11 +125,12 @@ class KnownIds:
         missing = [event_id for event_id in wanted if event_id not in found and event_id not in self._digests]
         return found | dict(self._look_up(missing, None, before)) if missing else found
 
-    def _remember(self, event_ids: Sequence[str], hashes: Hashes, *, end: int) -> None:
+    def _remember(self, event_ids: Sequence[str], hashes: Hashes, span: tuple[int, int]) -> None:
+        self._begin = self._begin if self._ids else span[0]
         self._ids.extend(event_ids)
         self._hashes.append(hashes)
         if len(self._ids) >= self._recent and self._archived is not None:
-            self._portions.append(_Portion(self._ids, np.concatenate(self._hashes), end))
+            self._portions.append(_Portion(self._ids, np.concatenate(self._hashes), self._begin, span[1]))
             self._ids, self._hashes = [], []
             self._release(self._archived())
 
@@ -135,5 +139,11 @@ class KnownIds:
         while self._portions and self._portions[0].end <= archived:
             portion = self._portions.pop(0)
             self._held.add(portion.hashes)
-            for event_id in portion.ids:
+            for event_id in self._within_the_lake(portion, archived):
                 del self._digests[event_id]
+
+    def _within_the_lake(self, portion: _Portion, archived: int) -> Iterable[str]:
+        """Those that the lake has. It passes the end of an epoch without what the log lost there, which comes again."""
+        if self._look_up is None or unpack_offset(portion.begin)[0] == unpack_offset(archived)[0]:
+            return portion.ids
+        return self._look_up(portion.ids, None, portion.end).keys() & self._digests.keys()

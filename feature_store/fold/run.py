@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pyarrow as pa
 
-from feature_store.errors import LakeError, LogTailLost, LogUnavailable
+from feature_store.errors import LakeError, LogTailLost, LogUnavailable, OnlineStoreError
 from feature_store.fold.drive import ShardDriver
 from feature_store.fold.rebuild import Origin, open_intake, resolve_origin
 from feature_store.fold.split import ShardBatch, Splitter
@@ -112,7 +112,7 @@ def begin_run(
     It builds beside the run before, which goes on until this one takes over. `run` is its number, from `next_run`.
 
     Raises:
-        OnlineStoreError: Redis is away, too old or evicts.
+        OnlineStoreError: Redis is away, too old or evicts, or was emptied and gave the run's number to another one.
         LakeError: the lake cannot be read or written; nothing has begun.
     """
     facts = check_server(client)
@@ -139,7 +139,10 @@ def begin_run(
         shards=shards,
     )
     row = (start.run, start.origin.snapshot, now_us, generation, shards)
-    lake.append(STREAM_RUNS, pa.table([[value] for value in row], schema=_RUNS))
+    if not lake.append(STREAM_RUNS, pa.table([[value] for value in row], schema=_RUNS), once=("run",)).rows:
+        raise OnlineStoreError(
+            f"run {start.run} is another one: the online store was emptied when both began; start the flow again"
+        )
     return start
 
 

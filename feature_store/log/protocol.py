@@ -99,6 +99,13 @@ class EventLog(Protocol):
         A consumer that is already registered keeps what it has acknowledged. Returns that, per partition.
         """
 
+    def rejoin(self, consumer: str, positions: Mapping[int, int]) -> dict[int, int]:
+        """Register a consumer that has read up to these positions, and must not miss what a log in this one's place holds.
+
+        A log that does not know such a consumer may have been wiped and filled again, with the same offsets as before:
+        Redis then begins an epoch in which all that it holds comes again. (Kafka's topics have an identity.)
+        """
+
     def unregister(self, consumer: str) -> None:
         """Stop keeping records for `consumer`."""
 
@@ -112,8 +119,10 @@ class EventLog(Protocol):
     def consumers(self) -> dict[str, dict[int, int]]:
         """Each registered consumer's acknowledged position per partition."""
 
-    def trim(self) -> int:
+    def trim(self, *, behind: str | None = None) -> int:
         """Remove what every registered consumer has acknowledged, nothing without one; returns how many records.
+
+        As long as the consumer `behind` is not registered, nothing is removed: a log that was wiped has forgotten it.
 
         A log whose retention is its server's own business (Kafka) removes nothing.
         """

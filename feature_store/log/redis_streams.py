@@ -1,8 +1,9 @@
 """The event log on Redis Streams: one stream per partition, ids `<epoch>-<n>`.
 
 Scripts are not kept over a restart, so a publisher that finds its script unknown knows that the server may have lost
-its last second, and starts a new epoch before it publishes on. One loss cannot be seen: a log that was wiped and, on
-the same day and before its readers looked again, filled beyond the position they had reached.
+its last second, and starts a new epoch before it publishes on. A log that was wiped and, on the same day and before its
+readers looked again, filled beyond the position they had reached, looks as before, except that it has forgotten its
+consumers: they notice when they acknowledge, and start an epoch with everything in it (`rejoin`).
 
 Errors of the connection are redis-py's own (`redis.ConnectionError`, `redis.TimeoutError`).
 """
@@ -103,9 +104,13 @@ class RedisStreamLog:
             raise self._tail_lost(partition, position, epochs)
         return lag
 
-    def start_epoch(self, *, above: int = 0) -> int:
-        """See `EventLog.start_epoch`."""
-        _, (epoch,) = self._run(scripts.START_EPOCH, [self.partitions, above])
+    def start_epoch(self, *, above: int = 0, again: bool = False) -> int:
+        """Begin an epoch in every partition, after those that the log knows and after `above`; returns it.
+
+        All that the log holds comes again in it if it may have been wiped since a reader had reached the epoch
+        `above`, and with `again` in any case.
+        """
+        _, (epoch,) = self._run(scripts.START_EPOCH, [self.partitions, above, int(again)])
         with contextlib.suppress(ResponseError):  # no append-only file, or a server before 7.2
             # An epoch that is forgotten in a power cut would be given a second time.
             self._client.waitaof(1, 0, 1000)
@@ -116,6 +121,12 @@ class RedisStreamLog:
         wanted = [_id(positions[p]) if positions and p in positions else "" for p in range(self.partitions)]
         _, ids = self._run(scripts.REGISTER, [self.partitions, consumer, *wanted])
         return {p: _offset(known) for p, known in enumerate(ids)}
+
+    def rejoin(self, consumer: str, positions: Mapping[int, int]) -> dict[int, int]:
+        """See `EventLog.rejoin`."""
+        if positions and consumer not in self.consumers():
+            self.start_epoch(above=max(unpack_offset(at)[0] for at in positions.values()), again=True)
+        return self.register(consumer, positions)
 
     def unregister(self, consumer: str) -> None:
         """See `EventLog.unregister`."""
@@ -139,9 +150,9 @@ class RedisStreamLog:
                 found.setdefault(consumer, {})[int(partition)] = _offset(value)
         return found
 
-    def trim(self) -> int:
+    def trim(self, *, behind: str | None = None) -> int:
         """See `EventLog.trim`."""
-        _, (removed,) = self._run(scripts.TRIM, [])
+        _, (removed,) = self._run(scripts.TRIM, [behind or ""])
         return int(removed)
 
     def _entries(self, partition: int, position: int, count: int) -> list[Entry]:

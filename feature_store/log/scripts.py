@@ -45,12 +45,12 @@ end
 return reply
 """
 
-# ARGV: partitions, an epoch to exceed. The number of days since 1970 is the least: a log that was wiped and filled again
-# is then told from the one that stood there on an earlier day.
+# ARGV: partitions, an epoch to exceed, '1' if all that the log holds is to come again. The number of days since 1970 is
+# the least: a log that was wiped and filled again is then told from the one that stood there on an earlier day.
 START_EPOCH = (
     _SPLIT
     + """
-local count, above = tonumber(ARGV[1]), tonumber(ARGV[2])
+local count, above, again = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
 local known = redis.call('HGET', KEYS[1], 'partitions')
 if known and known ~= ARGV[1] then return {'partitions', known} end
 local current = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
@@ -70,10 +70,10 @@ end
 -- A reader that knows a later epoch than the log has outlived a wiped log: nobody has read what was published since. So has
 -- one that was further than a stream which still begins with its first record: the log was filled again on the same day.
 -- (If that one has lost its tail only, the copies are duplicates, which readers drop.)
-if above > 0 and above >= current then
+if again or (above > 0 and above >= current) then
   for p = 0, count - 1 do
     local first = redis.call('XRANGE', KEYS[2 + p], '-', '+', 'COUNT', 1)[1]
-    if above > current or (first and first[1] == current .. '-0') then
+    if again or above > current or (first and first[1] == current .. '-0') then
       for _, entry in ipairs(redis.call('XRANGE', KEYS[2 + p], '-', '+')) do
         redis.call('XADD', KEYS[2 + p], new .. '-*', unpack(entry[2]))
       end
@@ -127,9 +127,11 @@ return {'ok'}
 """
 )
 
+# ARGV: a consumer without which nothing is removed, or ''.
 TRIM = (
     _SPLIT
     + """
+if ARGV[1] ~= '' and redis.call('HEXISTS', KEYS[1], 'ack:0:' .. ARGV[1]) == 0 then return {'ok', '0'} end
 local all, lowest, removed = redis.call('HGETALL', KEYS[1]), {}, 0
 for i = 1, #all, 2 do
   local p = string.match(all[i], '^ack:(%d+):')

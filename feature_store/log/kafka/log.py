@@ -119,6 +119,10 @@ class KafkaLog:
         self._kept[consumer] = dict(sorted((known | fresh).items()))
         return dict(self._kept[consumer])
 
+    def rejoin(self, consumer: str, positions: Mapping[int, int]) -> dict[int, int]:
+        """See `EventLog.rejoin`."""
+        return self.register(consumer, positions)
+
     def unregister(self, consumer: str) -> None:
         """See `EventLog.unregister`."""
         self._kept.pop(consumer, None)
@@ -137,7 +141,7 @@ class KafkaLog:
         found = {name: self._acknowledged(name) for name in self._groups.names()}
         return {name: positions for name, positions in found.items() if positions}
 
-    def trim(self) -> int:
+    def trim(self, *, behind: str | None = None) -> int:  # noqa: ARG002
         """Nothing: what Kafka keeps is the topic's own configuration."""
         return 0
 
