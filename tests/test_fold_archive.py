@@ -169,9 +169,7 @@ def test_what_some_view_ignores_because_it_came_late_is_kept_and_marked(world):
     strict = replace(kinds, late_events="ignore", lateness="1h")
     some = rows(60)
     world.publish(some)
-    archiver = Archiver(
-        compile_registry(Registry(views=[sites, strict])), world.lake, world.log, source=SOURCE, clock=world.clock
-    )
+    archiver = Archiver(compile_registry(Registry(views=[sites, strict])), world.lake, world.log, source=SOURCE)
     while archiver.step():
         pass
 
