@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.results import Result, load, machine, row
 
 HERE = Path(__file__).parent
-PARTS = ("training", "reader", "stream", "recovery", "kafka", "decoders", "scale", "agreement", "project")
+PARTS = ("training", "reader", "stream", "handover", "recovery", "kafka", "decoders", "scale", "agreement", "project")
 LONG = ("scale", "agreement")
 """These take a quarter of an hour, so they are measured when they are named."""
 RESULTS = HERE / "results.jsonl"
@@ -34,6 +34,8 @@ HOW = {
     "processors. Bytewax's operators fold the same events in sliding "
     "windows with the same hops, without emitting or writing anything. Visible is what a reader in another process "
     "has been given; the time runs from just before the event is published.",
+    "handover": "As the stream; after ten seconds another view of the same events is declared and applied, and the running flow starts a "
+    "successor, which builds both views beside it and takes over while the events go on.",
     "recovery": "In one process, with a server of its own. History of a day, ten events an entity, each event in tiles of its own in two hops; six "
     "windowed features. From the begin of a run to its state, and until all entities are written and vouched for; an emptied server, until all are written "
     "again from memory; a backlog of 100,000 events, until the last value is acknowledged. Checked and unchecked writes take turns.",

@@ -236,22 +236,36 @@ def latency_row() -> Result:
 
 def latency(title: str, module: str, settings: Settings, *, rate: int) -> tuple[str, float]:
     """The name of a row and its p99 in ms; the module publishes when told to, by `publish`."""
+    sent, timings = timed(module, settings)
+    took = [ms for _, ms in timings]
+    return f"{title}, at {rate_of(sent, rate=rate):,.0f} events/s, p99 (p50 {median(took):.0f} ms)", p99(took)
+
+
+def timed(module: str, settings: Settings, *, seconds: int = SECONDS) -> tuple[list[int], list[tuple[int, float]]]:
+    """When each probe's event was published, in us, and of those after the warm-up how many ms it took to be read."""
     command = [sys.executable, "-m", module, "publish", settings.redis_url]
     publisher = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        seen = watch(settings.redis_url, publisher)
+        seen = watch(settings.redis_url, publisher, seconds=seconds)
     finally:
         publisher.kill()
     printed = publisher.stdout.read() if publisher.stdout is not None else ""
     publisher.wait()
     sent: list[int] = stdlib_json.loads(printed)
-    took = latencies_ms(sent, seen)
-    reached = len(sent) * rate * PUBLISH_EVERY_S / ((sent[-1] - sent[0]) / 1e6)
-    return f"{title}, at {reached:,.0f} events/s, p99 (p50 {median(took):.0f} ms)", sorted(took)[int(len(took) * 0.99)]
+    return sent, latencies_ms(sent, seen)
 
 
-def latencies_ms(sent_us: Sequence[int], seen: dict[int, list[tuple[int, int]]]) -> list[float]:
-    """Per event of a probe, the time of the first read that knew it or a later one of the probe."""
+def rate_of(sent_us: Sequence[int], *, rate: int = RATE) -> float:
+    """The events a second that were reached."""
+    return len(sent_us) * rate * PUBLISH_EVERY_S / ((sent_us[-1] - sent_us[0]) / 1e6)
+
+
+def p99(took: Sequence[float]) -> float:
+    return sorted(took)[int(len(took) * 0.99)]
+
+
+def latencies_ms(sent_us: Sequence[int], seen: dict[int, list[tuple[int, int]]]) -> list[tuple[int, float]]:
+    """Per event of a probe, when it was published and the time to the first read that knew it or a later one of the probe."""
     took = []
     for probe, reads in seen.items():
         coming = iter(reads)
@@ -260,18 +274,18 @@ def latencies_ms(sent_us: Sequence[int], seen: dict[int, list[tuple[int, int]]])
             while read is not None and read[0] < number:
                 read = next(coming, None)
             if read is not None and sent_us[number] - sent_us[0] >= WARM_UP_S * 1_000_000:
-                took.append((read[1] - sent_us[number]) / 1000)
+                took.append((sent_us[number], (read[1] - sent_us[number]) / 1000))
     return took
 
 
-def watch(url: str, publisher: subprocess.Popen[str]) -> dict[int, list[tuple[int, int]]]:
+def watch(url: str, publisher: subprocess.Popen[str], *, seconds: int) -> dict[int, list[tuple[int, int]]]:
     """Per probe, each new event that a read knew, and when the read had returned."""
     seen: dict[int, list[tuple[int, int]]] = {probe: [] for probe in range(PROBES)}
     known = dict.fromkeys(seen, -1)
     requests = [{"user": f"probe{probe}"} for probe in seen]
-    end = time.monotonic() + SECONDS + 15
+    end = time.monotonic() + seconds + 15
     with FeatureReader(url, env=ENV) as reader:
-        while time.monotonic() < end and max(known.values()) < SECONDS / PUBLISH_EVERY_S - 1:
+        while time.monotonic() < end and max(known.values()) < seconds / PUBLISH_EVERY_S - 1:
             if publisher.poll() is not None and time.monotonic() < end - 13:
                 end = time.monotonic() + 2
             vectors = reader.get_online_features_batch(["activity:seq_last_1h"], requests)
@@ -285,14 +299,14 @@ def watch(url: str, publisher: subprocess.Popen[str]) -> dict[int, list[tuple[in
     return seen
 
 
-def publish(url: str, source: EventSource, *, rate: int) -> None:
+def publish(url: str, source: EventSource, *, rate: int, seconds: int = SECONDS) -> None:
     """Publish at a steady rate; prints when each probe's event was published."""
     draw, size = random.Random(5), int(rate * PUBLISH_EVERY_S)
     sent: list[int] = []
     with Redis.from_url(url) as client:
         log = open_log(client, ENV, source)
         began = time.perf_counter()
-        for tick in range(int(SECONDS / PUBLISH_EVERY_S)):
+        for tick in range(int(seconds / PUBLISH_EVERY_S)):
             time.sleep(max(0.0, began + tick * PUBLISH_EVERY_S - time.perf_counter()))
             now = datetime.now(UTC)
             batch = [
