@@ -73,12 +73,13 @@ def _successor_leads(stack: Stack) -> bool:
 
 
 def lost_tail(stack: Stack, findings: Findings) -> None:
-    """The log loses everything and is filled again from its beginning."""
+    """The log loses everything and is filled again from its beginning, beyond what had been read of it."""
     rest(stack, findings)
+    goal = 2 * sent_up_to(stack.place) + BATCHES
     stack.lose(stack.empty_server)
     findings.faults["server emptied"] += 1
     stack.place.quiet.unlink()
-    publish_some(stack, findings)
+    wait(stack, findings, "the log is longer than it was", lambda stack: sent_up_to(stack.place) >= goal)
     stack.place.quiet.touch()
 
 
