@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from operator import attrgetter, itemgetter
 
@@ -33,26 +32,19 @@ def step_days(
     client = stage.client()
     stream = LocalStream(store.compiled, store.lake, client, env=store.settings.environment, clock=clock)
     publisher, archive = Publisher(store, client), Archive(store, client)
-    with stage.progress() as progress, ThreadPoolExecutor(max_workers=1) as scheduler:
+    with stage.progress() as progress:
         task = progress.add_task("December, stepped", total=len(days))
         for day in days:
             clock.move_to(to_us(day))
             archive.step()
             start_of_day(store, day)
-            _step_day(store, stream, publisher, scorer, clock, day, scheduler=scheduler)
+            _step_day(store, stream, publisher, scorer, clock, day)
             progress.advance(task)
     archive.step()
 
 
 def _step_day(
-    store: FeatureStore,
-    stream: LocalStream,
-    publisher: Publisher,
-    scorer: Scorer,
-    clock: ManualClock,
-    day: datetime,
-    *,
-    scheduler: Executor,
+    store: FeatureStore, stream: LocalStream, publisher: Publisher, scorer: Scorer, clock: ManualClock, day: datetime
 ) -> None:
     asked = requests(day, day + DAY).to_pylist()
     due = Due(asked, time=itemgetter(REQUEST_TIME))
@@ -64,13 +56,11 @@ def _step_day(
         if not mine:
             continue
         clock.move_to(to_us(start))
-        # The rows of the hour are published beside the stream, as a scheduler does; both are there when somebody asks.
-        published = scheduler.submit(start_of_hour, store) if start.hour != hour else None
-        hour = start.hour
+        if start.hour != hour:
+            hour = start.hour
+            start_of_hour(store)
         publisher.publish(coming.take(start))
         stream.step()
-        if published is not None:
-            published.result()
         vectors.extend(scorer.read(mine))
     clock.move_to(to_us(day + DAY))
     publisher.publish(coming.take(day + DAY))
@@ -90,7 +80,9 @@ class Archive:
             if source.log is not None
         }
         self._logs = logs
-        self._archivers = [Archiver(store.compiled, store.lake, log, source=name) for name, log in logs.items()]
+        self._archivers = [
+            Archiver(store.compiled, store.lake, log, source=name) for name, log in logs.items()
+        ]
         self._commits = CommitArchiver(store.lake, client, env)
 
     def step(self) -> None:
