@@ -80,9 +80,7 @@ class Archive:
             if source.log is not None
         }
         self._logs = logs
-        self._archivers = [
-            Archiver(store.compiled, store.lake, log, source=name) for name, log in logs.items()
-        ]
+        self._archivers = [Archiver(store.compiled, store.lake, log, source=name) for name, log in logs.items()]
         self._commits = CommitArchiver(store.lake, client, env)
 
     def step(self) -> None:
