@@ -247,10 +247,10 @@ def timed(module: str, settings: Settings, *, seconds: int = SECONDS) -> tuple[l
     publisher = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         seen = watch(settings.redis_url, publisher, seconds=seconds)
+        printed, _ = publisher.communicate(timeout=30)
     finally:
         publisher.kill()
-    printed = publisher.stdout.read() if publisher.stdout is not None else ""
-    publisher.wait()
+        publisher.wait()
     sent: list[int] = stdlib_json.loads(printed)
     return sent, latencies_ms(sent, seen)
 
