@@ -42,7 +42,7 @@ def rows() -> list[Result]:
         f"handover: a view more, at {rate_of(sent):,.0f} events/s: published to visible in the other, p99 "
         f"(p50 {median(during):.0f} ms, longest {max(during):.0f} ms; p99 before {p99(before):.0f} ms)"
     )
-    return [row(name, p99(during), "ms", limit=1000.0)]  # fresh within a second of the event
+    return [row(name, p99(during), "ms", limit=250.0)]
 
 
 @contextmanager

@@ -132,6 +132,14 @@ def test_an_old_event_that_is_archived_before_it_is_read_is_no_duplicate(world):
     assert lifetime == 12
 
 
+def assert_whole(world, some):
+    """The lake has exactly these events, and a run that begins anew serves what is served."""
+    served = world.values()
+    world.stream().step()
+    assert equal_where_both_hold(world.values(), served, NOW_US)
+    assert world.lake_ids() == {row["uid"] for row in some}
+
+
 def test_what_only_the_archiver_had_read_when_the_log_was_lost_is_in_the_values(world):
     some = rows(90, seed=9)
     stream = world.stream()
@@ -146,10 +154,7 @@ def test_what_only_the_archiver_had_read_when_the_log_was_lost_is_in_the_values(
     world.archive()
     stream.step()
 
-    served = world.values()
-    world.stream().step()
-    assert equal_where_both_hold(world.values(), served, NOW_US)
-    assert world.lake_ids() == {row["uid"] for row in some}
+    assert_whole(world, some)
 
 
 def test_what_was_read_before_the_log_was_lost_and_comes_again_by_way_of_the_lake_counts_once(world):
@@ -165,10 +170,7 @@ def test_what_was_read_before_the_log_was_lost_and_comes_again_by_way_of_the_lak
     world.archive()
     stream.step()
 
-    served = world.values()
-    world.stream().step()
-    assert equal_where_both_hold(world.values(), served, NOW_US)
-    assert world.lake_ids() == {row["uid"] for row in some}
+    assert_whole(world, some)
 
 
 def test_what_a_wiped_log_holds_before_the_place_that_was_reached_is_in_the_values(world):
@@ -184,10 +186,7 @@ def test_what_a_wiped_log_holds_before_the_place_that_was_reached_is_in_the_valu
     world.archive()
     stream.step()
 
-    served = world.values()
-    world.stream().step()
-    assert equal_where_both_hold(world.values(), served, NOW_US)
-    assert world.lake_ids() == {row["uid"] for row in some}
+    assert_whole(world, some)
 
 
 def test_of_two_runs_with_one_number_the_second_does_not_begin(world):
