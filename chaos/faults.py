@@ -15,6 +15,7 @@ from typing import NamedTuple
 import redis
 from filelock import FileLock
 
+from chaos.declared import SOURCE
 from chaos.launcher import POINTS
 from chaos.stack import Child, Stack
 
@@ -112,11 +113,11 @@ def stale_replica(stack: Stack, draw: random.Random) -> None:
 
 
 def evict(stack: Stack, draw: random.Random) -> Lasting:
-    """Somebody switches eviction on, with less memory than is used."""
-    client = stack.client()
+    """Somebody switches eviction on, with less memory than is used: until that ends, anything may be lost at any time."""
+    client, positions = stack.client(), stack.store.lake.positions(SOURCE)
     used = int(client.info("memory")["used_memory"])
     stack.lose(lambda: _limit(client, policy="allkeys-lru", bytes_=used - draw.randrange(20_000, 200_000)))
-    return Lasting(draw.uniform(0.3, 1.5), lambda: stack.lose(lambda: _unlimited(stack)))
+    return Lasting(draw.uniform(0.3, 1.5), lambda: stack.lose(lambda: _unlimited(stack), positions=positions))
 
 
 def out_of_memory(stack: Stack, draw: random.Random) -> Lasting:

@@ -202,17 +202,23 @@ class Stack:
                 replica.port = former.port
                 replica.start()
 
-    def lose(self, act: Callable[[], object]) -> None:
-        """Do what may take acknowledged records from the log; then the publisher sends again what the lake lacks."""
+    def lose(self, act: Callable[[], object], *, positions: Mapping[int, int] | None = None) -> None:
+        """Do what may take acknowledged records from the log; then the publisher sends again what the lake lacks.
+
+        `positions` is how far the lake had the log when the server began to lose, where that lasts. The publisher is told
+        also of what has failed: a server that does not answer may have done it all the same.
+        """
         publisher = self.children["publish"]
         publisher.signal(signal.SIGSTOP)
         try:
-            positions = self.store.lake.positions(SOURCE)
-            act()
-            at_s, batches = time.time(), read_outbox(self.place)
-            self._rewind_publisher(batches, self.lake_ids())
-            # Not before: until the publisher is told, it looks as if all had been sent again.
-            self.losses.append(Loss(at_s=at_s, positions=positions, batches=len(batches), newest_us=newest_us(batches)))
+            began = self.store.lake.positions(SOURCE) if positions is None else positions
+            try:
+                act()
+            finally:
+                at_s, batches = time.time(), read_outbox(self.place)
+                self._rewind_publisher(batches)
+                # Not before: until the publisher is told, it looks as if all had been sent again.
+                self.losses.append(Loss(at_s=at_s, positions=began, batches=len(batches), newest_us=newest_us(batches)))
         finally:
             publisher.signal(signal.SIGCONT)
 
@@ -220,8 +226,12 @@ class Stack:
         """The customers, and one who never pays."""
         return [*CUSTOMERS, "nobody"]
 
-    def _rewind_publisher(self, batches: Sequence[Batch], held: set[str]) -> None:
+    def _rewind_publisher(self, batches: Sequence[Batch]) -> None:
         """Let the publisher send again what the lake does not hold: the log may have lost it."""
+        try:
+            held = self.lake_ids()
+        except (FeatureStoreError, OSError):
+            held = set()  # nobody can say, so all of it
         for number, batch in enumerate(batches):
             if any(row["payment_id"] not in held for row in batch.rows):
                 self.place.rewind.write_text(str(number))

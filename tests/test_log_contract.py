@@ -530,8 +530,8 @@ def client(server: EmbeddedValkey) -> Iterator[redis.Redis]:
         yield connected
 
 
-def redis_log(client: redis.Redis) -> RedisStreamLog:
-    return RedisStreamLog(client, env="test", source="departures")
+def redis_log(client: redis.Redis, *, partitions: int = 1) -> RedisStreamLog:
+    return RedisStreamLog(client, env="test", source="departures", partitions=partitions)
 
 
 STREAM = "log:test:{departures}:0"
@@ -665,6 +665,35 @@ def test_a_deleted_stream_begins_an_epoch(client: redis.Redis) -> None:
     with pytest.raises(LogTailLost) as lost:
         log.read(0, reached)
     assert len(log.read(0, lost.value.resume)) == 20
+
+
+def test_a_stream_that_is_deleted_after_its_epoch_has_ended_has_lost_its_tail(client: redis.Redis) -> None:
+    log = redis_log(client)
+    begin = log.end(0)
+    log.publish(records(10))
+    log.start_epoch()
+    client.delete(STREAM)
+    log.publish(records(20, start=10))
+
+    with pytest.raises(LogTailLost) as lost:  # nobody can load the rest, as for a gap: it has to be sent again
+        log.read(0, begin + 7)
+
+    assert [r.payload for r in read_all(log, 0, lost.value.resume)] == [r.payload for r in records(20, start=10)]
+
+
+def test_a_deleted_stream_takes_nothing_from_the_other_partitions(client: redis.Redis) -> None:
+    log = redis_log(client, partitions=2)
+    begin = log.begin(1)
+    log.publish(records(40))
+    before = log.read(1, begin)
+    log.start_epoch()
+    client.delete(STREAM)
+    log.publish(records(40, start=40))
+
+    found = read_all(log, 1, before[3].offset)
+
+    assert [r.payload for r in found[: len(before) - 3]] == [r.payload for r in before[3:]]
+    assert log.lag(1, before[3].offset) == len(found)
 
 
 def test_a_record_missing_from_the_middle_is_a_gap_after_what_stands_before_it(client: redis.Redis) -> None:

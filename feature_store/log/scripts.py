@@ -55,7 +55,7 @@ local known = redis.call('HGET', KEYS[1], 'partitions')
 if known and known ~= ARGV[1] then return {'partitions', known} end
 local current = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
 local new = math.max(current + 1, above + 1, math.floor(redis.call('TIME')[1] / 86400))
-local ends = {}
+local ends, gone = {}, {}
 for p = 0, count - 1 do
   ends[1 + p] = 0
   if redis.call('EXISTS', KEYS[2 + p]) == 1 then
@@ -63,8 +63,23 @@ for p = 0, count - 1 do
     if epoch == current then ends[1 + p] = n + 1 end
     new = math.max(new, epoch + 1)
   else
+    gone[1 + p] = true
     redis.call('XGROUP', 'CREATE', KEYS[2 + p], 'made', '$', 'MKSTREAM')
     redis.call('XGROUP', 'DESTROY', KEYS[2 + p], 'made')
+  end
+end
+-- A stream that was evicted has lost what was unread of earlier epochs too, though the hash still counts it.
+if next(gone) then
+  local all = redis.call('HGETALL', KEYS[1])
+  for i = 1, #all, 2 do
+    if string.match(all[i], '^end:') then
+      local kept, p = {}, 0
+      for n in string.gmatch(all[i + 1], '%d+') do
+        p = p + 1
+        kept[p] = gone[p] and '0' or n
+      end
+      redis.call('HSET', KEYS[1], all[i], table.concat(kept, ','))
+    end
   end
 end
 -- A reader that knows a later epoch than the log has outlived a wiped log: nobody has read what was published since. So has
