@@ -52,10 +52,16 @@ def publish(place: Place) -> None:
 
 
 def _send(store: FeatureStore, box: Outbox) -> bool:
-    """Send the next batch; whether the log has taken it."""
+    """Send the next batch; whether the log has taken it.
+
+    What is sent again waits for the clock to be right: by one that is set back it would come from the future, and
+    what had been accepted before the log lost it would become a dead letter.
+    """
     arrived_us = store.clock.now_us()
+    source = store.registry.source(SOURCE)
+    if box.is_repeating and newest_us([box.next]) > arrived_us + source.future_tolerance_us:
+        return False
     try:
-        source = store.registry.source(SOURCE)
         publish_events(source, store.log(SOURCE), box.next.rows, clock=ManualClock(arrived_us))
     except (FeatureStoreError, RedisError, OSError):
         return False
@@ -70,6 +76,7 @@ class Outbox:
         self._place = place
         self.batches = read_outbox(place)
         self._sent = sent_up_to(place)
+        self._furthest = max((number + 1 for number, _ in read_sent(place)), default=0)
         with place.outbox.open("ab+") as file:  # without the line that a crash has cut off
             file.truncate(file.tell() - len(_last_line(place)))
 
@@ -77,6 +84,11 @@ class Outbox:
     def unsent(self) -> int:
         """How many batches wait."""
         return len(self.batches) - self._sent
+
+    @property
+    def is_repeating(self) -> bool:
+        """Whether the next batch has been sent before."""
+        return self._sent < self._furthest
 
     @property
     def next(self) -> Batch:
@@ -95,6 +107,7 @@ class Outbox:
         with self._place.sent.open("a") as file:
             file.write(f"{self._sent} {arrived_us}\n")
         self._sent += 1
+        self._furthest = max(self._furthest, self._sent)
 
     def obey_rewind(self) -> None:
         """Begin again where the run says."""
