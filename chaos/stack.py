@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+import duckdb
 import redis
 
 from chaos.declared import CUSTOMERS, SOURCE
@@ -230,7 +231,7 @@ class Stack:
         """Let the publisher send again what the lake does not hold: the log may have lost it."""
         try:
             held = self.lake_ids()
-        except (FeatureStoreError, OSError):
+        except (FeatureStoreError, OSError, duckdb.Error):
             held = set()  # nobody can say, so all of it
         for number, batch in enumerate(batches):
             if any(row["payment_id"] not in held for row in batch.rows):
