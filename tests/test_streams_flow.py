@@ -1,5 +1,7 @@
 """The real flow: a Bytewax process, its archiver and a real server; killed, restarted, told to stop."""
 
+import re
+import resource
 import signal
 import time
 from datetime import timedelta
@@ -95,6 +97,21 @@ def test_an_archiver_waits_while_redis_has_no_room(deployment):
             deployment.wait(lambda: len(deployment.lake_ids()) == 20, archiver)
     finally:
         deployment.client.config_set("maxmemory", 0)
+
+
+def test_an_archiver_waits_while_the_disk_under_the_lake_is_full(deployment):
+    with deployment.process("archive", "--every", "0.1") as archiver:
+        deployment.publish(rows(20))
+        deployment.wait(lambda: len(deployment.lake_ids()) == 20, archiver)
+        _, hard = resource.prlimit(archiver.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(archiver.pid, resource.RLIMIT_FSIZE, (20_000, hard))  # less than the catalog's log needs
+        deployment.publish(rows(40)[20:])
+        full = "archiving waits: the catalog of the lake at .* cannot be used: .*disk I/O error"
+        deployment.wait(lambda: re.search(full, deployment.said("archive")), archiver)
+        assert len(deployment.lake_ids()) == 20
+        resource.prlimit(archiver.pid, resource.RLIMIT_FSIZE, (hard, hard))
+
+        deployment.wait(lambda: len(deployment.lake_ids()) == 40, archiver)
 
 
 def test_ticks_keep_the_heart_beating_when_nothing_comes(deployment):

@@ -21,6 +21,8 @@ _LOST = (
     "terminating connection",
     "no connection to the",
 )
+_UNUSABLE = ("disk I/O error", "database or disk is full", "unable to open database file", "database is locked")
+_NOT_COMMITTED = "Failed to commit DuckLake transaction"
 _OTHER_DATA = re.compile(r'does not match existing data path in the catalog "([^"]*)"')
 _PATH = re.compile(r"s3://[^\s'\"]*[^\s'\":]")
 
@@ -42,6 +44,14 @@ def outage(error: duckdb.Error, location: LakeLocation, server: Postgres | None)
     return None
 
 
+def unreadable(error: duckdb.Error, location: LakeLocation) -> str | None:
+    """The sentence for a catalog file that SQLite cannot use: its disk is full, it is gone or locked; None otherwise."""
+    if location.catalog is None and any(sign in str(error) for sign in _UNUSABLE):
+        return f"the catalog of the lake at {location} cannot be used: {first_line(error)}"
+    return None
+
+
 def first_line(error: Exception) -> str:
-    """What DuckDB says, without query excerpts and stack traces."""
-    return str(error).split("\n", 1)[0]
+    """What DuckDB says, without query excerpts and stack traces; of a commit that failed, why."""
+    lines = str(error).splitlines() or [""]
+    return lines[-1 if _NOT_COMMITTED in lines[0] else 0]

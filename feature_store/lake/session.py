@@ -21,7 +21,7 @@ from feature_store.errors import FeatureStoreError, InputError, LakeError, unkno
 from feature_store.lake.connection import CATALOG, SQLITE, attach, connect, quote
 from feature_store.lake.location import S3_SCHEME, LakeLocation
 from feature_store.lake.locks import AdvisoryLock, CommitLock, FileCommitLock
-from feature_store.lake.outage import first_line, outage
+from feature_store.lake.outage import first_line, outage, unreadable
 from feature_store.lake.postgres import Postgres
 from feature_store.lake.upkeep import ORPHAN_AGE, delete_orphans
 
@@ -164,7 +164,7 @@ class Session:
         try:
             yield
         except duckdb.Error as error:
-            problem = outage(error, self.location, self.server)
+            problem = outage(error, self.location, self.server) or unreadable(error, self.location)
             if problem is None:
                 raise
             raise LakeError(problem) from error
