@@ -117,7 +117,7 @@ def count_letters(lake: Lake, wanted: Wanted) -> list[LetterCount]:
         SELECT source, kind, reason, count(*), count(replayed_us), min(arrived_us), max(arrived_us),
             arg_max(struct_pack(p := "partition", o := "offset"), arrived_us) FILTER ("partition" IS NOT NULL)
         FROM ({_letters_sql(lake)}) WHERE {condition} GROUP BY ALL ORDER BY count(*) DESC, source, kind, reason"""
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         rows = cursor.execute(sql, values).fetchall()
     return [
         LetterCount(

@@ -235,7 +235,7 @@ def status(compiled: Compiled, lake: Lake, client: Redis, *, env: str) -> StoreS
 
 
 def _source_status(source: EventSource, lake: Lake, client: Redis | None, env: str) -> SourceStatus:
-    days = lake.days_loaded(source.name)
+    days = lake.days(source.name).loaded
     positions = lake.positions(source.name)
     lag: dict[int, int] = {}
     problem = ""

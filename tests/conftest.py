@@ -26,6 +26,7 @@ time.tzset()
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 # There is a worker per core and more; threads that wait for each other by spinning would cost ten times the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("SLURM_CPUS_ON_NODE", "1")  # what DuckDB takes for the number of its threads
 
 # A busy machine is no failure; the time limit of a test is pytest's.
 settings.register_profile("project", deadline=None, print_blob=True)

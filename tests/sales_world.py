@@ -64,5 +64,5 @@ def rejected(store):
 
 def accounted(store):
     """Whether anything at all was written: events, days or dead letters."""
-    written = store.lake.exists("events_sales_loaded") and (events(store) or store.lake.days_loaded("sales"))
+    written = store.lake.exists("events_sales_loaded") and (events(store) or store.lake.days("sales").loaded)
     return bool(written) or bool(rejected(store))

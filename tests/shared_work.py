@@ -162,6 +162,6 @@ def everything(store: FeatureStore) -> list[object]:
         return [
             cursor.execute(f"SELECT * FROM ({lake.events_sql('sales')}) ORDER BY _event_id").fetchall(),
             lake.positions("sales"),
-            lake.days_loaded("sales"),
+            lake.days("sales").loaded,
             training_rows(store),
         ]

@@ -35,7 +35,7 @@ def test_a_backfill_without_a_daemon_materializes_exactly_its_days_and_tells_how
     assert told[-1] == done
     assert capfd.readouterr() == ("", "")
     with FeatureStore(settings=Settings()) as store:
-        assert store.lake.days_loaded("cancellations") == [FIRST + timedelta(days=n) for n in range(35)]
+        assert store.lake.days("cancellations").loaded == [FIRST + timedelta(days=n) for n in range(35)]
         assert len(store.lake.fresh_days("tiles_airport_cancellations_v1", source="cancellations")) == 35
     with dg.DagsterInstance.from_config(str(prepare_dagster_home(Settings()))) as instance:
         [backfill] = instance.get_backfills()

@@ -14,6 +14,7 @@ from feature_store import Registry, redis_stream
 from feature_store.history import late_values
 from feature_store.history.late import count_late
 from feature_store.lake.memory import Books, MemoryLake
+from feature_store.lake.records import Days
 from feature_store.transforms.compiled import compile_registry
 
 ANCHOR = 1_372_936_200 * SECOND
@@ -42,7 +43,9 @@ def counted(view, happened, days, *, every):
               zip(numbered.to_pylist(), happened, strict=True)]  # fmt: skip
     came = {event["event_us"] // DAY for event in happened if event["logged"]}
     lake.copy(
-        "happenings", numbered.from_pylist(loaded, schema=numbered.schema), Books(days_live=[*map(as_date, came)])
+        "happenings",
+        numbered.from_pylist(loaded, schema=numbered.schema),
+        Books(days=Days([], [*map(as_date, came)], 0)),
     )
     try:
         found = count_late(compiled.plan(made), lake, days=[as_date(day) for day in days], snapshot=1)

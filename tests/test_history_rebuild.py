@@ -238,7 +238,7 @@ def test_a_fresh_process_that_has_read_the_books_reads_the_old_snapshot_too(made
         "import sys, pathlib; import test_history_rebuild as t; folder = pathlib.Path(sys.argv[1])\n"
         "with t.opened(folder / 'home') as store:\n"
         "    store.lake.ensure_source('sales', store.compiled.schemas['sales'])\n"
-        "    store.lake.days_loaded('sales'), store.lake.positions('sales')\n"
+        "    store.lake.days('sales').loaded, store.lake.positions('sales')\n"
         "    manifest = t.Manifest.from_json((folder / 'manifest.json').read_text())\n"
         "    found = store.rebuild(manifest, t.spine(), features=t.asked(store))\n"
         "    (folder / 'fresh').write_bytes(t.bytes_of(found.table))\n"

@@ -164,6 +164,22 @@ def test_buckets_change_nothing(make):
         assert parts.to_arrow().equals(whole)
 
 
+def test_the_number_of_threads_changes_no_bit(make):
+    store = make([(f"city{n % 7}", 3 * n, n / 7) for n in range(4000)])
+    asked = spine([(f"city{n % 9}", 13_000 - 40 * n) for n in range(300)])
+    names = ["rides:count_1h", "rides:fare_sum_1h", "rides:fare_max_1d"]
+
+    def found(threads):
+        with store.lake.cursor() as cursor:
+            cursor.execute(f"SET threads = {threads}")
+        store.load("rides", start=START, end=START + 10 * DAY)
+        return store.get_historical_features(asked, names).to_arrow()
+
+    alone = found(1)
+    assert alone.column("rides__count_1h").to_pylist().count(0) < 300
+    assert found(4).equals(alone)
+
+
 def test_served_values_know_only_what_had_arrived(make):
     #   event at  10 min, seen 50 minutes later
     #   |---------x---------------------seen

@@ -72,6 +72,18 @@ def count(lake: Lake, text: str) -> int:
     return value
 
 
+def test_all_of_a_reading_sees_the_same_state(place):
+    with open_lake(place) as lake:
+        lake.replace_loaded("departures", events(24), days=[day(0)])
+        count = f"SELECT count(*) FROM ({lake.events_sql('departures')})"
+        with lake.reading() as cursor:
+            assert cursor.execute(count).fetchall() == [(24,)]
+            lake.replace_loaded("departures", events(24, start_hour=24), days=[day(1)])
+            assert cursor.execute(count).fetchall() == [(24,)]
+        with lake.reading() as cursor:
+            assert cursor.execute(count).fetchall() == [(48,)]
+
+
 @pytest.mark.parametrize(
     ("moment", "loaded"), [("staged", "old"), ("moved", "old"), ("registered", "old"), ("committed", "new")]
 )

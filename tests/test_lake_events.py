@@ -55,7 +55,7 @@ def test_a_day_without_events_is_loaded_and_empty(lake):
 
     commit = lake.replace_loaded("departures", events(0), days=[day(0), day(3)])
 
-    assert (commit.rows, ids(lake), lake.days_loaded("departures")) == (0, set(), [day(0), day(3)])
+    assert (commit.rows, ids(lake), lake.days("departures").loaded) == (0, set(), [day(0), day(3)])
 
 
 @local_only
@@ -230,7 +230,7 @@ def test_live_commits_move_the_positions_of_each_partition(lake):
 
     assert lake.positions("departures") == {0: 2, 1: (1 << 48) + 1}
     assert (commit.rows, commit.days) == (1, (day(0),))
-    assert lake.days_live("departures") == [day(0)]
+    assert lake.days("departures").live == [day(0)]
 
 
 def test_a_commit_from_another_position_is_refused_and_writes_nothing(lake):

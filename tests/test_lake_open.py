@@ -48,7 +48,7 @@ def test_two_environments_of_one_catalog_never_meet(place):
 
         assert prod.sources() == []
         prod.ensure_source("departures", SCHEMA)
-        assert prod.days_loaded("departures") == []
+        assert prod.days("departures").loaded == []
         assert prod.cursor().execute("SELECT count(*) FROM events_departures_loaded").fetchall() == [(0,)]
 
 
@@ -131,7 +131,7 @@ def test_a_lake_that_another_process_holds_is_reported_and_free_again_when_it_di
             by = rf"'feature-store on .* pid {holder.pid}' \(backend" if place.is_shared else "another process"
             with pytest.raises(LakeError, match=rf"locked by {by}.* for 0\.3 s \("):
                 lake.replace_loaded("departures", events(24), days=[day(0)])
-            assert lake.days_loaded("departures") == []  # reading is never blocked
+            assert lake.days("departures").loaded == []  # reading is never blocked
         finally:
             holder.kill()
             holder.join()

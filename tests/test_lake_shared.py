@@ -75,7 +75,7 @@ def test_data_may_be_a_directory_that_all_machines_have(shared_world, tmp_path):
         lake.replace_loaded("departures", events(24), days=[day(0)])
 
     with Lake.open(LakeLocation(tmp_path / "elsewhere", catalog, str(tmp_path / "there"))) as lake:
-        assert lake.days_loaded("departures") == [day(0)]
+        assert lake.days("departures").loaded == [day(0)]
     assert len(list((tmp_path / "there").rglob("*.parquet"))) == 1
     assert list((tmp_path / "here").rglob("*.parquet")) == []
 

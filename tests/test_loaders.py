@@ -149,7 +149,7 @@ def test_a_function_that_yields_nothing_has_loaded_empty_days(open_store):
     store = open_store(lambda _start, _end: iter(()))
 
     assert load(store).rows == 0
-    assert store.lake.days_loaded("sales") == [date(2024, 3, 30), date(2024, 3, 31)]
+    assert store.lake.days("sales").loaded == [date(2024, 3, 30), date(2024, 3, 31)]
 
 
 def test_a_function_that_fails_between_two_batches_has_loaded_nothing(open_store):
@@ -174,7 +174,7 @@ def test_loading_again_gives_the_same_rows_and_an_empty_day_is_loaded_too(open_s
     load(store)
 
     assert events(store) == before
-    assert store.lake.days_loaded("sales") == [date(2024, 3, 30), date(2024, 3, 31)]
+    assert store.lake.days("sales").loaded == [date(2024, 3, 30), date(2024, 3, 31)]
 
 
 def test_repeated_rows_are_counted_and_conflicting_ones_kept_aside(open_store, tmp_path):

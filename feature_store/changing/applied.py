@@ -50,7 +50,7 @@ def read_applied(lake: Lake) -> Applied:
     """What is applied now."""
     if not lake.exists(APPLIES):
         return Applied(meanings=Meanings(features=recorded_features(lake), services={}))
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         row = cursor.execute(
             f"SELECT version, meanings, rollouts FROM {lake.table_sql(APPLIES)} ORDER BY version DESC LIMIT 1"
         ).fetchone()
@@ -64,7 +64,7 @@ def recorded_features(lake: Lake) -> dict[str, str]:
     """`view@version:feature` -> fingerprint of everything that was ever applied."""
     if not lake.exists(VERSIONS):
         return {}
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         rows = cursor.execute(f"SELECT view, feature, fingerprint FROM {lake.table_sql(VERSIONS)}").fetchall()
     return {f"{view}:{feature}": digest for view, feature, digest in rows}
 
@@ -137,7 +137,7 @@ def _rows(lake: Lake, new: Applied, changes: Sequence[str], at_us: int) -> dict[
 
 def conflict(lake: Lake, expected: int) -> ApplyConflict:
     """The error for who had read a version that is not the newest any more: it says who changed what since."""
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         rows = cursor.execute(
             f"SELECT version, applied_by, applied_us, changes FROM {lake.table_sql(APPLIES)} "
             "WHERE version > ? ORDER BY version",

@@ -95,8 +95,8 @@ def cost_of(
 
 def _events_of_days(lake: Lake, source: str) -> Mapping[date, int]:
     """Day -> events, of every day that the lake was given."""
-    known = dict.fromkeys(sorted({*lake.days_loaded(source), *lake.days_live(source)}), 0)
-    with lake.cursor() as cursor:
+    known = dict.fromkeys(lake.days(source).known, 0)
+    with lake.reading() as cursor:
         rows = cursor.execute(f"SELECT {DAY}, count(*) FROM ({lake.events_sql(source)}) GROUP BY ALL").fetchall()
     return {**known, **dict(rows)}
 
@@ -119,7 +119,7 @@ def _rate(plan: ViewPlan, lake: Lake, counts: Mapping[date, int]) -> float:
         return 1.0
     events = lake.events_sql(plan.view.source.name, days=(day, day))
     begun = time.perf_counter()
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         cursor.execute(f"SELECT * FROM ({tiles_sql(plan, events)})").to_arrow_table()
     return counts[day] / max(time.perf_counter() - begun, 1e-6)
 
@@ -127,7 +127,7 @@ def _rate(plan: ViewPlan, lake: Lake, counts: Mapping[date, int]) -> float:
 def _entities(plan: ViewPlan, lake: Lake, now_us: int) -> int:
     """About how many entities have an event in a window now."""
     rows = project_sql(plan, _recent_sql(plan, lake, now_us))
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         found = cursor.execute(f"SELECT approx_count_distinct({KEY}) FROM ({rows})").fetchone()
     return int(found[0]) if found else 0
 
@@ -167,7 +167,7 @@ def _sampled(plan: ViewPlan, lake: Lake, env: str, now_us: int) -> list[Write]:
     """The values of some entities, as the stream writes them; of a batch view as they are published."""
     view = replace(plan.view, online="stream")
     folded = compile_registry(Registry(views=[view])).plan(view)
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         recent = _recent_sql(folded, lake, now_us)
         row = cursor.execute(f"SELECT count(*) FROM ({recent})").fetchone()
         parts = max(1, int(row[0] if row else 0) // SAMPLED_EVENTS)

@@ -43,7 +43,7 @@ def materialize(
 def _check_events(store: FeatureStore, view: FeatureView, start: Day, end: Day) -> None:
     """Refuse days for which the lake was never given events: their features would say that nothing happened."""
     source = view.source.name
-    known = sorted({*store.lake.days_loaded(source), *store.lake.days_live(source)})
+    known = store.lake.days(source).known
     span = view.longest_window_us if view.is_batch else 0
     earliest = None if span is None else from_us(to_us(start) - span).date()
     if any((earliest is None or earliest <= known_day) and known_day < end.date() for known_day in known):

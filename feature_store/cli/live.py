@@ -53,7 +53,8 @@ def resume(source: Annotated[str, typer.Argument(help="A source with a log")]) -
             count = "records" if gap.records is None else counted(gap.records, "record")
             console.print(f"{source} partition {partition}: {count} given up")
         arrived = [gap.arrived_us for gap in given_up.values() if gap.arrived_us is not None]
-        first = store.lake.days_live(source)[-1:] or store.lake.days_loaded(source)[-1:]
+        days = store.lake.days(source)
+        first = days.live[-1:] or days.loaded[-1:]
         start = f"{first[0]}" if first else "..."
         end = from_us(max(arrived, default=store.clock.now_us())).date() + timedelta(days=1)
         console.print(f"now load what is missing: feature-store backfill events/{source} --start {start} --end {end}")

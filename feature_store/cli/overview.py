@@ -69,7 +69,7 @@ def _rejected(store: FeatureStore) -> Mapping[str, str]:
     """Source -> how many of its records were no events, or no new ones, by kind."""
     if not store.lake.exists(REJECTED):
         return {}
-    with store.lake.cursor() as cursor:
+    with store.lake.reading() as cursor:
         rows = cursor.execute(
             f"SELECT source, kind, count(*) FROM {store.lake.table_sql(REJECTED)} GROUP BY ALL ORDER BY ALL"
         ).fetchall()
@@ -88,7 +88,7 @@ def _sources(sources: Sequence[SourceStatus], rejected: Mapping[str, str], store
         title="Sources: lag is what the lake does not have of the log",
     )
     for source in sources:
-        days = sorted({*store.lake.days_loaded(source.name), *store.lake.days_live(source.name)})
+        days = store.lake.days(source.name).known
         span = f"{len(days)} ({days[0]} to {days[-1]})" if days else "none"
         lag = f"{sum(source.lag.values()):,}" if source.lag else "unknown" if source.problem else "-"
         table.add_row(source.name, span, lag, rejected.get(source.name, "none"))
@@ -113,7 +113,7 @@ def _late(store: FeatureStore) -> Table:
     )
     rows: Sequence[tuple[str, str, int, int, int, int]] = ()
     if store.lake.exists(LATE_EVENTS):
-        with store.lake.cursor() as cursor:
+        with store.lake.reading() as cursor:
             rows = cursor.execute(
                 "SELECT view, arg_max(policy, day), sum(late), sum(events), max(longest_us), sum(changed)::BIGINT "
                 f"FROM {store.lake.table_sql(LATE_EVENTS)} GROUP BY view HAVING sum(late) > 0 ORDER BY view"

@@ -150,7 +150,7 @@ def _look_up(lake: Lake, source: str, schema: pa.Schema, *, partition: int, by_i
         where = f"{ID} IN (SELECT id FROM wanted) AND {seen.format(p=partition, before=before)}"
         with lake.cursor() as cursor:
             cursor.register("wanted", pa.table({"id": pa.array(event_ids, type=pa.string())}))
-            kinds = arrow_columns(cursor, schema)  # of the log's rows; the lake's may have been widened since
+            kinds = arrow_columns(schema)  # of the log's rows; the lake's may have been widened since
             listed = ", ".join(
                 [ID, *(f"TRY_CAST({quote(name)} AS {kind}) AS {quote(name)}" for name, kind in kinds.items())]
             )

@@ -187,8 +187,7 @@ def _rows(plan: ViewPlan, lake: Lake, snapshot: int, codes: Ints, keys: SpineKey
     present = step_us[step_us != _NONE]
     low, high = (int(present.min()), int(present.max())) if len(present) else (0, 0)
     span = (from_us(low - 1).date(), from_us(high - 1).date())
-    cursor = lake.cursor()
-    try:
+    with lake.reading() as cursor:
         cursor.register("asked", asked)
         cursor.register("entities", pa.table({KEY: keys.text, "_code": np.arange(len(keys))}))
         rows = lake.all_rows_sql(rows_table(plan.view), snapshot=snapshot, days=span)
@@ -200,8 +199,6 @@ def _rows(plan: ViewPlan, lake: Lake, snapshot: int, codes: Ints, keys: SpineKey
             f"JOIN entities AS e USING ({KEY})) AS r ON a._code = r._code AND a.{ROW_US} = r.{ROW_US} "
             "AND a.row_version = r.row_version ORDER BY a._n"
         ).to_arrow_table()
-    finally:
-        cursor.close()
 
 
 def _answer(feature: FeaturePlan, rows: pa.Table, *, built: np.ndarray, fresh: np.ndarray) -> Answer:

@@ -12,6 +12,7 @@ from feature_store.time_rule import DAY_US, from_us, to_us
 if TYPE_CHECKING:
     from feature_store.declare.view import FeatureView
     from feature_store.lake import Lake
+    from feature_store.lake.records import Days
 
 _SHOWN = 5
 
@@ -27,14 +28,13 @@ class Coverage:
     """Days between the first and the last loaded one that were neither loaded nor came over the log."""
 
 
-def coverage(lake: Lake, source: str, *, snapshot: int | None = None) -> Coverage:
-    """What the lake has of a source that `ensure_source` knows, now or at a snapshot."""
-    loaded, live = lake.days_loaded(source, snapshot=snapshot), set(lake.days_live(source, snapshot=snapshot))
-    ends = [] if not loaded else [_end_us(loaded[-1])]
-    arrived = lake.newest_arrival_us(source, snapshot=snapshot) if live else None
+def coverage(lake: Lake, source: str, days: Days, *, snapshot: int) -> Coverage:
+    """What the lake has of a source that `ensure_source` knows, with these days, at a snapshot."""
+    ends = [] if not days.loaded else [_end_us(days.loaded[-1])]
+    arrived = lake.newest_arrival_us(source, snapshot=snapshot) if days.live else None
     if arrived is not None:
         ends.append(arrived)
-    return Coverage(until_us=max(ends, default=None), missing=_holes(loaded, live))
+    return Coverage(until_us=max(ends, default=None), missing=_holes(days.loaded, {*days.known}))
 
 
 def check_complete(found: Coverage, view: FeatureView, *, first_us: int, last_us: int) -> None:
@@ -67,9 +67,8 @@ def _end_us(day: date) -> int:
     return to_us(datetime(day.year, day.month, day.day, tzinfo=UTC)) + DAY_US
 
 
-def _holes(loaded: list[date], live: set[date]) -> tuple[date, ...]:
+def _holes(loaded: list[date], known: set[date]) -> tuple[date, ...]:
     if not loaded:
         return ()
-    known = live.union(loaded)
     days = (loaded[0] + timedelta(days=n) for n in range((loaded[-1] - loaded[0]).days))
     return tuple(day for day in days if day not in known)

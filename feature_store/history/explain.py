@@ -210,7 +210,7 @@ def _events(compiled: Compiled, plan: ViewPlan, lake: Lake, spine: pa.Table, *, 
     columns = ", ".join([ID, TIME, ARRIVED, PARTITION, OFFSET])
     events = lake.events_sql(source, where=f"{TIME} >= {tail} AND {TIME} < {head}")
     projected = project_sql(plan, events, extra=[ARRIVED, PARTITION, OFFSET])
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         return cursor.execute(
             f"SELECT {columns} FROM ({projected}) WHERE {KEY} = {literal(keys.text[0].as_py())} ORDER BY {TIME} DESC, {ID} DESC"
         ).to_arrow_table()
@@ -237,7 +237,7 @@ def _known(row: Mapping[str, Any]) -> KnownEvent:
 
 
 def _rejected(lake: Lake, source: str, ids: Sequence[str]) -> dict[str, int]:
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         return dict(
             cursor.execute(
                 f"SELECT kind, count(*) FROM {lake.table_sql('rejected_events')} "

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from feature_store.declare.keyed import KeyedView
 from feature_store.history.answers import answer
-from feature_store.history.coverage import check_complete, coverage
+from feature_store.history.coverage import check_complete
 from feature_store.history.spine import spine_keys
 from feature_store.history.windows import window_values
 from feature_store.time_rule import BEGINNING_US
@@ -51,7 +51,7 @@ def label_column(
     """
     plan = compiled.label_plan(label)
     view, source = plan.view, plan.view.source.name
-    known = coverage(reading.lake, source, snapshot=reading.snapshot)
+    known = reading.coverage(source)
     ends_us = spine.time_us + label.within_us
     closed = ends_us <= (BEGINNING_US if known.until_us is None else min(now_us, known.until_us))
     if closed.any() and not allow_incomplete:

@@ -163,7 +163,7 @@ def _has_live(lake: Lake, view: FeatureView, days: Sequence[date], snapshot: int
     if view.is_batch:
         span = view.longest_window_us
         first = None if span is None else days[0] - timedelta(microseconds=span)
-    live = lake.days_live(view.source.name, snapshot=snapshot)
+    live = lake.days(view.source.name, snapshot=snapshot).live
     return any((first is None or first <= day) and day <= days[-1] for day in live)
 
 
@@ -175,7 +175,7 @@ def _counts(plan: ViewPlan, lake: Lake, days: Sequence[date], snapshot: int) -> 
     delays = project_sql(plan, came_late(events), extra=[DELAY])
     bounds = [limit, *_BOUNDS.values(), 2**62]
     buckets = [f"count(*) FILTER ({DELAY} > {max(low, limit)} AND {DELAY} <= {high})" for low, high in pairwise(bounds)]
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         rows = cursor.execute(
             f"SELECT CAST(make_timestamp({TIME}) AS DATE), count(*), greatest(max({DELAY}), 0), {', '.join(buckets)} "
             f"FROM ({delays}) GROUP BY 1"

@@ -84,6 +84,7 @@ class LateValues:
         self._span = plan.view.longest_window_us
         self._late = f"{PARTITION} IS NOT NULL AND {DELAY} > {limit_us}"
         self._cursor = lake.cursor()
+        self._cursor.execute("BEGIN")  # see `Session.reading`
         first, end = self._reach(days[0])[0], day_us(days[-1]) + DAY_US
         events = self._events(f"TRUE AS {_LATE}", first, end)
         found = f"SELECT {KEY}, {TIME}, {DELAY} FROM ({events}) WHERE {self._late} AND {self._since(days[0])}"

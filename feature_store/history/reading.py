@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Self
 
+from feature_store.history.coverage import Coverage, coverage
 from feature_store.time_rule import from_us
 from feature_store.transforms.project import DAY, TIME
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from feature_store.declare.view import FeatureView
     from feature_store.lake import Lake
+    from feature_store.lake.records import Days
 
 SHARED_EVENTS = 2_000_000
 """Up to so many events of a source are copied once for all its views; more are read anew for each."""
@@ -31,8 +33,11 @@ class LakeReading:
         self.lake, self.snapshot = lake, snapshot
         self.scratch = (scratch or lake).scratch
         self.cursor: duckdb.DuckDBPyConnection = lake.cursor()
+        self.cursor.execute("BEGIN")  # see `Session.reading`
         self._shared: set[str] = set()
-        self._counts: dict[tuple[str, str], int] = {}
+        self._counts: dict[tuple[str, tuple[date, date]], int] = {}
+        self._days: dict[str, Days] = {}
+        self._coverage: dict[str, Coverage] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -67,23 +72,30 @@ class LakeReading:
         return self.lake.exists(table, snapshot=self.snapshot)
 
     def has_at_most(self, events: int, source: str, days: tuple[date, date]) -> bool:
-        """Whether some days surely have no more events than that. Counting all days needs no file to be opened."""
-        return self._count(source, "TRUE") <= events or self.at_most(source, days) <= events
+        """Whether some days surely have no more events than that. What the books say of all days needs no file to be opened."""
+        return self.days(source).events <= events or self.at_most(source, days) <= events
 
     def at_most(self, source: str, days: tuple[date, date]) -> int:
         """How many events some days have, those twice that are loaded and came live."""
-        return self._count(source, f"{DAY} BETWEEN DATE '{days[0]}' AND DATE '{days[1]}'")
-
-    def _count(self, source: str, where: str) -> int:
-        key = (source, where)
-        if key not in self._counts:
-            names = [f"events_{source}_{kind}" for kind in ("loaded", "live")]
-            tables = [self.table_sql(name) for name in names]
-            filtered = "" if where == "TRUE" else f" WHERE {where}"
-            counts = " + ".join(f"(SELECT count(*) FROM {table}{filtered})" for table in tables)
+        if (source, days) not in self._counts:
+            tables = [self.table_sql(f"events_{source}_{kind}") for kind in ("loaded", "live")]
+            within = f"{DAY} BETWEEN DATE '{days[0]}' AND DATE '{days[1]}'"
+            counts = " + ".join(f"(SELECT count(*) FROM {table} WHERE {within})" for table in tables)
             row = self.cursor.execute(f"SELECT {counts}").fetchone()
-            self._counts[key] = int(row[0]) if row else 0
-        return self._counts[key]
+            self._counts[source, days] = int(row[0]) if row else 0
+        return self._counts[source, days]
+
+    def days(self, source: str) -> Days:
+        """The days of a source at the snapshot."""
+        if source not in self._days:
+            self._days[source] = self.lake.days(source, snapshot=self.snapshot)
+        return self._days[source]
+
+    def coverage(self, source: str) -> Coverage:
+        """Until when the snapshot knows everything about a source."""
+        if source not in self._coverage:
+            self._coverage[source] = coverage(self.lake, source, self.days(source), snapshot=self.snapshot)
+        return self._coverage[source]
 
 
 def days_of(span_us: int | None, first_us: int, last_us: int) -> tuple[date, date]:

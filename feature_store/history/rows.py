@@ -89,7 +89,7 @@ def _materialize(
     events = _events_sql(plan, lake, snapshot, first_us, last_us)
     asked = _Asked(plan=plan.windows, every_us=view.every_us, days=tuple(days), now_us=now_us)
     with ExitStack() as stack:
-        cursor = stack.enter_context(lake.cursor())
+        cursor = stack.enter_context(lake.reading())
         count = workers.buckets(_count(cursor, events))
         rows: pa.Table | str
         if count == 1:

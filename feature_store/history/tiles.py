@@ -73,8 +73,5 @@ def _tiles_sql(compiled: Compiled, lake: Lake, view: FeatureView, snapshot: int,
 
 
 def _schema(lake: Lake, query: str) -> pa.Schema:
-    cursor = lake.cursor()
-    try:
+    with lake.reading() as cursor:
         return cursor.execute(f"SELECT * FROM ({query}) LIMIT 0").to_arrow_table().schema
-    finally:
-        cursor.close()

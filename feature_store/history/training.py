@@ -15,7 +15,7 @@ from feature_store.errors import InputError
 from feature_store.history.answers import Answer, answer, ratio, with_defaults
 from feature_store.history.asof import batch_answers, check_materialized, rows_table
 from feature_store.history.columns import column_names
-from feature_store.history.coverage import check_complete, coverage
+from feature_store.history.coverage import check_complete
 from feature_store.history.definitions import definitions
 from feature_store.history.knowledge import KnowledgeReport
 from feature_store.history.labels import label_column
@@ -266,16 +266,11 @@ def _ensure_sources(compiled: Compiled, lake: Lake, sources: Iterable[str]) -> N
 
 def _check_complete(reading: LakeReading, views: Sequence[FeatureView], rows: Spine) -> None:
     first, last = int(rows.time_us.min()), int(rows.time_us.max())
-    lake, snapshot = reading.lake, reading.snapshot
-    found = {
-        source: coverage(lake, source, snapshot=snapshot)
-        for source in {view.source.name for view in views if not view.is_batch}
-    }
     for view in views:
         if view.is_batch:
-            check_materialized(lake, view, last_us=last, snapshot=snapshot)
+            check_materialized(reading.lake, view, last_us=last, snapshot=reading.snapshot)
         else:
-            check_complete(found[view.source.name], view, first_us=first, last_us=last)
+            check_complete(reading.coverage(view.source.name), view, first_us=first, last_us=last)
 
 
 def _names(resolved: Sequence[FeatureRef | Ratio], spine: Spine) -> list[str]:

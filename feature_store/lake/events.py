@@ -87,8 +87,7 @@ def declare_source(session: Session, source: str, schema: pa.Schema) -> Columns:
     reserved = sorted(set(schema.names) & (SYSTEM | UNKNOWN).keys())
     if reserved:
         raise InputError(f"source '{source}': column names {reserved} are the lake's own, rename them")
-    with session.reading() as cursor:
-        columns = {**arrow_columns(cursor, schema), **SYSTEM, **(UNKNOWN if KEEPS in (schema.metadata or {}) else {})}
+    columns = {**arrow_columns(schema), **SYSTEM, **(UNKNOWN if KEEPS in (schema.metadata or {}) else {})}
     session.declared[source] = columns
     return columns
 

@@ -11,7 +11,7 @@ from feature_store.lake.commit import Commit
 from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, UTC_DAY, in_days
 from feature_store.lake.events import SYSTEM, UNKNOWN, live_table, loaded_table, source_columns, undeclared
-from feature_store.lake.records import record_commit, record_rejected
+from feature_store.lake.records import committed_days, record_commit, record_rejected
 from feature_store.lake.staging import Stage, check_days, commit_staged, staged, write
 from feature_store.lake.tables import Columns, Rows, projection, relation
 
@@ -43,37 +43,38 @@ def replace_loaded(
     """Replace exactly `days` of a source's loaded events; live events stay as they are."""
     wanted, what = sorted(set(days)), f"events of source '{source}'"
     table = loaded_table(source)
-    with session.reading() as own:
-        columns = source_columns(own, source)
-        defaults = _DEFAULTS | dict.fromkeys(UNKNOWN, "NULL") | undeclared(session, own, source, columns)
+    with session.reading() as reading:
+        columns = source_columns(reading, source)
+        defaults = _DEFAULTS | dict.fromkeys(UNKNOWN, "NULL") | undeclared(session, reading, source, columns)
 
-        def select(given: Columns) -> str:
-            return projection(given, columns, table=table, defaults=defaults)
+    def select(given: Columns) -> str:
+        return projection(given, columns, table=table, defaults=defaults)
 
-        with staged(session, events, cursor=cursor or own, select=select, what=what) as stage:
-            check_days(stage, wanted, what=what)
-            conflicting, duplicates = _clean(stage, source, columns=columns, cursor=own, days=wanted)
+    with session.working() as own, staged(session, events, cursor=cursor or own, select=select, what=what) as stage:
+        check_days(stage, wanted, what=what)
+        with session.reading() as reading:
+            conflicting, duplicates = _clean(stage, source, columns=columns, cursor=reading, days=wanted)
 
-            def record(transaction: Transaction) -> None:
-                record_rejected(transaction, conflicting)
-                record_rejected(transaction, rejected)
-                record_commit(
-                    transaction,
-                    source=source,
-                    kind="loaded",
-                    days=wanted,
-                    rows=stage.rows,
-                    at_us=session.clock.now_us(),
-                )
-
-            snapshot = commit_staged(session, stage, table, replace=wanted, record=record)
-            return Commit(
-                snapshot=snapshot,
+        def record(transaction: Transaction) -> None:
+            record_rejected(transaction, conflicting)
+            record_rejected(transaction, rejected)
+            record_commit(
+                transaction,
+                source=source,
+                kind="loaded",
+                days=wanted,
                 rows=stage.rows,
-                days=tuple(wanted),
-                duplicates=duplicates,
-                conflicts=0 if conflicting is None else conflicting.num_rows,
+                at_us=session.clock.now_us(),
             )
+
+        snapshot = commit_staged(session, stage, table, replace=wanted, record=record)
+        return Commit(
+            snapshot=snapshot,
+            rows=stage.rows,
+            days=tuple(wanted),
+            duplicates=duplicates,
+            conflicts=0 if conflicting is None else conflicting.num_rows,
+        )
 
 
 def _clean(
@@ -130,17 +131,20 @@ def _known_ids(
     """Staged ids that come more than once, or are taken: by another day, or by another payload that came live."""
     loaded, live = quote(loaded_table(source)), quote(live_table(source))
     given, came = (f"struct_pack({_payload(columns, of=side)})" for side in ("s", "o"))
+    elsewhere = f"SELECT _event_id, {DAY} FROM {loaded} WHERE NOT {in_days(days)}"
+    changed = ""
+    if committed_days(cursor, source).live:  # a table without rows costs DuckLake a question for each column
+        elsewhere += f" UNION ALL SELECT _event_id, {DAY} FROM {live}"
+        changed = f"""UNION ALL
+            SELECT s._event_id, TRUE FROM {stage.scan()} AS s JOIN (SELECT * FROM {live} WHERE {in_days(days)}) AS o
+            ON s._event_id = o._event_id AND {given} IS DISTINCT FROM {came}"""
     return cursor.execute(
         f"""SELECT _event_id, bool_or(taken) AS taken FROM (
             SELECT _event_id, FALSE AS taken FROM {stage.scan()} GROUP BY _event_id HAVING count(*) > 1
             UNION ALL
-            SELECT s._event_id, TRUE FROM {stage.scan()} AS s JOIN (
-                SELECT _event_id, {DAY} FROM {loaded} WHERE NOT {in_days(days)}
-                UNION ALL SELECT _event_id, {DAY} FROM {live}
-            ) AS o ON s._event_id = o._event_id AND s.{DAY} <> o.{DAY}
-            UNION ALL
-            SELECT s._event_id, TRUE FROM {stage.scan()} AS s JOIN (SELECT * FROM {live} WHERE {in_days(days)}) AS o
-            ON s._event_id = o._event_id AND {given} IS DISTINCT FROM {came}
+            SELECT s._event_id, TRUE FROM {stage.scan()} AS s JOIN ({elsewhere}) AS o
+            ON s._event_id = o._event_id AND s.{DAY} <> o.{DAY}
+            {changed}
         ) GROUP BY _event_id"""
     ).to_arrow_table()
 

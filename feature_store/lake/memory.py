@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from feature_store.duck import in_memory
 from feature_store.lake.commit import Commit
-from feature_store.lake.records import Publication
+from feature_store.lake.records import Days, Publication
 from feature_store.transforms.project import ARRIVED, DAY, ID, LATE, OFFSET, PARTITION, TIME
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def _scratch() -> Iterator[Path]:
 class Books:
     """What a lake knows of a source beside its events."""
 
-    days_loaded: Sequence[date] = ()
-    days_live: Sequence[date] = ()
+    days: Days = field(default_factory=lambda: Days([], [], 0))
     newest_arrival_us: int | None = None
     positions: Mapping[int, int] = field(default_factory=dict)
 
@@ -85,6 +84,9 @@ class MemoryLake:
         cursor.execute("SET TimeZone = 'UTC'")
         return cursor
 
+    def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        return self.cursor()
+
     @contextmanager
     def arrived_by(self, time_us: int) -> Iterator[None]:
         """Within, the lake is as it was at that time: later arrivals are not there yet."""
@@ -112,13 +114,11 @@ class MemoryLake:
         del snapshot
         return dict(self._of(source).positions)
 
-    def days_loaded(self, source: str, *, snapshot: int | None = None) -> list[date]:
+    def days(self, source: str, *, snapshot: int | None = None) -> Days:
         del snapshot
-        return list(self._of(source).days_loaded)
-
-    def days_live(self, source: str, *, snapshot: int | None = None) -> list[date]:
-        del snapshot
-        return list(self._of(source).days_live)
+        with self.cursor() as cursor:
+            row = cursor.execute(f"SELECT count(*) FROM {_loaded(source)}").fetchone()
+        return self._of(source).days._replace(events=int(row[0]) if row else 0)
 
     def newest_arrival_us(self, source: str, *, snapshot: int | None = None) -> int | None:
         del snapshot

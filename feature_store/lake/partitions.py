@@ -57,38 +57,37 @@ def write_days(
     if DAY not in schema.names:
         raise InputError(f"table '{table}': the schema needs a `{DAY}` column (date), got {', '.join(schema.names)}")
     wanted, what = sorted(set(days)), f"rows for table '{table}'"
-    with session.reading() as own:
-        columns = arrow_columns(own, schema)
-        _ensure(session, table, columns=columns, versioned=versioned)
+    columns = arrow_columns(schema)
+    _ensure(session, table, columns=columns, versioned=versioned)
 
-        def select(given: Columns) -> str:
-            return projection(given, columns, table=table)
+    def select(given: Columns) -> str:
+        return projection(given, columns, table=table)
 
-        def record(transaction: Transaction) -> None:
-            at_us = session.clock.now_us()
-            if late is not None:
-                record_late(transaction, table=table, days=wanted, late=late, at_us=at_us)
-            record_builds(
-                transaction,
-                table=table,
-                days=wanted,
-                source=source,
-                built_from=built_from,
-                lookback_days=lookback_days,
-                at_us=at_us,
-            )
+    def record(transaction: Transaction) -> None:
+        at_us = session.clock.now_us()
+        if late is not None:
+            record_late(transaction, table=table, days=wanted, late=late, at_us=at_us)
+        record_builds(
+            transaction,
+            table=table,
+            days=wanted,
+            source=source,
+            built_from=built_from,
+            lookback_days=lookback_days,
+            at_us=at_us,
+        )
 
-        with staged(session, rows, cursor=cursor or own, select=select, what=what) as stage:
-            check_days(stage, wanted, what=what)
-            snapshot = commit_staged(
-                session,
-                stage,
-                table,
-                replace=() if versioned else wanted,
-                version=(lambda number: f"{ROW_VERSION}={number}") if versioned else None,
-                record=record,
-            )
-            return Commit(snapshot=snapshot, rows=stage.rows, days=tuple(wanted))
+    with session.working() as own, staged(session, rows, cursor=cursor or own, select=select, what=what) as stage:
+        check_days(stage, wanted, what=what)
+        snapshot = commit_staged(
+            session,
+            stage,
+            table,
+            replace=() if versioned else wanted,
+            version=(lambda number: f"{ROW_VERSION}={number}") if versioned else None,
+            record=record,
+        )
+        return Commit(snapshot=snapshot, rows=stage.rows, days=tuple(wanted))
 
 
 def _ensure(session: Session, table: str, *, columns: Columns, versioned: bool) -> None:
@@ -164,7 +163,7 @@ def newest_version(cursor: duckdb.DuckDBPyConnection, book: str) -> int:
 
 
 def _append(cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.Table, fresh: str = "") -> int:
-    wanted = arrow_columns(cursor, rows.schema)
+    wanted = arrow_columns(rows.schema)
     if not is_current(table_columns(cursor, table), wanted):
         ensure_table(cursor, table, columns=wanted)
     columns = table_columns(cursor, table) or wanted

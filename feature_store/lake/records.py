@@ -88,6 +88,22 @@ _BOOKS = {
 _INLINED = ("commits", "positions", "builds", PUBLISHED, LATE_EVENTS)
 
 
+class Days(NamedTuple):
+    """The days of a source for which the lake was given events, in order."""
+
+    loaded: list[date]
+    """Days that were loaded, also those that turned out empty."""
+    live: list[date]
+    """Days that received live events."""
+    events: int
+    """How many came in all; those of a day that was loaded again more than once."""
+
+    @property
+    def known(self) -> list[date]:
+        """Both."""
+        return sorted({*self.loaded, *self.live})
+
+
 class Publication(NamedTuple):
     """The rows of one step of a batch view, given to readers."""
 
@@ -114,8 +130,8 @@ def ensure_books(session: Session) -> None:
 
     if missing:
         session.commit(work)
-    for name in sorted(set(_INLINED) - inlined):
-        _inline(session, name)
+    if wanted := sorted(set(_INLINED) - inlined):
+        session.commit(lambda transaction: _inline(transaction, wanted, env=session.env))
 
 
 def _inlined(cursor: duckdb.DuckDBPyConnection, env: str) -> set[str]:
@@ -125,12 +141,12 @@ def _inlined(cursor: duckdb.DuckDBPyConnection, env: str) -> set[str]:
     return {name for name in _INLINED if (f"{env}.{name}",) in rows}
 
 
-def _inline(session: Session, table: str) -> None:
-    """Keep small writes of a table in the catalog instead of a Parquet file each."""
-    with session.commit_lock(), session.reading() as cursor:
-        cursor.execute(
+def _inline(transaction: Transaction, tables: Sequence[str], *, env: str) -> None:
+    """Keep small writes of some tables in the catalog instead of a Parquet file each."""
+    for table in tables:
+        transaction.cursor.execute(
             f"CALL ducklake_set_option('{CATALOG}', '{_INLINE}', {_INLINE_ROWS}, "
-            f"schema => {literal(session.env)}, table_name => {literal(table)})"
+            f"schema => {literal(env)}, table_name => {literal(table)})"
         )
 
 
@@ -260,14 +276,15 @@ def newest_builds(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = ""
     return dict(cursor.execute(sql, {"table": table}).fetchall())
 
 
-def committed_days(cursor: duckdb.DuckDBPyConnection, source: str, *, kind: str, at: str = "") -> list[date]:
-    """Days that commits of this kind have touched."""
+def committed_days(cursor: duckdb.DuckDBPyConnection, source: str, *, at: str = "") -> Days:
+    """Days that commits have touched."""
     rows = cursor.execute(
-        f"""SELECT DISTINCT unnest(days) AS day FROM commits {at}
-        WHERE {is_of("source", "?")} AND {is_of("kind", "?")} ORDER BY day""",
-        [source, kind],
+        f"""SELECT kind, list_sort(list_distinct(flatten(list(days)))), sum(rows)::BIGINT FROM commits {at}
+        WHERE {is_of("source", "?")} GROUP BY kind""",
+        [source],
     ).fetchall()
-    return [row[0] for row in rows]
+    days: dict[str, list[date]] = {kind: found for kind, found, _ in rows}
+    return Days(days.get("loaded", []), days.get("live", []), sum(count for *_, count in rows))
 
 
 def loads_since(cursor: duckdb.DuckDBPyConnection, source: str, snapshot: int) -> dict[date, int]:

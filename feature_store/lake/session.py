@@ -171,6 +171,17 @@ class Session:
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor for the body alone, in one read transaction: all its statements see the same state.
+
+        DuckLake asks its catalog for the newest snapshot and its schema once per transaction, and outside of one at each statement.
+        """
+        with self.working() as cursor:
+            cursor.execute("BEGIN")
+            yield cursor
+            cursor.execute("ROLLBACK")
+
+    @contextmanager
+    def working(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A cursor for the body alone; one that was used before, if there is one, since a new one costs milliseconds."""
         try:
             cursor = self._idle.pop()
@@ -204,7 +215,7 @@ class Session:
         Raises:
             LakeError: it was expired, or never was.
         """
-        with self.reading() as cursor:
+        with self.working() as cursor:  # which an error does not end
             try:
                 cursor.execute(f"SELECT 1 FROM builds AT (VERSION => {int(snapshot)}) LIMIT 0")
             except duckdb.Error as error:
@@ -249,7 +260,7 @@ class Session:
 
         Contention with writers outside this library is retried a bounded number of times, so `work` may run again.
         """
-        with self.commit_lock(), self.reading() as cursor:
+        with self.commit_lock(), self.working() as cursor:
             deadline = time.perf_counter() + self._lock_timeout_s
             for attempt in range(1, _ATTEMPTS + 1):
                 try:

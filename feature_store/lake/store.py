@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from feature_store.clock import Clock
     from feature_store.lake.commit import Commit
-    from feature_store.lake.records import Publication
+    from feature_store.lake.records import Days, Publication
     from feature_store.lake.tables import Columns, Rows
 
 _DAY_US = 86_400_000_000
@@ -111,7 +111,10 @@ class Lake:
         return self._session.cursor()
 
     def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """Such a cursor for the body of a `with`, one that was used before if there is one: a new one costs milliseconds."""
+        """Such a cursor for the body of a `with`, in one read transaction: all that it reads is of one state of the lake.
+
+        An error within ends the transaction, and what follows on the cursor fails.
+        """
         return self._session.reading()
 
     def scratch(self) -> AbstractContextManager[Path]:
@@ -245,20 +248,15 @@ class Lake:
             self._session, source, snapshot=snapshot, loaded_at=loaded_at, days=days, where=where
         )
 
-    def days_loaded(self, source: str, *, snapshot: int | None = None) -> list[date]:
-        """Days that were loaded, also those that turned out empty; now or at a snapshot."""
+    def days(self, source: str, *, snapshot: int | None = None) -> Days:
+        """Days for which the lake was given events, now or at a snapshot."""
         with self._session.reading() as cursor:
-            return records.committed_days(cursor, source, kind="loaded", at=_at(snapshot))
+            return records.committed_days(cursor, source, at=_at(snapshot))
 
     def loads_since(self, source: str, snapshot: int) -> dict[date, int]:
         """Days that were loaded after a snapshot -> the snapshot of the newest load of each."""
         with self._session.reading() as cursor:
             return records.loads_since(cursor, source, snapshot)
-
-    def days_live(self, source: str, *, snapshot: int | None = None) -> list[date]:
-        """Days that received live events, now or at a snapshot."""
-        with self._session.reading() as cursor:
-            return records.committed_days(cursor, source, kind="live", at=_at(snapshot))
 
     # ---- materialized tables
 

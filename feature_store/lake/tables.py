@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import uuid
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 import duckdb
 import pyarrow as pa
 
+from feature_store.duck import scratch
 from feature_store.errors import InputError, LakeError
 from feature_store.lake.connection import CATALOG, literal, quote
 
@@ -38,13 +40,17 @@ def check_name(name: str, *, kind: str) -> str:
     return name
 
 
-def arrow_columns(cursor: duckdb.DuckDBPyConnection, schema: pa.Schema) -> Columns:
+def arrow_columns(schema: pa.Schema) -> Columns:
     """The DuckDB types in which the lake keeps columns of these Arrow types."""
-    cursor.register("arrow_columns", schema.empty_table())
-    try:
-        return {name: _kept(kind) for name, kind in relation_columns(cursor, "SELECT * FROM arrow_columns").items()}
-    finally:
-        cursor.unregister("arrow_columns")
+    return dict(_arrow_columns(schema))
+
+
+@lru_cache(maxsize=256)
+def _arrow_columns(schema: pa.Schema) -> tuple[tuple[str, str], ...]:
+    with scratch() as session:
+        session.register("arrow_columns", schema.empty_table())
+        found = relation_columns(session, "SELECT * FROM arrow_columns")
+    return tuple((name, _kept(kind)) for name, kind in found.items())
 
 
 def relation_columns(cursor: duckdb.DuckDBPyConnection, query: str) -> Columns:

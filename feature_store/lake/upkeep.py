@@ -58,7 +58,7 @@ def compact(session: Session, table: str) -> int:
 
     Reads at older snapshots stay the same; they still find what they read, because files go only by `expire`.
     """
-    with session.commit_lock(), session.reading() as cursor:
+    with session.commit_lock(), session.working() as cursor:
         where = f"schema => {literal(session.env)}"
         cursor.execute(
             f"CALL ducklake_flush_inlined_data('{CATALOG}', schema_name => {literal(session.env)}, "
@@ -79,7 +79,7 @@ def expire(
     Raises:
         InputError: the lake has an environment that is neither the session's nor in `environments`.
     """
-    with session.commit_lock(), session.reading() as cursor:
+    with session.commit_lock(), session.working() as cursor:
         _refuse_strangers(cursor, {session.env, *environments})
         rows = cursor.execute(
             f"SELECT snapshot_id FROM ducklake_snapshots('{CATALOG}') WHERE epoch_us(snapshot_time) < ? "

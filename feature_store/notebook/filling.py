@@ -54,13 +54,11 @@ def unfit(lake: Lake, source: EventSource, compiled: Compiled) -> str:
     name = source.name
     if name not in lake.sources():
         return "it is not in the lake"
-    with lake.cursor() as cursor:
-        wanted = arrow_columns(cursor, compiled.schemas[name])
     there = lake.columns(f"events_{name}_live")
-    for column, kind in wanted.items():
+    for column, kind in arrow_columns(compiled.schemas[name]).items():
         if there.get(column) != kind:
             return f"its column '{column}' is {kind}, in the lake {there.get(column, 'missing')}"
-    return "" if lake.days_loaded(name) or lake.days_live(name) else "the lake has no events of it"
+    return "" if lake.days(name).known else "the lake has no events of it"
 
 
 def loaded_apart(folder: Path, source: EventSource, compiled: Compiled, sample: Sample, *, why: str) -> Origin:
@@ -108,7 +106,7 @@ def copied(memory: MemoryLake, origin: Origin, compiled: Compiled, sample: Sampl
     name, lake, snapshot = origin.source.name, origin.lake, origin.snapshot
     span = sample.span_of(compiled, name)
     columns = ", ".join(f'"{each}"' for each in [*compiled.schemas[name].names, *SYSTEM_TYPES])
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         events = lake.events_sql(
             name,
             snapshot=snapshot,
@@ -117,8 +115,7 @@ def copied(memory: MemoryLake, origin: Origin, compiled: Compiled, sample: Sampl
         )
         table = cursor.execute(f"SELECT {columns} FROM ({events})").to_arrow_table()
     books = Books(
-        days_loaded=lake.days_loaded(name),
-        days_live=lake.days_live(name),
+        days=lake.days(name),
         newest_arrival_us=lake.newest_arrival_us(name),
         positions=lake.positions(name, snapshot=snapshot),
     )

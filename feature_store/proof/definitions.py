@@ -29,7 +29,7 @@ class Definitions:
         """Read them from the lake as of a snapshot."""
         recorded: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
         if lake.exists(VERSIONS):
-            with lake.cursor() as cursor:
+            with lake.reading() as cursor:
                 rows = cursor.execute(
                     "SELECT view, feature, applied_us, fingerprint FROM "
                     f"{lake.table_sql(VERSIONS, snapshot=snapshot)} ORDER BY applied_us"

@@ -80,7 +80,7 @@ class Commits:
         """Read them from the lake as of a snapshot."""
         if not lake.exists(STREAM_COMMITS):
             return cls({})
-        with lake.cursor() as cursor:
+        with lake.reading() as cursor:
             table = cursor.execute(
                 # A commit whose acknowledgement was lost is written again, equal but for when it became visible.
                 f'SELECT shard, run, n, source, "partition", max(position) AS position, min(now_us) AS now_us '
@@ -130,7 +130,7 @@ class Snapshots:
     def of(cls, lake: Lake, source: str, *, snapshot: int) -> Snapshots:
         """Read the lake's books."""
         commits = f"{lake.table_sql('commits', snapshot=snapshot)} WHERE source = ?"
-        with lake.cursor() as cursor:
+        with lake.reading() as cursor:
             live = cursor.execute(
                 f'SELECT p.key AS "partition", p.value AS position, min(snapshot) AS snapshot FROM '
                 f"(SELECT snapshot, unnest(map_entries(positions)) AS p FROM {commits} AND kind = 'live') "
@@ -174,7 +174,7 @@ class Snapshots:
 
         A version that built nothing (all rows of the view had left their windows) knows the lake at its own time.
         """
-        with lake.cursor() as cursor:
+        with lake.reading() as cursor:
             found = cursor.execute(
                 f"SELECT snapshot, max(built_from) FROM {lake.table_sql('builds', snapshot=snapshot)} "
                 "WHERE table_name = ? GROUP BY snapshot",

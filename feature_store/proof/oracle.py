@@ -54,7 +54,7 @@ def consult(lake: Lake, layout: ServedLayout, record: pa.Table, *, snapshot: int
     Values that are STALE, or UNKNOWN, or replaced by a policy, promise nothing and are left out.
     """
     answers: dict[tuple[str, str], list[Answer]] = {}
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         cursor.register("record", record.append_column("_i", pa.array(range(record.num_rows), type=pa.int64())))
         for each in layout.reads.values():
             answers |= _view_answers(cursor, lake, each.read, record.num_rows, snapshot)

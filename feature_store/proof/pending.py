@@ -66,7 +66,7 @@ def _newest_us(lake: Lake, snapshot: int) -> int:
     """When the newest commit that the lake has became visible."""
     if not lake.exists(STREAM_COMMITS):
         return 0
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         row = cursor.execute(
             f"SELECT max(visible_at_us) FROM {lake.table_sql(STREAM_COMMITS, snapshot=snapshot)}"
         ).fetchone()

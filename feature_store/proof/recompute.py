@@ -278,7 +278,7 @@ def _read_events(
     )
     projected = project_sql(plan, events, extra=[PARTITION, OFFSET, DAY])
     entities = pa.table({KEY: keys.text, "_code": np.arange(len(keys), dtype=np.int64)})
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         cursor.register("served_entities", entities)
         table = cursor.execute(
             f"SELECT p.* EXCLUDE ({KEY}), k._code, coalesce({PARTITION}, -1)::BIGINT AS _p, coalesce({OFFSET}, -1) AS _o, "

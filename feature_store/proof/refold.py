@@ -47,7 +47,7 @@ def known_events(lake: Lake, place: Refold, *, commits: Commits, snapshot: int) 
     where = f"{TIME} < {place.as_of_us}" + ("" if span is None else f" AND {TIME} >= {place.as_of_us - span}")
     days = None if span is None else (from_us(place.as_of_us - span).date(), from_us(place.as_of_us).date())
     events = lake.events_sql(view.source.name, snapshot=snapshot, days=days, where=where)
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         table = cursor.execute(
             f"SELECT * FROM ({events}) WHERE {keys} ORDER BY {TIME}, {ID}", list(place.keys.values())
         ).to_arrow_table()

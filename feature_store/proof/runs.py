@@ -46,7 +46,7 @@ class Runs:
         """Read them from the lake as of a snapshot."""
         if not lake.exists(STREAM_RUNS):
             return cls({})
-        with lake.cursor() as cursor:
+        with lake.reading() as cursor:
             rows = cursor.execute(
                 "SELECT run, snapshot, began_us, generation, shards FROM "
                 f"{lake.table_sql(STREAM_RUNS, snapshot=snapshot)} ORDER BY began_us DESC"
@@ -71,7 +71,7 @@ class Runs:
         """
         if not self._runs:
             return {}
-        with lake.cursor() as cursor:
+        with lake.reading() as cursor:
             found = cursor.execute(
                 f"SELECT DISTINCT snapshot FROM (SELECT snapshot, unnest(days) AS day FROM "
                 f"{lake.table_sql('commits', snapshot=snapshot)} WHERE source = ? AND kind = 'loaded') "

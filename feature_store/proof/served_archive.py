@@ -109,7 +109,7 @@ def newest_entries(lake: Lake) -> dict[str, str]:
     if not lake.exists(SERVED_TABLE):
         return {}
     order = f"split_part({ENTRY}, '-', 1)::BIGINT, split_part({ENTRY}, '-', 2)::BIGINT"
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         return dict(
             cursor.execute(
                 f"SELECT {SERVICE}, arg_max({ENTRY}, ({order})) FROM {lake.table_sql(SERVED_TABLE)} "

@@ -55,7 +55,7 @@ def read_served(compiled: Compiled, lake: Lake, service: str, *, where: str = "T
     )
     table, recorded = lake.table_sql(SERVED_TABLE), _recorded_as(compiled, layout)
     marks = ", ".join("?" for _ in recorded)
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         found = cursor.execute(
             f"SELECT {listed} FROM {table} WHERE {SERVICE} IN ({marks}) AND ({where}) ORDER BY {VECTOR}", recorded
         ).to_arrow_table()
@@ -72,9 +72,7 @@ def _recorded_as(compiled: Compiled, layout: ServedLayout) -> list[str]:
 def _stored_names(lake: Lake, schema: pa.Schema) -> dict[str, str]:
     """Column of a record -> column of the table."""
     existing: Columns = lake.columns(SERVED_TABLE) if lake.exists(SERVED_TABLE) else {}
-    with lake.cursor() as cursor:
-        wanted = arrow_columns(cursor, schema)
     return {
         name: name if existing.get(name, kind) == kind else f"{name}__{re.sub(r'[^a-z0-9]+', '_', kind.lower())}"
-        for name, kind in wanted.items()
+        for name, kind in arrow_columns(schema).items()
     }

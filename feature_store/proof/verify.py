@@ -147,7 +147,7 @@ def undeclared(compiled: Compiled, lake: Lake) -> dict[str, int]:
     if not lake.exists(SERVED_TABLE):
         return {}
     declared = {name for each in compiled.registry.services for name in (each.id, each.name)}
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         rows = cursor.execute(
             f"SELECT {SERVICE}, count(*) FROM {lake.table_sql(SERVED_TABLE)} GROUP BY ALL ORDER BY ALL"
         ).fetchall()
