@@ -32,19 +32,30 @@ ZONES = """
 # The package gives times of day in local time without a date, so only these are trusted: `time_hour` (the scheduled
 # hour, in UTC), the delays in minutes, and the scheduled arrival, which is the first moment at or after the scheduled
 # departure when the clocks at the destination show that time. Actual times follow from schedule + delay.
+#
+# Asking a zone for each flight would cost five seconds. Clocks are set by whole hours, on the hour, so a zone is asked
+# once for each hour, and the minutes are added.
 FLIGHTS = f"""
-    WITH zones AS ({ZONES}),
-    scheduled AS (
-        SELECT f.*, z.zone, time_hour::TIMESTAMPTZ + to_minutes(minute) AS sched_dep,
-               timezone(z.zone, time_hour::TIMESTAMPTZ + to_minutes(minute)) AS local_dep
-        FROM raw_flights f LEFT JOIN zones z USING (dest)
+    WITH zones AS MATERIALIZED ({ZONES}),
+    hours AS MATERIALIZED (
+        SELECT zone, time_hour, timezone(zone, time_hour::TIMESTAMPTZ) AS local_hour
+        FROM (SELECT DISTINCT zone FROM zones), (SELECT DISTINCT time_hour FROM raw_flights)
     ),
     shown AS (
-        SELECT *, date_trunc('day', local_dep) + to_minutes(sched_arr_time // 100 * 60 + sched_arr_time % 100) AS shown
-        FROM scheduled
+        SELECT f.*, zone, time_hour::TIMESTAMPTZ + to_minutes(minute) AS sched_dep,
+               local_hour + to_minutes(minute) AS local_dep,
+               date_trunc('day', local_dep) + to_minutes(sched_arr_time // 100 * 60 + sched_arr_time % 100) AS shown
+        FROM raw_flights f LEFT JOIN zones USING (dest) LEFT JOIN hours USING (zone, time_hour)
+    ),
+    scheduled AS MATERIALIZED (
+        SELECT *, shown + to_days((shown < local_dep)::INTEGER) AS local_arr, date_trunc('hour', local_arr) AS arr_hour
+        FROM shown
+    ),
+    arrivals AS (
+        SELECT zone, arr_hour, timezone(zone, arr_hour) AS utc_hour FROM (SELECT DISTINCT zone, arr_hour FROM scheduled)
     ),
     timed AS (
-        SELECT *, timezone(zone, shown + to_days((shown < local_dep)::INTEGER)) AS sched_arr FROM shown
+        SELECT *, utc_hour + (local_arr - arr_hour) AS sched_arr FROM scheduled LEFT JOIN arrivals USING (zone, arr_hour)
     )
     SELECT format('{{:04d}}-{{:02d}}-{{:02d}}:{{}}:{{}}:{{:04d}}:{{}}',
                   year, month, day, carrier, flight, sched_dep_time, origin) AS flight_uid,

@@ -1,16 +1,22 @@
 """A backfill from code, where no daemon runs: real runs in Dagster's books, progress, errors in one line."""
 
 from datetime import date, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
-from feature_store_deploy.assets.backfill import code_location, launch_backfill, submit
-from feature_store_deploy.assets.instance import dagster_instance, prepare_dagster_home, workspace_file
+from dagster._core.remote_origin import InProcessCodeLocationOrigin
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
+from feature_store_deploy.assets.backfill import launch_backfill, submit
+from feature_store_deploy.assets.instance import dagster_instance, prepare_dagster_home
 
 from feature_store.errors import InputError
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 
+ROOT = Path(__file__).parent.parent
 FIRST, END = date(2013, 1, 1), date(2013, 2, 5)
 ASSETS = [dg.AssetKey(["dev", "events", "cancellations"]), dg.AssetKey(["dev", "tiles", "airport_cancellations"])]
 
@@ -49,8 +55,12 @@ def test_days_that_end_before_they_begin_are_refused(tmp_path):
         launch_backfill(Settings(home=tmp_path), start=END, end=FIRST)
 
 
+# Dagster warns of itself where it loads definitions in the process that asks.
+@pytest.mark.filterwarnings("ignore:Property .ScheduleDefinition.environment_vars. is deprecated:DeprecationWarning")
 def test_assets_and_days_that_are_not_there_are_named(home):
-    with dagster_instance(Settings()) as instance, code_location(instance, workspace_file()) as context:
+    definitions = LoadableTargetOrigin(python_file=str(ROOT / "definitions.py"), working_directory=str(ROOT))
+    here = InProcessWorkspaceLoadTarget(InProcessCodeLocationOrigin(definitions))
+    with dagster_instance(Settings()) as instance, WorkspaceProcessContext(instance, here) as context:
         for path, first, message in (
             (["events", "departure"], FIRST, "no asset with daily partitions is called dev/events/departure"),
             (["online", "carrier_arrivals"], FIRST, "no asset with daily partitions is called dev/online/carrier_arrivals"),

@@ -1,5 +1,6 @@
 """An evolved source in both paths: what the lake has of an event is what the log says of it, whoever upgraded first."""
 
+import itertools
 import json as text
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ from feature_store.log.protocol import LogRecord
 from feature_store.schema import arrow_schema
 from feature_store.time_rule import to_us
 
+NUMBERS = itertools.count()
 START = datetime(2024, 3, 30, 12, tzinfo=UTC)
 NEW = {
     "nullable": {"note": column(str, nullable=True)},
@@ -51,16 +53,16 @@ def accepted(declared, payloads, start=0):
 
 def archive(lake, declared, payloads, start):
     """Bring payloads to the lake as an archiver with these declarations does."""
-    lake.ensure_source("events", arrow_schema(declared))
+    lake.ensure_source(declared.name, arrow_schema(declared))
     rows = accepted(declared, payloads, start)
-    lake.append_live("events", rows, owner="a", start={0: start}, end={0: start + len(payloads)})
+    lake.append_live(declared.name, rows, owner="a", start={0: start}, end={0: start + len(payloads)})
 
 
 def held(lake, declared, **options):
     """What the lake says of a source's columns, in the order of the log and then of the ids."""
     names = ", ".join(f'"{name}"' for name in arrow_schema(declared).names)
     with lake.cursor() as cursor:
-        sql = f"SELECT {names} FROM ({lake.events_sql('events', **options)}) ORDER BY _event_us"
+        sql = f"SELECT {names} FROM ({lake.events_sql(declared.name, **options)}) ORDER BY _event_us"
         return cursor.execute(sql).to_arrow_table()
 
 
@@ -106,10 +108,19 @@ def registry():
         yield server
 
 
-@pytest.fixture
-def lakes(tmp_path):
-    with Lake.open(tmp_path) as old, Lake.open(tmp_path) as new:
+@pytest.fixture(scope="module")
+def lakes(tmp_path_factory):
+    """One lake, as a process with the old and one with the new declarations have opened it; each test has a source of its own."""
+    place = tmp_path_factory.mktemp("lakes")
+    with Lake.open(place) as old, Lake.open(place) as new:
         yield old, new
+
+
+@pytest.fixture
+def a_source():
+    """Declares the source of this test."""
+    name = f"events_{next(NUMBERS)}"
+    return lambda *columns, **options: replace(source(*columns, **options), name=name)
 
 
 def reading(decoder):
@@ -120,11 +131,13 @@ def reading(decoder):
 @pytest.mark.parametrize("first", ["producer", "consumer"])
 @pytest.mark.parametrize("change", NEW)
 @pytest.mark.parametrize("of_format", [of_json, of_avro, of_protobuf])
-def test_events_are_the_same_in_log_and_lake_whoever_upgrades_first(of_format, change, first, lakes, registry):
+def test_events_are_the_same_in_log_and_lake_whoever_upgrades_first(
+    of_format, change, first, lakes, registry, a_source
+):
     # old producer, old consumer | one of them upgrades | the other one does | the old consumer still runs
     old_lake, new_lake = lakes
     formats = of_format(change, registry)
-    old, new = source(decode=reading(formats.old)), source(NEW[change], decode=reading(formats.new))
+    old, new = a_source(decode=reading(formats.old)), a_source(NEW[change], decode=reading(formats.new))
     more = {} if change == "widened" else {"note": "new"}
     before, after = formats.old.encode(events(0, 3)), formats.new.encode(events(6, 3, **more))
     between = formats.new.encode(events(3, 3, **more)) if first == "producer" else formats.old.encode(events(3, 3))
@@ -149,20 +162,20 @@ def test_events_are_the_same_in_log_and_lake_whoever_upgrades_first(of_format, c
     assert held(new_lake, old, snapshot=snapshot).to_pylist() == earlier.to_pylist()
 
 
-def test_what_was_kept_is_found_by_the_column_that_is_declared_later(lakes):
+def test_what_was_kept_is_found_by_the_column_that_is_declared_later(lakes, a_source):
     old_lake, new_lake = lakes
     keep = json(unknown_fields="keep", fields={"note": "more.note"})
-    old = source(decode=replace(keep, fields=()))
-    new = source({"note": column(str, nullable=True), "load": column(float, default=0.5)}, decode=keep)
+    old = a_source(decode=replace(keep, fields=()))
+    new = a_source({"note": column(str, nullable=True), "load": column(float, default=0.5)}, decode=keep)
     rows = [row | {"more": {"note": f"n{n}", "x": [1]}, "load": 0.1 * n} for n, row in enumerate(events(0, 3))]
     payloads = [text.dumps(row, default=str).encode() for row in [*rows, *events(3, 1)]]
 
     archive(old_lake, old, payloads, 0)
     with old_lake.cursor() as cursor:
-        kept = cursor.execute(f"SELECT _unknown FROM ({old_lake.events_sql('events')}) ORDER BY _event_us").fetchall()
+        kept = cursor.execute(f"SELECT _unknown FROM ({old_lake.events_sql(old.name)}) ORDER BY _event_us").fetchall()
     assert kept[1] == ('{"more":{"note": "n1", "x": [1]},"load":0.1}',)
     assert kept[3] == (None,)
-    new_lake.ensure_source("events", arrow_schema(new))
+    new_lake.ensure_source(new.name, arrow_schema(new))
 
     assert held(new_lake, new).to_pylist() == said(new, accepted(new, payloads)).to_pylist()
 
@@ -276,39 +289,40 @@ def test_unknown_fields_are_rejected_where_that_is_declared(registry):
         assert reason in rejected.reason
 
 
-def test_history_that_is_older_than_a_column_has_its_default(lakes):
+def test_history_that_is_older_than_a_column_has_its_default(lakes, a_source):
     lake, _ = lakes
-    declared = source(NEW["default"] | {"size": column(pd.Int64Dtype, nullable=True)})
+    declared = a_source(NEW["default"] | {"size": column(pd.Int64Dtype, nullable=True)})
     schema = arrow_schema(declared)
     rows = pa.Table.from_pylist([{name: row[name] for name in ("uid", "key", "at")} for row in events(0, 3)])
     found = conform(declared, rows, schema=schema, arrival=None)
 
-    lake.ensure_source("events", schema)
-    lake.replace_loaded("events", found.events, days=[START.date()])
+    lake.ensure_source(declared.name, schema)
+    lake.replace_loaded(declared.name, found.events, days=[START.date()])
 
     read = held(lake, declared)
     assert read.column("note").to_pylist() == ["none"] * 3
     assert read.column("size").to_pylist() == [None] * 3
 
 
-def test_a_loader_that_was_declared_before_a_column_was_added_writes_its_default(lakes):
+def test_a_loader_that_was_declared_before_a_column_was_added_writes_its_default(lakes, a_source):
     old, new = lakes
-    before, after = source(), source(NEW["default"])
-    old.ensure_source("events", arrow_schema(before))
-    new.ensure_source("events", arrow_schema(after))
+    before, after = a_source(), a_source(NEW["default"])
+    old.ensure_source(before.name, arrow_schema(before))
+    new.ensure_source(after.name, arrow_schema(after))
     rows = conform(before, pa.Table.from_pylist(events(0, 3)), schema=arrow_schema(before), arrival=None).events
 
-    old.replace_loaded("events", rows, days=[START.date()])
+    old.replace_loaded(before.name, rows, days=[START.date()])
 
     assert held(new, after).column("note").to_pylist() == ["none"] * 3
 
 
-def test_of_two_who_declare_one_column_differently_the_second_is_refused(lakes):
+def test_of_two_who_declare_one_column_differently_the_second_is_refused(lakes, a_source):
     one, other = lakes
-    one.ensure_source("events", arrow_schema(source({"note": column(str, nullable=True)})))
+    declared = a_source({"note": column(str, nullable=True)})
+    one.ensure_source(declared.name, arrow_schema(declared))
 
     with pytest.raises(LakeError, match="column 'note' is VARCHAR in the lake, but BIGINT is wanted"):
-        other.ensure_source("events", arrow_schema(source({"note": column(pd.Int64Dtype, nullable=True)})))
+        other.ensure_source(declared.name, arrow_schema(a_source({"note": column(pd.Int64Dtype, nullable=True)})))
 
 
 KINDS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.float32, np.float64, str]

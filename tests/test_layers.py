@@ -44,6 +44,12 @@ def test_what_a_model_service_imports_loads_nothing_heavy(module):
     assert imported_by(f"import {module}") & HEAVY == set()
 
 
+def test_a_command_that_only_starts_a_program_loads_nothing_that_the_program_loads_again():
+    started = imported_by("from feature_store.cli import launch; assert launch.starts(['up'])")
+
+    assert started & (HEAVY | {"redis"}) <= {"typer", "rich"}
+
+
 @pytest.mark.parametrize("package", ["feature_store", "features", "streams", "assets", "checks", "stack", "demo"])
 def test_every_folder_of_code_is_a_package_because_the_layers_are_checked_in_packages_only(package):
     folders = {module.parent for module in (ROOT / package).rglob("*.py") if "template" not in module.parts}

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -70,11 +72,23 @@ class Project:
                 process.wait(120)
 
 
+def lend_bytecode(bare: Path) -> None:
+    """Give an environment what this one has compiled; Python takes it where size and time of the source are the same."""
+    site = Path("lib", f"python{sys.version_info.major}.{sys.version_info.minor}", "site-packages")
+    for folder, _, files in os.walk(Path(sys.prefix) / site):
+        target = bare / site / Path(folder).relative_to(Path(sys.prefix) / site)
+        if target.name == "__pycache__" and target.parent.is_dir():
+            target.mkdir(exist_ok=True)
+            for file in files:
+                shutil.copy2(Path(folder, file), target)
+
+
 @pytest.fixture(scope="module")
 def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment that has the wheel and the pinned packages that it asks for."""
     bare = tmp_path_factory.mktemp("bare") / "bare"
     install(bare, f"{wheel}[{EXTRAS}]", "pytest", f"setuptools=={metadata.version('setuptools')}")
+    lend_bytecode(bare)
     pip = bare / "bin" / "pip"
     pip.write_text(f'#!/bin/sh\nexec {UV} pip "$@" --quiet --python {bare}/bin/python --no-build-isolation\n')
     pip.chmod(0o755)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from feature_store.cli.days import Day, day
+from feature_store.cli.outcome import NAME, outcome
 from feature_store.errors import InputError
 
 _BROUGHT = {"embedded": "honcho", "stream": "bytewax", "dagster": "dagster"}
@@ -94,3 +96,19 @@ def _become(module: str, *arguments: str) -> NoReturn:
     path = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", module, *arguments]
     os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": path})  # noqa: S606 - no shell is wanted
+
+
+def starts(given: list[str]) -> bool:
+    """Whether the command that is given only starts a program, which loads for itself what it needs."""
+    return bool(given) and given[0] in {command.__name__ for command in _COMMANDS}
+
+
+def run(given: list[str]) -> int:
+    """Run such a command; returns the exit code, if it comes back."""
+    app = typer.Typer(name=NAME, pretty_exceptions_enable=False, add_completion=False)
+    for command in _COMMANDS:
+        app.command()(command)
+    return outcome(app, given)
+
+
+_COMMANDS: tuple[Callable[..., None], ...] = (init, demo, up, backfill, check, stream)
