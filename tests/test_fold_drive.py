@@ -7,7 +7,7 @@ from stream_world import NOW_US, SOURCE, World, equal_where_both_hold, registry,
 
 from feature_store import FeatureReader
 from feature_store.errors import FlowSuperseded, StoreLost
-from feature_store.fold import drive, shard
+from feature_store.fold import drive
 from feature_store.fold.consumer import retire_consumers, stream_consumer
 from feature_store.lake.records import STREAM_RUNS
 from feature_store.online.commits import CommitRecord, announcement, read_commits
@@ -159,14 +159,14 @@ def test_while_a_lost_store_is_written_again_a_missing_value_is_unknown(world, m
     publish_layouts(world.client, world.env, map(view_layout, compiled.plans.values()))
     seen = []
 
-    def look(self, batches):
+    def look(self, batches, **portion):
         with FeatureReader(world.url, env=world.env, clock=world.clock) as reader:
             seen.extend(reader.get_online_features(["sites:count_1h"], {"site": s}).statuses[0] for s in ("north", "x"))
-        return fold(self, batches)
+        return fold(self, batches, **portion)
 
     fold = drive.ShardDriver._fold
     monkeypatch.setattr(drive.ShardDriver, "_fold", look)
-    monkeypatch.setattr(shard, "PORTION", 2)
+    monkeypatch.setattr(drive, "PORTION", 2)
     stream.step()
     monkeypatch.undo()
 

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from feature_store.errors import StoreLost
 from feature_store.fold.consumer import retire_consumers
 from feature_store.fold.rebuild import rebuild_shards, rows_since
-from feature_store.fold.shard import Shard, Writes
+from feature_store.fold.shard import PORTION, Shard, Writes
 from feature_store.online.commits import CommitRecord, record_what_others_left
 from feature_store.online.fence import Fence, Owner
 from feature_store.online.owner import all_are_built, take_back, take_over
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SLICE_S = 0.05
+SLICE_S = 0.03
 """How long values that nobody waits for are written before events are looked at again."""
-BESIDE = 2_000
+BESIDE = 1_000
 """How many of those are written at once."""
 COMMITS_KEPT = 10_000
 """Commit records that are written again to a store that has lost them: far more than the archiver leaves behind."""
@@ -118,7 +118,7 @@ class ShardDriver:
         if self._lost:
             self._mend()
         if batches or not self._unsent:
-            self._fold(batches)
+            self._fold(batches, portion=0)
         self._send()
         self._retire_others()
         self._write_the_rest()
@@ -185,10 +185,9 @@ class ShardDriver:
             for partition, at in positions.items()
         )
 
-    def _fold(self, batches: Sequence[ShardBatch]) -> None:
+    def _fold(self, batches: Sequence[ShardBatch], *, portion: int) -> None:
         now_us = self._clock.now_us()
-        beside = None if self._before is None else max(1, BESIDE // max(1, len(self._shard.pending)))
-        writes = self._shard.fold(batches, now_us, portion=beside)
+        writes = self._shard.fold(batches, now_us, portion=portion)
         self._unsent.append((writes, self._ready(writes.commit, now_us)))
 
     def _send(self) -> None:
@@ -222,11 +221,12 @@ class ShardDriver:
     def _write_the_rest(self) -> None:
         """Write what nobody waits for: all of it if somebody does, else for as long as events can wait."""
         until_s = time.perf_counter() + SLICE_S
-        while self._shard.pending and (self._before is None or time.perf_counter() < until_s):
-            self._fold([])
+        while pending := self._shard.pending:
+            self._fold([], portion=PORTION if self._before is None else max(1, BESIDE // len(pending)))
             self._send()
-        if not self._shard.pending:
-            self._before = None
+            if self._before is not None and time.perf_counter() >= until_s:
+                return
+        self._before = None
 
     def _new_writer(self) -> OnlineWriter:
         fence = Fence(self._env, self._owner, self._shard.shard)

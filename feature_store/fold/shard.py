@@ -113,7 +113,7 @@ class Shard:
             self._waiting.setdefault(name, []).append(rows)
 
     def fold(
-        self, batches: Sequence[ShardBatch], now_us: int, *, catching_up: bool = False, portion: int | None = None
+        self, batches: Sequence[ShardBatch], now_us: int, *, catching_up: bool = False, portion: int = PORTION
     ) -> Writes:
         """Take events in and say what must be written.
 
@@ -122,7 +122,7 @@ class Shard:
             now_us: the time of the flow's clock. Events stamped later wait until it has passed.
             catching_up: write nothing yet; the first fold without it writes everything touched since. Readers then
                 never see an older value after a newer one.
-            portion: how many of the entities of each view that are pending are written, too; None: `PORTION`.
+            portion: how many of the entities of each view that are pending are written, too.
         """
         touched = self._take_in(batches, now_us)
         self.n += 1
@@ -134,7 +134,7 @@ class Shard:
             for name, state in self.views.items():
                 due = [
                     state.ending_before(now_us + margin),
-                    self._portion(name, PORTION if portion is None else portion),
+                    self._portion(name, portion),
                     self._unwritten.take(name),
                 ]
                 if name in touched:
