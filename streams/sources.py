@@ -88,7 +88,7 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
         silent = self._is_time()
         if silent:
             self._acknowledge()
-        return _keyed(self._reader.take(records)) if records or silent else []
+        return _keyed(self._reader.take(records)) if records or silent or not self._reader.caught_up else []
 
     def _acknowledge(self) -> None:
         consumer, positions = (

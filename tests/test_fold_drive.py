@@ -1,20 +1,21 @@
 """A shard takes the online store over, is superseded, and mends what the store has lost."""
 
+import msgspec
 import pytest
 from online_world import HOUR_MS
 from stream_world import NOW_US, SOURCE, World, equal_where_both_hold, registry, rows
 
 from feature_store import FeatureReader
 from feature_store.errors import FlowSuperseded, StoreLost
-from feature_store.fold import drive, shard
+from feature_store.fold import drive
 from feature_store.fold.consumer import retire_consumers, stream_consumer
 from feature_store.lake.records import STREAM_RUNS
-from feature_store.online.commits import CommitRecord, read_commits
+from feature_store.online.commits import CommitRecord, announcement, read_commits
 from feature_store.online.fence import Fence
 from feature_store.online.keys import features_key
 from feature_store.online.layout import publish_layouts, view_layout
 from feature_store.online.owner import read_owner, take_over
-from feature_store.online.ready import read_ready
+from feature_store.online.ready import encode_ready, read_ready
 from feature_store.online.writer import OnlineWriter, Write
 from feature_store.reader import Status
 from feature_store.transforms.compiled import compile_registry
@@ -158,14 +159,14 @@ def test_while_a_lost_store_is_written_again_a_missing_value_is_unknown(world, m
     publish_layouts(world.client, world.env, map(view_layout, compiled.plans.values()))
     seen = []
 
-    def look(self, batches):
+    def look(self, batches, **portion):
         with FeatureReader(world.url, env=world.env, clock=world.clock) as reader:
             seen.extend(reader.get_online_features(["sites:count_1h"], {"site": s}).statuses[0] for s in ("north", "x"))
-        return fold(self, batches)
+        return fold(self, batches, **portion)
 
     fold = drive.ShardDriver._fold
     monkeypatch.setattr(drive.ShardDriver, "_fold", look)
-    monkeypatch.setattr(shard, "PORTION", 2)
+    monkeypatch.setattr(drive, "PORTION", 2)
     stream.step()
     monkeypatch.undo()
 
@@ -179,7 +180,7 @@ def test_while_a_lost_store_is_written_again_a_missing_value_is_unknown(world, m
 
 
 def test_after_a_handover_the_values_of_the_run_before_are_believed_until_they_are_rewritten(world, monkeypatch):
-    monkeypatch.setattr(shard, "PORTION", 1)
+    monkeypatch.setattr(drive, "BESIDE", 1)
     monkeypatch.setattr(drive, "SLICE_S", 0.0)
     old = world.stream()
     world.publish(rows(60))
@@ -204,7 +205,7 @@ def test_after_a_handover_the_values_of_the_run_before_are_believed_until_they_a
 
 
 def test_what_came_between_the_last_run_and_the_lake_is_written_first(world, monkeypatch):
-    monkeypatch.setattr(shard, "PORTION", 1)
+    monkeypatch.setattr(drive, "BESIDE", 1)
     monkeypatch.setattr(drive, "SLICE_S", 0.0)
     old = world.stream()
     world.publish(rows(60))
@@ -234,6 +235,46 @@ def test_a_new_run_writes_nothing_older_than_the_run_before_has_written(world):
     new.step()
 
     assert ready(world).run == 2
+    assert equal_where_both_hold(world.values(), values, NOW_US)
+
+
+def test_a_new_run_writes_first_what_the_run_before_has_not_and_nothing_else(world, monkeypatch):
+    monkeypatch.setattr(drive, "BESIDE", 1)
+    monkeypatch.setattr(drive, "SLICE_S", 0.0)
+    old = world.stream()
+    world.publish([row | {"site": site} for site in ("north", "south", "east") for row in rows(20, seed=len(site))])
+    old.step()
+    new = world.stream()
+    world.publish([rows(1)[0] | {"uid": "both", "site": "east", "kind": 1, "level": 1}])
+    old.step()
+    new._drivers[0].drive([reading for reader in new._readers for reading in reader.take(reader.read())])
+    world.publish([rows(1)[0] | {"uid": "one", "site": "west", "kind": 2, "level": 1}])
+
+    new.step()
+
+    runs = {place: row.run for place, row in world.values().items()}
+    assert runs[("features::{site:west}", "sites@1")] == 2
+    assert runs[("features::{meter:west|2}", "kinds@1")] == 2
+    assert list(runs.values()).count(2) <= 4, "two that only the new run knew, and a portion of each view"
+
+
+def test_a_new_run_writes_nothing_older_than_what_the_run_before_was_writing_when_it_ended(world):
+    old = world.stream()
+    new = world.stream()
+    world.publish(rows(60))
+    old.step()
+    values, record = world.values(), ready(world)
+    world.client.hset(f"ready:{world.env}", "0", encode_ready(msgspec.structs.replace(record, positions={})))
+    world.client.execute_command(
+        *announcement(world.env, CommitRecord(shard=0, run=1, n=9, positions=record.positions))
+    )
+
+    new._drivers[0].drive([reading for reader in new._readers for reading in reader.take([])])
+    assert (ready(world).run, world.values() == values) == (1, True)
+    new.step()
+
+    assert ready(world).run == 2
+    assert 9 in {commit.n for _, commit in read_commits(world.client, world.env)}
     assert equal_where_both_hold(world.values(), values, NOW_US)
 
 

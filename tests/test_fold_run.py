@@ -5,6 +5,7 @@ from stream_world import NOW_US, SOURCE, World, compiled, equal_where_both_hold,
 
 from feature_store import FeatureReader, FeatureService, Registry
 from feature_store.errors import FlowSuperseded, LogGap, OnlineStoreError
+from feature_store.fold import run
 from feature_store.fold.run import PartitionReader, begin_run, live_sources, next_run
 from feature_store.log.protocol import Record, partition_of
 from feature_store.online.layout import publish_layouts, service_layout, view_layout
@@ -106,6 +107,27 @@ def test_a_partition_that_is_quiet_in_a_new_epoch_of_the_log_has_caught_up(world
     world.stream().step()
 
     assert "0" in read_ready(world.client, world.env)
+
+
+def test_a_partition_has_caught_up_when_what_comes_while_it_reads_gets_no_less(world, monkeypatch):
+    #   held: 400 |   100 came meanwhile | 20 | 20
+    monkeypatch.setattr(run, "MAX_RECORDS", 50)
+    start = begin_run(compiled, world.lake, world.client, env=world.env, shards=1, now_us=NOW_US)
+    mine = [f"u{n}" for n in range(4000) if partition_of(f"u{n}", 4) == 0]
+
+    def come(count):
+        world.publish([one(uid=mine.pop()) for _ in range(count)])
+
+    come(400)
+    reader, unread = PartitionReader(compiled, world.lake, world.log, start, source=SOURCE, partition=0), []
+    coming = iter([0, 0, 0, 0, 0, 0, 0, 100, 0, 20, *([20] * 9)])
+    while not reader.caught_up:
+        records = reader.read()
+        come(next(coming))
+        reader.take(records)
+        unread.append(world.log.end(0) - reader.position)
+
+    assert unread == [350, 300, 250, 200, 150, 100, 50, 100, 50, 20, 20, 20]
 
 
 def test_what_is_archived_and_trimmed_while_the_first_run_begins_is_missed_loudly(world):

@@ -150,6 +150,49 @@ def test_while_catching_up_nothing_is_written_and_then_each_entity_once():
     assert [writes.commit.n for writes in [*quiet, after]] == list(range(1, 8))
 
 
+def test_what_somebody_else_has_written_meanwhile_follows_in_portions_behind_what_he_has_not():
+    #   read by both: 40            only by this one: 60
+    # --------------------|---------------------------------
+    shard = new_shard()
+    for at in range(0, 60, 10):
+        shard.fold(batches_of(EVENTS.slice(at, 10), positions={0: at + 10}), NOW_US, catching_up=True)
+    late = decoded(new_shard().fold(batches_of(EVENTS.slice(40)), NOW_US))
+
+    shard.believe({"readings": {0: 40}}, NOW_US, views=["sites@1", "kinds@1"])
+    first, rest = shard.fold([], NOW_US, portion=0), []
+    assert decoded(first).keys() == late.keys()
+    while shard.pending:
+        rest.append(decoded(shard.fold([], NOW_US, portion=2)))
+
+    assert all(len(some) <= 4 for some in rest)
+    assert decoded(first) | {place: row for some in rest for place, row in some.items()} == all_values(shard)
+    assert set().union(*rest) == all_values(shard).keys()
+
+
+@pytest.mark.parametrize("theirs", [{}, {"readings": {}}, {"readings": {1: 90}}, {"readings": {0: 59}}])
+def test_what_somebody_else_had_not_read_is_written_at_once(theirs):
+    shard = new_shard()
+    shard.fold(batches_of(EVENTS), NOW_US, catching_up=True)
+
+    shard.believe(theirs, NOW_US, views=["sites@1", "kinds@1"])
+
+    assert decoded(shard.fold([], NOW_US, portion=0)) == all_values(shard)
+
+
+def test_an_event_that_waited_when_somebody_else_wrote_last_is_written_at_once():
+    shard, at = new_shard(), NOW_US + 5 * SECOND_US
+    shard.fold(batches_of(accepted([one(at=from_us(at))])), NOW_US, catching_up=True)
+    shard.fold([], at + 2, catching_up=True)
+
+    shard.believe({"readings": {0: 1}}, at, views=["sites@1", "kinds@1"])
+    waited = shard.fold([], at + 2, portion=0)
+    shard.fold(batches_of(accepted([one(uid="b", at=from_us(at))]), positions={0: 2}), at + 3, catching_up=True)
+    shard.believe({"readings": {0: 2}}, at + 3, views=["sites@1", "kinds@1"])
+    known = shard.fold([], at + 3, portion=0)
+
+    assert (len(waited.values), len(known.values)) == (2, 0)
+
+
 def test_a_commit_names_the_run_and_every_position_known():
     shard = new_shard(number=2, run=9)
     shard.start_at({"readings": {0: 5, 1: 7}})

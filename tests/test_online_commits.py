@@ -71,12 +71,13 @@ def test_values_of_a_batch_that_was_not_committed_are_proved_once_the_next_run_h
     assert world.store.redis.hlen(under_way_key(world.environment)) == 0
 
 
-def test_what_a_run_is_writing_itself_stays_under_way(world):
+def test_what_a_run_is_writing_itself_and_what_waits_for_another_shard_stays_under_way(world):
     client, env = world.store.redis, world.environment
-    for shard, run in ((0, 1), (1, 2), (2, 3)):
+    for shard, run in ((0, 1), (1, 1), (2, 2), (3, 3), (4, 1)):
         client.execute_command(*announcement(env, CommitRecord(shard=shard, run=run, n=7, positions={})))
 
-    record_what_others_left(client, env, run=2)
+    left = [record_what_others_left(client, env, run=2, shard=shard, shards=4) for shard in (0, 2)]
 
-    assert [commit.run for _, commit in read_commits(client, env)] == [1]
-    assert sorted(client.hkeys(under_way_key(env))) == [b"1", b"2"]
+    assert [[commit.shard for commit in some] for some in left] == [[0, 4], []]
+    assert [commit.shard for _, commit in read_commits(client, env)] == [0, 4]
+    assert sorted(client.hkeys(under_way_key(env))) == [b"1", b"2", b"3"]

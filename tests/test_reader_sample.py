@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import logging
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from feature_store.reader import AsyncFeatureReader, FeatureReader
 from feature_store.reader import sample as sample_module
 from feature_store.reader.plan import HASHES
 from feature_store.reader.sample import ServedRecord, is_chosen
+from feature_store.reader.transport import _Connection
 
 PATIENCE_S = 120
 
@@ -97,6 +99,38 @@ def test_the_same_entities_are_chosen_whoever_reads_and_more_at_a_higher_rate(wo
     assert together == alone
     assert 15 <= len(together) <= 50
     assert all(is_chosen(name, round(0.2 * HASHES)) for name in together)
+
+
+def test_rows_are_chosen_once_and_while_redis_works_on_the_read(world, monkeypatch):
+    chosen, receive, seen = sample_module.chosen, _Connection._receive, []
+    with reader_of(world) as reader:
+        reader.get_online_features("all", {"origin": "JFK"})
+        monkeypatch.setattr(sample_module, "chosen", lambda *a, **k: seen.append("chosen") or chosen(*a, **k))
+        monkeypatch.setattr(_Connection, "_receive", lambda self: seen.append("received") or receive(self))
+        monkeypatch.setattr(reader._pusher, "wake", lambda: None)
+        reader.get_online_features_batch("tenth", [{"origin": f"A{i}"} for i in range(300)])
+
+    looked_up, *read = [event for event, _ in itertools.groupby(seen)]
+    assert (looked_up, read) == ("received", ["chosen", "received"])
+    assert seen.count("chosen") == 1
+
+
+def test_a_client_of_redis_py_and_a_reader_for_asyncio_choose_alike(world):
+    rows = [{"origin": f"A{i}"} for i in range(200)]
+
+    async def wait():
+        async with AsyncFeatureReader(world.url, env=world.env, clock=world.clock) as reader:
+            await reader.get_online_features_batch("tenth", rows)
+
+    for url in (world.url, world.client):
+        with FeatureReader(url, env=world.env, clock=world.clock) as reader:
+            reader.get_online_features_batch("tenth", rows)
+    asyncio.run(wait())
+
+    names = [record.request["origin"] for record in logged(world)]
+    third = len(names) // 3
+    assert names[:third] == names[third : 2 * third] == names[2 * third :]
+    assert names[:third] == [row["origin"] for row in rows if is_chosen(row["origin"], HASHES // 10)]
 
 
 def test_rows_without_any_key_are_chosen_by_the_second(world):

@@ -20,8 +20,8 @@ from redis.exceptions import RedisError
 
 from feature_store.errors import StoreLost
 from feature_store.fold.consumer import retire_consumers
-from feature_store.fold.rebuild import rebuild_shards, touch_since
-from feature_store.fold.shard import Shard, Writes
+from feature_store.fold.rebuild import rebuild_shards, rows_since
+from feature_store.fold.shard import PORTION, Shard, Writes
 from feature_store.online.commits import CommitRecord, record_what_others_left
 from feature_store.online.fence import Fence, Owner
 from feature_store.online.owner import all_are_built, take_back, take_over
@@ -41,8 +41,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SLICE_S = 0.2
+SLICE_S = 0.03
 """How long values that nobody waits for are written before events are looked at again."""
+BESIDE = 1_000
+"""How many of those are written at once."""
 COMMITS_KEPT = 10_000
 """Commit records that are written again to a store that has lost them: far more than the archiver leaves behind."""
 
@@ -68,7 +70,7 @@ class ShardDriver:
         self._owner = Owner(start.run, start.generation)
         self._floor: Positions | None = None
         self._before: ReadyRecord | None = None
-        self._lost = False
+        self._lost, self._retired = False, False
         self._unsent: deque[tuple[Writes, ReadyRecord | None]] = deque()
         self._commits: deque[CommitRecord] = deque(maxlen=COMMITS_KEPT)
 
@@ -76,9 +78,11 @@ class ShardDriver:
         """Fill the shard with what the lake knows."""
         plans = [plan for plan in self._compiled.plans.values() if plan.view.online == "stream"]
         self._shard = Shard(plans, env=self._env, shard=shard, run=self._start.run)
-        origin, count = self._start.origin, self._start.shards
-        rebuild_shards(self._compiled, lake, origin, shards=[self._shard], count=count, now_us=self._clock.now_us())
-        touch_since(self._compiled, lake, origin, self._start.read_before.get(shard, {}), self._shard, count=count)
+        origin, count, now_us = self._start.origin, self._start.shards, self._clock.now_us()
+        rebuild_shards(self._compiled, lake, origin, shards=[self._shard], count=count, now_us=now_us)
+        before = self._start.read_before.get(shard, {})
+        for batch in rows_since(self._compiled, lake, origin, before, shard=shard, count=count):
+            self._shard.touch(batch, now_us)
 
     @property
     def writes(self) -> bool:
@@ -109,12 +113,14 @@ class ShardDriver:
             self._shard.fold(batches, self._clock.now_us(), catching_up=True)
             if self._behind or not self._may_write():
                 return
+            self._begin_to_write()
             batches = []
         if self._lost:
             self._mend()
         if batches or not self._unsent:
-            self._fold(batches)
+            self._fold(batches, portion=0)
         self._send()
+        self._retire_others()
         self._write_the_rest()
 
     def _may_write(self) -> bool:
@@ -124,25 +130,44 @@ class ShardDriver:
             if not all_are_built(self._client, self._env, start.run, shard=number, shards=start.shards):
                 return False
             self._owner = take_over(self._client, self._env, start.run, shards=start.shards)
-            record_what_others_left(self._client, self._env, run=start.run)
+            left = record_what_others_left(self._client, self._env, run=start.run, shard=number, shards=start.shards)
             self._writer = self._new_writer()
-            retire_consumers(self._logs.values(), self._env, start.run)
             logger.info("run %d: shard %d of %d has taken over", start.run, number, start.shards)
-            self._floor = self._inherit()
+            self._floor = self._inherit(left)
         return self.writes
 
-    def _inherit(self) -> Positions:
-        """What the run before vouched for, if it can be believed on; returns how far that run had read."""
+    def _inherit(self, left: Sequence[CommitRecord]) -> Positions:
+        """What the run before vouched for, if it can be believed on; returns how far that run had read.
+
+        Of what it was writing at the end, `left`, some values may be there: it had read that far, too.
+        """
+        floors = [self._within_the_logs(commit.positions) for commit in left]
         found = read_ready(self._client, self._env).get(str(self._shard.shard))
-        if found is None or found.generation != self._owner.generation or found.run >= self._start.run:
-            return {}
-        if self._shard.shard in self._start.read_before:
-            same = set(self._fingerprint.split("|")) & set(found.fingerprint.split("|"))
-            views = {
-                view: layout for view, layout in found.views.items() if any(f.startswith(f"{view}=") for f in same)
-            }
-            self._before = msgspec.structs.replace(found, views=views) if views else None
-        return self._within_the_logs(found.positions)
+        if found is not None and found.generation == self._owner.generation and found.run < self._start.run:
+            found = msgspec.structs.replace(found, positions=self._within_the_logs(found.positions))
+            floors.append(found.positions)
+            if self._shard.shard in self._start.read_before:
+                self._before = self._as_far_as_it_means_the_same(found)
+        return _furthest(floors)
+
+    def _as_far_as_it_means_the_same(self, found: ReadyRecord) -> ReadyRecord | None:
+        """The record without the views that were defined otherwise; None if nothing is left."""
+        same = set(self._fingerprint.split("|")) & set(found.fingerprint.split("|"))
+        views = {view: layout for view, layout in found.views.items() if any(f.startswith(f"{view}=") for f in same)}
+        return msgspec.structs.replace(found, views=views) if views else None
+
+    def _begin_to_write(self) -> None:
+        before = self._before
+        if before is None:
+            self._shard.start_over()
+        else:
+            self._shard.believe(before.positions, before.beat_us, views=before.views)
+
+    def _retire_others(self) -> None:
+        """Once values are written: nobody waits for this."""
+        if not self._retired:
+            retire_consumers(self._logs.values(), self._env, self._start.run)
+            self._retired = True
 
     def _within_the_logs(self, positions: Positions) -> Positions:
         """Positions that can be reached: a log that lost its tail ends before."""
@@ -160,9 +185,9 @@ class ShardDriver:
             for partition, at in positions.items()
         )
 
-    def _fold(self, batches: Sequence[ShardBatch]) -> None:
+    def _fold(self, batches: Sequence[ShardBatch], *, portion: int) -> None:
         now_us = self._clock.now_us()
-        writes = self._shard.fold(batches, now_us)
+        writes = self._shard.fold(batches, now_us, portion=portion)
         self._unsent.append((writes, self._ready(writes.commit, now_us)))
 
     def _send(self) -> None:
@@ -196,11 +221,12 @@ class ShardDriver:
     def _write_the_rest(self) -> None:
         """Write what nobody waits for: all of it if somebody does, else for as long as events can wait."""
         until_s = time.perf_counter() + SLICE_S
-        while self._shard.pending and (self._before is None or time.perf_counter() < until_s):
-            self._fold([])
+        while pending := self._shard.pending:
+            self._fold([], portion=PORTION if self._before is None else max(1, BESIDE // len(pending)))
             self._send()
-        if not self._shard.pending:
-            self._before = None
+            if self._before is not None and time.perf_counter() >= until_s:
+                return
+        self._before = None
 
     def _new_writer(self) -> OnlineWriter:
         fence = Fence(self._env, self._owner, self._shard.shard)
@@ -231,3 +257,13 @@ class ShardDriver:
             oldest_unread_us=min(unread, default=None),
             evicts=self._start.evicts,
         )
+
+
+def _furthest(some: Sequence[Positions]) -> Positions:
+    """For each partition the greatest of its positions."""
+    furthest: Positions = {}
+    for positions in some:
+        for source, known in positions.items():
+            mine = furthest.setdefault(source, {})
+            mine.update({p: max(at, mine.get(p, at)) for p, at in known.items()})
+    return furthest

@@ -6,7 +6,7 @@ same SQL, so it does not matter which.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from feature_store.fold.id_hashes import IdHashes, held_hashes
 from feature_store.fold.intake import Intake, digest_sql
 from feature_store.fold.known_ids import KnownIds, LookUp
 from feature_store.fold.shard import Shard
-from feature_store.fold.split import Splitter
+from feature_store.fold.split import ShardBatch, Splitter
 from feature_store.fold.state import ViewState, horizon_us, tile_columns, value_columns
 from feature_store.lake.connection import quote
 from feature_store.lake.tables import arrow_columns
@@ -49,6 +49,7 @@ from feature_store.transforms.rowset import Merge, RowSet
 
 if TYPE_CHECKING:
     from feature_store.lake import Lake
+    from feature_store.online.ready import Positions
     from feature_store.transforms.compiled import Compiled
 
 _FIRST_DAY = date(1, 1, 1)
@@ -95,10 +96,10 @@ def rebuild_shards(
         shard.start_at(origin.positions)
 
 
-def touch_since(
-    compiled: Compiled, lake: Lake, origin: Origin, before: Mapping[str, Mapping[int, int]], shard: Shard, *, count: int
-) -> None:
-    """Let a rebuilt shard write at once what the lake got over the log after some positions: those of the run before."""
+def rows_since(
+    compiled: Compiled, lake: Lake, origin: Origin, before: Positions, *, shard: int, count: int
+) -> Iterator[ShardBatch]:
+    """The rows of one of `count` shards that the lake got over the log after some positions: those of the run before."""
     for source, positions in before.items():
         passed = {p: at for p, at in positions.items() if origin.positions.get(source, {}).get(p, at) > at}
         if not passed:
@@ -107,9 +108,8 @@ def touch_since(
         with lake.cursor() as cursor:
             sql = lake.events_sql(source, snapshot=origin.snapshot, where=after)
             events = cursor.execute(sql).to_arrow_table()
-        for batch in Splitter(source, compiled.plans_of(source), shards=count).split(events, {}):
-            if batch.shard == shard.shard:
-                shard.touch(batch)
+        batches = Splitter(source, compiled.plans_of(source), shards=count).split(events, {})
+        yield from (batch for batch in batches if batch.shard == shard)
 
 
 def open_intake(

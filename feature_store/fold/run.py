@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from feature_store.errors import LakeError, LogTailLost, LogUnavailable, OnlineStoreError
+from feature_store.fold.chase import Chase
 from feature_store.fold.drive import ShardDriver
 from feature_store.fold.rebuild import Origin, open_intake, resolve_origin
 from feature_store.fold.split import ShardBatch, Splitter
@@ -76,7 +77,7 @@ class Reading:
     oldest_unread_us: int | None
     """Arrival of the oldest record that was not read yet, as far as known; None: everything was read."""
     caught_up: bool
-    """Everything that the log held when the run began has been read."""
+    """Everything that the log held when the run began has been read, and as much of what came since as can be."""
 
 
 def live_sources(registry: Registry) -> list[str]:
@@ -160,9 +161,13 @@ class PartitionReader:
         )
         self._splitter = Splitter(source, compiled.plans_of(source), shards=start.shards)
         self.position = start.origin.positions[source].get(partition, start.begins[source][partition])
-        self._target = log.end(partition)
-        self._caught_up = False
+        self._chase = Chase()
         self._missed: list[pa.Table] = []
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether what was read is about all that the log holds."""
+        return self._chase.caught_up
 
     def look_ahead(self) -> None:
         """Let the coming reads give all that the log holds now; without this, its newest records may come later."""
@@ -174,6 +179,8 @@ class PartitionReader:
         Raises:
             LogUnavailable: the log does not answer, or begins anew while the lake, which may have read it further, is away.
         """
+        if not self.caught_up and self._chase.end is None:
+            self._chase.end = self._log.end(self._partition)
         try:
             records = self._log.read(self._partition, self.position, max_records=MAX_RECORDS)
         except LogTailLost as lost:
@@ -205,9 +212,7 @@ class PartitionReader:
         missed, self._missed = self._missed, []
         batches = [batch for events in missed for batch in self._split(events)]
         batches += self._idle() if not records else self._batches(records)
-        # A log may leave numbers out before its end, and in a new epoch without records the end lies beyond every
-        # position that can be reached: nothing to read means that the end has been reached.
-        self._caught_up = self._caught_up or not records or self.position >= self._target
+        self._chase.move(len(records), self.position)
         unread = records[-1].arrived_us if len(records) == MAX_RECORDS else None
         return self._readings(batches, unread)
 
@@ -222,7 +227,7 @@ class PartitionReader:
                 partition=self._partition,
                 batch=batch,
                 oldest_unread_us=unread_us,
-                caught_up=self._caught_up,
+                caught_up=self.caught_up,
             )
             for batch in batches
         ]

@@ -10,11 +10,12 @@ import numpy as np
 
 from feature_store.fold.split import ShardBatch, ViewRows
 from feature_store.fold.state import ViewState
+from feature_store.fold.unwritten import Unwritten
 from feature_store.online.commits import CommitRecord
 from feature_store.online.keys import features_prefix
 from feature_store.online.layout import view_layout
 from feature_store.online.packed import ERROR, Item, encode_rows
-from feature_store.online.ready import EXPIRY_SLACK_US
+from feature_store.online.ready import EXPIRY_SLACK_US, Positions
 from feature_store.online.writer import Write
 from feature_store.status import Status
 from feature_store.time_rule import SECOND_US, tail_us
@@ -26,7 +27,7 @@ REFRESH_US = 30 * SECOND_US
 """Values are written anew at least this long before they cease to be valid."""
 
 PORTION = 20_000
-"""Entities of a view that a fold writes beside those that must be written now."""
+"""Entities of a view that a fold writes, at most, beside those that must be written now."""
 
 _PRESENT, _ERROR = int(Status.PRESENT), int(Status.ERROR)
 _NEVER_MS = 10 * 365 * 86_400_000
@@ -59,7 +60,7 @@ class Shard:
             plan.view.id: features_prefix(env, plan.view.entity.name, personal=plan.view.is_personal) for plan in plans
         }
         self._positions: dict[str, dict[int, int]] = {}
-        self._dirty: dict[str, Ints] = {}
+        self._unwritten = Unwritten()
         self._pending: dict[str, Ints] = {}
         self._waiting: dict[str, list[ViewRows]] = {}
         self._last_us: int | None = None
@@ -85,21 +86,35 @@ class Shard:
         self.start_over()
 
     def start_over(self) -> None:
-        """Let the coming folds write every entity, a portion each."""
+        """Let the coming folds write every entity, a portion each, and none before the others."""
+        self._unwritten.clear()
+        self._mark_pending()
+
+    def believe(self, positions: Positions, now_us: int, *, views: Iterable[str]) -> None:
+        """Believe what somebody has written of some views who had read to these positions when it folded at `now_us`.
+
+        The next fold writes what was touched by anything later, the coming ones every entity, a portion each.
+        """
+        sources = {self.views[view].plan.view.source.name for view in views}
+        self._unwritten.drop_known(positions, now_us, sources=sources)
+        self._mark_pending()
+
+    def _mark_pending(self) -> None:
         self._pending = {name: np.arange(len(state.keys)) for name, state in self.views.items() if state.keys}
 
-    def touch(self, batch: ShardBatch) -> None:
-        """Let the next fold write the entities of these rows, which the state knows already."""
-        self._mark_dirty(
-            {name: np.unique(self.views[name].number(rows.keys)[rows.key]) for name, rows in batch.views.items()}
-        )
+    def touch(self, batch: ShardBatch, now_us: int) -> None:
+        """Let the next fold write the entities of these rows, which the state knows since `now_us`."""
+        touched = {name: np.unique(self.views[name].number(rows.keys)[rows.key]) for name, rows in batch.views.items()}
+        self._unwritten.add(touched, self._commit(now_us))
 
     def hold(self, batch: ShardBatch) -> None:
         """Take in rows whose time has not come, as a rebuild finds them; the positions know them already."""
         for name, rows in batch.views.items():
             self._waiting.setdefault(name, []).append(rows)
 
-    def fold(self, batches: Sequence[ShardBatch], now_us: int, *, catching_up: bool = False) -> Writes:
+    def fold(
+        self, batches: Sequence[ShardBatch], now_us: int, *, catching_up: bool = False, portion: int = PORTION
+    ) -> Writes:
         """Take events in and say what must be written.
 
         Args:
@@ -107,32 +122,35 @@ class Shard:
             now_us: the time of the flow's clock. Events stamped later wait until it has passed.
             catching_up: write nothing yet; the first fold without it writes everything touched since. Readers then
                 never see an older value after a newer one.
-
-        The entities that are pending after a rebuild are written a portion with each fold.
+            portion: how many of the entities of each view that are pending are written, too.
         """
-        self._mark_dirty(self._take_in(batches, now_us))
-        values: list[Write] = []
+        touched = self._take_in(batches, now_us)
         self.n += 1
-        if not catching_up:
+        commit, values = self._commit(now_us), list[Write]()
+        if catching_up:
+            self._unwritten.add(touched, commit)
+        else:
             margin = REFRESH_US + 3 * max(0, now_us - (self._last_us if self._last_us is not None else now_us))
             for name, state in self.views.items():
-                values.extend(self._refresh(name, state, now_us=now_us, margin_us=margin))
+                due = [
+                    state.ending_before(now_us + margin),
+                    self._portion(name, portion),
+                    self._unwritten.take(name),
+                ]
+                if name in touched:
+                    due.append(touched[name])
+                values.extend(self._refresh(name, state, np.unique(np.concatenate(due)), now_us=now_us))
         self._last_us = now_us
-        return Writes(values=values, commit=self._commit(now_us))
+        return Writes(values=values, commit=commit)
 
-    def _mark_dirty(self, touched: Mapping[str, Ints]) -> None:
-        for name, entities in touched.items():
-            known = self._dirty.get(name)
-            self._dirty[name] = entities if known is None else np.union1d(known, entities)
-
-    def _portion(self, name: str) -> Ints:
+    def _portion(self, name: str, size: int) -> Ints:
         """Some of the entities that are still to be written."""
         left = self._pending.pop(name, None)
         if left is None:
             return np.zeros(0, dtype=np.int64)
-        if len(left) > PORTION:
-            self._pending[name] = left[PORTION:]
-        return left[:PORTION]
+        if len(left) > size:
+            self._pending[name] = left[size:]
+        return left[:size]
 
     def _take_in(self, batches: Sequence[ShardBatch], now_us: int) -> dict[str, Ints]:
         rows = {name: list(waiting) for name, waiting in self._waiting.items()}
@@ -157,11 +175,7 @@ class Shard:
         self._waiting.setdefault(name, []).append(_chosen(rows, np.flatnonzero(early)))
         return None if early.all() else _chosen(rows, np.flatnonzero(~early))
 
-    def _refresh(self, name: str, state: ViewState, *, now_us: int, margin_us: int) -> list[Write]:
-        entities = np.union1d(state.ending_before(now_us + margin_us), self._portion(name))
-        dirty = self._dirty.pop(name, None)
-        if dirty is not None:
-            entities = np.union1d(entities, dirty)
+    def _refresh(self, name: str, state: ViewState, entities: Ints, *, now_us: int) -> list[Write]:
         state.forget(now_us)
         if len(entities) == 0:
             return []

@@ -59,22 +59,26 @@ def withdrawal(env: str, commit: CommitRecord) -> Sequence[bytes]:
     return (b"HDEL", under_way_key(env).encode(), b"%d" % commit.shard)
 
 
-def record_what_others_left(client: Redis, env: str, *, run: int) -> None:
-    """Record what runs before this one, which owns the store, were writing when they ended.
+def record_what_others_left(client: Redis, env: str, *, run: int, shard: int, shards: int) -> list[CommitRecord]:
+    """Record what runs before this one, which owns the store, were writing in a shard when they ended; returns that.
 
-    Call it before this run writes: a shard's first batch takes the place of what the run before left there.
+    Some of its values may be there, so a shard writes nothing until it has read as far. Call it before the shard writes:
+    its first batch takes the place of what the run before left there. What was left in shards that there are no more,
+    any shard records.
     """
     key = under_way_key(env)
+    left: list[CommitRecord] = []
 
     def change(pipe: Pipeline) -> None:
         found = cast("dict[bytes, bytes]", pipe.hgetall(key))
-        left = [commit for commit in map(_decode, found.values()) if commit.run < run]
+        left[:] = [c for c in map(_decode, found.values()) if c.run < run and (c.shard == shard or c.shard >= shards)]
         pipe.multi()
         for commit in left:
             pipe.xadd(commits_key(env), {_FIELD: _encode(commit)}, maxlen=COMMITS_KEPT, approximate=True)
             pipe.hdel(key, str(commit.shard))
 
     client.transaction(change, key)
+    return left
 
 
 def read_commits(client: Redis, env: str, *, after: str = "0-0", count: int = 1000) -> list[tuple[str, CommitRecord]]:

@@ -12,12 +12,12 @@ import secrets
 import threading
 import zlib
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from feature_store.declare.key import key_text
+from feature_store.declare.key import KeyKind, key_text
 from feature_store.errors import OnlineStoreError
 from feature_store.online.keys import served_key
 from feature_store.reader.plan import HASHES, ReadPlan
@@ -77,6 +77,7 @@ class ServedSample:
         self._encode = msgspec.msgpack.Encoder().encode
         self._pushed = self._dropped = self._refused = 0
         self._told = False
+        self._frames: dict[str, _Frame] = {}
         self.restart()
 
     def restart(self) -> None:
@@ -97,15 +98,14 @@ class ServedSample:
         self,
         plan: ReadPlan,
         rows: Sequence[Mapping[str, object]],
-        keys: Sequence[str | None],
         *,
         as_of: Sequence[int | None],
         now_us: int,
         vectors: Sequence[FeatureVector],
-        every: bool,
+        choice: Choice,
     ) -> None:
-        """Keep those of a read that are chosen; `every` one of a shadow, which was read to be logged."""
-        for i in range(len(rows)) if every else chosen(plan, keys, len(rows), now_us=now_us):
+        """Keep those of a read that are chosen."""
+        for i in choice():
             try:
                 command = self._command(plan, rows[i], as_of[i], now_us, vectors[i])
             except (OverflowError, TypeError, ValueError):  # a default of the service that has no bytes
@@ -119,24 +119,22 @@ class ServedSample:
     def _command(
         self, plan: ReadPlan, row: Mapping[str, object], as_of_us: int | None, now_us: int, vector: FeatureVector
     ) -> Command:
-        record = ServedRecord(
-            id=f"{self._prefix}-{next(self._numbers)}",
-            service=plan.service.id,
-            requested_us=as_of_us,
-            served_us=now_us,
-            request={
-                column: key_text(row[column], kind)
-                for entity in plan.entities
-                for column, kind in zip(entity.columns, entity.kinds, strict=True)
-            },
-            views=vector.views,
-            sources=vector.sources,
-            features=vector.names,
-            values=vector.values,
-            statuses=list(vector.statuses),
+        frame = self._frames.get(plan.service.id)
+        if frame is None or frame.plan is not plan:
+            frame = self._frames[plan.service.id] = _Frame.of(plan, self._env)
+        record = (  # in the order of `ServedRecord`
+            f"{self._prefix}-{next(self._numbers)}",
+            frame.service,
+            as_of_us,
+            now_us,
+            {column: key_text(row[column], kind) for column, kind in frame.columns},
+            frame.views,
+            vector.sources,
+            frame.features,
+            vector.values,
+            vector.statuses,
         )
-        key = served_key(self._env, personal=plan.personal)
-        return ("XADD", key, "MAXLEN", "~", str(KEPT), "*", FIELD, self._encode(record))
+        return (*frame.push, self._encode(record))
 
     def take(self) -> list[Command]:
         """Commands that push the oldest of what waits; the caller says what became of them."""
@@ -160,7 +158,54 @@ class ServedSample:
             logging.getLogger(__name__).warning("served vectors are not logged, reads go on: %s", error)
 
 
-def chosen(plan: ReadPlan, keys: Sequence[str | None], rows: int, *, now_us: int) -> Iterable[int]:
+class _Frame(NamedTuple):
+    """What all records of one plan have in common, encoded once."""
+
+    plan: ReadPlan
+    push: Command
+    """The command, up to the record."""
+    service: msgspec.Raw
+    views: msgspec.Raw
+    features: msgspec.Raw
+    columns: Sequence[tuple[str, KeyKind]]
+
+    @classmethod
+    def of(cls, plan: ReadPlan, env: str) -> _Frame:
+        names, key = plan.names, served_key(env, personal=plan.personal)
+        return cls(
+            plan=plan,
+            push=("XADD", key, "MAXLEN", "~", str(KEPT), "*", FIELD),
+            service=_raw(names.service),
+            views=_raw(names.views),
+            features=_raw(names.features),
+            columns=[pair for entity in plan.entities for pair in zip(entity.columns, entity.kinds, strict=True)],
+        )
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.msgpack.encode(value))
+
+
+class Choice:
+    """The rows of a read that are to be logged: worked out once, at best while Redis works on the read."""
+
+    __slots__ = ("_now_us", "_plan", "_rows", "_these", "every", "keys")
+
+    def __init__(self, plan: ReadPlan, keys: Sequence[str | None], rows: int, now_us: int, *, every: bool) -> None:
+        """`every` one of a shadow, which is read to be logged, and else those of `chosen`."""
+        self.keys, self.every = keys, every
+        self._plan, self._rows, self._now_us = plan, rows, now_us
+        self._these: Sequence[int] | None = None
+
+    def __call__(self) -> Sequence[int]:
+        """Their numbers."""
+        if self._these is None:
+            every = range(self._rows)
+            self._these = every if self.every else chosen(self._plan, self.keys, self._rows, now_us=self._now_us)
+        return self._these
+
+
+def chosen(plan: ReadPlan, keys: Sequence[str | None], rows: int, *, now_us: int) -> Sequence[int]:
     """The rows of a request whose entities are in the sample: in every process and at all times the same.
 
     A row without any key has no entity; such rows are chosen by the second in which they are served.
@@ -168,12 +213,10 @@ def chosen(plan: ReadPlan, keys: Sequence[str | None], rows: int, *, now_us: int
     below, width = plan.log_below, len(plan.entities)
     if below >= HASHES:
         return range(rows)
-    second = str(now_us // SECOND_US)
-    if width == 1 and rows == 1:
-        return (0,) if is_chosen(keys[0] or second, below) else ()
-    if width == 1:
+    if width == 1 and all(keys):
         checksum, mix = zlib.crc32, _MIX  # as `is_chosen`, which would cost a call for each entity of a read
-        return [i for i, key in enumerate(keys) if checksum((key or second).encode()) * mix & 0xFFFFFFFF < below]
+        return [i for i, key in enumerate(keys) if checksum(key.encode()) * mix & 0xFFFFFFFF < below]  # type: ignore[union-attr]
+    second = str(now_us // SECOND_US)
     texts = ("\x1f".join([key or "" for key in keys[i * width : i * width + width]]) for i in range(rows))
     return [i for i, text in enumerate(texts) if is_chosen(text if text.strip("\x1f") else second, below)]
 
