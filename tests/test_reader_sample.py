@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import itertools
 import logging
 import subprocess
 import sys
@@ -23,7 +22,6 @@ from feature_store.reader import AsyncFeatureReader, FeatureReader
 from feature_store.reader import sample as sample_module
 from feature_store.reader.plan import HASHES
 from feature_store.reader.sample import ServedRecord, is_chosen
-from feature_store.reader.transport import _Connection
 
 PATIENCE_S = 120
 
@@ -99,20 +97,6 @@ def test_the_same_entities_are_chosen_whoever_reads_and_more_at_a_higher_rate(wo
     assert together == alone
     assert 15 <= len(together) <= 50
     assert all(is_chosen(name, round(0.2 * HASHES)) for name in together)
-
-
-def test_rows_are_chosen_once_and_while_redis_works_on_the_read(world, monkeypatch):
-    chosen, receive, seen = sample_module.chosen, _Connection._receive, []
-    with reader_of(world) as reader:
-        reader.get_online_features("all", {"origin": "JFK"})
-        monkeypatch.setattr(sample_module, "chosen", lambda *a, **k: seen.append("chosen") or chosen(*a, **k))
-        monkeypatch.setattr(_Connection, "_receive", lambda self: seen.append("received") or receive(self))
-        monkeypatch.setattr(reader._pusher, "wake", lambda: None)
-        reader.get_online_features_batch("tenth", [{"origin": f"A{i}"} for i in range(300)])
-
-    looked_up, *read = [event for event, _ in itertools.groupby(seen)]
-    assert (looked_up, read) == ("received", ["chosen", "received"])
-    assert seen.count("chosen") == 1
 
 
 def test_a_client_of_redis_py_and_a_reader_for_asyncio_choose_alike(world):

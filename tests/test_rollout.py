@@ -121,12 +121,10 @@ class Recorder:
     def __init__(self):
         self.noted = []
 
-    def note(self, plan, rows, *, as_of, now_us, vectors, choice):
-        assert len({len(rows), len(choice.keys), len(as_of), len(vectors)}) == 1
+    def note(self, plan, rows, keys, *, as_of, now_us, vectors, every):
+        assert len({len(rows), len(keys), len(as_of), len(vectors)}) == 1
         assert now_us >= NOW_US
-        self.noted.append(
-            (plan.service.id, choice.every, [row["origin"] for row in rows], [v.service for v in vectors])
-        )
+        self.noted.append((plan.service.id, every, [row["origin"] for row in rows], [v.service for v in vectors]))
 
 
 def read_with(core, world, rows):

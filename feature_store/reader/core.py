@@ -20,8 +20,8 @@ from feature_store.reader.listed import list_service
 from feature_store.reader.plan import ReadPlan, commands_of, plan_read
 from feature_store.reader.readiness import NOTHING, Progress, Readiness, parse_readiness
 from feature_store.reader.route import Part, Route, find_route, parts_of
-from feature_store.reader.sample import Choice, ServedSample
-from feature_store.reader.transport import Asked, Command, Reply, as_hash
+from feature_store.reader.sample import ServedSample
+from feature_store.reader.transport import Command, Reply, as_hash
 from feature_store.reader.vector import FeatureVector
 from feature_store.reader.worth import Moment
 from feature_store.time_rule import to_us
@@ -72,9 +72,6 @@ class ReaderCore:
             # What vouches comes before the values: what was missing when they were read had been missing at the beat.
             vouching = self._refreshing(followed) if refresh else []
             asked = [*vouching, *commands, generation] if commands else vouching
-            choices = self._choices(parts, len(rows), now_us)
-            if choices[0] is not None:
-                asked = Asked(asked, meanwhile=choices[0])
             replies = (yield asked) if asked else []
             if refresh:
                 readiness = self._refresh(replies[:2], route, name, now_us=now_us, now_s=now_s)
@@ -85,12 +82,12 @@ class ReaderCore:
             doubted = bool(commands) and (self._readiness is NOTHING or replies.pop() != readiness.generation)
             if not doubted:
                 packed, moment = cast("list[Packed]", replies), Moment(now_us, False, readiness)
-                told = zip(parts, ends, choices, strict=True)
-                return (yield from self._answer(list(told), packed, rows=rows, as_of=as_of, moment=moment))
+                return (yield from self._answer(parts, ends, packed, rows=rows, as_of=as_of, moment=moment))
 
     def _answer(
         self,
-        parts: Sequence[tuple[Part, int, Choice | None]],
+        parts: Sequence[Part],
+        ends: Sequence[int],
         packed: list[Packed],
         *,
         rows: Sequence[Row],
@@ -101,7 +98,7 @@ class ReaderCore:
         whole: list[FeatureVector] = []
         served: dict[int, FeatureVector] = {}
         begin = 0
-        for part, end, choice in parts:
+        for part, end in zip(parts, ends, strict=True):
             chosen = range(len(rows)) if part.rows is None else part.rows
             times = as_of if part.rows is None else [as_of[i] for i in chosen]
             some = packed if len(parts) == 1 else packed[begin:end]
@@ -112,29 +109,21 @@ class ReaderCore:
                 if part.shadow:
                     continue  # what is not served fails nobody
                 raise
-            if self._sample is not None and choice is not None:
+            if self._sample is not None and (part.plan.log_below or part.shadow):
                 self._sample.note(
                     part.plan,
                     rows if part.rows is None else [rows[i] for i in chosen],
+                    part.keys,
                     as_of=times,
                     now_us=moment.at_us,
                     vectors=vectors,
-                    choice=choice,
+                    every=part.shadow,
                 )
             if part.rows is None:
                 whole = vectors
             elif not part.shadow:
                 served.update(zip(chosen, vectors, strict=True))
         return whole if not served else [served[i] for i in range(len(rows))]
-
-    def _choices(self, parts: Sequence[Part], rows: int, now_us: int) -> list[Choice | None]:
-        """What is to be logged of each part; None: nothing of it."""
-        return [
-            Choice(part.plan, part.keys, rows if part.rows is None else len(part.rows), now_us, every=part.shadow)
-            if self._sample is not None and (part.plan.log_below or part.shadow)
-            else None
-            for part in parts
-        ]
 
     def _decode(
         self,

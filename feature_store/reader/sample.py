@@ -98,14 +98,15 @@ class ServedSample:
         self,
         plan: ReadPlan,
         rows: Sequence[Mapping[str, object]],
+        keys: Sequence[str | None],
         *,
         as_of: Sequence[int | None],
         now_us: int,
         vectors: Sequence[FeatureVector],
-        choice: Choice,
+        every: bool,
     ) -> None:
-        """Keep those of a read that are chosen."""
-        for i in choice():
+        """Keep those of a read that are chosen; `every` one of a shadow, which was read to be logged."""
+        for i in range(len(rows)) if every else chosen(plan, keys, len(rows), now_us=now_us):
             try:
                 command = self._command(plan, rows[i], as_of[i], now_us, vectors[i])
             except (OverflowError, TypeError, ValueError):  # a default of the service that has no bytes
@@ -186,25 +187,6 @@ def _raw(value: object) -> msgspec.Raw:
     return msgspec.Raw(msgspec.msgpack.encode(value))
 
 
-class Choice:
-    """The rows of a read that are to be logged: worked out once, at best while Redis works on the read."""
-
-    __slots__ = ("_now_us", "_plan", "_rows", "_these", "every", "keys")
-
-    def __init__(self, plan: ReadPlan, keys: Sequence[str | None], rows: int, now_us: int, *, every: bool) -> None:
-        """`every` one of a shadow, which is read to be logged, and else those of `chosen`."""
-        self.keys, self.every = keys, every
-        self._plan, self._rows, self._now_us = plan, rows, now_us
-        self._these: Sequence[int] | None = None
-
-    def __call__(self) -> Sequence[int]:
-        """Their numbers."""
-        if self._these is None:
-            every = range(self._rows)
-            self._these = every if self.every else chosen(self._plan, self.keys, self._rows, now_us=self._now_us)
-        return self._these
-
-
 def chosen(plan: ReadPlan, keys: Sequence[str | None], rows: int, *, now_us: int) -> Sequence[int]:
     """The rows of a request whose entities are in the sample: in every process and at all times the same.
 
@@ -214,8 +196,10 @@ def chosen(plan: ReadPlan, keys: Sequence[str | None], rows: int, *, now_us: int
     if below >= HASHES:
         return range(rows)
     if width == 1 and all(keys):
+        if rows == 1:
+            return (0,) if is_chosen(keys[0] or "", below) else ()
         checksum, mix = zlib.crc32, _MIX  # as `is_chosen`, which would cost a call for each entity of a read
-        return [i for i, key in enumerate(keys) if checksum(key.encode()) * mix & 0xFFFFFFFF < below]  # type: ignore[union-attr]
+        return [i for i, key in enumerate(keys) if checksum((key or "").encode()) * mix & 0xFFFFFFFF < below]
     second = str(now_us // SECOND_US)
     texts = ("\x1f".join([key or "" for key in keys[i * width : i * width + width]]) for i in range(rows))
     return [i for i, text in enumerate(texts) if is_chosen(text if text.strip("\x1f") else second, below)]

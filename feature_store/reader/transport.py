@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
@@ -23,16 +23,6 @@ Reply = object
 """bytes, int, None, or a list (of a hash: a flat list or a dict)."""
 
 CHUNK_BYTES = 1 << 16
-
-
-class Asked(list[Command]):
-    """Commands of one round trip, and what may be done while the server works on them; nobody relies on it."""
-
-    __slots__ = ("meanwhile",)
-
-    def __init__(self, commands: Iterable[Command], *, meanwhile: Callable[[], object]) -> None:
-        super().__init__(commands)
-        self.meanwhile = meanwhile
 
 
 class Transport(Protocol):
@@ -175,8 +165,6 @@ class _Connection:
             return replies
         try:
             self._socket.sendall(b"".join([pack(command) for command in commands]))  # type: ignore[arg-type]
-            if type(commands) is Asked:
-                commands.meanwhile()
             missing = len(commands)
             while missing:
                 reader.feed(self._receive())
