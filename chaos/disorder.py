@@ -218,7 +218,7 @@ def wait_for_commits(stack: Stack, findings: Findings) -> None:
         lake = stack.store.lake
         if not lake.exists("stream_commits"):
             return False
-        with lake.cursor() as cursor:
+        with lake.reading() as cursor:
             sql = f"SELECT max((split_part(entry, '-', 1)::BIGINT, split_part(entry, '-', 2)::BIGINT)) FROM {lake.table_sql('stream_commits')}"
             found = cursor.execute(sql).fetchone()[0]
         return found is not None and tuple(found) >= newest

@@ -68,7 +68,7 @@ def accepted_rows(stack: Stack) -> dict[str, Row]:
 def judge_lake(stack: Stack, findings: Findings) -> None:
     """No accepted event is missing in the lake, none is there twice, none is made up."""
     accepted, lake = accepted_rows(stack), stack.store.lake
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         table = lake.table_sql(f"events_{SOURCE}_live")
         found = cursor.execute(f"SELECT _event_id, count(*) FROM {table} GROUP BY 1").fetchall()
     there = dict(found)
@@ -161,7 +161,7 @@ def _folds(stack: Stack) -> dict[Commit, Fold]:
     found: dict[Commit, Fold] = {}
     if not lake.exists("stream_commits"):
         return found
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         sql = f'SELECT shard, run, n, now_us, "partition", position FROM {lake.table_sql("stream_commits")}'
         for *commit, now_us, partition, position in cursor.execute(sql).fetchall():
             found.setdefault(tuple(commit), Fold(now_us, {})).positions[partition] = position

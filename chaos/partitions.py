@@ -68,5 +68,5 @@ def sizes(lake: Lake) -> Sizes:
         f"WHERE _day >= DATE '{begin:%Y-%m-%d}' AND _day < DATE '{end:%Y-%m-%d}' GROUP BY ALL"
         for table in TABLES
     ]
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         return {(name, day): count for name, day, count in cursor.execute(" UNION ALL ".join(parts)).fetchall()}

@@ -153,7 +153,7 @@ class CommitArchiver:
     def _newest(self) -> str:
         if not self._lake.exists(STREAM_COMMITS):
             return "0-0"
-        with self._lake.cursor() as cursor:
+        with self._lake.reading() as cursor:
             order = "split_part(entry, '-', 1)::BIGINT, split_part(entry, '-', 2)::BIGINT"
             table = self._lake.table_sql(STREAM_COMMITS)
             row = cursor.execute(f"SELECT arg_max(entry, ({order})) FROM {table}").fetchone()

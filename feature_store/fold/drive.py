@@ -118,7 +118,7 @@ class ShardDriver:
         if self._lost:
             self._mend()
         if batches or not self._unsent:
-            self._fold(batches, portion=0)
+            self._fold(batches, portion=PORTION if self._before is None else 0)
         self._send()
         self._retire_others()
         self._write_the_rest()

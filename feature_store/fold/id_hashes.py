@@ -66,7 +66,7 @@ def held_hashes(lake: Lake, source: str, snapshot: int) -> Hashes:
 
 def _read(lake: Lake, source: str, snapshot: int) -> Hashes:
     tables = (lake.table_sql(name(source), snapshot=snapshot) for name in (loaded_table, live_table))
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         found = cursor.execute(" UNION ALL ".join(f"SELECT {hash_sql(ID)} AS h FROM {table}" for table in tables))
         hashes = np.ascontiguousarray(found.fetchnumpy()["h"], dtype=np.uint64)
     hashes.sort()

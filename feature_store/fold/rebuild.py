@@ -105,7 +105,7 @@ def rows_since(
         if not passed:
             continue
         after = " OR ".join(f"(_partition = {partition} AND _offset >= {at})" for partition, at in passed.items())
-        with lake.cursor() as cursor:
+        with lake.reading() as cursor:
             sql = lake.events_sql(source, snapshot=origin.snapshot, where=after)
             events = cursor.execute(sql).to_arrow_table()
         batches = Splitter(source, compiled.plans_of(source), shards=count).split(events, {})
@@ -148,7 +148,7 @@ def _look_up(lake: Lake, source: str, schema: pa.Schema, *, partition: int, by_i
     def look_up(event_ids: Sequence[str], days: tuple[int, int] | None, before: int) -> Mapping[str, int]:
         span = None if days is None else (_date(days[0] * DAY_US), _date(days[1] * DAY_US))
         where = f"{ID} IN (SELECT id FROM wanted) AND {seen.format(p=partition, before=before)}"
-        with lake.cursor() as cursor:
+        with lake.reading() as cursor:
             cursor.register("wanted", pa.table({"id": pa.array(event_ids, type=pa.string())}))
             kinds = arrow_columns(schema)  # of the log's rows; the lake's may have been widened since
             listed = ", ".join(
@@ -166,7 +166,7 @@ def _rebuild_view(
     hops = sorted({state_hop_us(feature) for feature in plan.features})
     features = {hop: [f for f in plan.features if state_hop_us(f) == hop] for hop in hops}
     cutoffs = {hop: horizon_us(features[hop], now_us) for hop in hops}
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         cursor.execute(
             f"CREATE OR REPLACE TEMP TABLE rebuilt AS {_tiles_since_sql(lake, plan, origin, cutoffs, now_us)}"
         )
@@ -211,7 +211,7 @@ def _has_columns(lake: Lake, table: str, plan: ViewPlan) -> bool:
 
 def _partly_built(lake: Lake, table: str, plan: ViewPlan, origin: Origin) -> set[date]:
     """Days whose tiles lack partials of features that the view was given later."""
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         from_table = lake.table_sql(table, snapshot=origin.snapshot)
         rows = cursor.execute(f"SELECT DISTINCT {DAY} FROM {from_table} WHERE {unbuilt_sql(plan)}").fetchall()
     return {row[0] for row in rows}
@@ -282,7 +282,7 @@ def _hold_future(
     sql = lake.events_sql(
         source, snapshot=origin.snapshot, days=(_date(now_us), _LAST_DAY), where=f"{TIME} >= {now_us}"
     )
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         events = cursor.execute(sql).to_arrow_table()
     if events.num_rows:
         splitter = Splitter(source, compiled.plans_of(source), shards=count)

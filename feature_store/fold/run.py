@@ -100,7 +100,7 @@ def next_run(lake: Lake, client: Redis, env: str) -> int:
 def _newest_run(lake: Lake) -> int:
     if not lake.exists(STREAM_RUNS):
         return 0
-    with lake.cursor() as cursor:
+    with lake.reading() as cursor:
         row = cursor.execute(f"SELECT max(run) FROM {lake.table_sql(STREAM_RUNS)}").fetchone()
     return int(row[0] or 0) if row else 0
 
@@ -196,7 +196,7 @@ class PartitionReader:
             origin = resolve_origin(self._compiled, self._lake)
             if origin.positions[self._source].get(self._partition, self.position) > self.position:
                 where = f"_partition = {self._partition} AND _offset >= {self.position} AND _offset < {epoch_start}"
-                with self._lake.cursor() as cursor:
+                with self._lake.reading() as cursor:
                     sql = self._lake.events_sql(self._source, snapshot=origin.snapshot, where=where)
                     missed = cursor.execute(sql).to_arrow_table()
                 # This reader may have had some from the log, which lost them before the lake got them; they came again.
