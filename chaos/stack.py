@@ -34,6 +34,8 @@ ROLES = ("publish", "archive", "flow", "backfill")
 LOOK_S = 0.05
 PATIENCE_S = 180.0
 """How long a deployment may take to come to rest."""
+_OPTIONS = {"enable-debug-command": "local", "appendfsync": "always"}
+"""Of the servers: what is killed has lost nothing that it had acknowledged, however busy the disk was; other faults lose that."""
 RESTART_S = 0.2
 """How long a process that has died stays dead."""
 
@@ -137,7 +139,7 @@ class Stack:
 
     def new_server(self, *, port: int = 0, name: str = "valkey") -> EmbeddedValkey:
         """A server that is not started yet."""
-        return EmbeddedValkey(self.folder / name, port=port, options={"enable-debug-command": "local"})
+        return EmbeddedValkey(self.folder / name, port=port, options=_OPTIONS)
 
     def __enter__(self) -> Self:
         self.store = FeatureStore(settings=self.place.settings)
