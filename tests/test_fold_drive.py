@@ -182,6 +182,7 @@ def test_while_a_lost_store_is_written_again_a_missing_value_is_unknown(world, m
 def test_after_a_handover_the_values_of_the_run_before_are_believed_until_they_are_rewritten(world, monkeypatch):
     monkeypatch.setattr(drive, "BESIDE", 1)
     monkeypatch.setattr(drive, "SLICE_S", 0.0)
+    monkeypatch.setattr(drive, "QUIET_SLICE_S", 0.0)
     old = world.stream()
     world.publish(rows(60))
     old.step()
@@ -207,6 +208,7 @@ def test_after_a_handover_the_values_of_the_run_before_are_believed_until_they_a
 def test_what_came_between_the_last_run_and_the_lake_is_written_first(world, monkeypatch):
     monkeypatch.setattr(drive, "BESIDE", 1)
     monkeypatch.setattr(drive, "SLICE_S", 0.0)
+    monkeypatch.setattr(drive, "QUIET_SLICE_S", 0.0)
     old = world.stream()
     world.publish(rows(60))
     old.step()
@@ -238,9 +240,27 @@ def test_a_new_run_writes_nothing_older_than_the_run_before_has_written(world):
     assert equal_where_both_hold(world.values(), values, NOW_US)
 
 
+@pytest.mark.parametrize(("come", "said"), [(0, 2), (1, 1)])
+def test_while_no_events_come_the_rest_is_written_for_longer(world, monkeypatch, come, said):
+    monkeypatch.setattr(drive, "BESIDE", 1)
+    monkeypatch.setattr(drive, "SLICE_S", 0.0)
+    monkeypatch.setattr(drive, "QUIET_SLICE_S", 60.0)
+    old = world.stream()
+    world.publish(rows(60))
+    old.step()
+    world.archive()
+    new = world.stream()
+    world.publish(rows(come, seed=1))
+
+    new.step()
+
+    assert ready(world).run == said, "the last run whose values are all there"
+
+
 def test_a_new_run_writes_first_what_the_run_before_has_not_and_nothing_else(world, monkeypatch):
     monkeypatch.setattr(drive, "BESIDE", 1)
     monkeypatch.setattr(drive, "SLICE_S", 0.0)
+    monkeypatch.setattr(drive, "QUIET_SLICE_S", 0.0)
     old = world.stream()
     world.publish([row | {"site": site} for site in ("north", "south", "east") for row in rows(20, seed=len(site))])
     old.step()

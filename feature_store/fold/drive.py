@@ -9,6 +9,7 @@ in portions beside the events that come.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -41,8 +42,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SLICE_S = 0.03
-"""How long values that nobody waits for are written before events are looked at again."""
+SLICE_S, QUIET_SLICE_S = 0.03, 0.2
+"""How long values that nobody waits for are written before events are looked at again: while events come, and when for
+`QUIET_S` none have, for then nothing but a tick each second lets more be written.
+"""
+QUIET_S = 1.0
 BESIDE = 1_000
 """How many of those are written at once."""
 COMMITS_KEPT = 10_000
@@ -71,6 +75,7 @@ class ShardDriver:
         self._floor: Positions | None = None
         self._before: ReadyRecord | None = None
         self._lost, self._retired = False, False
+        self._rows_s = -math.inf
         self._unsent: deque[tuple[Writes, ReadyRecord | None]] = deque()
         self._commits: deque[CommitRecord] = deque(maxlen=COMMITS_KEPT)
 
@@ -109,6 +114,8 @@ class ShardDriver:
 
     def _drive(self, readings: Sequence[Reading]) -> None:
         batches = [reading.batch for reading in readings]
+        if any(batch.views for batch in batches):
+            self._rows_s = time.perf_counter()
         if not self.writes:
             self._shard.fold(batches, self._clock.now_us(), catching_up=True)
             if self._behind or not self._may_write():
@@ -220,7 +227,8 @@ class ShardDriver:
 
     def _write_the_rest(self) -> None:
         """Write what nobody waits for: all of it if somebody does, else for as long as events can wait."""
-        until_s = time.perf_counter() + SLICE_S
+        now_s = time.perf_counter()
+        until_s = now_s + (SLICE_S if now_s - self._rows_s < QUIET_S else QUIET_SLICE_S)
         while pending := self._shard.pending:
             self._fold([], portion=PORTION if self._before is None else max(1, BESIDE // len(pending)))
             self._send()
