@@ -128,7 +128,7 @@ class MemoryLake:
     def events(self):
         return pa.concat_tables(self.tables)
 
-    def cursor(self):
+    def reading(self):
         cursor = self.connection.cursor()
         cursor.register("events_in_lake", self.events())
         return cursor

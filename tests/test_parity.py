@@ -163,7 +163,7 @@ class LakeOf:
         self._connection = connection
         connection.register("events_in_lake", events)
 
-    def cursor(self):
+    def reading(self):
         cursor = self._connection.cursor()
         cursor.register("events_in_lake", self._connection.table("events_in_lake").to_arrow_table())
         return cursor
