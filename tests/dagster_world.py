@@ -10,6 +10,7 @@ import pandas as pd
 import pandera.pandas as pa
 import pyarrow as arrow  # noqa: ICN001 - pandera has the name
 from feature_store_deploy.stack.definitions import build_definitions
+from lake_rows import begun
 from pandera.typing import Series
 
 from feature_store import Entity, EventSource, FeatureService, FeatureView, Registry, Settings, agg
@@ -77,7 +78,9 @@ class Deployment:
 
     def __post_init__(self):
         self.registry = registry(self.load, log=self.log, late_events=self.late_events)
-        self.settings = self.settings or Settings(home=self.home, redis_url=self.url, environment=self.environment)
+        self.settings = self.settings or Settings(
+            home=begun(self.home, self.environment), redis_url=self.url, environment=self.environment
+        )
         self.clock = ManualClock(to_us(midnight(10)))
         self.definitions = build_definitions(self.registry, self.settings, clock=self.clock)
         self.instance = dg.DagsterInstance.ephemeral(tempdir=str(self.home))

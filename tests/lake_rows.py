@@ -25,17 +25,25 @@ local_only = pytest.mark.parametrize("place", ["local"], indirect=True)
 
 
 @functools.cache
-def _template() -> Path:
+def _template(*, departures: bool) -> Path:
     directory = Path(tempfile.mkdtemp(prefix="lake-template-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     with Lake.open(directory / "lake") as lake:
-        lake.ensure_source("departures", SCHEMA)
+        if departures:
+            lake.ensure_source("departures", SCHEMA)
     return directory / "lake"
+
+
+def begun(home: Path, env: str = "dev") -> Path:
+    """A home whose lake has been opened once and is empty. What is there already stays, and other environments than `dev` begin anew."""
+    if env == "dev" and not (home / "lake").exists():
+        shutil.copytree(_template(departures=False), home / "lake")
+    return home
 
 
 def local_copy(directory: Path) -> LakeLocation:
     """An empty lake that knows `departures`. Copied, because a lake may be moved and a copy is quicker than a new one."""
-    shutil.copytree(_template(), directory)
+    shutil.copytree(_template(departures=True), directory)
     return LakeLocation(directory)
 
 

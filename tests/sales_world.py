@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pandera.pandas as pandera
+from lake_rows import begun
 from pandera.typing import Series
 
 from feature_store import Entity, EventSource, FeatureStore, FeatureView, Registry, Settings, agg
@@ -32,7 +33,9 @@ def opening(folder):
         view = FeatureView(
             "shop_sales", entity=Entity("shop", join_keys=["shop"]), source=source, features=[agg.count(over="1h")]
         )
-        stores.append(FeatureStore(Registry(views=[view]), settings=Settings(home=folder / f"home{len(stores)}")))
+        stores.append(
+            FeatureStore(Registry(views=[view]), settings=Settings(home=begun(folder / f"home{len(stores)}")))
+        )
         return stores[-1]
 
     try:

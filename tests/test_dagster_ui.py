@@ -17,8 +17,9 @@ from feature_store.embedded import free_port
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 
-START, END = datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 3, 4, tzinfo=UTC)
-DAYS = [str(day) for day in dg.DailyPartitionsDefinition("2013-01-01", end_date="2013-03-04").get_partition_keys()]
+# A run takes half of the days. From the snowstorm on there are enough cancellations.
+START, END, DAYS_PER_RUN = datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 3, 14, tzinfo=UTC), 17
+DAYS = [str(day) for day in dg.DailyPartitionsDefinition("2013-02-08", end_date="2013-03-14").get_partition_keys()]
 SOURCES = ("departures", "cancellations")
 VIEWS = ("airport_departures", "aircraft_departures", "airport_cancellations")
 KEYS = [["dev", "events", source] for source in SOURCES] + [["dev", "tiles", view] for view in VIEWS]
@@ -46,6 +47,7 @@ class Dagster:
         self.environment = os.environ | {
             "DAGSTER_HOME": str(self.directory),
             "FEATURE_STORE_HOME": str(home),
+            "FEATURE_STORE_BACKFILL_DAYS": str(DAYS_PER_RUN),
             "FEATURE_STORE_REDIS_URL": url,
             "PYTHONWARNINGS": "ignore",
         }
@@ -75,7 +77,7 @@ class Dagster:
         assert "errors" not in reply, reply
         return reply["data"]
 
-    def wait_for(self, condition, what):
+    def wait_for(self, condition, what, every_s=1.0):
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             found = condition()
@@ -83,7 +85,7 @@ class Dagster:
                 return found
             dead = [process.args for process in self._processes if process.poll() is not None]
             assert not dead, f"{dead} ended; see {self._log.name}"
-            time.sleep(0.3)
+            time.sleep(every_s)
         pytest.fail(f"{what}: not within {PATIENCE_S} s; see {self._log.name}")
 
     def stop(self):
@@ -113,12 +115,11 @@ def dagster(tmp_path, flights_home, valkey):
     running.stop()
 
 
-def worker_of_a_run_that_works(dagster, backfill_id):
+def worker_of_a_run_that_works(instance):
     """The process of a run that has begun its steps: (run id, pid)."""
-    with dg.DagsterInstance.from_config(str(dagster.directory)) as instance:
-        for run in dagster.backfill(backfill_id)["runs"]:
-            for event in instance.all_logs(run["runId"], of_type=dg.DagsterEventType.STEP_START):
-                return run["runId"], event.dagster_event.pid
+    for run in instance.get_runs():
+        for event in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START):
+            return run.run_id, event.dagster_event.pid
     return None
 
 
@@ -139,14 +140,15 @@ def test_a_backfill_from_the_ui_survives_a_killed_run_and_fills_the_lake_as_a_cl
     dagster, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("FEATURE_STORE_HOME", str(tmp_path))  # where the flights are
-    params = {"partitionNames": DAYS, "assetSelection": [{"path": key} for key in KEYS], "title": "two months"}
+    params = {"partitionNames": DAYS, "assetSelection": [{"path": key} for key in KEYS], "title": "five weeks"}
     launched = dagster.ask(LAUNCH, params=params)["launchPartitionBackfill"]
     assert launched["__typename"] == "LaunchBackfillSuccess", launched
     first = launched["backfillId"]
-    assert dagster.backfill(first)["numPartitions"] == 62
+    assert dagster.backfill(first)["numPartitions"] == 2 * DAYS_PER_RUN
 
     dagster.start_daemon()
-    killed, pid = dagster.wait_for(lambda: worker_of_a_run_that_works(dagster, first), "a run")
+    with dg.DagsterInstance.from_config(str(dagster.directory)) as instance:
+        killed, pid = dagster.wait_for(lambda: worker_of_a_run_that_works(instance), "a run", every_s=0.1)
     os.kill(pid, signal.SIGKILL)
 
     over = dagster.wait_for(lambda: dagster.is_over(first), "the first backfill")

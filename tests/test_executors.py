@@ -17,6 +17,7 @@ import pandas as pd
 import pandera.pandas as pandera
 import pyarrow as pa
 import pytest
+from lake_rows import begun
 from pandera.typing import Series
 
 from feature_store import (
@@ -103,7 +104,7 @@ FEATURES = [spending, hourly]
 def home(tmp_path_factory):
     """A lake with the orders."""
     folder = tmp_path_factory.mktemp("executors")
-    with FeatureStore(registry, settings=Settings(home=folder, batch_workers=1)) as store:
+    with FeatureStore(registry, settings=Settings(home=begun(folder), batch_workers=1)) as store:
         store.load("orders", start=START, end=END)
         store.materialize("hourly", start=START, end=END)
     return folder
@@ -116,7 +117,7 @@ def open_store(home):
 
     def open_(bucket_events=1000, workers=1):
         # The setting's lower bound is for people; tests want more buckets than that.
-        settings = Settings(home=home, batch_workers=workers).model_copy(
+        settings = Settings(home=begun(home), batch_workers=workers).model_copy(
             update={"training_bucket_events": bucket_events}
         )
         opened.append(FeatureStore(registry, settings=settings, clock=ManualClock(to_us(END))))

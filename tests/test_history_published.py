@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 import redis
 from filelock import FileLock
+from lake_rows import begun
 from pandera.typing import Series
 
 from feature_store import (
@@ -67,7 +68,11 @@ def world_of(home, rows, *, more=(), **settings):
         freshness_sla="2h",
     )
     clock = ManualClock(to_us(START))
-    return FeatureStore(Registry(views=[hourly]), settings=Settings(home=home, **settings), clock=clock)
+    return FeatureStore(
+        Registry(views=[hourly]),
+        settings=Settings(home=begun(home, settings.get("environment", "dev")), **settings),
+        clock=clock,
+    )
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lake_rows import begun
 
 from feature_store import Entity, EventSource, FeatureStore, FeatureView, ManualClock, Registry, Settings, agg, ratio
 from feature_store.errors import InputError, LakeError
@@ -96,7 +97,7 @@ def opened(home, *, seeds=(1,), hop=None, schema=Sale, **settings):
         freshness_sla="2d",
     )
     later = [] if schema is Sale else [replace(shops, features=[agg.count(over="2d", name="count_1d")], version=2)]
-    made = Settings(home=home, **settings)
+    made = Settings(home=begun(home, settings.get("environment", "dev")), **settings)
     return FeatureStore(Registry(views=[shops, daily, *later]), settings=made, clock=ManualClock(NOW_US))
 
 

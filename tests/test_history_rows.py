@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import redis
+from lake_rows import begun
 from pandera.typing import Series
 
 from feature_store import (
@@ -91,7 +92,7 @@ def clock():
 @pytest.fixture
 def store(tmp_path, clock):
     registry = Registry(views=[hourly, daily, stream])
-    with FeatureStore(registry, settings=Settings(home=tmp_path), clock=clock) as opened:
+    with FeatureStore(registry, settings=Settings(home=begun(tmp_path)), clock=clock) as opened:
         opened.load("readings", start=START, end=START + 4 * DAY)
         yield opened
 
@@ -260,7 +261,10 @@ def test_loaded_events_that_a_view_ignores_because_they_came_late_are_kept_and_m
 
     heard = EventSource("readings", schema=Reading, event_time="at", event_id="uid", load=came, arrival="seen_at")
     views = [replace(daily, source=heard), replace(stream, source=heard, late_events="ignore", lateness="1h")]
-    with FeatureStore(Registry(views=views), settings=Settings(home=tmp_path)) as store, store.lake.cursor() as cursor:
+    with (
+        FeatureStore(Registry(views=views), settings=Settings(home=begun(tmp_path))) as store,
+        store.lake.cursor() as cursor,
+    ):
         store.load("readings", start=START, end=START + 4 * DAY)
         marks = cursor.execute(f"SELECT _late FROM ({store.lake.events_sql('readings')}) ORDER BY uid").fetchall()
 

@@ -9,6 +9,7 @@ import pandera.pandas as pandera
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from lake_rows import begun
 from pandera.typing import Series
 
 from feature_store import Entity, EventSource, FeatureService, FeatureStore, FeatureView, Registry, Settings, agg, ratio
@@ -81,7 +82,7 @@ def make(tmp_path):
             "rides", entity=city, source=source(rows, arrival=arrival), **({"features": features} | view)
         )
         registry = Registry(views=[rides_view], services=[make_service(rides_view) for make_service in services])
-        store = FeatureStore(registry, settings=Settings(home=tmp_path / str(len(opened))))
+        store = FeatureStore(registry, settings=Settings(home=begun(tmp_path / str(len(opened)))))
         opened.append(store)
         store.load("rides", start=START, end=START + 10 * DAY)
         return store
@@ -287,7 +288,7 @@ def test_days_that_were_not_loaded_in_between_are_named(make):
 def test_a_source_without_events_is_refused(make, tmp_path):
     view = FeatureView("rides", entity=city, source=source([]), features=[agg.count(over="1h")])
     with (
-        FeatureStore(Registry(views=[view]), settings=Settings(home=tmp_path)) as store,
+        FeatureStore(Registry(views=[view]), settings=Settings(home=begun(tmp_path))) as store,
         pytest.raises(InputError, match="source 'rides' has no events in the lake, which view 'rides' reads; load"),
     ):
         store.get_historical_features(spine([("york", 1)]), ["rides:count_1h"])
@@ -350,7 +351,7 @@ def test_keys_of_another_type_name_the_same_entity(tmp_path):
     view = FeatureView(
         "visits", entity=Entity("member", join_keys=["member"]), source=visited, features=[agg.count(over="1h")]
     )
-    with FeatureStore(Registry(views=[view]), settings=Settings(home=tmp_path)) as store:
+    with FeatureStore(Registry(views=[view]), settings=Settings(home=begun(tmp_path))) as store:
         store.load("visits", start=START, end=START + DAY)
         times = pd.to_datetime([START + timedelta(minutes=1)] * 2)
         for members in ([7, 8], [7.0, float("nan")], ["7", "8"]):

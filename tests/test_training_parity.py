@@ -11,6 +11,7 @@ import pytest
 import reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lake_rows import begun
 from reference import DAY, SECOND
 from strategies import (
     accepts,
@@ -61,7 +62,9 @@ def make(tmp_path_factory):
         times = [event["event_us"] for event in happened] + [row["t_us"] for row in rows]
         first, last = (from_us(reference.floor_to(t, DAY)) for t in (min(times) - DAY, max(times) + DAY))
         home = tmp_path_factory.mktemp("home")
-        store = FeatureStore(Registry(views=declarations), settings=Settings(home=home), clock=ManualClock(max(times)))
+        store = FeatureStore(
+            Registry(views=declarations), settings=Settings(home=begun(home)), clock=ManualClock(max(times))
+        )
         store.load("happenings", start=first, end=last + timedelta(days=1))
         for view in drawn[2:]:
             store.materialize(view.name, start=first, end=last)
