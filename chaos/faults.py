@@ -233,4 +233,4 @@ FAULTS: Mapping[str, Fault] = {
     "catalog locked": Fault(8, lock_catalog),
     "commit lock held": Fault(8, hold_commit_lock),
     "disk full": Fault(8, full_disk),
-} | {f"fail point {point}": Fault(2, meet(point), point=point) for point in POINTS}
+} | {f"fail point {point}": Fault(3 if point.startswith("flow") else 2, meet(point), point=point) for point in POINTS}
