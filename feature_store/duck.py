@@ -48,25 +48,26 @@ def in_memory(
     return connection
 
 
-def scratch(*, timezone: str = "UTC") -> duckdb.DuckDBPyConnection:
-    """A session for a few queries over what is registered with it, closed by the caller; it creates no tables.
+def scratch(*, timezone: str = "UTC", threads: int | None = None) -> duckdb.DuckDBPyConnection:
+    """A session for queries over what is registered with it, closed by the caller; all tables that it creates are temporary.
 
     Sessions of a process share one database, because a new one costs 8 ms: what DuckDB takes to list its functions.
 
     Args:
         timezone: the session's zone, in which naive times are read.
+        threads: worker threads of its database; all cores by default.
     """
-    session = _shared(os.getpid()).cursor()
+    session = _shared(os.getpid(), threads).cursor()
     session.execute(f"SET TimeZone = {literal(timezone)}")
     silence(session)
     return session
 
 
 @functools.cache
-def _shared(process: int) -> duckdb.DuckDBPyConnection:
+def _shared(process: int, threads: int | None) -> duckdb.DuckDBPyConnection:
     """The database of a process; one that was forked has its own, without the threads of the one before."""
     del process
-    return in_memory()
+    return in_memory(threads=threads)
 
 
 def silence(connection: duckdb.DuckDBPyConnection) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from feature_store.duck import in_memory
+from feature_store.duck import scratch
 
 
 class BatchQuery:
@@ -13,7 +13,7 @@ class BatchQuery:
     def __init__(self, sql: str) -> None:
         """`sql` reads from `batch`; rows come out in the order in which they went in."""
         self._sql = sql
-        self._connection = in_memory(threads=1)
+        self._connection = scratch(threads=1)
         self._batch = _Batch()
         self._schema: pa.Schema | None = None
 

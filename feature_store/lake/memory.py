@@ -6,6 +6,7 @@ files.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,13 +17,15 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from feature_store.duck import in_memory
+from feature_store.duck import scratch
 from feature_store.lake.commit import Commit
 from feature_store.lake.records import Days, Publication
 from feature_store.transforms.project import ARRIVED, DAY, ID, LATE, OFFSET, PARTITION, TIME
 
 if TYPE_CHECKING:
     import duckdb
+
+_numbers = itertools.count()
 
 _SYSTEM = (
     f"NULL::INTEGER AS {PARTITION}, NULL::BIGINT AS {OFFSET}, FALSE AS {LATE}, make_timestamp({TIME})::DATE AS {DAY}"
@@ -52,13 +55,16 @@ class MemoryLake:
     """What `history` asks of a `Lake`, with one snapshot."""
 
     def __init__(self, *, threads: int | None = 1, snapshot: int = 1) -> None:
-        self._connection = in_memory(threads=threads)
+        self._connection = scratch(threads=threads)
+        self._name = f"memory_{next(_numbers)}"
+        self._connection.execute(f"ATTACH ':memory:' AS {self._name}")
         self._snapshot = snapshot
         self._books: dict[str, Books] = {}
         self._built: dict[str, set[date]] = {}
         self._until_us: int | None = None
 
     def close(self) -> None:
+        self._connection.execute(f"DETACH {self._name}")
         self._connection.close()
 
     def load(self, source: str, events: pa.Table) -> None:
@@ -81,7 +87,7 @@ class MemoryLake:
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         cursor = self._connection.cursor()
-        cursor.execute("SET TimeZone = 'UTC'")
+        cursor.execute(f"SET TimeZone = 'UTC'; USE {self._name}")
         return cursor
 
     def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from feature_store.duck import in_memory
+from feature_store.duck import scratch
 
 if TYPE_CHECKING:
     import duckdb
@@ -35,10 +35,10 @@ class Operands:
 
 def evaluate(view: FeatureView, rows: pa.Table) -> tuple[Sequence[object], Mapping[str, Operands]]:
     """Whether `where` holds for each event, and the operands of each expression of the view's features."""
-    connection = in_memory(threads=1)
+    connection = scratch(threads=1)
     try:
         connection.register("rows", rows.append_column("_n", [list(range(rows.num_rows))]))
-        connection.execute("CREATE TABLE events AS SELECT * FROM rows ORDER BY _n")
+        connection.execute("CREATE TEMP TABLE events AS SELECT * FROM rows ORDER BY _n")
         holds = _column(connection, view.where) if view.where else [True] * int(rows.num_rows)
         expressions = dict.fromkeys(f.column for f in view.declared if f.column is not None)
         return holds, {expression: _operands(connection, expression) for expression in expressions}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import duckdb
 
-from feature_store.duck import in_memory
+from feature_store.duck import scratch
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +32,7 @@ class Expressions:
     def __init__(self, schema: pa.Schema) -> None:
         self.schema = schema
         self._columns = set(schema.names)
-        self._connection = in_memory(threads=1)
+        self._connection = scratch(threads=1)
         self._connection.register("events", schema.empty_table())
 
     def problem(self, expression: str) -> str | None:
