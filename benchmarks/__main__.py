@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.results import Result, load, machine, row
+from benchmarks.results import Result, load, machine, processor, row
 
 HERE = Path(__file__).parent
 PARTS = ("training", "reader", "stream", "handover", "recovery", "kafka", "decoders", "scale", "agreement", "project")
@@ -88,7 +88,7 @@ def measure(part: str, **size: int) -> list[Result]:
     for line in importlib.import_module(f"benchmarks.{part}").rows(**size):
         print(json.dumps(line), flush=True)
         results.append(line)
-    when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {max(busy, load()):.1f} processes wanting a CPU"
+    when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC on {processor()}, {max(busy, load()):.1f} processes wanting a CPU"
     return [{"part": part, "measured": when} | line for line in results]
 
 
@@ -114,6 +114,7 @@ def demo_row(line: str) -> Result:
 def report(lines: Sequence[Result]) -> str:
     """The rows of all parts as a page."""
     text = ["# Benchmarks", "", "Written by `make bench`; the same rows for machines are in `results.jsonl`.", ""]
+    text += ["What the newest rows were measured on; a part that names no processor was measured on another one.", ""]
     text += [f"- {name}: {value}" for name, value in machine().items()]
     text += [
         "",

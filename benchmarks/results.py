@@ -51,7 +51,7 @@ def machine() -> dict[str, str]:
     """What the figures were measured on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
-        "machine": f"{os.cpu_count()} CPUs ({_processor()}), {memory:.0f} GiB of memory, {platform.system()}",
+        "machine": f"{os.cpu_count()} CPUs ({processor()}), {memory:.0f} GiB of memory, {platform.system()}",
         "Python": platform.python_version(),
         "libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
     }
@@ -62,7 +62,8 @@ def load() -> float:
     return os.getloadavg()[0]
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the machine's processor."""
     information = Path("/proc/cpuinfo")
     if information.exists():
         for line in information.read_text().splitlines():
