@@ -14,6 +14,7 @@ from pathlib import Path
 
 from redis import Redis
 
+from benchmarks.results import Result, median, row
 from feature_store.clock import SystemClock
 from feature_store.embedded import EmbeddedValkey
 from feature_store.online.keys import features_key
@@ -22,8 +23,6 @@ from feature_store.online.packed import encode_rows
 from feature_store.online.ready import ReadyRecord, store_generation, write_ready
 from feature_store.online.writer import OnlineWriter, Write
 from feature_store.reader import FeatureReader
-
-Result = dict[str, object]
 
 ENV = "bench"
 ENTITIES = 20_000
@@ -155,13 +154,16 @@ def logging_rows(url: str) -> Iterator[Result]:
                 times=times,
             )
             name = f"reader: logging what is served, {told}"
-            ours, floor = (at(in_turns(taken), 0.5) / 100 for taken in (with_log, without))
-            yield row(name, ours, "us", floor=floor, limit=limit)
+            ours, floor = in_turns(with_log), in_turns(without)
+            ratio = median([mine / its for mine, its in zip(ours, floor, strict=True)])
+            yield row(name, median(ours), "us", floor=median(floor), ratio=ratio, limit=limit)
 
 
 def in_turns(durations: Sequence[float]) -> list[float]:
-    """Sums of a hundred: a turn has its share of reads that are logged, of which a median of reads would know nothing."""
-    return [sum(durations[start : start + 100]) for start in range(0, len(durations), 100)]
+    """Means of two hundred, half of them read first: they have their share of reads that are logged, of which a median of
+    reads would know nothing. What the machine does meanwhile is in both of a pair.
+    """
+    return [sum(durations[start : start + 200]) / 200 for start in range(0, len(durations), 200)]
 
 
 VIEW_OF = {"airport": "view0@1", "carrier": "view1@1", "route": "view2@1"}
@@ -236,9 +238,8 @@ def first_read_rows(url: str) -> Iterator[Result]:
     command = [sys.executable, "-c", FIRST_READ, url, ENV]
     runs = [timed(command) for _ in range(8)][1:]
     bare = [timed([sys.executable, "-c", "print(0)"]) for _ in range(8)][1:]
-    median = sorted(seconds for seconds, _ in runs)[len(runs) // 2]
-    floor = sorted(seconds for seconds, _ in bare)[len(bare) // 2]
-    yield row("import and first read", median * 1e3, "ms", floor=floor * 1e3, limit=250.0, absolute=True)
+    first, floor = (median([seconds * 1e3 for seconds, _ in done]) for done in (runs, bare))
+    yield row("import and first read", first, "ms", floor=floor, limit=250.0, absolute=True)
     resident = max(float(printed) for _, printed in runs)
     yield row("import and first read, resident", resident, "MB", floor=None, limit=60.0)
 
@@ -251,16 +252,3 @@ def timed(command: Sequence[str]) -> tuple[float, str]:
 
 def at(durations: Sequence[float], share: float) -> float:
     return sorted(durations)[int(len(durations) * share)]
-
-
-def row(name: str, value: float, unit: str, *, floor: float | None, limit: float, absolute: bool = False) -> Result:
-    """One line of the results; `limit` bounds the ratio to the floor, without one (or if absolute) the value."""
-    ratio = None if floor is None else value / floor
-    measured = value if ratio is None or absolute else ratio
-    rounded = {key: None if v is None else round(v, 2) for key, v in (("floor", floor), ("ratio", ratio))}
-    return {"name": name, "value": round(value, 2), "unit": unit, **rounded, "limit": limit, "ok": measured <= limit}
-
-
-if __name__ == "__main__":
-    for line in rows():
-        print(line)

@@ -23,14 +23,15 @@ def row(
     floor: float | None = None,
     ratio: float | None = None,
     at_least: bool = False,
+    absolute: bool = False,
 ) -> Result:
-    """One line: the limit is on the ratio to the floor, or on the value where there is no floor.
+    """One line: the limit is on the ratio to the floor, or on the value where there is no floor, or it is `absolute`.
 
     `ratio` need not be value / floor: it may be the median of several repetitions, each with a floor of its own.
     """
     if ratio is None and floor is not None:
         ratio = value / floor
-    measured = value if ratio is None else ratio
+    measured = value if ratio is None or absolute else ratio
     return {
         "name": name,
         "value": round(value, 2),

@@ -20,7 +20,7 @@ from feature_store.reader.listed import list_service
 from feature_store.reader.plan import ReadPlan, commands_of, plan_read
 from feature_store.reader.readiness import NOTHING, Progress, Readiness, parse_readiness
 from feature_store.reader.route import Part, Route, find_route, parts_of
-from feature_store.reader.sample import ServedSample
+from feature_store.reader.sample import ServedSample, may_choose
 from feature_store.reader.transport import Command, Reply, as_hash
 from feature_store.reader.vector import FeatureVector
 from feature_store.reader.worth import Moment
@@ -109,7 +109,7 @@ class ReaderCore:
                 if part.shadow:
                     continue  # what is not served fails nobody
                 raise
-            if self._sample is not None and (part.plan.log_below or part.shadow):
+            if self._sample is not None and (part.shadow or may_choose(part.plan.log_below, part.keys)):
                 self._sample.note(
                     part.plan,
                     rows if part.rows is None else [rows[i] for i in chosen],

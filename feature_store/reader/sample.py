@@ -187,6 +187,13 @@ def _raw(value: object) -> msgspec.Raw:
     return msgspec.Raw(msgspec.msgpack.encode(value))
 
 
+def may_choose(below: int, keys: Sequence[str | None]) -> bool:
+    """Whether a read may have a chosen row: of one entity, as most are, whether it is in the sample, by one call of the read."""
+    if len(keys) == 1 and (key := keys[0]):
+        return zlib.crc32(key.encode()) * _MIX & 0xFFFFFFFF < below
+    return below > 0
+
+
 def chosen(plan: ReadPlan, keys: Sequence[str | None], rows: int, *, now_us: int) -> Sequence[int]:
     """The rows of a request whose entities are in the sample: in every process and at all times the same.
 
