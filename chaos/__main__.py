@@ -38,22 +38,36 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="keep the folders of the runs here")
     parser.add_argument("--patience", type=float, default=180.0, help="seconds in which a deployment must come to rest")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no process is left behind
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end_early)
     findings, began = Findings(), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
-        for seed in range(options.seed, options.seed + options.seeds):
-            folder = (options.keep or Path(scratch)) / f"seed{seed}"
-            with open_stack(folder, options, seed) as stack:
-                shift_clock(stack.place)
-                if options.without or options.scene:
-                    run_scene(stack, findings, options.without or options.scene)
-                else:
-                    names = options.fault or list(FAULTS)
-                    hits = math.ceil(options.hits * (findings.seeds + 1) / options.seeds)  # by now
-                    run_seed(stack, findings, seconds=options.seconds, names=names, seed=seed, hits=hits)
-            findings.seeds += 1
-    report(findings, minutes=(time.monotonic() - began) / 60)
+    try:
+        with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as scratch:
+            for seed in range(options.seed, options.seed + options.seeds):
+                run_one(options, findings, seed=seed, folder=(options.keep or Path(scratch)) / f"seed{seed}")
+    finally:  # also of a run that is ended: what it has found until then
+        report(findings, minutes=(time.monotonic() - began) / 60)
     return 0 if findings.is_clean and is_enough(findings, options) else 1
+
+
+def end_early(*_: object) -> None:
+    """End in order, so that no process is left behind and what was found is told; once, however often it is asked."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(1)
+
+
+def run_one(options: argparse.Namespace, findings: Findings, *, seed: int, folder: Path) -> None:
+    """Run one seed in a folder of its own."""
+    with open_stack(folder, options, seed) as stack:
+        shift_clock(stack.place)
+        if options.without or options.scene:
+            run_scene(stack, findings, options.without or options.scene)
+        else:
+            names = options.fault or list(FAULTS)
+            hits = math.ceil(options.hits * (findings.seeds + 1) / options.seeds)  # by now
+            run_seed(stack, findings, seconds=options.seconds, names=names, seed=seed, hits=hits)
+    findings.seeds += 1
 
 
 def is_enough(findings: Findings, options: argparse.Namespace) -> bool:

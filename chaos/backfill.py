@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
 PAUSE_S = 15.0
 """Each load lets the flow build a successor, which costs seconds of a processor."""
+LOOK_S = 0.1
 
 
 def backfill(place: Place) -> None:
-    """Backfill until this process is ended."""
+    """Backfill until this process is ended; at rest nothing new is begun, as the flow would build a successor for it."""
     with FeatureStore(settings=place.settings) as store:
         while True:
+            while place.quiet.exists():
+                time.sleep(LOOK_S)
             # A lake that is locked or full: what was not committed is not there, and is done again.
             with suppress(LakeError, duckdb.Error):
                 backfill_once(store)

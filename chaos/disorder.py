@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 import sqlite3
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -126,14 +127,17 @@ def run_seed(
     partitions.start()
     rest(stack, findings)
     left_s = seconds
-    while not findings.unsettled and (left_s > 0 or (left_s > -seconds and not has_met(stack, findings, names, hits))):
-        run_round(disorder, min(left_s, ROUND_S) if left_s > 0 else ROUND_S)
-        left_s -= ROUND_S
-    partitions.stop()
-    findings.lost += len(partitions.partial)
-    for line in partitions.partial[:5]:
-        findings.tell(line)
-    findings.faults.update(met(stack))
+    try:
+        while not findings.unsettled and (left_s > 0 or (left_s > -seconds and not has_met(findings, names, hits))):
+            run_round(disorder, min(left_s, ROUND_S) if left_s > 0 else ROUND_S)
+            left_s -= ROUND_S
+            sys.stdout.write(f"seed {seed}, so far: {findings}\n")
+            sys.stdout.flush()
+    finally:
+        partitions.stop()
+        findings.lost += len(partitions.partial)
+        for line in partitions.partial[:5]:
+            findings.tell(line)
 
 
 def run_round(disorder: Disorder, seconds: float) -> None:
@@ -142,23 +146,26 @@ def run_round(disorder: Disorder, seconds: float) -> None:
     watch = Watch(stack)
     watch.start()
     stack.place.quiet.unlink(missing_ok=True)
-    disorder.go_on(seconds)
-    disorder.end_all()
+    try:
+        disorder.go_on(seconds)
+    finally:
+        disorder.end_all()
+        findings.faults.update(take_met(stack))
     rest(stack, findings)
     watch.stop()
     wait_for_commits(stack, findings)
     judge(stack, watch, findings)
 
 
-def has_met(stack: Stack, findings: Findings, names: Sequence[str], hits: int) -> bool:
-    """Whether this deployment and those of the seeds before it have met each fail point so often."""
-    here = met(stack)
-    return all(findings.faults[name] + here[name] >= hits for name in names if FAULTS[name].point)
+def has_met(findings: Findings, names: Sequence[str], hits: int) -> bool:
+    """Whether each fail point was met so often, by all seeds so far."""
+    return all(findings.faults[name] >= hits for name in names if FAULTS[name].point)
 
 
-def met(stack: Stack) -> Counter[str]:
-    """How often each fail point was met in this deployment."""
+def take_met(stack: Stack) -> Counter[str]:
+    """How often each fail point was met since the last call; none is armed now."""
     lines = stack.place.hits.read_text().split() if stack.place.hits.exists() else []
+    stack.place.hits.unlink(missing_ok=True)
     return Counter(f"fail point {name}" for name in lines)
 
 

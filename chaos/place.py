@@ -97,7 +97,7 @@ class Place:
 
     @property
     def quiet(self) -> Path:
-        """While it is there, the publisher makes no new events."""
+        """While it is there, the publisher makes no new events, and no backfill begins."""
         return self.folder / "quiet"
 
     @property

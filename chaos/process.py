@@ -7,14 +7,16 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-from chaos.launcher import prepare
 from chaos.place import Place
 
 
 def main() -> int:
     """Prepare this process, then be what the first argument says."""
     role, place = sys.argv[1], Place.of_process()
-    prepare(place, role)
+    if role != "flow":  # which only starts what is prepared
+        from chaos.launcher import prepare
+
+        prepare(place, role)
     if role == "publish":
         from chaos.publisher import publish
 

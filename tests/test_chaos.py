@@ -7,7 +7,7 @@ import pytest
 from stream_world import NOW_US, SOURCE, World, rows
 
 from chaos.backfill import backfill_once
-from chaos.disorder import Disorder, all_believed, met, rest, wait, wait_for_commits
+from chaos.disorder import Disorder, all_believed, rest, take_met, wait, wait_for_commits
 from chaos.faults import FAULTS
 from chaos.findings import Findings
 from chaos.judge import judge
@@ -71,7 +71,7 @@ def test_nothing_is_lost_doubled_or_served_wrong_when_everything_fails_once(tmp_
         assert partitions.looks
         assert partitions.partial == []
         assert findings.values > len(stack.entities()), "nothing was read and compared"
-        assert met(stack) == {name: 1 for name in TELLING if FAULTS[name].point}
+        assert take_met(stack) == {name: 1 for name in TELLING if FAULTS[name].point}
         assert findings.faults.total() >= len(TELLING) - 4, "a fault may find what it breaks broken already"
 
 
