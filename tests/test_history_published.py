@@ -233,22 +233,38 @@ def test_a_feature_that_rows_were_built_without_is_unknown_in_both_paths(store, 
             if day is not None:
                 build(later, day)
             later.publish_view("hourly")
-            reader, names = later.reader(), ["hourly:temp", "hourly:temp_max_1d"]
-            vector = reader.get_online_features(names, {"place": "bath"})
-            reader.close()
-            spine = pa.table({"place": ["bath"], "event_timestamp": [START + 9 * HOUR + MINUTE]})
+            names = ["hourly:temp", "hourly:temp_max_1d"]
+            told = [[(8.0, "PRESENT"), (None, "UNKNOWN")], [(None, "EMPTY"), (None, "UNKNOWN")]]
+            with later.reader() as reader:
+                vectors = reader.get_online_features_batch(names, [{"place": place} for place in ("bath", "nobody")])
+            spine = pa.table({"place": ["bath", "nobody"], "event_timestamp": [START + 9 * HOUR + MINUTE] * 2})
             trained = later.get_historical_features(spine, names, statuses=True, allow_incomplete=True).to_arrow()
 
-            assert [(value, status.name) for value, status in zip(vector.values, vector.statuses, strict=True)] == [
-                (8.0, "PRESENT"),
-                (None, "UNKNOWN"),
-            ]
-            columns = ("hourly__temp", "hourly__temp_max_1d")
-            assert [trained.column(name).to_pylist() for name in columns] == [[8.0], [None]]
-            assert [trained.column(f"{name}__status").to_pylist() for name in columns] == [
-                [Status.PRESENT],
-                [Status.UNKNOWN],
-            ]
+            assert [[(value, status.name) for value, status in zip(*each, strict=True)] for each in
+                    ((vector.values, vector.statuses) for vector in vectors)] == told  # fmt: skip
+            columns = [trained.column(name.replace(":", "__")).to_pylist() for name in names]
+            statuses = [trained.column(f"{name.replace(':', '__')}__status").to_pylist() for name in names]
+            assert [
+                [(values[row], Status(status[row]).name) for values, status in zip(columns, statuses, strict=True)]
+                for row in (0, 1)
+            ] == told
+
+
+def test_a_step_without_rows_does_not_vouch_for_a_feature_that_was_added_since(tmp_path, valkey, environment):
+    given = {"redis_url": valkey.url, "environment": environment}
+    few, now_us = [reading("bath", 0.5, 7)], to_us(START + 20 * HOUR)  # longer ago than any window
+    with world_of(tmp_path, few, **given) as before:
+        before.apply()
+        build(before, 0)
+    with world_of(tmp_path, few, more=[agg.max("temp", over="1h", name="hottest")], **given) as later:
+        later.clock.move_to(now_us)
+        later.apply()
+        build(later, 1)  # widens the table
+        later.publish_view("hourly")
+        with later.reader() as reader:
+            vector = reader.get_online_features(["hourly:temp", "hourly:hottest"], {"place": "nobody"})
+
+    assert [status.name for status in vector.statuses] == ["EMPTY", "UNKNOWN"]
 
 
 def differing(one, other):

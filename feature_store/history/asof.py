@@ -173,11 +173,15 @@ def _answers(
     if not (step_us != _NONE).any():
         return {feature.feature.name: missing(feature, len(time_us)) for feature in plan.features}
     rows = _rows(plan, lake, snapshot, codes, keys, chosen)
+    versions = _Versions.of(lake, view, rows, chosen)
     age = time_us - step_us
     built = (step_us != _NONE) & (codes >= 0)
     built &= age <= view.freshness_sla_us + STALE_US
     fresh = built & (age <= view.freshness_sla_us)
-    return {feature.feature.name: _answer(feature, rows, built=built, fresh=fresh) for feature in plan.features}
+    return {
+        feature.feature.name: _answer(feature, rows, built=built & versions.have(feature.feature.name), fresh=fresh)
+        for feature in plan.features
+    }
 
 
 def _rows(plan: ViewPlan, lake: Lake, snapshot: int, codes: Ints, keys: SpineKeys, chosen: ChosenRows) -> pa.Table:
@@ -201,13 +205,38 @@ def _rows(plan: ViewPlan, lake: Lake, snapshot: int, codes: Ints, keys: SpineKey
         ).to_arrow_table()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Versions:
+    """Which features the builds had that were asked for rows that they do not have: others were added since."""
+
+    columns: list[frozenset[str] | None]
+    """Of each build; None: all that the table has."""
+    of_row: Ints
+    """int64[n], the position among them."""
+
+    @classmethod
+    def of(cls, lake: Lake, view: FeatureView, rows: pa.Table, chosen: ChosenRows) -> _Versions:
+        """The lake's book is asked only if a row is missing; what is there tells it by itself."""
+        there = rows.column(_THERE).to_numpy()
+        versions, at = np.unique(np.where(there | (chosen.step_us == _NONE), 0, chosen.version), return_inverse=True)
+        asked = [int(version) for version in versions if version]
+        noted = lake.built_columns(rows_table(view), asked) if asked else {}
+        return cls(columns=[noted.get(int(version)) for version in versions], of_row=at)
+
+    def have(self, name: str) -> np.ndarray:
+        """bool[n], whether the build had a feature."""
+        return np.array([columns is None or name in columns for columns in self.columns])[self.of_row]
+
+
 def _answer(feature: FeaturePlan, rows: pa.Table, *, built: np.ndarray, fresh: np.ndarray) -> Answer:
     name = feature.feature.name
     if status_column(name) not in rows.column_names:
         return missing(feature, rows.num_rows)
     stored = rows.column(status_column(name)).combine_chunks()
     found = ~stored.is_null().to_numpy(zero_copy_only=False)
-    built = built & (found | ~rows.column(_THERE).to_numpy())
+    built = built & (
+        found | ~rows.column(_THERE).to_numpy()
+    )  # a row that is there without the feature is older than it
     status = pc.fill_null(stored, int(Status.EMPTY)).to_numpy(zero_copy_only=False).astype(np.int8)
     error = status == Status.ERROR
     status = np.where(fresh | error, status, np.int8(Status.STALE))

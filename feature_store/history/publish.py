@@ -78,7 +78,7 @@ def publish_rows(
     # A step that no entity has a row at is one of its day's build all the same.
     version = builds[from_us(row_us - 1).date()]
     rows = _rows(plan, lake, builds, row_us)
-    built = _built(plan, rows, row_us)
+    built = _built(plan, lake, rows, row_us=row_us, version=version)
     layout = view_layout(built)
     ready = _ready(view, layout, generation=generation, version=version, row_us=row_us)
     layouts = [layout, view_layout(plan)]  # the last one is in use
@@ -155,15 +155,15 @@ def _rows(plan: ViewPlan, lake: Lake, builds: Mapping[date, int], row_us: int) -
     return table.sort_by([(ROW_US, "descending"), (KEY, "ascending")])
 
 
-def _built(plan: ViewPlan, rows: pa.Table, row_us: int) -> ViewPlan:
+def _built(plan: ViewPlan, lake: Lake, rows: pa.Table, *, row_us: int, version: int) -> ViewPlan:
     """The plan with those of its features that the rows of a step have: others were added since, and are UNKNOWN."""
     current = rows.filter(pc.equal(rows.column(ROW_US), row_us))
-
-    def has(name: str) -> bool:
-        column = status_column(name)
-        return column in rows.column_names and (not len(current) or current.column(column).null_count < len(current))
-
-    return replace(plan, features=tuple(each for each in plan.features if has(each.feature.name)))
+    there = [name for each in plan.features if status_column(name := each.feature.name) in rows.column_names]
+    if len(current):
+        built = {name for name in there if current.column(status_column(name)).null_count < len(current)}
+    else:
+        built = set(lake.built_columns(rows_table(plan.view), [version]).get(version, there)) & set(there)
+    return replace(plan, features=tuple(each for each in plan.features if each.feature.name in built))
 
 
 def _query(

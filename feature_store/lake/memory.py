@@ -175,6 +175,10 @@ class MemoryLake:
         del snapshot
         return dict.fromkeys(sorted(self._built.get(table, ())), self._snapshot)
 
+    def built_columns(self, table: str, versions: Sequence[int]) -> dict[int, frozenset[str]]:
+        del table, versions  # what is computed now has all of them
+        return {}
+
     def publications(self, table: str, *, snapshot: int | None = None) -> list[Publication]:
         del table, snapshot  # what is computed now was never served
         return []

@@ -74,6 +74,7 @@ def write_days(
             source=source,
             built_from=built_from,
             lookback_days=lookback_days,
+            columns=list(columns),
             at_us=at_us,
         )
 

@@ -56,6 +56,7 @@ BUILDS: Columns = {
     "source": "VARCHAR",
     "built_from": "BIGINT",  # the snapshot that it read
     "at_us": "BIGINT",
+    "built_columns": "VARCHAR[]",  # what its rows have; the table may have been widened since. Null: not noted
 }
 PUBLICATIONS: Columns = {
     "snapshot": "BIGINT",  # the snapshot that noted its begin; it names the publication
@@ -204,12 +205,13 @@ def record_builds(
     source: str | None,
     built_from: int | None,
     lookback_days: int,
+    columns: Sequence[str],
     at_us: int,
 ) -> None:
-    """Note that `days` of `table` were built from the events up to `lookback_days` before each day."""
+    """Note that `days` of `table` were built, with these columns, from the events up to `lookback_days` before each day."""
     transaction.cursor.execute(
-        "INSERT INTO builds SELECT ?, ?, day, day - ?::INTEGER, ?, ?, ? FROM (SELECT unnest(?::DATE[]) AS day)",
-        [transaction.snapshot, table, lookback_days, source, built_from, at_us, list(days)],
+        "INSERT INTO builds SELECT ?, ?, day, day - ?::INTEGER, ?, ?, ?, ? FROM (SELECT unnest(?::DATE[]) AS day)",
+        [transaction.snapshot, table, lookback_days, source, built_from, at_us, list(columns), list(days)],
     )
 
 
@@ -274,6 +276,14 @@ def newest_builds(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = ""
     of_table = is_of("table_name", "$table")
     sql = f"SELECT day, max(snapshot) FROM builds {at} WHERE {of_table} GROUP BY day ORDER BY day"
     return dict(cursor.execute(sql, {"table": table}).fetchall())
+
+
+def built_columns(cursor: duckdb.DuckDBPyConnection, table: str, versions: Sequence[int]) -> dict[int, frozenset[str]]:
+    """Snapshot of a build of `table` -> the columns that its rows have; of those of `versions` of which it was noted."""
+    of_table = is_of("table_name", "$table")
+    sql = f"SELECT DISTINCT snapshot, built_columns FROM builds WHERE {of_table} AND list_contains($versions, snapshot)"
+    rows = cursor.execute(sql, {"table": table, "versions": list(versions)}).fetchall()
+    return {version: frozenset(columns) for version, columns in rows if columns is not None}
 
 
 def committed_days(cursor: duckdb.DuckDBPyConnection, source: str, *, at: str = "") -> Days:

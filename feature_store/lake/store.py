@@ -343,6 +343,14 @@ class Lake:
         with self._session.reading() as cursor:
             return records.newest_builds(cursor, table, at=_at(snapshot))
 
+    def built_columns(self, table: str, versions: Sequence[int]) -> dict[int, frozenset[str]]:
+        """Row version of a table -> the columns that its rows were built with, which the table may be wider than by now.
+
+        Versions that were built before this was noted are left out.
+        """
+        with self._session.reading() as cursor:
+            return records.built_columns(cursor, table, versions)
+
     @contextmanager
     def publishing(self, table: str, *, row_us: int, version: int) -> Iterator[None]:
         """Note that readers are given rows, which the body does; see `publications`.

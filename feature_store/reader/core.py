@@ -153,7 +153,7 @@ class ReaderCore:
                 if isinstance(found, bytes):
                     unknown.view.learn(parse_layout(found))
                 else:
-                    unknown.view.layouts[unknown.layout_id] = ()  # nobody knows it: its values stay UNKNOWN
+                    unknown.view.give_up(unknown.layout_id)
 
     def _refreshing(self, followed: Sequence[str]) -> list[Command]:
         """What is asked once a second: how far the shards have read, and how services are rolled out."""

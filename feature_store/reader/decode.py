@@ -29,7 +29,7 @@ from feature_store.status import Status
 
 
 class UnknownLayout(Exception):  # noqa: N818 - no error: the reader fetches the layout and decodes again
-    """A row was written with a layout that the plan has not learned yet."""
+    """A row was written, or is vouched for, with a layout that the plan has not learned yet."""
 
     def __init__(self, view: ViewRead, layout_id: int) -> None:
         self.view, self.layout_id = view, layout_id
@@ -93,7 +93,8 @@ def _read_view(draft: _Draft, view: ViewRead, key: str, *, value: bytes | None, 
     vouched = moment.readiness.of(view.id, shard)
     if value is None:
         status, at_us = worth_of_nothing(view, moment, vouched)
-        _place_nothing(draft, view.slots, status)
+        slots = view.slots if vouched is None or status is UNKNOWN else _slots(view, vouched.views[view.id])
+        _place_nothing(draft, slots, status)
         draft.rests_on(vouched.run if vouched else 0, vouched.n if vouched else 0, at_us, shard, None)
         return
     try:
@@ -102,9 +103,7 @@ def _read_view(draft: _Draft, view: ViewRead, key: str, *, value: bytes | None, 
         _place_nothing(draft, view.slots, ERROR)
         draft.rests_on(0, 0, moment.at_us, shard, None)
         return
-    slots = view.layouts.get(row.layout_id)
-    if slots is None:
-        raise UnknownLayout(view, row.layout_id)
+    slots = _slots(view, row.layout_id)
     status, at_us = worth_of_row(view, row, moment, vouched)
     try:
         if status is UNKNOWN:
@@ -115,6 +114,13 @@ def _read_view(draft: _Draft, view: ViewRead, key: str, *, value: bytes | None, 
         _place_nothing(draft, slots, ERROR)
     event_us = None if row.age_us is None else row.from_us - row.age_us
     draft.rests_on(row.run, row.n, at_us, shard, event_us)
+
+
+def _slots(view: ViewRead, layout_id: int) -> tuple[Slot, ...]:
+    slots = view.layouts.get(layout_id)
+    if slots is None:
+        raise UnknownLayout(view, layout_id)
+    return slots
 
 
 def _place_row(draft: _Draft, slots: Sequence[Slot], row: PackedRow, *, status: Status, at_us: int) -> None:
@@ -144,7 +150,10 @@ def _place_row(draft: _Draft, slots: Sequence[Slot], row: PackedRow, *, status: 
 def _place_nothing(draft: _Draft, slots: Sequence[Slot], status: Status) -> None:
     """Give features without a row one status and, unless nothing is known, the value of an empty window."""
     draft.plain &= status is EMPTY
-    for position, _, _, empty in slots:
+    for position, index, _, empty in slots:
+        if index < 0:  # nobody vouches for it; it stays UNKNOWN
+            draft.plain = False
+            continue
         draft.statuses[position] = status
         known = status is not UNKNOWN and status is not ERROR
         draft.values[position] = (empty.copy() if type(empty) is list else empty) if known else None

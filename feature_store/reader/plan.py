@@ -70,6 +70,10 @@ class ViewRead:
             slot._replace(item=names.get(mine[slot.item], -1)) for slot in self.slots
         )
 
+    def give_up(self, layout_id: int) -> None:
+        """Take a layout that nobody knows for one without features: their values are UNKNOWN."""
+        self.layouts[layout_id] = tuple(slot._replace(item=-1) for slot in self.slots)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntityRead:

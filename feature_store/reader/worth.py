@@ -54,14 +54,15 @@ def worth_of_nothing(view: ViewRead, moment: Moment, vouched: Vouched | None) ->
     """EMPTY, UNKNOWN, STALE or AHEAD, for a row that is missing.
 
     It is taken for empty windows only if somebody vouches that all rows of the view are there, has done so while none
-    can have expired (of a stream within the SLA), and a row of the time asked cannot have expired since.
+    can have expired (of a stream within the SLA), and a row of the time asked cannot have expired since. Of features that
+    are not in the layout which is vouched for, nothing is known.
     """
     at_us, sla_us = moment.at_us, view.layout.sla_us
     vouched_for_us = sla_us if view.is_stream else sla_us + STALE_US
     if (
         vouched is None
         or not vouched.complete
-        or vouched.views.get(view.id) != view.layout.layout_id
+        or view.id not in vouched.views
         or at_us - vouched.beat_us > vouched_for_us
     ):
         return UNKNOWN, at_us
