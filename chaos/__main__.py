@@ -95,8 +95,6 @@ def report(findings: Findings, *, minutes: float) -> None:
     if findings.disorder_s:
         said = f"{findings.rate:.0f} faults a minute in {findings.disorder_s / 60:.1f} minutes of disorder"
         sys.stdout.write(f"{said}, fail points met {sum_of_points(findings)} times\n")
-    for line in findings.told:
-        sys.stdout.write(f"{line}\n")
     sys.stdout.write(
         f"{findings.judged} vectors judged, {findings.excused} excused, {minutes:.1f} minutes\n{findings}\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -46,6 +47,8 @@ class Findings:
     def tell(self, line: str) -> None:
         """Note something for people."""
         self.told.append(line)
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
     def __str__(self) -> str:
         return (

@@ -54,13 +54,15 @@ def publish(place: Place) -> None:
 def _send(store: FeatureStore, box: Outbox) -> bool:
     """Send the next batch; whether the log has taken it.
 
-    What is sent again waits for the clock to be right: by one that is set back it would come from the future, and
-    what had been accepted before the log lost it would become a dead letter.
+    What may have been sent before waits for the clock to be right: by one that is set back it would come from the future.
+    What had been accepted before the log lost it would become a dead letter, and of what the log has taken without saying
+    so the run would believe that it was refused.
     """
     arrived_us = store.clock.now_us()
     source = store.registry.source(SOURCE)
-    if box.is_repeating and newest_us([box.next]) > arrived_us + source.future_tolerance_us:
+    if box.may_be_known and newest_us([box.next]) > arrived_us + source.future_tolerance_us:
         return False
+    box.tried()
     try:
         publish_events(source, store.log(SOURCE), box.next.rows, clock=ManualClock(arrived_us))
     except (FeatureStoreError, RedisError, OSError):
@@ -77,6 +79,7 @@ class Outbox:
         self.batches = read_outbox(place)
         self._sent = sent_up_to(place)
         self._furthest = max((number + 1 for number, _ in read_sent(place)), default=0)
+        self._tried = self._sent  # by the publisher that died, perhaps
         with place.outbox.open("ab+") as file:  # without the line that a crash has cut off
             file.truncate(file.tell() - len(_last_line(place)))
 
@@ -86,9 +89,13 @@ class Outbox:
         return len(self.batches) - self._sent
 
     @property
-    def is_repeating(self) -> bool:
-        """Whether the next batch has been sent before."""
-        return self._sent < self._furthest
+    def may_be_known(self) -> bool:
+        """Whether the log may have, or have had, the next batch already: acknowledged or not."""
+        return self._sent < self._furthest or self._sent <= self._tried
+
+    def tried(self) -> None:
+        """The next batch is about to be sent: from now on the log may have it."""
+        self._tried = max(self._tried, self._sent)
 
     @property
     def next(self) -> Batch:
