@@ -7,7 +7,7 @@ from feature_store import FeatureReader, FeatureService, Registry
 from feature_store.errors import FlowSuperseded, LogGap, OnlineStoreError
 from feature_store.fold import run
 from feature_store.fold.run import PartitionReader, begin_run, live_sources, next_run
-from feature_store.log.protocol import Record, partition_of
+from feature_store.log.protocol import Record, partition_of, unpack_offset
 from feature_store.online.layout import publish_layouts, service_layout, view_layout
 from feature_store.online.packed import item_at, seconds_since
 from feature_store.online.ready import read_ready
@@ -208,6 +208,29 @@ def test_what_a_wiped_log_holds_before_the_place_that_was_reached_is_in_the_valu
     world.archive()
     stream.step()
 
+    assert_whole(world, some)
+
+
+def test_an_epoch_that_a_wiped_log_had_is_not_begun_again_by_a_reader_who_had_not_come_to_it(world):
+    # the log     epoch 0 | epoch 1 | epoch 2: only the archiver has read it | wiped | epoch 0 again, published anew
+    # the flow    ....... | stands here ----------------------------------------------> begins epoch ?
+    some = rows(260, seed=12)
+    stream = world.stream()
+    world.log.start_epoch()
+    world.publish(some[:20])
+    stream.step()
+    world.archive()
+    ahead = world.log.start_epoch()  # by a server that was started again
+    world.publish(some[20:200])
+    world.archive()
+    world.client.delete(*world.client.scan_iter(f"log*:{world.env}:*"))
+
+    world.publish(some[200:])
+    stream.step()
+    world.archive()
+    stream.step()
+
+    assert max(unpack_offset(at)[0] for at in world.lake.positions(SOURCE).values()) > ahead
     assert_whole(world, some)
 
 

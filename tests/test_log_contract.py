@@ -512,7 +512,7 @@ def test_epochs_only_grow(open_redis: Open) -> None:
     epoch = log.start_epoch()
 
     assert log.start_epoch() > epoch
-    assert log.start_epoch(above=epoch + 100) == epoch + 101
+    assert log.start_epoch(above=epoch + 100) > epoch + 101, "as many are left out as a wiped log may have begun"
 
 
 # --- Redis: crashes and hands other than ours

@@ -45,6 +45,11 @@ end
 return reply
 """
 
+LEAP = 64
+"""Epochs that are left out by whoever comes back to a log that was wiped. The log may have begun some that he has not come to, one each
+time its server started, and the lake or an archiver may have records of them: no number of an epoch is given twice.
+"""
+
 # ARGV: partitions, an epoch to exceed, '1' if all that the log holds is to come again. The number of days since 1970 is
 # the least: a log that was wiped and filled again is then told from the one that stood there on an earlier day.
 START_EPOCH = (
@@ -86,6 +91,7 @@ end
 -- one that was further than a stream which still begins with its first record: the log was filled again on the same day.
 -- (If that one has lost its tail only, the copies are duplicates, which readers drop.)
 if again or (above > 0 and above >= current) then
+  new = new + LEAP
   for p = 0, count - 1 do
     local first = redis.call('XRANGE', KEYS[2 + p], '-', '+', 'COUNT', 1)[1]
     if again or above > current or (first and first[1] == current .. '-0') then
@@ -99,7 +105,7 @@ end
 if current > 0 then redis.call('HSET', KEYS[1], 'end:' .. current, table.concat(ends, ',')) end
 redis.call('HSET', KEYS[1], 'partitions', ARGV[1], 'epoch', new)
 return {'ok', tostring(new)}
-"""
+""".replace("LEAP", str(LEAP))
 )
 
 # ARGV: partitions, consumer, then an id or '' per partition.
