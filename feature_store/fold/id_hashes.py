@@ -65,7 +65,11 @@ def held_hashes(lake: Lake, source: str, snapshot: int) -> Hashes:
 
 
 def _read(lake: Lake, source: str, snapshot: int) -> Hashes:
-    tables = (lake.table_sql(name(source), snapshot=snapshot) for name in (loaded_table, live_table))
+    days = lake.days(source, snapshot=snapshot)
+    names = [name(source) for name, held in ((loaded_table, days.loaded), (live_table, days.live)) if held]
+    if not names:  # a table without rows costs DuckLake a question for each column
+        return np.empty(0, dtype=np.uint64)
+    tables = (lake.table_sql(name, snapshot=snapshot) for name in names)
     with lake.reading() as cursor:
         found = cursor.execute(" UNION ALL ".join(f"SELECT {hash_sql(ID)} AS h FROM {table}" for table in tables))
         hashes = np.ascontiguousarray(found.fetchnumpy()["h"], dtype=np.uint64)

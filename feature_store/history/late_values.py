@@ -132,6 +132,8 @@ class LateValues:
 
     def _fitting(self, entities: pa.Table) -> pa.Table:
         """As many of the entities as have at most `MOST_EVENTS` events, those with the fewest first, numbered."""
+        if self._lake.days(self._plan.view.source.name, snapshot=self._snapshot).events <= MOST_EVENTS:
+            return entities.append_column(_CODE, pa.array(np.arange(entities.num_rows)))
         first, last = self._bounds(entities)
         joined = self._joined(self._events(f"TRUE AS {_LATE}", first, last + 1), entities)
         counted = self._cursor.execute(

@@ -10,6 +10,7 @@ import pyarrow as pa
 from feature_store.errors import InputError, LakeError, UnknownNameError
 from feature_store.lake.connection import CATALOG, literal, quote
 from feature_store.lake.days import DAY, between_days, in_days
+from feature_store.lake.records import committed_days
 from feature_store.lake.tables import (
     Columns,
     arrow_columns,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
 
+    from feature_store.lake.records import Days
     from feature_store.lake.session import Session, Transaction
 
 SYSTEM: Columns = {
@@ -41,6 +43,9 @@ SYSTEM: Columns = {
 UNKNOWN: Columns = {"_unknown": "VARCHAR"}
 """What an event's payload had beside its columns, as JSON; of sources that keep it."""
 
+
+_REMEMBERED = 100
+"""Of how many sources and snapshots a session remembers which days these had: what is asked next is about the same ones."""
 
 _WHOLE = ("BIGINT", "UBIGINT")
 _JSON_TYPES = (
@@ -187,17 +192,27 @@ def events_sql(
         except duckdb.Error as error:
             doing = f"source '{source}' cannot be read at snapshot {snapshot}"
             raise LakeError(session.explained(error, doing=doing)) from error
-        shared = "TRUE" if snapshot is None else _live_days(session, cursor, source, snapshot=snapshot)
+        known = None if snapshot is None else days_at(session, cursor, source, snapshot)
+        loads = known if at is None or at == snapshot else days_at(session, cursor, source, at)
     listed, kept = ", ".join(map(quote, columns)), f"{between_days(days)} AND ({where})"
     came_live = f"SELECT {listed} FROM {live} WHERE {kept}"
-    both = (
-        f"SELECT {listed} FROM (SELECT {listed} FROM {loaded} WHERE {kept} AND {shared}) "
-        f"ANTI JOIN (SELECT _event_id FROM {live} WHERE {between_days(days)}) USING (_event_id)"
-    )
-    only_loaded = f"SELECT {listed} FROM {loaded} WHERE {kept} AND NOT ({shared})"
-    if shared == "TRUE":
-        return f"{came_live} UNION ALL {both}"
-    return only_loaded if shared == "FALSE" else f"{came_live} UNION ALL {both} UNION ALL {only_loaded}"
+
+    def also_loaded(chosen: str) -> str:
+        return (
+            f"SELECT {listed} FROM (SELECT {listed} FROM {loaded} WHERE {kept} AND {chosen}) "
+            f"ANTI JOIN (SELECT _event_id FROM {live} WHERE {between_days(days)}) USING (_event_id)"
+        )
+
+    if known is None or loads is None:  # now: what is read may be newer than an answer of the books
+        return f"{came_live} UNION ALL {also_loaded('TRUE')}"
+    # Only on a day of both can an event be both; a table without rows costs DuckLake a question for each column.
+    live_days, loaded_days = _within(known.live, days), _within(loads.loaded, days)
+    parts = [came_live] if live_days else []
+    if both := live_days & loaded_days:
+        parts.append(also_loaded(in_days(sorted(both))))
+    if loaded_days - live_days:
+        parts.append(f"SELECT {listed} FROM {loaded} WHERE {kept} AND NOT ({in_days(sorted(live_days))})")
+    return " UNION ALL ".join(parts or [f"SELECT {listed} FROM {live} WHERE FALSE"])
 
 
 def _state(
@@ -225,11 +240,15 @@ def _state(
     return f"(SELECT {listed} FROM {name})", given
 
 
-def _live_days(session: Session, cursor: duckdb.DuckDBPyConnection, source: str, *, snapshot: int) -> str:
-    """SQL for the days that had live events at a snapshot: only there can an event be both loaded and live."""
-    rows = cursor.execute(
-        f"SELECT DISTINCT unnest(days) FROM {qualified(session, 'commits', snapshot=snapshot)} "
-        "WHERE source = ? AND kind = 'live'",
-        [source],
-    ).fetchall()
-    return in_days(row[0] for row in rows)
+def days_at(session: Session, cursor: duckdb.DuckDBPyConnection, source: str, snapshot: int) -> Days:
+    """The days for which the lake had been given events at a snapshot, which stay the same; asked for once."""
+    found = session.committed.get((source, snapshot))
+    if found is None:
+        found = committed_days(cursor, source, at=f"AT (VERSION => {int(snapshot)})")
+        others = session.committed if len(session.committed) < _REMEMBERED else {}
+        session.committed = {**others, (source, snapshot): found}
+    return found
+
+
+def _within(found: Sequence[date], days: tuple[date, date] | None) -> set[date]:
+    return {day for day in found if days is None or days[0] <= day <= days[1]}

@@ -28,6 +28,8 @@ from feature_store.lake.upkeep import ORPHAN_AGE, delete_orphans
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from feature_store.lake.records import Days
+
 Result = TypeVar("Result")
 
 _ATTEMPTS = 8
@@ -70,6 +72,7 @@ class Session:
         self.server = None if location.catalog is None else Postgres(location.catalog)
         self.staging = location.directory / "staging" / uuid.uuid4().hex
         self.declared: dict[str, Mapping[str, str]] = {}
+        self.committed: dict[tuple[str, int], Days] = {}
         self._lock_timeout_s, self._read_only = lock_timeout_s, read_only
         self._thread_lock = threading.Lock()
         self._lock: CommitLock = (

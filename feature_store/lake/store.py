@@ -251,7 +251,9 @@ class Lake:
     def days(self, source: str, *, snapshot: int | None = None) -> Days:
         """Days for which the lake was given events, now or at a snapshot."""
         with self._session.reading() as cursor:
-            return records.committed_days(cursor, source, at=_at(snapshot))
+            if snapshot is None:
+                return records.committed_days(cursor, source)
+            return event_tables.days_at(self._session, cursor, source, snapshot)
 
     def loads_since(self, source: str, snapshot: int) -> dict[date, int]:
         """Days that were loaded after a snapshot -> the snapshot of the newest load of each."""
