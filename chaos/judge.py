@@ -14,8 +14,9 @@ from chaos.publisher import NEVER_US, read_outbox, read_sent
 from chaos.watch import BELIEVED
 from feature_store.clock import ManualClock
 from feature_store.proof.prove import prove
-from feature_store.proof.served_log import feature_column, status_column, view_column
+from feature_store.proof.served_log import view_column
 from feature_store.reader import FeatureReader
+from feature_store.reader.vector import feature_column, status_column
 from feature_store.status import Status
 from feature_store.testing.events import read_events
 from feature_store.testing.mismatch import bits

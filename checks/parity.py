@@ -18,7 +18,8 @@ from feature_store.online.ready import read_ready
 from feature_store.proof.compare import ProofReport, compare
 from feature_store.proof.layout import served_layout
 from feature_store.proof.recompute import provable, recompute
-from feature_store.proof.served_log import ServedLog, feature_column, status_column
+from feature_store.proof.served_log import ServedLog
+from feature_store.reader.vector import feature_column, status_column
 from feature_store.registry import Registry
 from feature_store.store import FeatureStore
 from feature_store.transforms.compiled import Compiled

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from feature_store.loaders import csv, parquet
     from feature_store.notebook import Distribution, Draft, OverTime
     from feature_store.reader.aio import AsyncFeatureReader
+    from feature_store.reader.batch import FeatureBatch
     from feature_store.reader.sync import FeatureReader
     from feature_store.reader.vector import FeatureValue, FeatureVector
     from feature_store.registry import Registry
@@ -78,6 +79,7 @@ _MODULES = {
     "feature_store.loaders": ("csv", "parquet"),
     "feature_store.notebook": ("Distribution", "Draft", "OverTime"),
     "feature_store.reader.aio": ("AsyncFeatureReader",),
+    "feature_store.reader.batch": ("FeatureBatch",),
     "feature_store.reader.sync": ("FeatureReader",),
     "feature_store.reader.vector": ("FeatureValue", "FeatureVector"),
     "feature_store.registry": ("Registry",),
@@ -96,6 +98,7 @@ __all__ = [
     "Entity",
     "EventSource",
     "Feature",
+    "FeatureBatch",
     "FeatureReader",
     "FeatureRef",
     "FeatureService",

@@ -16,7 +16,8 @@
     ├── WorkerError           an executor's worker was lost or cannot work; nothing was written
     ├── OnlineStoreError      Redis is missing, too old, or configured to lose data
     │   ├── StoreUnavailable  Redis does not take writes at the moment; it is tried again
-    │   └── StoreLost         Redis has lost what was written before; all of it is written again
+    │   ├── StoreLost         Redis has lost what was written before; all of it is written again
+    │   └── ValueRefused      a value is STALE or AHEAD, and the service says that this fails a read
     ├── FlowSuperseded        a newer run of the stream owns the online store
     └── SchemaRegistryError   the schema of a payload cannot be asked for; no record was decided about
 
@@ -145,6 +146,14 @@ class OnlineStoreError(FeatureStoreError):
 
 class StoreUnavailable(OnlineStoreError):  # noqa: N818
     """Redis does not answer, or has no room at the moment. Nothing is lost by it: what was refused is written later."""
+
+
+class ValueRefused(OnlineStoreError):  # noqa: N818
+    """A value is STALE or AHEAD, and its service says that this fails a read. `status` is its name."""
+
+    def __init__(self, service: str, feature: str, status: str) -> None:
+        self.service, self.feature, self.status = service, feature, status
+        super().__init__(f"feature '{feature}' is {status}, and service '{service}' says on_{status.lower()}='fail'")
 
 
 class StoreLost(OnlineStoreError):  # noqa: N818

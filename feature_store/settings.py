@@ -39,6 +39,14 @@ class Settings(BaseSettings):
     """Processes of the flow, all on one machine; each keeps its share of the entities."""
     ui_port: int = Field(default=3000, ge=1, le=65535)
     """The loopback port of Dagster's web UI, as `make up` starts it."""
+    api_host: str = "127.0.0.1"
+    """Where the HTTP API listens: a loopback address, as it has no access control yet."""
+    api_port: int = Field(default=8080, ge=0, le=65535)
+    """Its port; 0: a free one."""
+    api_workers: int = Field(default=1, ge=1, le=256)
+    """Its processes, all on one machine."""
+    api_drain_s: float = Field(default=0.0, ge=0, le=600)
+    """For how long, asked to stop, it says that it is not ready and answers still."""
     alert_webhook_url: str | None = None
     """Where failed checks and their recovery are posted."""
     backfill_days: int = Field(default=31, ge=1, le=3660)

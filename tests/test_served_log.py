@@ -9,9 +9,9 @@ import pytest
 
 from feature_store.errors import InputError
 from feature_store.history.join_keys import as_key
-from feature_store.proof.served_log import ServedLog, _request_column, feature_column, status_column, view_column
+from feature_store.proof.served_log import ServedLog, _request_column, view_column
 from feature_store.reader import FeatureVector, Provenance, Status
-from feature_store.reader.vector import Names
+from feature_store.reader.vector import Names, feature_column, status_column
 
 AT = Provenance(3, 17, 1_700_000_000_000_000, 1, 1_699_999_999_000_000)
 NAMES = Names("delay", ("v:x", "v@2:x", "share"), {}, ("v@1", "v@2"), (0, 1, None))

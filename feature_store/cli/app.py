@@ -8,7 +8,19 @@ import duckdb
 import typer
 from redis.exceptions import RedisError
 
-from feature_store.cli import change, dead_letters, explain, history, lake, launch, live, overview, rollout, verify
+from feature_store.cli import (
+    change,
+    dead_letters,
+    explain,
+    history,
+    lake,
+    launch,
+    live,
+    overview,
+    rollout,
+    serve,
+    verify,
+)
 from feature_store.cli.outcome import NAME, fail, outcome
 from feature_store.settings import PREFIX
 
@@ -34,6 +46,7 @@ for command in (
     live.resume,
     live.rebuild_online,
     live.get,
+    serve.serve,
     explain.explain,
     history.training_set,
     verify.verify,

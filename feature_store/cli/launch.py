@@ -15,7 +15,7 @@ from feature_store.cli.days import Day, day
 from feature_store.cli.outcome import NAME, outcome
 from feature_store.errors import InputError
 
-_BROUGHT = {"embedded": "honcho", "stream": "bytewax", "dagster": "dagster"}
+_BROUGHT = {"embedded": "honcho", "stream": "bytewax", "dagster": "dagster", "serve": "uvicorn"}
 """Extra -> a module that comes with it."""
 
 
@@ -86,9 +86,19 @@ def _deploy(module: str, *arguments: str, extra: str | None = None) -> NoReturn:
     Raises:
         InputError: the extra is not installed.
     """
-    if extra is not None and importlib.util.find_spec(_BROUGHT[extra]) is None:
-        raise InputError(f"this command needs the extra `{extra}`: install feature-store[cli,{extra}]")
+    if extra is not None:
+        needs(extra)
     _become(f"feature_store_deploy.{module}", *arguments)
+
+
+def needs(extra: str) -> None:
+    """Refuse a command whose extra is not installed.
+
+    Raises:
+        InputError: it is not.
+    """
+    if importlib.util.find_spec(_BROUGHT[extra]) is None:
+        raise InputError(f"this command needs the extra `{extra}`: install feature-store[cli,{extra}]")
 
 
 def _become(module: str, *arguments: str) -> NoReturn:

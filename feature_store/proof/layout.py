@@ -20,10 +20,9 @@ from feature_store.proof.served_log import (
     SERVED,
     SERVICE,
     VECTOR,
-    feature_column,
-    status_column,
     view_column,
 )
+from feature_store.reader.vector import feature_column, status_column
 from feature_store.status import Status
 
 if TYPE_CHECKING:

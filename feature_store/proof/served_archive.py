@@ -18,10 +18,10 @@ import pyarrow as pa
 from feature_store.errors import InputError, UnknownNameError
 from feature_store.online.keys import served_key
 from feature_store.proof.layout import ServedLayout, served_layout
-from feature_store.proof.served_log import ENTRY, SERVICE, ServedLog, feature_column
+from feature_store.proof.served_log import ENTRY, SERVICE, ServedLog
 from feature_store.proof.served_table import SERVED_TABLE, append_served
 from feature_store.reader.sample import FIELD, ServedRecord
-from feature_store.reader.vector import FeatureVector, Names
+from feature_store.reader.vector import FeatureVector, Names, feature_column
 from feature_store.status import Status
 
 if TYPE_CHECKING:

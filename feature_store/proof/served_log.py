@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from feature_store.declare.key import KeyKind, key_text
 from feature_store.errors import InputError
+from feature_store.reader.vector import feature_column, status_column
 from feature_store.status import Status
 
 if TYPE_CHECKING:
@@ -114,16 +115,6 @@ class ServedLog:
 def view_column(view_id: str, name: str) -> str:
     """The column of something that is kept per view (`PER_VIEW`)."""
     return f"{view_id.replace('@', '_v')}__{name}"
-
-
-def feature_column(name: str) -> str:
-    """The column of a feature's values: `view__feature`, or the name of a ratio."""
-    return name.replace("@", "_v").replace(":", "__")
-
-
-def status_column(name: str) -> str:
-    """The column of a feature's statuses."""
-    return f"{feature_column(name)}__status"
 
 
 def _request_column(name: str, values: list[object]) -> pa.Array:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 from feature_store.clock import Clock, SystemClock
 from feature_store.errors import OnlineStoreError
+from feature_store.reader.batch import FeatureBatch
 from feature_store.reader.core import AsOf, Features, ReaderCore, Row, as_of_each
 from feature_store.reader.sample import PAUSE_S, Sampled, ServedSample
 from feature_store.reader.transport import Command, Reply, away, checked, parse_url, shown_client
@@ -57,7 +58,7 @@ class AsyncFeatureReader:
 
     async def get_online_features_batch(
         self, features: Features, rows: Sequence[Row], *, as_of: AsOf | Sequence[AsOf] = None
-    ) -> list[FeatureVector]:
+    ) -> FeatureBatch:
         """As `FeatureReader.get_online_features_batch`."""
         read = self._core.read(features, rows, as_of_each(as_of, len(rows)))
         try:
@@ -73,7 +74,7 @@ class AsyncFeatureReader:
 
             self._closing = asyncio.Event()
             self._pushing = asyncio.get_running_loop().create_task(self._push_soon())
-        return vectors
+        return FeatureBatch(vectors)
 
     @property
     def sampled(self) -> Sampled:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from feature_store.errors import OnlineStoreError
+from feature_store.errors import ValueRefused
 from feature_store.on_demand import ratio
 from feature_store.online import packed
 from feature_store.online.layout import Policy, Value
@@ -49,7 +49,7 @@ def decode_vector(
 
     Raises:
         UnknownLayout: a row has a layout that the plan must learn first.
-        OnlineStoreError: a value is STALE or AHEAD, and the service says that this fails.
+        ValueRefused: a value is STALE or AHEAD, and the service says that this fails.
     """
     draft = _Draft(plan.width)
     for fetch in plan.fetches:
@@ -185,8 +185,4 @@ def _apply(draft: _Draft, position: int, default: Value, *, policy: Policy, plan
     if policy == "default":
         draft.values[position] = default
     elif policy == "fail":
-        status = draft.statuses[position]
-        raise OnlineStoreError(
-            f"feature '{plan.names.features[position]}' is {status.name}, and service '{plan.service.id}' says "
-            f"on_{status.name.lower()}='fail'"
-        )
+        raise ValueRefused(plan.service.id, plan.names.features[position], draft.statuses[position].name)

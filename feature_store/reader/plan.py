@@ -178,7 +178,11 @@ def plan_read(env: str, service: ServiceLayout, layouts: Mapping[str, ViewLayout
     fetches = _fetches(env, places)
     return ReadPlan(
         service=service,
-        names=_names(service, [view.name for fetch in fetches for view in fetch.views]),
+        names=_names(
+            service,
+            [view.name for fetch in fetches for view in fetch.views],
+            tuple(_kind(item, layouts) for item in service.features),
+        ),
         width=places.width,
         entities=tuple(places.entities.values()),
         fetches=fetches,
@@ -255,7 +259,7 @@ def _fetches(env: str, places: _Places) -> tuple[Fetch, ...]:
     )
 
 
-def _names(service: ServiceLayout, views: Sequence[str]) -> Names:
+def _names(service: ServiceLayout, views: Sequence[str], kinds: tuple[str, ...]) -> Names:
     positions = {item.name: position for position, item in enumerate(service.features)}
     view_of: list[int | None] = []
     for position, item in enumerate(service.features):
@@ -265,7 +269,15 @@ def _names(service: ServiceLayout, views: Sequence[str]) -> Names:
         else:
             view_of.append(None)
     features = tuple(item.name for item in service.features)
-    return Names(service.id, features, positions, tuple(views), tuple(view_of))
+    return Names(service.id, features, positions, tuple(views), tuple(view_of), kinds)
+
+
+def _kind(item: StoredItem | RatioItem, layouts: Mapping[str, ViewLayout]) -> str:
+    """What a value is, as `Names.kinds` says."""
+    if isinstance(item, RatioItem):
+        return "float"
+    [feature] = [each for each in layouts[item.view_id].features if each.name == item.feature]
+    return f"list of {feature.dtype}" if feature.is_list else feature.dtype
 
 
 def _default(service: ServiceLayout, item: StoredItem | RatioItem) -> Value:

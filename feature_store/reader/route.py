@@ -116,6 +116,30 @@ def find_route(env: str, name: str, services: Mapping[bytes, bytes], views: Mapp
     return Route(plan=plan, rollout=rollout, beside=beside)
 
 
+def services_of(
+    env: str, services: Mapping[bytes, bytes], views: Mapping[str, ViewLayout]
+) -> tuple[dict[str, Route], list[ReadPlan]]:
+    """All services that can be read: each name as it is rolled out, and the plan of each version.
+
+    Args:
+        env: the environment.
+        services: the fields of `services:<env>`.
+        views: the layouts in use.
+    """
+    routes: dict[str, Route] = {}
+    plans: list[ReadPlan] = []
+    for name in sorted(field.decode() for field in services if is_service(field)):
+        try:
+            route = find_route(env, name, services, views)
+        except (OnlineStoreError, UnknownNameError):
+            continue  # of another version of this library, or over what was retired: a read of it says so
+        if "@" in name:
+            plans.append(route.plan)
+        else:
+            routes[name] = route
+    return routes, plans
+
+
 def _service(service_id: str, services: Mapping[bytes, bytes]) -> ServiceLayout:
     found = services.get(service_id.encode())
     if found is None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from feature_store.clock import Clock, SystemClock
+from feature_store.reader.batch import FeatureBatch
 from feature_store.reader.core import AsOf, Features, Read, ReaderCore, Row, as_of_each
 from feature_store.reader.push import Pusher
 from feature_store.reader.sample import Sampled, ServedSample
@@ -62,12 +63,12 @@ class FeatureReader:
 
     def get_online_features_batch(
         self, features: Features, rows: Sequence[Row], *, as_of: AsOf | Sequence[AsOf] = None
-    ) -> list[FeatureVector]:
+    ) -> FeatureBatch:
         """The features of many rows, in their order, in one round trip; `as_of` is one time or one for each row."""
         vectors = self._run(self._core.read(features, rows, as_of_each(as_of, len(rows))))
         if self._sample:
             self._pusher.wake()
-        return vectors
+        return FeatureBatch(vectors)
 
     @property
     def sampled(self) -> Sampled:

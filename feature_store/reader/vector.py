@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from feature_store.errors import UnknownNameError
+from feature_store.errors import InputError, UnknownNameError
 from feature_store.status import Status
 from feature_store.time_rule import from_us
+
+if TYPE_CHECKING:
+    import numpy as np
+
+NUMBERS = frozenset({"int", "float", "bool"})
+"""Kinds that fit into an array of floats."""
 
 
 class FeatureValue(NamedTuple):
@@ -44,6 +50,8 @@ class Names(NamedTuple):
     views: tuple[str, ...]
     view_of: Sequence[int | None]
     """Of each feature, the position of its view; None for a ratio."""
+    kinds: tuple[str, ...] = ()
+    """What each value is: int, float, bool, str, timestamp, date, or `list of` one of them."""
 
 
 class FeatureVector:
@@ -88,6 +96,31 @@ class FeatureVector:
         """Feature name -> value."""
         return dict(zip(self._names.features, self.values, strict=True))
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Feature name -> what its value is: int, float, bool, str, timestamp, date, or `list of` one of them."""
+        return dict(zip(self._names.features, self._names.kinds, strict=True))
+
+    @property
+    def problems(self) -> dict[str, Status]:
+        """Feature name -> status, of the values that are neither PRESENT nor EMPTY, in declared order.
+
+        What stands there is a default, an old value or null, as the service says.
+        """
+        pairs = zip(self._names.features, self.statuses, strict=True)
+        return {name: status for name, status in pairs if status is not Status.PRESENT and status is not Status.EMPTY}
+
+    def to_numpy(self) -> np.ndarray:
+        """float64[features], in declared order: null is NaN, a boolean 0 or 1. What to doubt of it, `problems` says.
+
+        Raises:
+            InputError: a feature is no number; names it and its kind.
+        """
+        import numpy as np
+
+        check_numbers(self.kinds)
+        return np.array(self.values, dtype=np.float64)
+
     def __getitem__(self, name: str) -> FeatureValue:
         """One feature by name, also with the version of its view (`view@1:feature`).
 
@@ -125,3 +158,28 @@ class FeatureVector:
             ["feature", "value", "status", "newest event"],
             [[name, each.value, each.status.name, each.event_time] for name in self.names for each in (self[name],)],
         )
+
+
+def check_numbers(kinds: Mapping[str, str]) -> None:
+    """Refuse features that do not fit into an array of floats.
+
+    Raises:
+        InputError: names them and their kinds.
+    """
+    others = [f"'{name}' ({kind})" for name, kind in kinds.items() if kind not in NUMBERS]
+    if others:
+        raise InputError(f"only numbers fit into an array, got {', '.join(others)}; take `to_dict` or `to_arrow`")
+
+
+def feature_column(name: str) -> str:
+    """The column of a feature's values, as in a training set: `view__feature`, or the name of a ratio.
+
+    >>> feature_column("spending@2:count_24h")
+    'spending_v2__count_24h'
+    """
+    return name.replace("@", "_v").replace(":", "__")
+
+
+def status_column(name: str) -> str:
+    """The column of a feature's statuses."""
+    return f"{feature_column(name)}__status"

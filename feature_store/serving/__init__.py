@@ -1,0 +1,1 @@
+"""The HTTP API: reads for services in any language, over the same reader that Python uses."""

@@ -1,0 +1,66 @@
+"""What the API counts, for Prometheus."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable that names the folder through which several workers count together."""
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Counts of one process, or of all workers of a server."""
+
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    _requests: Counter = field(init=False)
+    _latency: Histogram = field(init=False)
+    _errors: Counter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._requests = Counter("http_requests", "Answered requests", ["operation", "status"], registry=self.registry)
+        self._latency = Histogram(
+            "online_store_latency_seconds", "Reads of the online store", buckets=_SECONDS, registry=self.registry
+        )
+        self._errors = Counter("online_store_errors", "Reads that failed", registry=self.registry)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Time a read; one that raises counts as failed."""
+        began = time.perf_counter()
+        try:
+            yield
+        except BaseException:
+            self._errors.inc()
+            raise
+        finally:
+            self._latency.observe(time.perf_counter() - began)
+
+    def answered(self, operation: str, status: int) -> None:
+        """Count a request."""
+        self._requests.labels(operation, str(status)).inc()
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        if SHARED not in os.environ:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
+
+
+def forget(pid: int, folder: str | Path) -> None:
+    """Let the gauges of a worker that has ended be nobody's; its counts stay."""
+    mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]

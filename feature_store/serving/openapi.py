@@ -1,0 +1,189 @@
+"""The OpenAPI document: a path for each feature service, with the types of its keys and of its features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from feature_store.serving.media import ARROW, JSON, MSGPACK
+from feature_store.serving.problem import KINDS, MEDIA_TYPE
+from feature_store.serving.shapes import Listed, ServiceShape, StatusName
+
+if TYPE_CHECKING:
+    from feature_store.serving.published import Publication
+
+Schemas = dict[str, Any]
+_REFS = "#/components/schemas/{name}"
+_READ_PROBLEMS = (
+    "malformed",
+    "not-acceptable",
+    "value-refused",
+    "too-large",
+    "unsupported-media-type",
+    "invalid",
+    "store-unavailable",
+    "deadline",
+)
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """One row of an answer; `features` of the answer names the values of its service."""
+
+    service: str
+    values: list[Any]
+    statuses: list[StatusName]
+    event_times: list[str | None] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Batch(msgspec.Struct, kw_only=True):
+    """The rows of a read, in the order in which they were asked for."""
+
+    features: Annotated[
+        dict[str, list[str]],
+        msgspec.Meta(description="`name@version` of what was served -> its features, in the order of `values`"),
+    ]
+    rows: list[Row]
+
+
+class ProblemDetails(msgspec.Struct, kw_only=True):
+    """RFC 9457; the type is a path of this server that explains it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+def document(found: Publication, *, version: str, env: str) -> Schemas:
+    """The document for what is published now.
+
+    Args:
+        found: services and views.
+        version: of this software.
+        env: the environment that is served.
+    """
+    shapes = [*found.versions.values()]
+    types: list[Any] = [Listed, Batch, ProblemDetails]
+    for shape in shapes:
+        types += [shape.one.type, shape.many.type, shape.values, shape.statuses]
+    _, components = msgspec.json.schema_components(types, ref_template=_REFS)
+    for shape in shapes:
+        components[_vector_name(shape)] = _vector(shape)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Feature store",
+            "version": version,
+            "description": f"Features of the environment '{env}'. Each feature service is a path with its own types.",
+        },
+        "paths": dict(_paths(found)),
+        "components": {"schemas": components},
+    }
+
+
+def _paths(found: Publication) -> Iterator[tuple[str, Schemas]]:
+    for name, served in found.served.items():
+        shapes = [served, *([found.beside[name]] if name in found.beside else [])]
+        yield f"/v1/services/{name}/features", _post(f"read_{name}", served, shapes, many=False)
+        yield f"/v1/services/{name}/features/batch", _post(f"read_{name}_batch", served, shapes, many=True)
+    for shape in found.versions.values():
+        number = shape.id.partition("@")[2]
+        path, operation = f"/v1/services/{shape.name}/versions/{number}/features", f"read_{shape.name}_v{number}"
+        yield path, _post(operation, shape, [shape], many=False)
+        yield f"{path}/batch", _post(f"{operation}_batch", shape, [shape], many=True)
+    yield (
+        "/v1/features",
+        {
+            "post": {
+                "operationId": "read_features",
+                "summary": "Read any features of many rows",
+                "tags": ["features"],
+                "requestBody": _body(_ref("Listed")),
+                "responses": {"200": _batch(), **_problems("unknown-name", *_READ_PROBLEMS)},
+            }
+        },
+    )
+    for path, operation, summary in (
+        ("/v1/services", "list_services", "The feature services, with their keys and features; `q` searches"),
+        ("/health", "health", "Whether this process runs"),
+        ("/ready", "ready", "Whether it can serve: the online store answers, and something is published"),
+    ):
+        yield path, {"get": _get(operation, summary, query=["q"] if operation == "list_services" else [])}
+
+
+def _post(operation: str, asked: ServiceShape, answered: Sequence[ServiceShape], *, many: bool) -> Schemas:
+    vectors = [_ref(_vector_name(shape)) for shape in answered]
+    one = {"description": "The vector", "content": _content(vectors[0] if len(vectors) == 1 else {"oneOf": vectors})}
+    return {
+        "post": {
+            "operationId": operation,
+            "summary": f"Read {asked.id} for {'many rows' if many else 'one row'}",
+            "tags": [asked.name],
+            "requestBody": _body(_ref((asked.many if many else asked.one).type.__name__)),
+            "responses": {"200": _batch() if many else one, **_problems("unknown-name", *_READ_PROBLEMS)},
+        }
+    }
+
+
+def _get(operation: str, summary: str, *, query: Sequence[str]) -> Schemas:
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "tags": ["about"],
+        "parameters": [{"name": name, "in": "query", "schema": {"type": "string"}} for name in query],
+        "responses": {
+            "200": {"description": "The answer", "content": {JSON: {"schema": {}}}},
+            **_problems("store-unavailable"),
+        },
+    }
+
+
+def _vector(shape: ServiceShape) -> Schemas:
+    times = {"type": "object", "additionalProperties": {"type": ["string", "null"], "format": "date-time"}}
+    return {
+        "title": _vector_name(shape),
+        "type": "object",
+        "properties": {
+            "service": {"const": shape.id},
+            "values": _ref(shape.values.__name__),
+            "statuses": _ref(shape.statuses.__name__),
+            "event_times": times,
+        },
+        "required": ["service", "values", "statuses"],
+    }
+
+
+def _vector_name(shape: ServiceShape) -> str:
+    return shape.values.__name__.removesuffix("Values") + "Vector"
+
+
+def _body(schema: Schemas) -> Schemas:
+    return {"required": True, "content": _content(schema)}
+
+
+def _batch() -> Schemas:
+    arrow = {ARROW: {"schema": {"type": "string", "contentMediaType": ARROW}}}
+    return {
+        "description": "The rows; as Arrow, a column for each feature and one for its status",
+        "content": _content(_ref("Batch")) | arrow,
+    }
+
+
+def _content(schema: Schemas) -> Schemas:
+    return {JSON: {"schema": schema}, MSGPACK: {"schema": schema}}
+
+
+def _problems(*kinds: str) -> Schemas:
+    by_status: dict[str, list[str]] = {}
+    for kind in kinds:
+        by_status.setdefault(str(KINDS[kind].status), []).append(KINDS[kind].title)
+    content = {MEDIA_TYPE: {"schema": _ref("ProblemDetails")}}
+    return {
+        status: {"description": "; ".join(titles), "content": content} for status, titles in sorted(by_status.items())
+    }
+
+
+def _ref(name: str) -> Schemas:
+    return {"$ref": _REFS.format(name=name)}

@@ -1,0 +1,145 @@
+"""What is published in an environment, as a server needs it: looked up again every few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+from redis.exceptions import RedisError
+
+from feature_store.errors import OnlineStoreError, UnknownNameError
+from feature_store.online.keys import layouts_key, services_key
+from feature_store.online.layout import ViewLayout, parse_layout
+from feature_store.reader.route import services_of
+from feature_store.reader.transport import as_hash, away, shown_client
+from feature_store.serving.shapes import ServiceShape, shape_of
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from feature_store.reader.plan import ReadPlan
+    from feature_store.reader.route import Route
+
+AGE_S = 5.0
+"""How long a server goes on with what it has looked up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """Services and views as they were looked up."""
+
+    served: Mapping[str, ServiceShape]
+    """Bare name -> the version that is served under it."""
+    beside: Mapping[str, ServiceShape]
+    """Bare name -> the version that a share of the entities is served instead, while there is one."""
+    versions: Mapping[str, ServiceShape]
+    """`name@version` -> each version."""
+    views: Mapping[str, ViewLayout]
+
+    def shape(self, name: str) -> ServiceShape:
+        """The shape of a service's requests, by name or by `name@version`.
+
+        Raises:
+            UnknownNameError: it is not published.
+        """
+        found = self.versions.get(name) if "@" in name else self.served.get(name)
+        if found is None:
+            raise UnknownNameError("service", name, self.versions if "@" in name else self.served)
+        return found
+
+
+@dataclass(slots=True)
+class Published:
+    """Looks up what is published, at most every few seconds and once at a time."""
+
+    client: Redis
+    env: str
+    _found: Publication | None = None
+    _raw: tuple[dict[bytes, bytes], dict[bytes, bytes]] | None = None
+    _until_s: float = 0.0
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def now(self) -> Publication:
+        """What is published, not older than a few seconds; older while Redis does not answer.
+
+        Raises:
+            OnlineStoreError: Redis does not answer, and has not before.
+        """
+        if self._found is None or time.monotonic() >= self._until_s:
+            async with self._looking:
+                if self._found is None or time.monotonic() >= self._until_s:
+                    await self._look()
+        assert self._found is not None
+        return self._found
+
+    async def shape(self, name: str) -> ServiceShape:
+        """As `Publication.shape`; what is not known is looked for again, once a second."""
+        found = await self.now()
+        try:
+            return found.shape(name)
+        except UnknownNameError:
+            if time.monotonic() < self._until_s - AGE_S + 1:
+                raise
+            self._until_s = 0.0
+        return (await self.now()).shape(name)
+
+    async def ask(self) -> None:
+        """Whether Redis answers.
+
+        Raises:
+            OnlineStoreError: it does not.
+        """
+        try:
+            await self.client.ping()
+        except (RedisError, OSError) as error:
+            raise away(shown_client(self.client), error) from error
+
+    async def _look(self) -> None:
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.hgetall(services_key(self.env))
+        pipeline.hgetall(layouts_key(self.env))
+        try:
+            services, layouts = map(as_hash, await pipeline.execute())
+        except (RedisError, OSError) as error:
+            self._until_s = time.monotonic() + 1
+            if self._found is None:
+                raise away(shown_client(self.client), error) from error
+            return
+        self._until_s = time.monotonic() + AGE_S
+        if (services, layouts) == self._raw:
+            return
+        views = _parsed(layouts)
+        if not views and self._found is not None:
+            return  # a store that has lost what was published says nothing
+        if not views:
+            self._until_s = 0.0
+            raise OnlineStoreError(
+                f"nothing is published in the environment '{self.env}'; run `feature-store apply`, or name another"
+            )
+        routes, versions = services_of(self.env, services, views)
+        self._found = Publication(
+            served={name: shape_of(route.plan) for name, route in routes.items()},
+            beside={name: shape_of(plan) for name, route in routes.items() if (plan := _split(route)) is not None},
+            versions={each.service.id: shape_of(each) for each in versions},
+            views=views,
+        )
+        self._raw = (services, layouts)
+
+
+def _parsed(layouts: Mapping[bytes, bytes]) -> dict[str, ViewLayout]:
+    """The layouts in use; without those that another version of this library has published."""
+    views: dict[str, ViewLayout] = {}
+    for name, value in layouts.items():
+        if b"#" not in name:
+            with suppress(msgspec.DecodeError):
+                views[name.decode()] = parse_layout(value)
+    return views
+
+
+def _split(route: Route) -> ReadPlan | None:
+    return route.beside if route.rollout is not None and route.rollout.mode == "split" else None

@@ -1,0 +1,154 @@
+"""The request and the answer of a feature service, as types: what a body must be, and what the OpenAPI document says.
+
+They follow from what `apply` has published, so a server knows them without the declarations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+
+import msgspec
+
+from feature_store.serving.media import JSON, MSGPACK
+from feature_store.serving.problem import Problem
+from feature_store.status import Status
+
+if TYPE_CHECKING:
+    from feature_store.reader.plan import ReadPlan
+
+Moment = Annotated[
+    datetime, msgspec.Meta(tz=True, description="The time asked, with its zone; without it each value is of now")
+]
+StatusName = Literal["PRESENT", "EMPTY", "UNKNOWN", "STALE", "AHEAD", "ERROR"]
+
+_KEYS: Mapping[str, type] = {"int": int, "str": str, "bool": bool, "date": date, "bytes": bytes}
+_VALUES: Mapping[str, type] = {
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "str": str,
+    "timestamp": datetime,
+    "date": date,
+}
+_NAMES = {status: status.name for status in Status}
+
+
+class Asked(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What every request may say."""
+
+    as_of: Optional[Moment] = None  # noqa: UP045 - msgspec looks at it when it runs
+    event_times: bool = False
+    """Whether to tell when the newest event happened that each value knows."""
+
+
+class Listed(Asked, forbid_unknown_fields=True, kw_only=True):
+    """A read of any features."""
+
+    features: Annotated[
+        list[str], msgspec.Meta(min_length=1, description="`view:feature`, or `view@2:feature` for a version")
+    ]
+    rows: list[dict[str, Any]]
+
+
+class Body:
+    """A type of body, and how it is read."""
+
+    def __init__(self, kind: type[Any]) -> None:
+        self.type = kind
+        self._decoders: dict[str, Any] = {JSON: msgspec.json.Decoder(kind), MSGPACK: msgspec.msgpack.Decoder(kind)}
+
+    def decode(self, body: bytes, media_type: str) -> Any:
+        """A body as a value of the type.
+
+        Raises:
+            Problem: it is malformed, or breaks a rule; says where.
+        """
+        try:
+            return self._decoders[media_type].decode(body)
+        except msgspec.ValidationError as error:
+            raise Problem("invalid", _place_first(str(error))) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Problem("malformed", f"the body is no {media_type.partition('/')[2]}: {error}") from None
+
+
+LISTED = Body(Listed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceShape:
+    """One version of a feature service, as a client sees it."""
+
+    id: str
+    """`name@version`."""
+    name: str
+    keys: Mapping[str, str]
+    """Column of the request -> what it is: int, str, bool, date, bytes."""
+    features: Mapping[str, str]
+    """Feature -> what its value is, as `FeatureVector.kinds` says."""
+    one: Body
+    """The request for one row."""
+    many: Body
+    """The request for many."""
+    values: type[msgspec.Struct]
+    statuses: type[msgspec.Struct]
+
+    def plain_row(self, row: msgspec.Struct) -> dict[str, object]:
+        """A decoded row as the reader takes it."""
+        return dict(zip(self.keys, msgspec.structs.astuple(row), strict=True))
+
+
+def shape_of(plan: ReadPlan) -> ServiceShape:
+    """The shape of the service that a plan reads."""
+    keys: dict[str, str] = {}
+    for entity in plan.entities:
+        keys.update(zip(entity.columns, entity.kinds, strict=True))
+    kinds = dict(zip(plan.names.features, plan.names.kinds, strict=True))
+    title = _title(plan.service.id)
+    row = _struct(f"{title}Keys", {name: Optional[_KEYS[kind]] for name, kind in keys.items()})  # noqa: UP045
+    rows: Any = list.__class_getitem__(row)
+    return ServiceShape(
+        id=plan.service.id,
+        name=plan.service.name,
+        keys=keys,
+        features=kinds,
+        one=_request(f"{title}Request", "keys", row),
+        many=_request(f"{title}BatchRequest", "rows", rows),
+        values=_struct(f"{title}Values", {name: _value(kind) for name, kind in kinds.items()}),
+        statuses=_struct(f"{title}Statuses", dict.fromkeys(kinds, StatusName)),
+    )
+
+
+def status_names(statuses: Sequence[Status]) -> list[str]:
+    """Statuses as text."""
+    return [_NAMES[status] for status in statuses]
+
+
+def _struct(name: str, fields: Mapping[str, object]) -> type[msgspec.Struct]:
+    """A type with fields of any name, all of them required."""
+    listed = [(f"f{i}", kind, msgspec.field(name=field)) for i, (field, kind) in enumerate(fields.items())]
+    return msgspec.defstruct(name, listed, kw_only=True)
+
+
+def _request(name: str, field: str, kind: Any) -> Body:
+    """A type of request: what every one may say, and a field that it must have."""
+    return Body(msgspec.defstruct(name, [(field, kind)], bases=(Asked,), kw_only=True, forbid_unknown_fields=True))
+
+
+def _value(kind: str) -> object:
+    element = _VALUES[kind.removeprefix("list of ")]
+    return Optional[list[element]] if kind.startswith("list") else Optional[element]  # type: ignore[valid-type]  # noqa: UP045
+
+
+def _title(service_id: str) -> str:
+    """`arrival_delay@2` as `ArrivalDelayV2`."""
+    name, _, version = service_id.partition("@")
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_")) + f"V{version}"
+
+
+def _place_first(said: str) -> str:
+    """`Expected int, got str - at $.keys.id` the other way round."""
+    rule, found, place = said.rpartition(" - at `$")
+    return f"`{place.strip('`').lstrip('.')}`: {rule[:1].lower()}{rule[1:]}" if found and place != "`" else said

@@ -1,0 +1,91 @@
+"""One process of the server, on a socket that listens already: `python -m feature_store.serving.worker FD DRAIN_S`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import uvicorn
+from redis.asyncio import Redis
+
+from feature_store.serving.app import State, build_app
+from feature_store.settings import Settings
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+TIMEOUT_S = 1.0
+"""How long Redis may take to answer a command."""
+_ENDING_S = 10
+"""How long requests under way may take once the server takes no more."""
+
+
+def work(listening: socket.socket, *, drain_s: float) -> None:
+    """Serve this deployment's API until SIGTERM or SIGINT.
+
+    Args:
+        listening: the socket.
+        drain_s: for how long, after SIGTERM, `/ready` says no while all else is answered still, so that a balancer can
+            take this server out before it is gone.
+    """
+    settings, state = Settings(), State()
+    client = Redis.from_url(settings.redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
+    app = build_app(client, env=settings.environment, clock=settings.clock, state=state)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_ENDING_S,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):  # which the server raises again when it has ended
+        signal.signal(number, lambda *_: sys.exit(0))
+    DrainingServer(config, state, drain_s=drain_s).run(sockets=[listening])
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that, asked to stop, says so for a while before it takes no more connections."""
+
+    def __init__(self, config: uvicorn.Config, state: State, *, drain_s: float) -> None:
+        super().__init__(config)
+        self._state, self._drain_s = state, drain_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start. What was made until here lives as long as the process: the collector need not look through it again."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain first; a second signal, or Ctrl-C, ends at once."""
+        if self._state.draining or self._drain_s <= 0 or sig == signal.SIGINT:
+            super().handle_exit(sig, frame)
+            return
+        self._state.draining = True
+        asyncio.get_running_loop().call_later(self._drain_s, super().handle_exit, sig, frame)
+
+
+def _end_with_parent() -> None:
+    """End when whoever started this process ends, however that comes about: its end of our standard input closes."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(arguments: list[str]) -> None:
+    """Serve on an inherited socket."""
+    _end_with_parent()
+    work(socket.socket(fileno=int(arguments[0])), drain_s=float(arguments[1]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

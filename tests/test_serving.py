@@ -1,0 +1,323 @@
+"""The HTTP API over a real Valkey: every answer is what the Python reader says, every wrong request one typed problem."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import httpx
+import msgspec
+import pyarrow as pa
+import pytest
+from online_world import NOW_US, World, departures, item, legs, ratio, service, weather
+from redis.asyncio import Redis
+
+from feature_store.online.layout import KeyedItem
+from feature_store.reader import FeatureReader
+from feature_store.serving.app import State, build_app
+from feature_store.serving.reads import Limits
+from feature_store.time_rule import SECOND_US, from_us
+
+COUNT, MEAN = item("departures", "count_1h"), item("departures", "mean_1h")
+JFK = {"origin": "JFK"}
+
+
+@pytest.fixture
+def world(valkey, environment):
+    made = World(valkey.url, environment)
+    view, route = departures(), legs()
+    made.publish(
+        view,
+        route,
+        weather(),
+        services=[
+            service(COUNT, MEAN, ratio("share", COUNT, MEAN), item("weather", "wind"), defaults={"weather:wind": 7.0}),
+            service(COUNT, version=2, name="delay"),
+            service(item("legs", "count_1d"), COUNT, name="trip"),
+        ],
+    )
+    made.client.hset(f"services:{environment}", "delay", 1)
+    made.put(view, "JFK", 3, 12.0)
+    made.put(route, "JFK|LAX", 2)
+    made.ready()
+    return made
+
+
+@asynccontextmanager
+async def api(world, **options):
+    redis = Redis.from_url(world.url, socket_timeout=2)
+    app = build_app(redis, env=world.env, clock=world.clock, **options)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://api") as client,
+    ):
+        yield client
+    await redis.aclose()
+
+
+def ask(world, method, path, **options):
+    """The answer to one request."""
+
+    async def run():
+        settings = {name: options.pop(name) for name in ("limits", "state") if name in options}
+        async with api(world, **settings) as client:
+            return await client.request(method, path, **options)
+
+    return asyncio.run(run())
+
+
+def post(world, path, body, **options):
+    return ask(world, "POST", path, json=body, **options)
+
+
+def test_a_service_is_read_by_name_with_values_and_statuses(world):
+    answer = post(world, "/v1/services/delay/features", {"keys": JFK})
+
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "service": "delay@1",
+        "values": {"departures:count_1h": 3, "departures:mean_1h": 12.0, "share": 0.25, "weather:wind": 7.0},
+        "statuses": {
+            "departures:count_1h": "PRESENT", "departures:mean_1h": "PRESENT", "share": "PRESENT", "weather:wind": "UNKNOWN"
+        },
+    }  # fmt: skip
+
+
+def test_a_version_is_read_by_its_number_and_tells_event_times_when_asked(world):
+    answer = post(world, "/v1/services/delay/versions/2/features", {"keys": JFK, "event_times": True})
+
+    told = answer.json()
+    assert (told["service"], told["values"]) == ("delay@2", {"departures:count_1h": 3})
+    assert datetime.fromisoformat(told["event_times"]["departures:count_1h"]) == from_us(NOW_US - 2 * SECOND_US)
+
+
+def test_many_rows_are_what_the_reader_says_in_their_order(world):
+    rows = [{"origin": "JFK", "dest": "LAX"}, {"origin": "EWR", "dest": "LAX"}, {"origin": None, "dest": "LAX"}]
+
+    answer = post(world, "/v1/services/trip/features/batch", {"rows": rows}).json()
+
+    with FeatureReader(world.url, env=world.env, clock=world.clock) as reader:
+        expected = reader.get_online_features_batch("trip", rows)
+    assert answer["features"] == {"trip@1": list(expected[0].names)}
+    assert [row["values"] for row in answer["rows"]] == [vector.values for vector in expected]
+    assert [row["statuses"] for row in answer["rows"]] == [[s.name for s in vector.statuses] for vector in expected]
+
+
+def test_any_features_are_read_without_a_service(world):
+    answer = post(world, "/v1/features", {"features": ["departures:count_1h", "departures@1:mean_1h"], "rows": [JFK]})
+
+    assert answer.json()["rows"] == [{"service": "features@1", "values": [3, 12.0], "statuses": ["PRESENT", "PRESENT"]}]
+
+
+def test_the_time_asked_decides_what_a_value_is_worth(world):
+    long_ago = datetime(2001, 1, 1, tzinfo=UTC).isoformat()
+
+    answer = post(world, "/v1/services/delay/versions/2/features", {"keys": JFK, "as_of": long_ago})
+
+    assert answer.json()["statuses"] == {"departures:count_1h": "AHEAD"}
+
+
+def test_messagepack_and_arrow_carry_the_same(world):
+    body = msgspec.msgpack.encode({"rows": [JFK, {"origin": "EWR"}]})
+    headers = {"content-type": "application/msgpack"}
+    path = "/v1/services/delay/versions/2/features/batch"
+
+    packed = ask(world, "POST", path, content=body, headers={**headers, "accept": "application/msgpack"})
+    arrow = ask(
+        world,
+        "POST",
+        path,
+        content=body,
+        headers={**headers, "accept": "application/vnd.apache.arrow.stream, */*;q=0.1"},
+    )
+
+    assert packed.headers["content-type"] == "application/msgpack"
+    assert [row["values"] for row in msgspec.msgpack.decode(packed.content)["rows"]] == [[3], [0]]
+    table = pa.ipc.open_stream(arrow.content).read_all()
+    assert table.to_pydict() == {"departures__count_1h": [3, 0], "departures__count_1h__status": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "headers", "status", "kind", "said"),
+    [
+        ("services/delay/features", b"{", {}, 400, "malformed", "the body is no json: Input data was truncated"),
+        ("services/delay/features", b"\xc1", {"content-type": "application/msgpack"}, 400, "malformed", "the body is no msgpack"),
+        ("services/delay/features", b"{}", {}, 422, "invalid", "object missing required field `keys`"),
+        ("services/delay/features", b'{"keys":{}}', {}, 422, "invalid", "`keys`: object missing required field `origin`"),
+        ("services/delay/features", b'{"keys":{"origin":7}}', {}, 422, "invalid", "`keys.origin`: expected `str | null`, got `int`"),
+        ("services/delay/features", b'{"keys":{"origin":"a"},"x":1}', {}, 422, "invalid", "object contains unknown field `x`"),
+        ("services/delay/features", b'{"keys":{"origin":"a"},"as_of":"2024-01-01T00:00:00"}', {}, 422, "invalid", "`as_of`: expected `datetime` with a timezone component"),
+        ("services/delays/features", b"{}", {}, 404, "unknown-name", "unknown service 'delays'"),
+        ("services/delay/versions/9/features", b"{}", {}, 404, "unknown-name", "unknown service 'delay@9'"),
+        ("features", b'{"features":["departures"],"rows":[]}', {}, 422, "invalid", "departures"),
+        ("features", b'{"features":["departures:none"],"rows":[]}', {}, 404, "unknown-name", "unknown feature of view 'departures@1' 'none'"),
+        ("features", b'{"features":["departures:count_1h"],"rows":[{"origin":1.5}]}', {}, 422, "invalid", "`origin` must be text"),
+        ("services/delay/features", b"{}", {"content-type": "text/xml"}, 415, "unsupported-media-type", "got 'text/xml'"),
+        ("services/delay/features", b"{}", {"accept": "text/html"}, 406, "not-acceptable", "got 'text/html'"),
+        ("nothing", b"", {}, 404, "no-such-path", "there is nothing at /v1/nothing"),
+    ],
+)  # fmt: skip
+def test_a_wrong_request_is_a_problem_that_names_place_and_rule(world, path, content, headers, status, kind, said):
+    answer = ask(world, "POST", f"/v1/{path}", content=content, headers=headers)
+
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert (answer.status_code, problem["status"], problem["type"]) == (status, status, f"/problems/{kind}")
+    assert said.lower() in problem["detail"].lower()
+
+
+def test_every_type_of_problem_is_explained_where_it_points(world):
+    problem = post(world, "/v1/services/delay/features", {}).json()
+
+    assert ask(world, "GET", problem["type"]).json()["title"] == problem["title"]
+    assert ask(world, "GET", "/v1/features").json()["type"] == "/problems/wrong-method"
+
+
+def test_requests_beyond_the_limits_are_refused_before_they_cost_anything(world):
+    limits, path = Limits(rows=2, body_bytes=200), "/v1/services/delay/features/batch"
+
+    rows = post(world, path, {"rows": [JFK] * 3}, limits=limits)
+    large = post(world, path, {"rows": [{"origin": "x" * 300}]}, limits=limits)
+
+    assert [answer.status_code for answer in (rows, large)] == [413, 413]
+    assert rows.json()["detail"] == "`rows` may be 2 at most, got 3"
+    assert large.json()["limit"] == 200
+
+
+def test_a_store_that_is_away_is_said_and_reads_go_on_when_it_is_back(world, tmp_path):
+    from feature_store.embedded import EmbeddedValkey
+
+    server = EmbeddedValkey(tmp_path, port=0)
+    server.start()
+    url = server.url
+    away = World(url, world.env)
+    view = departures()
+    away.publish(view, services=[service(COUNT)])
+    away.put(view, "JFK", 3, 1.0)
+    away.ready()
+
+    async def run():
+        async with api(away) as client:
+            path = "/v1/services/delay/features"
+            answers = [await client.post(path, json={"keys": JFK}), await client.get("/ready")]
+            server.kill()
+            answers += [
+                await client.post(path, json={"keys": JFK}),
+                await client.get("/ready"),
+                await client.get("/health"),
+            ]
+            server.start()
+            answers += [await client.post(path, json={"keys": JFK})]
+            return answers
+
+    try:
+        answers = asyncio.run(run())
+    finally:
+        server.stop()
+    assert [answer.status_code for answer in answers] == [200, 200, 503, 503, 200, 200]
+    assert answers[2].json()["type"] == "/problems/store-unavailable"
+    assert answers[2].headers["retry-after"] == "1"
+
+
+def test_a_slow_store_does_not_hold_a_read_beyond_its_deadline(world):
+    world.client.client_pause(3_000)
+
+    answer = post(world, "/v1/services/delay/features", {"keys": JFK}, limits=Limits(deadline_s=0.2))
+
+    world.client.client_unpause()
+    assert answer.status_code in (503, 504)
+
+
+def test_a_value_that_its_service_must_not_serve_fails_with_the_feature_named(world):
+    world.publish(services=[service(COUNT, name="strict", on_ahead="fail")])
+    body = {"keys": JFK, "as_of": "2001-01-01T00:00:00Z"}
+
+    problem = post(world, "/v1/services/strict/features", body)
+
+    assert problem.status_code == 409
+    assert (problem.json()["feature"], problem.json()["status_of_value"]) == ("departures:count_1h", "AHEAD")
+
+
+def test_a_server_that_is_about_to_stop_is_not_ready_and_answers_still(world):
+    state = State()
+    state.draining = True
+
+    assert ask(world, "GET", "/ready", state=state).status_code == 503
+    assert post(world, "/v1/services/delay/features", {"keys": JFK}, state=state).status_code == 200
+
+
+def test_services_are_listed_searched_and_described(world):
+    listed = ask(world, "GET", "/v1/services").json()
+    found = ask(world, "GET", "/v1/services", params={"q": "LEGS"}).json()
+    one = ask(world, "GET", "/v1/services/trip").json()
+
+    assert [(each["name"], each["versions"]) for each in listed] == [
+        ("delay", ["delay@1", "delay@2"]),
+        ("trip", ["trip@1"]),
+    ]
+    assert [each["name"] for each in found] == ["trip"]
+    assert one == {
+        "name": "trip", "id": "trip@1", "versions": ["trip@1"], "keys": {"origin": "str", "dest": "str"},
+        "features": {"legs:count_1d": "int", "departures:count_1h": "int"},
+    }  # fmt: skip
+
+
+def test_what_is_published_later_is_found_without_a_restart(world):
+    async def run():
+        async with api(world) as client:
+            path = "/v1/services/new/features"
+            before = await client.post(path, json={"keys": JFK})
+            world.publish(services=[service(COUNT, name="new")])
+            await asyncio.sleep(1.1)
+            return before, await client.post(path, json={"keys": JFK})
+
+    before, after = asyncio.run(run())
+
+    assert (before.status_code, after.status_code) == (404, 200)
+
+
+def test_the_document_has_a_path_for_each_service_with_its_types(world):
+    document = ask(world, "GET", "/openapi.json").json()
+
+    operation = document["paths"]["/v1/services/trip/features"]["post"]
+    schemas = document["components"]["schemas"]
+    assert operation["requestBody"]["content"]["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/TripV1Request"
+    }
+    assert schemas["TripV1Keys"]["required"] == ["origin", "dest"]
+    assert schemas["TripV1Values"]["properties"]["legs:count_1d"] == {"anyOf": [{"type": "integer"}, {"type": "null"}]}
+    assert schemas["DelayV1Statuses"]["properties"]["share"]["enum"] == [
+        "AHEAD",
+        "EMPTY",
+        "ERROR",
+        "PRESENT",
+        "STALE",
+        "UNKNOWN",
+    ]
+    assert set(operation["responses"]) == {"200", "400", "404", "406", "409", "413", "415", "422", "503", "504"}
+    assert "/v1/services/delay/versions/2/features/batch" in document["paths"]
+
+
+def test_a_view_in_a_role_asks_for_the_columns_of_the_role(world):
+    keyed = KeyedItem(
+        view="departures", version=1, feature="count_1h", name="dest_departures:count_1h", prefix="dest_", columns={"origin": "dest"}
+    )  # fmt: skip
+    world.publish(services=[service(COUNT, keyed, name="both")])
+
+    answer = post(world, "/v1/services/both/features", {"keys": {"origin": "EWR", "dest": "JFK"}})
+
+    assert list(answer.json()["values"].values()) == [0, 3]
+
+
+def test_reads_are_counted_with_their_time_for_prometheus(world):
+    async def run():
+        async with api(world) as client:
+            await client.post("/v1/services/delay/features", json={"keys": JFK})
+            await client.post("/v1/services/delay/features", json={})
+            return (await client.get("/metrics")).text
+
+    text = asyncio.run(run())
+
+    assert 'http_requests_total{operation="read",status="200"} 1.0' in text
+    assert 'http_requests_total{operation="read",status="422"} 1.0' in text
+    assert "online_store_latency_seconds_count 1.0" in text

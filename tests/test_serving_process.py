@@ -1,0 +1,140 @@
+"""`feature-store serve` as a real server: workers that are replaced, a stop that fails no request."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from online_world import World, departures, item, service
+
+from feature_store.clock import ReplayClock
+from feature_store.errors import InputError
+from feature_store.serving.server import check_loopback
+
+COUNT = item("departures", "count_1h")
+BODY = {"keys": {"origin": "JFK"}}
+CLI = "from feature_store.cli import main; main()"
+READ = "/v1/services/delay/features"
+
+
+@pytest.fixture
+def world(valkey, environment):
+    made = World(valkey.url, environment)
+    view = departures()
+    made.publish(view, services=[service(COUNT)])
+    made.put(view, "JFK", 3, 12.0)
+    made.ready()
+    return made
+
+
+@contextmanager
+def serving(world, *options, **settings):
+    """A running server and its URL."""
+    replay = ReplayClock(origin_us=world.clock.now_us(), started_us=time.time_ns() // 1000)
+    given = {"REDIS_URL": world.url, "ENVIRONMENT": world.env, "REPLAY": str(replay), **settings}
+    environment = os.environ | {f"FEATURE_STORE_{name}": str(value) for name, value in given.items()}
+    command = [sys.executable, "-c", CLI, "serve", "--port=0", *options]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            line = server.stdout.readline()
+            assert line, server.stderr.read()
+            yield server, line.split()[2]
+        finally:
+            if server.poll() is None:
+                server.kill()
+
+
+def wait_until_ready(url, *, seconds=60):
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if httpx.get(f"{url}/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        assert time.monotonic() < deadline, "the server did not become ready"
+        time.sleep(0.05)
+
+
+def children(pid):
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_stop_fails_no_request_and_is_told_to_a_balancer_first(world):
+    with serving(world, "--drain=1.5") as (server, url), httpx.Client(base_url=url) as client:
+        wait_until_ready(url)
+        statuses, readiness = [], []
+        until = None
+        while until is None or time.monotonic() < until:
+            statuses.append(client.post(READ, json=BODY).status_code)
+            readiness.append(client.get("/ready").status_code)
+            if len(statuses) == 20:
+                server.send_signal(signal.SIGTERM)
+                until = time.monotonic() + 1.0
+
+        assert server.wait(30) == 0
+        assert set(statuses) == {200}
+        assert readiness[:20] == [200] * 20
+        assert readiness[-1] == 503
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/health")
+
+
+def test_a_worker_that_dies_is_replaced_and_counts_go_on(world):
+    with serving(world, "--workers=2") as (server, url):
+        wait_until_ready(url)
+        first = children(server.pid)
+        assert httpx.post(f"{url}{READ}", json=BODY).json()["values"] == {"departures:count_1h": 3}
+        os.kill(first[0], signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while (now := children(server.pid)) == first or len(now) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        for _ in range(10):
+            with httpx.Client(base_url=url, transport=httpx.HTTPTransport(retries=3)) as client:
+                assert client.post(READ, json=BODY).status_code == 200
+        counted = httpx.get(f"{url}/metrics").text
+        server.send_signal(signal.SIGTERM)
+
+        assert server.wait(30) == 0
+        assert 'http_requests_total{operation="read",status="200"} 11.0' in counted
+        assert all(not Path(f"/proc/{pid}").exists() for pid in [*first, *now])
+
+
+def test_workers_end_with_a_server_that_is_killed(world):
+    with serving(world, "--workers=2") as (server, url):
+        wait_until_ready(url)
+        workers = children(server.pid)
+        server.kill()
+        deadline = time.monotonic() + 30
+        while any(Path(f"/proc/{pid}").exists() for pid in workers):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(world):
+    with serving(world) as (server, url):
+        wait_until_ready(url)
+        port = url.rpartition(":")[2]
+        command = [sys.executable, "-c", CLI, "serve", f"--port={port}"]
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        server.send_signal(signal.SIGINT)
+
+        assert (second.returncode, second.stdout) == (2, "")
+        assert second.stderr == (
+            f"error: `port` {port} of 127.0.0.1 cannot be had: Address already in use; name another with --port\n"
+        )
+        assert server.wait(30) == 0
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.org"])
+def test_what_others_can_reach_is_refused(host):
+    with pytest.raises(InputError, match="must be a loopback address"):
+        check_loopback(host)
