@@ -14,7 +14,8 @@ from feature_store.changing.applied import APPLIES, publish
 from feature_store.errors import InputError
 from feature_store.fold.run import LocalStream
 from feature_store.history.publish import publish_rows
-from feature_store.online.keys import layouts_key, owner_key
+from feature_store.online.evictions import forget_if_evicted
+from feature_store.online.keys import layouts_key, owner_key, services_key
 from feature_store.online.layout import service_layout, view_layout
 from feature_store.online.owner import read_owner
 from feature_store.online.ready import ReadyRecord, read_ready
@@ -49,9 +50,10 @@ def rebuild_online(compiled: Compiled, lake: Lake, client: Redis, *, env: str, c
     return _counted(compiled, client, env)
 
 
-def is_emptied(lake: Lake, client: Redis, env: str) -> bool:
-    """Whether the definitions that were applied are gone from the online store."""
-    return not client.exists(layouts_key(env)) and lake.exists(APPLIES)
+def is_emptied(compiled: Compiled, lake: Lake, client: Redis, env: str) -> bool:
+    """Whether definitions that were applied are gone from the online store: layouts, or services."""
+    wanted = [layouts_key(env), *([services_key(env)] if compiled.registry.services else [])]
+    return client.exists(*wanted) < len(wanted) and lake.exists(APPLIES)
 
 
 def publish_again(compiled: Compiled, lake: Lake, client: Redis, *, env: str, clock: Clock) -> None:
@@ -67,7 +69,9 @@ def publish_again(compiled: Compiled, lake: Lake, client: Redis, *, env: str, cl
 
 
 class Refill:
-    """Publishes again whenever the store was emptied. What could not be, as the lake was locked, is owed until it is done."""
+    """Publishes again whenever the store was emptied or its server has evicted. What could not be, as the lake was locked,
+    is owed until it is done.
+    """
 
     def __init__(self) -> None:
         self._is_owed = False
@@ -78,7 +82,8 @@ class Refill:
         Raises:
             LakeError, OnlineStoreError: it could not; look again.
         """
-        self._is_owed = self._is_owed or is_emptied(lake, client, env)
+        has_evicted = forget_if_evicted(client, env)
+        self._is_owed = self._is_owed or has_evicted or is_emptied(compiled, lake, client, env)
         if self._is_owed:
             publish_again(compiled, lake, client, env=env, clock=clock)
             self._is_owed = False

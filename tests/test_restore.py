@@ -10,6 +10,7 @@ from stream_world import NOW_US, readings, rows, sites
 
 from feature_store import FeatureService, FeatureStore, FeatureView, LakeError, Registry, Settings, agg, restore
 from feature_store.clock import ManualClock
+from feature_store.embedded import EmbeddedValkey
 from feature_store.fold.archive import Archiver
 from feature_store.fold.run import LocalStream
 from feature_store.lake import Lake
@@ -57,12 +58,12 @@ def test_an_emptied_store_is_rebuilt_by_one_command_with_and_without_a_flow(stor
 
     monkeypatch.setattr(restore, "SIGN_OF_LIFE_S", 0.2)
     empty(store)
-    assert is_emptied(store.lake, store.redis, store.settings.environment)
+    assert is_emptied(store.compiled, store.lake, store.redis, store.settings.environment)
     entities = store.rebuild_online()
 
     assert served(store) == before
     assert entities["sites@1"] == entities["habits@1"] == 5
-    assert not is_emptied(store.lake, store.redis, store.settings.environment)
+    assert not is_emptied(store.compiled, store.lake, store.redis, store.settings.environment)
 
     monkeypatch.undo()
     runs = flow_of(store)
@@ -93,6 +94,52 @@ def test_batch_rows_that_wait_for_a_locked_lake_are_published_when_it_is_free(st
     refill.look(store.compiled, store.lake, store.redis, env=env, clock=store.clock)
 
     assert [status for _, status in served(store)] == [Status.UNKNOWN, Status.PRESENT]
+
+
+def test_what_a_server_has_evicted_is_doubted_and_written_again(store, tmp_path):
+    with EmbeddedValkey(tmp_path / "evicting", port=0) as server:
+        settings = store.settings.model_copy(update={"redis_url": server.url, "home": tmp_path / "home"})
+        with FeatureStore(store.registry, settings=settings, clock=store.clock) as evicted:
+            evicted.apply()
+            evicted.publish("readings", rows(200))
+            Archiver(evicted.compiled, evicted.lake, evicted.log("readings"), source="readings").step()
+            midnight = from_us(NOW_US // DAY_US * DAY_US)
+            evicted.materialize("habits", start=midnight - timedelta(days=1), end=midnight)
+            evicted.publish_view("habits")
+            flow, refill, client = flow_of(evicted), Refill(), evicted.redis
+            flow.step()
+            before = served(evicted)
+
+            def look():
+                refill.look(evicted.compiled, evicted.lake, client, env=settings.environment, clock=evicted.clock)
+
+            look()
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            client.config_set("maxmemory", client.info("memory")["used_memory"] - 1_000_000)
+            client.config_set("maxmemory", 0)
+            client.config_set("maxmemory-policy", "noeviction")
+            assert client.info("stats")["evicted_keys"] > 0
+            look()
+            doubted = served(evicted)
+            flow.step()
+
+            assert [status for _, status in before] == [Status.PRESENT] * 2
+            assert doubted[0][1] in (Status.UNKNOWN, Status.STALE)
+            assert served(evicted) == before
+            generation = client.get(f"generation:{settings.environment}")
+            look()
+            assert client.get(f"generation:{settings.environment}") == generation, "it is told once"
+
+
+def test_services_that_are_gone_alone_are_published_again(store):
+    store.apply()
+    env = store.settings.environment
+    store.redis.delete(f"services:{env}")
+
+    Refill().look(store.compiled, store.lake, store.redis, env=env, clock=store.clock)
+
+    with store.reader() as reader:
+        assert reader.get_online_features("sites", {"site": "north"}).service == "sites@1"
 
 
 @contextmanager

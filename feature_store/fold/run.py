@@ -20,6 +20,7 @@ from feature_store.fold.split import ShardBatch, Splitter
 from feature_store.lake.records import STREAM_RUNS
 from feature_store.log.binding import open_log
 from feature_store.log.protocol import unpack_offset
+from feature_store.online.evictions import forget_if_evicted
 from feature_store.online.ready import Positions, read_ready, store_generation
 from feature_store.online.server import check_server
 
@@ -117,6 +118,7 @@ def begin_run(
         LakeError: the lake cannot be read or written; nothing has begun.
     """
     facts = check_server(client)
+    forget_if_evicted(client, env)
     generation = store_generation(client, env)
     # Before the lake is looked at: what was touched since is looked up there.
     read_before = {

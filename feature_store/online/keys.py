@@ -39,6 +39,11 @@ def generation_key(env: str) -> str:
     return f"generation:{env}"
 
 
+def evictions_key(env: str) -> str:
+    """String: how many keys the server had evicted when somebody looked last."""
+    return f"evictions:{env}"
+
+
 def owner_key(env: str) -> str:
     """String: the run that may write the values of stream views, and the generation of the store it writes to."""
     return f"owner:{env}"
