@@ -14,7 +14,19 @@ from pathlib import Path
 from benchmarks.results import Result, load, machine, processor, row
 
 HERE = Path(__file__).parent
-PARTS = ("training", "reader", "stream", "handover", "recovery", "kafka", "decoders", "scale", "agreement", "project")
+PARTS = (
+    "training",
+    "reader",
+    "http",
+    "stream",
+    "handover",
+    "recovery",
+    "kafka",
+    "decoders",
+    "scale",
+    "agreement",
+    "project",
+)
 LONG = ("scale", "agreement")
 """These take a quarter of an hour, so they are measured when they are named."""
 RESULTS = HERE / "results.jsonl"
@@ -28,6 +40,10 @@ HOW = {
     "reader": "A real server on loopback; reader and raw pipeline take turns of a hundred calls. The floor is a "
     "redis-py pipeline that fetches the same bytes, of the first read a bare start of the interpreter, of "
     "logging the same reads by a reader that does not log, in turns of a hundred.",
+    "http": "A worker of `feature-store serve`, a bare ASGI handler and the server of features, each a process of its own; 16 connections "
+    "are kept open, with a request under way on each all the time, in turns of two seconds; the median of the turns' ratios. The floor "
+    "parses the same body, fetches the same bytes by a pipeline of `redis.asyncio`, and sends them as they are. Latency is from the time at "
+    "which a request was due.",
     "stream": "The real flow, server, publisher and reader, each a process of its own; medians of three. Throughput: "
     "the flow is stopped, the log filled, the flow let go; until the last value is acknowledged. The floor writes the "
     "same bytes by a redis-py pipeline of single-field `HSETEX`; of two workers, one. Workers and server share the machine's "

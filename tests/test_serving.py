@@ -9,7 +9,6 @@ import msgspec
 import pyarrow as pa
 import pytest
 from online_world import NOW_US, World, departures, item, legs, ratio, service, weather
-from redis.asyncio import Redis
 
 from feature_store.online.layout import KeyedItem
 from feature_store.reader import FeatureReader
@@ -44,15 +43,13 @@ def world(valkey, environment):
 
 @asynccontextmanager
 async def api(world, **options):
-    redis = Redis.from_url(world.url, socket_timeout=2)
-    app = build_app(redis, env=world.env, clock=world.clock, **options)
+    app = build_app(world.url, env=world.env, clock=world.clock, **options)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://api") as client,
     ):
         yield client
-    await redis.aclose()
 
 
 def ask(world, method, path, **options):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from feature_store.clock import Clock, SystemClock
 from feature_store.errors import OnlineStoreError
 from feature_store.reader.batch import FeatureBatch
 from feature_store.reader.core import AsOf, Features, ReaderCore, Row, as_of_each
 from feature_store.reader.sample import PAUSE_S, Sampled, ServedSample
-from feature_store.reader.transport import Command, Reply, away, checked, parse_url, shown_client
 from feature_store.reader.vector import FeatureVector
 
 if TYPE_CHECKING:
@@ -40,17 +39,12 @@ class AsyncFeatureReader:
         timeout_s: float = 2.0,
         log_served: bool = True,
     ) -> None:
-        from redis.asyncio import from_url
+        from feature_store.reader.async_transport import transport_to
 
         self._sample = ServedSample(env)
         self._pushing: asyncio.Task[None] | None = None
         self._core = ReaderCore(env, clock or SystemClock(), self._sample if log_served else None)
-        self._owned = isinstance(url, str)
-        if isinstance(url, str):
-            self._shown = parse_url(url).shown
-            self._client: Redis = from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
-        else:
-            self._shown, self._client = shown_client(url), url
+        self._transport = transport_to(url, timeout_s=timeout_s, on_lost=self._core.connection_lost)
 
     async def get_online_features(self, features: Features, row: Row, *, as_of: AsOf = None) -> FeatureVector:
         """As `FeatureReader.get_online_features`."""
@@ -60,11 +54,11 @@ class AsyncFeatureReader:
         self, features: Features, rows: Sequence[Row], *, as_of: AsOf | Sequence[AsOf] = None
     ) -> FeatureBatch:
         """As `FeatureReader.get_online_features_batch`."""
-        read = self._core.read(features, rows, as_of_each(as_of, len(rows)))
+        read, exchange = self._core.read(features, rows, as_of_each(as_of, len(rows))), self._transport.exchange
         try:
             commands = next(read)
             while True:
-                replies = await self._exchange(commands)
+                replies = await exchange(commands)
                 del commands  # before the replies become vectors: fewer containers at once
                 commands = read.send(replies)
         except StopIteration as done:
@@ -91,7 +85,7 @@ class AsyncFeatureReader:
     async def _push(self) -> None:
         while commands := self._sample.take():
             try:
-                await self._exchange(commands)
+                await self._transport.exchange(commands)
             except OnlineStoreError as error:
                 self._sample.refused(commands, error)
             else:
@@ -103,24 +97,10 @@ class AsyncFeatureReader:
             self._closing.set()
             await self._pushing
         await self._push()
-        if self._owned:
-            await self._client.aclose()
+        await self._transport.close()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-    async def _exchange(self, commands: Sequence[Command]) -> list[Reply]:
-        from redis.exceptions import RedisError
-
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        try:
-            replies = cast("list[Reply]", await pipeline.execute(raise_on_error=False))
-        except (RedisError, OSError) as error:
-            self._core.connection_lost()
-            raise away(self._shown, error) from error
-        return checked(replies, commands, self._shown)

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from feature_store.errors import FeatureStoreError
 from feature_store.reader import AsyncFeatureReader
+from feature_store.reader.async_transport import transport_to
 from feature_store.serving.media import JSON
 from feature_store.serving.metrics import CONTENT_TYPE, Metrics
 from feature_store.serving.openapi import document
@@ -26,7 +27,6 @@ from feature_store.serving.reads import Limits, Reads
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from redis.asyncio import Redis
     from starlette.requests import Request
 
     from feature_store.clock import Clock
@@ -44,26 +44,28 @@ class State:
 
 
 def build_app(
-    client: Redis, *, env: str, clock: Clock | None = None, limits: Limits | None = None, state: State | None = None
+    url: str, *, env: str, clock: Clock | None = None, limits: Limits | None = None, state: State | None = None
 ) -> Starlette:
     """The API over one environment.
 
     Args:
-        client: of Redis; it stays the caller's.
+        url: of Redis.
         env: the environment.
         clock: what `now` is.
         limits: what a request may ask for.
         state: told by the server when it is about to stop.
     """
-    state, metrics, published = state or State(), Metrics(), Published(client, env)
-    reader = AsyncFeatureReader(client, env=env, clock=clock)
-    reads = Reads(reader=reader, published=published, limits=limits or Limits(), metrics=metrics)
+    state, metrics, limits = state or State(), Metrics(), limits or Limits()
+    published = Published(transport_to(url, timeout_s=limits.store_s), env)
+    reader = AsyncFeatureReader(url, env=env, clock=clock, timeout_s=limits.store_s)
+    reads = Reads(reader=reader, published=published, limits=limits, metrics=metrics)
     about = _About(published, env, metrics, state)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001
         yield
         await reader.close()
+        await published.transport.close()
 
     def route(path: str, method: str, endpoint: Endpoint, name: str) -> Route:
         return Route(path, _answering(endpoint, name, metrics), methods=[method], name=name)

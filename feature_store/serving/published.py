@@ -10,18 +10,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
-from redis.exceptions import RedisError
 
 from feature_store.errors import OnlineStoreError, UnknownNameError
 from feature_store.online.keys import layouts_key, services_key
 from feature_store.online.layout import ViewLayout, parse_layout
 from feature_store.reader.route import services_of
-from feature_store.reader.transport import as_hash, away, shown_client
+from feature_store.reader.transport import as_hash
 from feature_store.serving.shapes import ServiceShape, shape_of
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
+    from feature_store.reader.async_transport import AsyncTransport
     from feature_store.reader.plan import ReadPlan
     from feature_store.reader.route import Route
 
@@ -57,7 +55,7 @@ class Publication:
 class Published:
     """Looks up what is published, at most every few seconds and once at a time."""
 
-    client: Redis
+    transport: AsyncTransport
     env: str
     _found: Publication | None = None
     _raw: tuple[dict[bytes, bytes], dict[bytes, bytes]] | None = None
@@ -94,21 +92,16 @@ class Published:
         Raises:
             OnlineStoreError: it does not.
         """
-        try:
-            await self.client.ping()
-        except (RedisError, OSError) as error:
-            raise away(shown_client(self.client), error) from error
+        await self.transport.exchange([("PING",)])
 
     async def _look(self) -> None:
-        pipeline = self.client.pipeline(transaction=False)
-        pipeline.hgetall(services_key(self.env))
-        pipeline.hgetall(layouts_key(self.env))
+        asked = [("HGETALL", services_key(self.env)), ("HGETALL", layouts_key(self.env))]
         try:
-            services, layouts = map(as_hash, await pipeline.execute())
-        except (RedisError, OSError) as error:
+            services, layouts = map(as_hash, await self.transport.exchange(asked))
+        except OnlineStoreError:
             self._until_s = time.monotonic() + 1
             if self._found is None:
-                raise away(shown_client(self.client), error) from error
+                raise
             return
         self._until_s = time.monotonic() + AGE_S
         if (services, layouts) == self._raw:

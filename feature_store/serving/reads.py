@@ -31,6 +31,8 @@ class Limits:
     body_bytes: int = 1 << 20
     deadline_s: float = 2.0
     """In which a read must have ended."""
+    store_s: float = 1.0
+    """In which Redis must answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

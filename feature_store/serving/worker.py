@@ -12,7 +12,6 @@ import threading
 from typing import TYPE_CHECKING
 
 import uvicorn
-from redis.asyncio import Redis
 
 from feature_store.serving.app import State, build_app
 from feature_store.settings import Settings
@@ -20,8 +19,6 @@ from feature_store.settings import Settings
 if TYPE_CHECKING:
     from types import FrameType
 
-TIMEOUT_S = 1.0
-"""How long Redis may take to answer a command."""
 _ENDING_S = 10
 """How long requests under way may take once the server takes no more."""
 
@@ -35,8 +32,7 @@ def work(listening: socket.socket, *, drain_s: float) -> None:
             take this server out before it is gone.
     """
     settings, state = Settings(), State()
-    client = Redis.from_url(settings.redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
-    app = build_app(client, env=settings.environment, clock=settings.clock, state=state)
+    app = build_app(settings.redis_url, env=settings.environment, clock=settings.clock, state=state)
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -75,7 +71,8 @@ def _end_with_parent() -> None:
     """End when whoever started this process ends, however that comes about: its end of our standard input closes."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1):  # not `sys.stdin`, whose lock this thread would hold when the interpreter ends
+            continue
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()

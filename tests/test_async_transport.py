@@ -1,0 +1,150 @@
+"""The connection that the tasks of an event loop share: replies go to whoever asked, whatever happens to the others."""
+
+import asyncio
+import time
+
+import pytest
+
+from feature_store.embedded import EmbeddedValkey
+from feature_store.errors import OnlineStoreError
+from feature_store.reader.async_transport import AsyncSocketTransport
+
+
+def run(url, act, *, timeout_s=2.0):
+    """What an act over a transport returns, and how often the connection was lost."""
+    lost = []
+
+    async def main():
+        transport = AsyncSocketTransport(url, timeout_s=timeout_s, on_lost=lambda: lost.append(1))
+        try:
+            return await act(transport)
+        finally:
+            await transport.close()
+
+    return asyncio.run(main()), len(lost)
+
+
+@pytest.fixture
+def server(tmp_path):
+    made = EmbeddedValkey(tmp_path, port=0)
+    made.start()
+    yield made
+    made.stop()
+
+
+def test_tasks_share_a_connection_and_each_gets_its_own_replies(server):
+    async def act(transport):
+        async def echo(number):
+            return await transport.exchange([("ECHO", f"{number}"), ("ECHO", "x" * number)])
+
+        found = await asyncio.gather(*(echo(number) for number in range(300)))
+        [listed] = await transport.exchange([("CLIENT", "LIST", "TYPE", "normal")])
+        return found, listed.count(b"\n")
+
+    (found, connections), lost = run(server.url, act)
+
+    assert found == [[str(number).encode(), b"x" * number] for number in range(300)]
+    assert (connections, lost) == (1, 0)
+
+
+def test_the_replies_to_whoever_has_gone_are_nobody_elses(server):
+    async def act(transport):
+        await transport.exchange([("PING",)])
+        gone = asyncio.create_task(transport.exchange([("ECHO", "gone"), ("ECHO", "away")]))
+        await asyncio.sleep(0)  # it has sent its commands
+        gone.cancel()
+        return await asyncio.gather(*(transport.exchange([("ECHO", str(number))]) for number in range(5)))
+
+    found, lost = run(server.url, act)
+
+    assert found == [[str(number).encode()] for number in range(5)]
+    assert lost == 0
+
+
+def test_a_server_that_was_started_again_is_asked_on_a_new_connection(server):
+    async def act(transport):
+        before = await transport.exchange([("ECHO", "a")])
+        server.kill()
+        with pytest.raises(OnlineStoreError, match="cannot be reached"):
+            await transport.exchange([("ECHO", "b")])
+        server.start()
+        return before + await transport.exchange([("ECHO", "c")])
+
+    found, lost = run(server.url, act)
+
+    assert found == [b"a", b"c"]
+    assert lost >= 1
+
+
+def test_a_connection_that_the_server_has_closed_is_replaced_within_the_read(server):
+    async def act(transport):
+        await transport.exchange([("PING",)])
+        import redis
+
+        redis.Redis.from_url(server.url).execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        return await transport.exchange([("ECHO", "again")])
+
+    found, lost = run(server.url, act)
+
+    assert (found, lost) == ([b"again"], 1)
+
+
+def test_a_server_that_does_not_answer_holds_nobody_beyond_the_timeout(server):
+    async def act(transport):
+        await transport.exchange([("PING",)])
+        await transport.exchange([("CLIENT", "PAUSE", "1500")])
+        began = time.monotonic()
+        with pytest.raises(OnlineStoreError, match=r"no answer within 0\.3 s"):
+            await transport.exchange([("ECHO", "late")])
+        waited = time.monotonic() - began
+        await asyncio.sleep(1.5)
+        return waited, await transport.exchange([("ECHO", "later")])
+
+    (waited, found), lost = run(server.url, act, timeout_s=0.3)
+
+    assert waited < 1.2
+    assert (found, lost) == ([b"later"], 1)
+
+
+def test_what_is_no_redis_is_said():
+    async def main():
+        async def greet(reader, writer):
+            await reader.read(10)
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        other = await asyncio.start_server(greet, "127.0.0.1", 0)
+        port = other.sockets[0].getsockname()[1]
+        transport = AsyncSocketTransport(f"redis://127.0.0.1:{port}/0", timeout_s=1.0)
+        async with other:
+            with pytest.raises(OnlineStoreError, match="what came is no reply of a Redis"):
+                await transport.exchange([("PING",)])
+            await transport.close()
+
+    asyncio.run(main())
+
+
+def test_a_wrong_password_and_a_refused_command_are_said(server):
+    secured = server.url.replace("redis://", "redis://somebody:wrong@")
+
+    async def refused(transport):
+        with pytest.raises(OnlineStoreError, match="refused AUTH: WRONGPASS"):
+            await transport.exchange([("PING",)])
+
+    async def unknown(transport):
+        with pytest.raises(OnlineStoreError, match="refused NOSUCH: ERR unknown command"):
+            await transport.exchange([("NOSUCH",)])
+        return await transport.exchange([("ECHO", "still")])
+
+    run(secured, refused)
+    assert run(server.url, unknown) == ([b"still"], 0)
+
+
+def test_a_transport_may_be_used_in_one_event_loop_after_another(server):
+    transport = AsyncSocketTransport(server.url, timeout_s=2.0)
+
+    async def ask(text):
+        found = await transport.exchange([("ECHO", text)])
+        await transport.close()
+        return found
+
+    assert [asyncio.run(ask(text)) for text in ("a", "b")] == [[b"a"], [b"b"]]
