@@ -76,6 +76,7 @@ class AsyncSocketTransport:
         """Close the connection."""
         if self._connection is not None:
             self._connection.close()
+        await asyncio.sleep(0)  # a socket that is closed is gone with the loop's next turn
 
     async def _open(self, *, lost: _Connection | None) -> _Connection:
         """A connection in the place of one that is lost: one for all who need it at the same time."""
