@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+from redis import Redis
 
 from feature_store.embedded import EmbeddedValkey
 from feature_store.errors import OnlineStoreError
@@ -79,9 +80,8 @@ def test_a_server_that_was_started_again_is_asked_on_a_new_connection(server):
 def test_a_connection_that_the_server_has_closed_is_replaced_within_the_read(server):
     async def act(transport):
         await transport.exchange([("PING",)])
-        import redis
-
-        redis.Redis.from_url(server.url).execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        with Redis.from_url(server.url) as other:
+            other.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         return await transport.exchange([("ECHO", "again")])
 
     found, lost = run(server.url, act)
@@ -111,6 +111,8 @@ def test_what_is_no_redis_is_said():
         async def greet(reader, writer):
             await reader.read(10)
             writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            await writer.drain()
+            writer.close()
 
         other = await asyncio.start_server(greet, "127.0.0.1", 0)
         port = other.sockets[0].getsockname()[1]
