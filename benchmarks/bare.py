@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 UV = Path(sys.executable).with_name("uv")
-EXTRAS = "cli,stream,dagster,embedded"
+EXTRAS = "cli,stream,dagster,embedded,serve"
 _PACKAGES = ("feature_store", "assets", "checks", "stack", "streams")
 _FILES = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
 

@@ -55,6 +55,7 @@ def _environment() -> dict[str, str]:
     return kept | {
         f"{PREFIX}REDIS_URL": f"redis://{HOST}:{free_port()}/0",
         f"{PREFIX}UI_PORT": str(free_port()),
+        f"{PREFIX}API_PORT": str(free_port()),
     }
 
 

@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     """The loopback port of Dagster's web UI, as `make up` starts it."""
     api_host: str = "127.0.0.1"
     """Where the HTTP API listens: a loopback address, as it has no access control yet."""
-    api_port: int = Field(default=8080, ge=0, le=65535)
+    api_port: int = Field(default=8700, ge=0, le=65535)
     """Its port; 0: a free one."""
     api_workers: int = Field(default=1, ge=1, le=256)
     """Its processes, all on one machine."""

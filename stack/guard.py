@@ -16,6 +16,7 @@ from feature_store.errors import SettingsError
 from feature_store.settings import PREFIX, Settings
 
 VALKEY, DAGSTER = "feature_store_deploy.stack.valkey", "feature_store_deploy.stack.dagster"
+API = "feature_store.serving"
 
 
 def check_ports(procfile: Procfile, settings: Settings) -> None:
@@ -32,6 +33,8 @@ def check_ports(procfile: Procfile, settings: Settings) -> None:
             _check_port(port, "the embedded Valkey", "redis_url")
     if procfile.has(DAGSTER):
         _check_port(settings.ui_port, "the web UI", "ui_port")
+    if procfile.has(API) and settings.api_port:
+        _check_port(settings.api_port, "the HTTP API", "api_port")
 
 
 def _check_port(port: int, what: str, setting: str) -> None:

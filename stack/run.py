@@ -20,7 +20,7 @@ import redis
 from feature_store_deploy.stack.console import Console
 from feature_store_deploy.stack.example import example_command
 from feature_store_deploy.stack.family import end_with_parent
-from feature_store_deploy.stack.guard import DAGSTER, VALKEY, check_ports, one_stack
+from feature_store_deploy.stack.guard import API, DAGSTER, VALKEY, check_ports, one_stack
 from feature_store_deploy.stack.procfile import Procfile
 from feature_store_deploy.stack.valkey import end_orphan, running_server, server_directory
 from honcho.process import Process
@@ -122,6 +122,8 @@ def _announce(procfile: Procfile, settings: Settings, console: Console) -> None:
     lines = [f"The stack is up ({time.perf_counter() - began:.0f} s). Ctrl-C ends it."]
     if procfile.has(DAGSTER):
         lines.append(f"  web UI     http://{HOST}:{settings.ui_port}")
+    if procfile.has(API):
+        lines.append(f"  HTTP API   http://{HOST}:{settings.api_port}/openapi.json")
     lines += [
         f"  Redis      {settings.redis_url}",
         f"  features   {example}",
@@ -132,11 +134,12 @@ def _announce(procfile: Procfile, settings: Settings, console: Console) -> None:
 
 
 def _answers(procfile: Procfile, settings: Settings, *, since_us: int) -> bool:
-    """Whether Redis, the flow and the web UI do, as far as they are in the Procfile.
+    """Whether Redis, the flow, the HTTP API and the web UI do, as far as they are in the Procfile.
 
     A heartbeat of before `since_us` is that of an earlier flow, which Redis has kept.
     """
-    if procfile.has(DAGSTER) and not _serves(settings.ui_port):
+    pages = [(DAGSTER, settings.ui_port, "server_info"), (API, settings.api_port, "ready")]
+    if not all(_serves(port, page) for module, port, page in pages if procfile.has(module)):
         return False
     try:
         with redis.Redis.from_url(settings.redis_url, retry=None) as client:
@@ -151,10 +154,10 @@ def _answers(procfile: Procfile, settings: Settings, *, since_us: int) -> bool:
     return all(record is not None and record.caught_up and record.beat_us > fresh_us for record in shards)
 
 
-def _serves(port: int) -> bool:
-    """Whether the web UI answers, not only listens."""
+def _serves(port: int, page: str) -> bool:
+    """Whether a page is answered: what listens may not be ready yet."""
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}/server_info", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/{page}", timeout=5) as answer:
             return bool(answer.status == http.HTTPStatus.OK)
     except OSError:
         return False

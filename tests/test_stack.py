@@ -1,6 +1,7 @@
 """The long-lived stack, run for real: what dies is started again, nothing is left behind, the data is found again."""
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import date
@@ -38,6 +40,7 @@ release: feature-store apply
 valkey: python -m feature_store_deploy.stack.keep -- python -m feature_store_deploy.stack.valkey
 flow: python -m feature_store_deploy.stack.keep -- python -m feature_store_deploy.streams flow
 archive: python -m feature_store_deploy.stack.keep -- python -m feature_store_deploy.streams archive --every 0.5
+api: python -m feature_store_deploy.stack.keep -- python -m feature_store.serving
 """
 PATIENCE_S = 120.0
 
@@ -66,7 +69,7 @@ class Deployment:
     """A folder with a Procfile and the settings to start it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.home, self.port = folder, folder / "home", free_port()
+        self.folder, self.home, self.port, self.api_port = folder, folder / "home", free_port(), free_port()
         self.output = folder / "output.txt"
         (folder / "Procfile").write_text(PROCFILE)
         self.environment = {
@@ -75,6 +78,7 @@ class Deployment:
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
             f"{PREFIX}HOME": str(self.home),
             f"{PREFIX}REDIS_URL": self.url,
+            f"{PREFIX}API_PORT": str(self.api_port),
             f"{PREFIX}DECLARATIONS": "shop:registry",
         }
 
@@ -140,6 +144,13 @@ class Deployment:
             found = reader.get_online_features("risk", {"customer": "ada"})["spending:count_24h"]
         return found.value if found.status is Status.PRESENT else found.status
 
+    def asked(self) -> object:
+        """The same over HTTP."""
+        body = b'{"keys": {"customer": "ada"}}'
+        url = f"http://{HOST}:{self.api_port}/v1/services/risk/features"
+        with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=10) as answer:
+            return json.load(answer)["values"]["spending:count_24h"]
+
     def pay(self, name: str) -> None:
         moment = from_us(SystemClock().now_us()).isoformat()
         line = f'{{"payment_id":"{name}","customer":"ada","amount":1,"paid_at":"{moment}"}}\n'
@@ -177,6 +188,7 @@ def test_the_stack_from_the_first_start_to_a_crash(tmp_path: Path) -> None:
 
     with shop.up() as stack:
         assert shop.count() == 2
+        assert shop.asked() == 2
         assert "  features   feature-store get risk customer=ada" in shop.said()
 
         stack.kill()
@@ -203,7 +215,7 @@ def server_pid(shop: Deployment) -> int | None:
 def test_the_procfile_names_modules_and_programs_that_exist() -> None:
     procfile = read_procfile(ROOT / "Procfile")
 
-    assert list(procfile.processes) == ["valkey", "flow", "archive", "replay", "webserver", "daemon"]
+    assert list(procfile.processes) == ["valkey", "flow", "archive", "api", "replay", "webserver", "daemon"]
     commands = [shlex.split(command) for command in procfile.processes.values()]
     for command in commands:
         assert command[:4] == ["python", "-m", "feature_store_deploy.stack.keep", "--"]
