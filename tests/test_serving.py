@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import httpx
+import jsonschema
 import msgspec
 import pyarrow as pa
 import pytest
@@ -293,6 +294,25 @@ def test_the_document_has_a_path_for_each_service_with_its_types(world):
     ]
     assert set(operation["responses"]) == {"200", "400", "404", "406", "409", "413", "415", "422", "503", "504"}
     assert "/v1/services/delay/versions/2/features/batch" in document["paths"]
+
+
+def test_requests_and_answers_are_what_the_document_says(world):
+    document = ask(world, "GET", "/openapi.json").json()
+
+    def check(name, value):
+        schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        jsonschema.Draft202012Validator(schema).validate(value)
+
+    for service_id, title, keys in (("delay", "DelayV1", JFK), ("trip", "TripV1", {"origin": "JFK", "dest": None})):
+        request = {"keys": keys, "as_of": from_us(NOW_US).isoformat(), "event_times": True}
+        check(f"{title}Request", request)
+        check(f"{title}Vector", post(world, f"/v1/services/{service_id}/features", request).json())
+        batch = {"rows": [keys], "event_times": True}
+        check(f"{title}BatchRequest", batch)
+        check("Batch", post(world, f"/v1/services/{service_id}/features/batch", batch).json())
+    check("ProblemDetails", post(world, "/v1/services/delay/features", {}).json())
+    with pytest.raises(jsonschema.ValidationError, match="7 is not valid"):
+        check("DelayV1Request", {"keys": {"origin": 7}})
 
 
 def test_a_view_in_a_role_asks_for_the_columns_of_the_role(world):
