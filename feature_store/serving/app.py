@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from feature_store.clock import Clock
+    from feature_store.serving.publishing import Publishing
     from feature_store.serving.shapes import ServiceShape
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,13 @@ class State:
 
 
 def build_app(
-    url: str, *, env: str, clock: Clock | None = None, limits: Limits | None = None, state: State | None = None
+    url: str,
+    *,
+    env: str,
+    clock: Clock | None = None,
+    limits: Limits | None = None,
+    state: State | None = None,
+    publishing: Publishing | None = None,
 ) -> Starlette:
     """The API over one environment.
 
@@ -54,12 +61,13 @@ def build_app(
         clock: what `now` is.
         limits: what a request may ask for.
         state: told by the server when it is about to stop.
+        publishing: takes events; none are taken without it.
     """
     state, metrics, limits = state or State(), Metrics(), limits or Limits()
     published = Published(transport_to(url, timeout_s=limits.store_s), env)
     reader = AsyncFeatureReader(url, env=env, clock=clock, timeout_s=limits.store_s)
     reads = Reads(reader=reader, published=published, limits=limits, metrics=metrics)
-    about = _About(published, env, metrics, state)
+    about = _About(published, env, metrics, state, publishing)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001
@@ -70,6 +78,7 @@ def build_app(
     def route(path: str, method: str, endpoint: Endpoint, name: str) -> Route:
         return Route(path, _answering(endpoint, name, metrics), methods=[method], name=name)
 
+    taken = [] if publishing is None else [route("/v1/sources/{source}/events", "POST", publishing.events, "publish")]
     read, versioned = "/v1/services/{service}/features", "/v1/services/{service}/versions/{version:int}/features"
     return Starlette(
         routes=[
@@ -78,6 +87,7 @@ def build_app(
             route(versioned, "POST", reads.one, "read_version"),
             route(f"{versioned}/batch", "POST", reads.many, "read_version_batch"),
             route("/v1/features", "POST", reads.listed, "read_features"),
+            *taken,
             route("/v1/services", "GET", about.services, "services"),
             route("/v1/services/{service}", "GET", about.service, "service"),
             route("/health", "GET", about.health, "health"),
@@ -126,8 +136,11 @@ async def _failed(request: Request, error: Exception) -> Response:
 class _About:
     """What the API says of itself and of what it serves."""
 
-    def __init__(self, published: Published, env: str, metrics: Metrics, state: State) -> None:
+    def __init__(
+        self, published: Published, env: str, metrics: Metrics, state: State, publishing: Publishing | None
+    ) -> None:
         self._published, self._env, self._metrics, self._state = published, env, metrics, state
+        self._events = {} if publishing is None else publishing.schemas()
 
     async def services(self, request: Request) -> Response:
         """All services, or those that have what is searched for in their name, keys or features."""
@@ -177,7 +190,7 @@ class _About:
             found = await self._published.now()
         except FeatureStoreError as error:
             raise problem_of(error) from error
-        return _json(document(found, version=version("feature-store"), env=self._env))
+        return _json(document(found, version=version("feature-store"), env=self._env, events=self._events))
 
     async def problem(self, request: Request) -> Response:
         """What a type of problem means."""

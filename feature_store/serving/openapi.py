@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -56,16 +56,30 @@ class ProblemDetails(msgspec.Struct, kw_only=True):
     detail: str
 
 
-def document(found: Publication, *, version: str, env: str) -> Schemas:
+class Place(msgspec.Struct, kw_only=True):
+    """Where an event stands in the log."""
+
+    partition: int
+    offset: str
+
+
+class Published(msgspec.Struct, kw_only=True):
+    """The places of events, in their order."""
+
+    positions: list[Place]
+
+
+def document(found: Publication, *, version: str, env: str, events: Mapping[str, Schemas]) -> Schemas:
     """The document for what is published now.
 
     Args:
         found: services and views.
         version: of this software.
         env: the environment that is served.
+        events: source -> schema of its events, of those that are taken.
     """
     shapes = [*found.versions.values()]
-    types: list[Any] = [Listed, Batch, ProblemDetails]
+    types: list[Any] = [Listed, Batch, ProblemDetails, *([Published] if events else [])]
     for shape in shapes:
         types += [shape.one.type, shape.many.type, shape.values, shape.statuses]
     _, components = msgspec.json.schema_components(types, ref_template=_REFS)
@@ -78,7 +92,8 @@ def document(found: Publication, *, version: str, env: str) -> Schemas:
             "version": version,
             "description": f"Features of the environment '{env}'. Each feature service is a path with its own types.",
         },
-        "paths": dict(_paths(found)),
+        "paths": dict(_paths(found))
+        | {f"/v1/sources/{name}/events": _publish(name, event) for name, event in events.items()},
         "components": {"schemas": components},
     }
 
@@ -123,6 +138,29 @@ def _post(operation: str, asked: ServiceShape, answered: Sequence[ServiceShape],
             "tags": [asked.name],
             "requestBody": _body(_ref((asked.many if many else asked.one).type.__name__)),
             "responses": {"200": _batch() if many else one, **_problems("unknown-name", *_READ_PROBLEMS)},
+        }
+    }
+
+
+def _publish(source: str, event: Schemas) -> Schemas:
+    body = {
+        "type": "object",
+        "properties": {"events": {"type": "array", "minItems": 1, "items": event}},
+        "required": ["events"],
+    }
+    problems = _problems(
+        "malformed", "unknown-name", "too-large", "unsupported-media-type", "invalid", "log-full", "store-unavailable"
+    )
+    return {
+        "post": {
+            "operationId": f"publish_{source}",
+            "summary": f"Publish events of {source}: all of them, or none",
+            "tags": [source],
+            "requestBody": _body(body),
+            "responses": {
+                "200": {"description": "They are in the log", "content": _content(_ref("Published"))},
+                **problems,
+            },
         }
     }
 

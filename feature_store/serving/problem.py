@@ -34,6 +34,9 @@ KINDS: Mapping[str, Kind] = {
     "too-large": Kind(413, "The request is too large", "`limit` says what is allowed."),
     "unsupported-media-type": Kind(415, "The body's media type is not read", "`offered` lists those that are."),
     "invalid": Kind(422, "The request breaks a rule", "`detail` names the place, the rule and what came."),
+    "log-full": Kind(
+        429, "The log has no room", "Its readers must catch up first; try again after `Retry-After` seconds."
+    ),
     "internal": Kind(500, "The server failed", "It is noted in the server's log."),
     "store-unavailable": Kind(503, "The online store does not answer", "Try again after `Retry-After` seconds."),
     "deadline": Kind(504, "The answer took too long", "Nothing was changed; try again."),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from feature_store.errors import FeatureStoreError
+from feature_store.serving.bodies import body_of
 from feature_store.serving.media import ARROW, WRITTEN, answer_type, arrow_stream, body_type, encode
 from feature_store.serving.problem import Problem, problem_of
 from feature_store.serving.shapes import LISTED, Asked, Body, ServiceShape, status_names
@@ -122,21 +123,6 @@ def told_batch(batch: FeatureBatch, *, event_times: bool = False) -> dict[str, o
             row["event_times"] = [vector[name].event_time for name in vector.names]
         rows.append(row)
     return {"features": {vector.service: vector.names for vector in batch}, "rows": rows}
-
-
-async def body_of(request: Request, *, limit: int) -> bytes:
-    """The body of a request.
-
-    Raises:
-        Problem: it is larger than the limit; what comes beyond is not read.
-    """
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise Problem("too-large", f"the body may have {limit} bytes at most", {"limit": limit})
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _name(request: Request) -> str:

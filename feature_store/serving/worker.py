@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from feature_store.serving.app import State, build_app
+from feature_store.serving.reads import Limits
 from feature_store.settings import Settings
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from feature_store.serving.publishing import Publishing
 
 _ENDING_S = 10
 """How long requests under way may take once the server takes no more."""
@@ -32,7 +35,15 @@ def work(listening: socket.socket, *, drain_s: float) -> None:
             take this server out before it is gone.
     """
     settings, state = Settings(), State()
-    app = build_app(settings.redis_url, env=settings.environment, clock=settings.clock, state=state)
+    limits = Limits()
+    app = build_app(
+        settings.redis_url,
+        env=settings.environment,
+        clock=settings.clock,
+        limits=limits,
+        state=state,
+        publishing=_publishing(settings, limits) if settings.api_publish else None,
+    )
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -43,6 +54,23 @@ def work(listening: socket.socket, *, drain_s: float) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # which the server raises again when it has ended
         signal.signal(number, lambda *_: sys.exit(0))
     DrainingServer(config, state, drain_s=drain_s).run(sockets=[listening])
+
+
+def _publishing(settings: Settings, limits: Limits) -> Publishing:
+    """What takes events: it needs the declarations, and loads much more than reads do."""
+    import redis
+
+    from feature_store.registry import load_registry
+    from feature_store.serving.publishing import Publishing
+    from feature_store.transforms.compiled import compile_registry
+
+    return Publishing(
+        compiled=compile_registry(load_registry(settings.declarations)),
+        client=redis.Redis.from_url(settings.redis_url, socket_timeout=limits.deadline_s),
+        env=settings.environment,
+        clock=settings.clock,
+        limits=limits,
+    )
 
 
 class DrainingServer(uvicorn.Server):

@@ -1,0 +1,133 @@
+"""Events over HTTP: checked as the stream will check them, all of a request or none, acknowledged with their places in the log."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import pyarrow as pa
+from redis.exceptions import RedisError
+from starlette.responses import Response
+
+from feature_store.errors import FeatureStoreError, InputError, LogFull, UnknownNameError
+from feature_store.incoming import Incoming
+from feature_store.log.binding import open_log
+from feature_store.log.protocol import unpack_offset
+from feature_store.operate import publish_events
+from feature_store.serving.bodies import body_of
+from feature_store.serving.media import answer_type, body_type, encode
+from feature_store.serving.problem import Problem, problem_of
+from feature_store.serving.shapes import Body
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis
+    from starlette.requests import Request
+
+    from feature_store.clock import Clock
+    from feature_store.declare.source import EventSource
+    from feature_store.log.protocol import Position
+    from feature_store.serving.reads import Limits
+    from feature_store.transforms.compiled import Compiled
+
+SHOWN = 20
+"""Events that are named with what is wrong; the others are counted."""
+
+
+class Events(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Events of one source, each an object with the columns of its schema."""
+
+    events: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1)]
+
+
+_EVENTS = Body(Events)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publishing:
+    """Takes events for the declared sources that have a log."""
+
+    compiled: Compiled
+    client: redis.Redis
+    env: str
+    clock: Clock
+    limits: Limits
+
+    async def events(self, request: Request) -> Response:
+        """Publish events. One whose id was published before is dropped by all who read the log, so a request may be repeated."""
+        written = answer_type(request.headers.get("accept"))
+        source = self._source(request.path_params["source"])
+        body = await body_of(request, limit=self.limits.body_bytes)
+        given = _EVENTS.decode(body, body_type(request.headers.get("content-type"))).events
+        if len(given) > self.limits.rows:
+            limit = self.limits.rows
+            raise Problem("too-large", f"`events` may be {limit} at most, got {len(given)}", {"limit": limit})
+        try:
+            positions = await asyncio.to_thread(self._publish, source, given)
+        except LogFull as error:
+            raise Problem("log-full", str(error), headers={"Retry-After": "1"}) from error
+        except FeatureStoreError as error:
+            raise problem_of(error) from error
+        except (RedisError, OSError) as error:
+            raise Problem(
+                "store-unavailable", f"the log does not answer: {error}", headers={"Retry-After": "1"}
+            ) from error
+        told = [
+            {"partition": each.partition, "offset": "{}-{}".format(*unpack_offset(each.offset))} for each in positions
+        ]
+        return Response(encode[written]({"positions": told}), media_type=written)
+
+    def schemas(self) -> dict[str, dict[str, Any]]:
+        """Source -> JSON schema of its events, of those that take events."""
+        names = [name for name, source in self.compiled.registry.sources.items() if source.log is not None]
+        return {name: _schema(self.compiled.schemas[name]) for name in names}
+
+    def _source(self, name: str) -> EventSource:
+        found = self.compiled.registry.sources.get(name)
+        if found is None or found.log is None:
+            known = [each for each, source in self.compiled.registry.sources.items() if source.log is not None]
+            raise problem_of(UnknownNameError("source with a log", name, known))
+        return found
+
+    def _publish(self, source: EventSource, given: Sequence[dict[str, Any]]) -> Sequence[Position]:
+        incoming = Incoming(source=source, schema=self.compiled.schemas[source.name], unit="event")
+        payloads = {number: msgspec.json.encode(event) for number, event in enumerate(given)}
+        rows = incoming.check(payloads, now_us=self.clock.now_us())
+        problems = incoming.problems
+        if problems:
+            named = [{"event": number, "reason": why} for number, why in sorted(problems.items())[:SHOWN]]
+            said = f"{len(problems)} of {len(given)} events do not fit; nothing was published"
+            raise Problem("invalid", said, {"events": named})
+        try:
+            return publish_events(source, open_log(self.client, self.env, source), rows, clock=self.clock)
+        except InputError as error:
+            raise Problem("invalid", str(error)) from error
+
+
+def _schema(columns: pa.Schema) -> dict[str, Any]:
+    """The JSON schema of an event."""
+    return {
+        "type": "object",
+        "properties": {field.name: _type(field) for field in columns},
+        "required": [field.name for field in columns if not field.nullable],
+        "additionalProperties": False,
+    }
+
+
+def _type(field: pa.Field) -> dict[str, Any]:
+    kind = field.type
+    tests = (
+        (pa.types.is_boolean, {"type": "boolean"}),
+        (pa.types.is_integer, {"type": "integer"}),
+        (pa.types.is_floating, {"type": "number"}),
+        (pa.types.is_decimal, {"type": ["string", "number"]}),
+        (pa.types.is_timestamp, {"type": "string", "format": "date-time"}),
+        (pa.types.is_date, {"type": "string", "format": "date"}),
+        (pa.types.is_binary, {"type": "string", "contentEncoding": "base64"}),
+        (pa.types.is_string, {"type": "string"}),
+    )
+    found: dict[str, Any] = next((schema for test, schema in tests if test(kind)), {})
+    return {"anyOf": [found, {"type": "null"}]} if field.nullable and found else found

@@ -1,0 +1,131 @@
+"""Events over HTTP, into a real log: all of a request or none, with their places, and each id counts once."""
+
+import asyncio
+
+import httpx
+import msgspec
+import pytest
+from stream_world import NOW_US, SOURCE, World, compiled, rows
+
+from feature_store.log.binding import open_log
+from feature_store.online.layout import publish_layouts, view_layout
+from feature_store.serving.app import build_app
+from feature_store.serving.publishing import Publishing
+from feature_store.serving.reads import Limits
+from feature_store.time_rule import DAY_US, from_us
+
+PATH = f"/v1/sources/{SOURCE}/events"
+
+
+@pytest.fixture
+def world(valkey, tmp_path, environment):
+    made = World(valkey.url, tmp_path, environment)
+    yield made
+    made.close()
+
+
+def ask(world, method, path, *, limits=None, **options):
+    limits = limits or Limits()
+    publishing = Publishing(compiled=compiled, client=world.client, env=world.env, clock=world.clock, limits=limits)
+
+    async def run():
+        app = build_app(world.url, env=world.env, clock=world.clock, limits=limits, publishing=publishing)
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://api") as client,
+        ):
+            return await client.request(method, path, **options)
+
+    return asyncio.run(run())
+
+
+def post(world, events, **options):
+    body = msgspec.json.encode({"events": events})
+    return ask(world, "POST", PATH, content=body, headers={"content-type": "application/json"}, **options)
+
+
+def held(world):
+    return sum(world.log.lag(partition, world.log.begin(partition)) for partition in range(world.log.partitions))
+
+
+def test_events_are_in_the_log_when_the_answer_comes_and_served_by_the_stream(world):
+    some = rows(20)
+    stream = world.stream()
+
+    answer = post(world, some)
+
+    positions = answer.json()["positions"]
+    assert (answer.status_code, len(positions), held(world)) == (200, 20, 20)
+    assert {each["partition"] for each in positions} <= set(range(4))
+    stream.step()
+    served = world.values()
+    assert served
+    assert post(world, some).status_code == 200  # the answer may have been lost
+    stream.step()
+    assert world.values() == served
+
+
+def test_a_request_with_an_event_that_is_none_publishes_nothing_and_names_it(world):
+    good = rows(3)
+    late = {**good[0], "uid": "ahead", "at": from_us(NOW_US + DAY_US)}
+    bad = [
+        {**good[1], "uid": None},
+        {**good[1], "level": -1000},
+        {**good[2], "speed": 3},
+        {**good[2], "at": "noon"},
+        late,
+    ]
+
+    answer = post(world, [good[0], *bad])
+
+    problem = answer.json()
+    assert (answer.status_code, problem["type"]) == (422, "/problems/invalid")
+    assert problem["detail"] == "5 of 6 events do not fit; nothing was published"
+    assert [each["event"] for each in problem["events"]] == [1, 2, 3, 4, 5]
+    reasons = [each["reason"] for each in problem["events"]]
+    assert reasons[0] == "column 'uid': must not be null"
+    assert "level" in reasons[1]
+    assert reasons[2].startswith("unknown column 'speed'")
+    assert "'at'" in reasons[3]
+    assert "in the future" in reasons[4]
+    assert held(world) == 0
+
+
+def test_what_cannot_be_taken_is_a_problem(world):
+    unknown = ask(world, "POST", "/v1/sources/nothing/events", json={"events": [{}]})
+    empty = post(world, [])
+    many = post(world, rows(5), limits=Limits(rows=4))
+
+    assert [answer.status_code for answer in (unknown, empty, many)] == [404, 422, 413]
+    assert unknown.json()["known"] == [SOURCE]
+    assert many.json()["detail"] == "`events` may be 4 at most, got 5"
+
+
+def test_a_log_without_room_is_said_with_when_to_try_again(world, monkeypatch):
+    narrow = open_log(world.client, world.env, compiled.registry.source(SOURCE))
+    narrow._limit = 1
+    monkeypatch.setattr("feature_store.serving.publishing.open_log", lambda *_: narrow)
+
+    answer = post(world, rows(20))
+
+    assert (answer.status_code, answer.json()["type"], answer.headers["retry-after"]) == (
+        429,
+        "/problems/log-full",
+        "1",
+    )
+    assert held(world) == 0
+
+
+def test_the_document_has_the_schema_of_the_events(world):
+    publish_layouts(world.client, world.env, [view_layout(plan) for plan in compiled.plans.values()])
+
+    answer = ask(world, "GET", "/openapi.json")
+
+    event = answer.json()["paths"][PATH]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"][
+        "events"
+    ]["items"]
+
+    assert event["required"] == ["uid", "at"]
+    assert event["properties"]["at"] == {"type": "string", "format": "date-time"}
+    assert event["properties"]["level"] == {"anyOf": [{"type": "integer"}, {"type": "null"}]}
