@@ -93,6 +93,11 @@ class Disorder:
                 self._end(before=now)
                 time.sleep(0.02)
 
+    def narrow(self, *, without: Sequence[str]) -> None:
+        """Draw these no more."""
+        self.names = [name for name in self.names if name not in without]
+        self._deck = [name for name in self._deck if name not in without]
+
     def _next(self) -> str:
         """The next fault of a shuffled deck, so that none is left out for long."""
         if not self._deck:
@@ -129,6 +134,10 @@ def run_seed(
     left_s = seconds
     try:
         while not findings.unsettled and (left_s > 0 or (left_s > -seconds and not has_met(findings, names, hits))):
+            if left_s <= 0:  # points that were met often enough would hide the others
+                disorder.narrow(
+                    without=[name for name in names if FAULTS[name].point and findings.faults[name] >= hits]
+                )
             run_round(disorder, min(left_s, ROUND_S) if left_s > 0 else ROUND_S)
             left_s -= ROUND_S
             sys.stdout.write(f"seed {seed}, so far: {findings}\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -51,8 +51,39 @@ def judge(stack: Stack, watch: Watch, findings: Findings) -> None:
 
 
 def accepted_rows(stack: Stack) -> dict[str, Row]:
-    """Event id -> the first payload of it that the log has acknowledged in time."""
-    batches, found = read_outbox(stack.place), {}
+    """Event id -> the first payload of it that the log has acknowledged in time.
+
+    If the log lost that one and had another payload of it before the first came again, the other is the first that was kept.
+    """
+    found = _acknowledged_rows(stack)
+    held = _lake_rows(stack, [name for name, rows in found.items() if len(rows) > 1])
+    return {name: _kept(stack, rows, held.get(name)) for name, rows in found.items()}
+
+
+def _kept(stack: Stack, rows: Sequence[tuple[int, Row]], held: object) -> Row:
+    """The payload that counts, of those that were acknowledged (number of the batch, payload), the first one first."""
+    number, first = rows[0]
+    if not any(loss.batches > number for loss in stack.losses):
+        return first
+    return next((row for _, row in rows if row["amount"] == held), first)
+
+
+def _lake_rows(stack: Stack, names: Sequence[str]) -> dict[str, object]:
+    """Event id -> the amount that the lake has of it: all in which payloads of one id differ."""
+    if not names:
+        return {}
+    lake = stack.store.lake
+    with lake.reading() as cursor:
+        sql = (
+            f"SELECT _event_id, amount FROM {lake.table_sql(f'events_{SOURCE}_live')} WHERE list_contains(?, _event_id)"
+        )
+        return dict(cursor.execute(sql, [list(names)]).fetchall())
+
+
+def _acknowledged_rows(stack: Stack) -> dict[str, list[tuple[int, Row]]]:
+    """Event id -> the different payloads of it that the log has acknowledged in time, each with the number of its batch."""
+    batches = read_outbox(stack.place)
+    found: dict[str, list[tuple[int, Row]]] = {}
     arrivals: dict[int, list[int]] = {}
     for number, arrived_us in read_sent(stack.place):
         if arrived_us != NEVER_US:
@@ -62,7 +93,9 @@ def accepted_rows(stack: Stack) -> dict[str, Row]:
         for row in batch.rows:
             at_us = moment_us(row["paid_at"], "paid_at")
             if any(at_us - arrived <= tolerance for arrived in arrivals.get(number, [])):
-                found.setdefault(str(row["payment_id"]), row)
+                rows = found.setdefault(str(row["payment_id"]), [])
+                if all(row != other for _, other in rows):
+                    rows.append((number, row))
     return found
 
 
