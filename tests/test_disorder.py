@@ -31,6 +31,7 @@ from test_parity import Served, answers, bits, offline, wanted
 from feature_store import redis_stream
 from feature_store.fold.intake import no_events
 from feature_store.fold.rebuild import Origin, open_intake, rebuild_shards
+from feature_store.lake.records import Days
 from feature_store.log.protocol import LogRecord, partition_of
 from feature_store.registry import Registry
 from feature_store.schema import arrow_schema as schema_of
@@ -141,6 +142,11 @@ class MemoryLake:
 
     def positions(self, _source):
         return self.reached
+
+    def days(self, _source, *, snapshot=None):
+        del snapshot
+        events = self.events()
+        return Days([], sorted(set(events.column("_day").to_pylist())), events.num_rows)
 
     def table_sql(self, table, *, snapshot=None):
         del snapshot

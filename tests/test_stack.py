@@ -148,7 +148,8 @@ class Deployment:
         """The same over HTTP."""
         body = b'{"keys": {"customer": "ada"}}'
         url = f"http://{HOST}:{self.api_port}/v1/services/risk/features"
-        with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=10) as answer:
+        request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)["values"]["spending:count_24h"]
 
     def pay(self, name: str) -> None:
