@@ -97,7 +97,9 @@ def test_what_cannot_be_taken_is_a_problem(world):
     empty = post(world, [])
     many = post(world, rows(5), limits=Limits(rows=4))
 
-    assert [answer.status_code for answer in (unknown, empty, many)] == [404, 422, 413]
+    unsaid = ask(world, "POST", PATH, content=msgspec.json.encode({"events": rows(1)}))
+    assert [answer.status_code for answer in (unknown, empty, many, unsaid)] == [404, 422, 413, 415]
+    assert held(world) == 0
     assert unknown.json()["known"] == [SOURCE]
     assert many.json()["detail"] == "`events` may be 4 at most, got 5"
 

@@ -21,13 +21,17 @@ WRITTEN = (JSON, MSGPACK)
 encode: dict[str, Callable[[object], bytes]] = {JSON: msgspec.json.encode, MSGPACK: msgspec.msgpack.encode}
 
 
-def body_type(header: str | None) -> str:
-    """What the header Content-Type names; JSON without one.
+def body_type(header: str | None, *, default: str = JSON) -> str:
+    """What the header Content-Type names.
+
+    Args:
+        header: of the request.
+        default: what is taken without one; '' where it must be there: a page in a browser can post what has none anywhere.
 
     Raises:
         Problem: another type.
     """
-    named = (header or JSON).partition(";")[0].strip().lower()
+    named = (header or default).partition(";")[0].strip().lower()
     if named not in READ:
         raise Problem(
             "unsupported-media-type", f"`Content-Type` must be {_listed(READ)}, got '{named}'", {"offered": READ}

@@ -61,7 +61,7 @@ class Publishing:
         written = answer_type(request.headers.get("accept"))
         source = self._source(request.path_params["source"])
         body = await body_of(request, limit=self.limits.body_bytes)
-        given = _EVENTS.decode(body, body_type(request.headers.get("content-type"))).events
+        given = _EVENTS.decode(body, body_type(request.headers.get("content-type"), default="")).events
         if len(given) > self.limits.rows:
             limit = self.limits.rows
             raise Problem("too-large", f"`events` may be {limit} at most, got {len(given)}", {"limit": limit})
