@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     api_workers: int = Field(default=1, ge=1, le=256)
     """Its processes, all on one machine."""
     api_publish: bool = False
-    """Whether it takes events; it then needs the declarations, and much more memory than reads do."""
+    """Whether it takes events; it then needs the declarations."""
     api_drain_s: float = Field(default=0.0, ge=0, le=600)
     """For how long, asked to stop, it says that it is not ready and answers still."""
     alert_webhook_url: str | None = None

@@ -57,7 +57,7 @@ def work(listening: socket.socket, *, drain_s: float) -> None:
 
 
 def _publishing(settings: Settings, limits: Limits) -> Publishing:
-    """What takes events: it needs the declarations, and loads much more than reads do."""
+    """What takes events: it needs the declarations, and loads what they need."""
     import redis
 
     from feature_store.registry import load_registry
