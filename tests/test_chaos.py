@@ -67,7 +67,7 @@ def test_nothing_is_lost_doubled_or_served_wrong_when_everything_fails_once(tmp_
         wait_for_commits(stack, findings)
         judge(stack, watch, findings)
 
-        assert findings.is_clean, findings.told
+        assert findings.is_clean, "\n".join(findings.told)
         assert partitions.looks
         assert partitions.partial == []
         assert findings.values > len(stack.entities()), "nothing was read and compared"
