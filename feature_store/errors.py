@@ -67,6 +67,10 @@ class LakeError(FeatureStoreError):
     """The lake cannot be opened, read or written."""
 
 
+class SnapshotGone(LakeError):  # noqa: N818 - that is what it is
+    """A snapshot of the lake was expired, or never was: what was read then cannot be read again."""
+
+
 class PositionConflict(LakeError):  # noqa: N818 - a conflict is what it is
     """The offsets to commit do not start where the lake's committed positions end."""
 

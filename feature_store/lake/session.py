@@ -17,7 +17,7 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from feature_store.clock import Clock, SystemClock
-from feature_store.errors import FeatureStoreError, InputError, LakeError, unknown_name
+from feature_store.errors import FeatureStoreError, InputError, LakeError, SnapshotGone, unknown_name
 from feature_store.lake.connection import CATALOG, SQLITE, attach, connect, quote
 from feature_store.lake.location import S3_SCHEME, LakeLocation
 from feature_store.lake.locks import AdvisoryLock, CommitLock, FileCommitLock
@@ -216,16 +216,16 @@ class Session:
         """Read a snapshot.
 
         Raises:
-            LakeError: it was expired, or never was.
+            SnapshotGone: it was expired, or never was.
         """
         with self.working() as cursor:  # which an error does not end
             try:
                 cursor.execute(f"SELECT 1 FROM builds AT (VERSION => {int(snapshot)}) LIMIT 0")
-            except duckdb.Error as error:
+            except (duckdb.CatalogException, duckdb.InvalidInputException) as error:
                 found = f"SELECT min(snapshot_id), max(snapshot_id) FROM ducklake_snapshots('{CATALOG}')"
                 oldest, newest = cursor.execute(found).fetchone() or (None, None)
                 gone = "it was expired" if newest is not None and snapshot <= newest else "it never was"
-                raise LakeError(
+                raise SnapshotGone(
                     f"snapshot {snapshot} is not in the lake at {self.location}: {gone} (oldest {oldest}, newest {newest}); "
                     "what was read then cannot be read again"
                 ) from error

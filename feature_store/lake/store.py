@@ -134,7 +134,7 @@ class Lake:
         the number of an older snapshot, so a connection reads the snapshot before anything else.
 
         Raises:
-            LakeError: the snapshot was expired, or never was.
+            SnapshotGone: the snapshot was expired, or never was.
         """
         if snapshot == self.snapshot():
             yield self
