@@ -26,11 +26,13 @@ class Metrics:
 
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     _requests: Counter = field(init=False)
+    _calls: Counter = field(init=False)
     _latency: Histogram = field(init=False)
     _errors: Counter = field(init=False)
 
     def __post_init__(self) -> None:
         self._requests = Counter("http_requests", "Answered requests", ["operation", "status"], registry=self.registry)
+        self._calls = Counter("grpc_requests", "Answered gRPC calls", ["operation", "code"], registry=self.registry)
         self._latency = Histogram(
             "online_store_latency_seconds", "Reads of the online store", buckets=_SECONDS, registry=self.registry
         )
@@ -51,6 +53,10 @@ class Metrics:
     def answered(self, operation: str, status: int) -> None:
         """Count a request."""
         self._requests.labels(operation, str(status)).inc()
+
+    def called(self, operation: str, code: str) -> None:
+        """Count a gRPC call."""
+        self._calls.labels(operation, code).inc()
 
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""
