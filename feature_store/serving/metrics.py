@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from feature_store.errors import InputError, UnknownNameError
+
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that names the folder through which several workers count together."""
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -40,10 +42,12 @@ class Metrics:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Time a read; one that raises counts as failed."""
+        """Time a read; one that raises counts as failed, unless what was asked for is wrong."""
         began = time.perf_counter()
         try:
             yield
+        except (InputError, UnknownNameError):
+            raise
         except BaseException:
             self._errors.inc()
             raise

@@ -131,10 +131,10 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
         rows: Sequence[Mapping[str, object]],
         context: grpc.aio.ServicerContext,
     ) -> Sequence[FeatureVector]:
-        remaining = context.time_remaining()
-        return await self.reads.vectors(
-            _what(request), rows, as_of=_as_of(request), within_s=math.inf if remaining is None else remaining
-        )
+        what, as_of, remaining = _what(request), _as_of(request), context.time_remaining()
+        if isinstance(what, str):
+            await self.reads.published.shape(what)  # an unknown name never reaches the store
+        return await self.reads.vectors(what, rows, as_of=as_of, within_s=math.inf if remaining is None else remaining)
 
 
 def _what(request: pb.GetFeaturesRequest | pb.GetFeaturesBatchRequest) -> str | list[str]:
