@@ -15,7 +15,7 @@ from feature_store.cli.days import Day, day
 from feature_store.cli.outcome import NAME, outcome
 from feature_store.errors import InputError
 
-_BROUGHT = {"embedded": "honcho", "stream": "bytewax", "dagster": "dagster", "serve": "uvicorn", "grpc": "grpc_health"}
+_BROUGHT = {"embedded": "honcho", "stream": "bytewax", "dagster": "dagster", "serve": "uvicorn"}
 """Extra -> a module that comes with it."""
 
 

@@ -25,18 +25,15 @@ def serve(
 ) -> None:
     """Serve features over HTTP until SIGTERM or Ctrl-C: a path for each feature service, /openapi.json lists them."""
     needs("serve")
-    settings = Settings()
-    grpc_port = settings.api_grpc_port if grpc_port is None else grpc_port
-    if grpc_port is not None:
-        needs("grpc")
     from feature_store.serving.server import serve as run
 
+    settings = Settings()
     run(
         host=settings.api_host if host is None else host,
         port=settings.api_port if port is None else port,
         workers=settings.api_workers if workers is None else workers,
         drain_s=settings.api_drain_s if drain is None else drain,
-        grpc_port=grpc_port,
+        grpc_port=settings.api_grpc_port if grpc_port is None else grpc_port,
         said=_say,
     )
 

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from feature_store.errors import InputError
@@ -43,9 +44,11 @@ def serve(
         grpc_port: of the gRPC API; 0 for a free one, None for none.
 
     Raises:
-        InputError: the host is no loopback address, or a port is taken.
+        InputError: the host is no loopback address, a port is taken, or the extra `grpc` is missing.
     """
     check_loopback(host)
+    if grpc_port is not None and find_spec("grpc_health") is None:
+        raise InputError("`grpc_port` needs the extra `grpc`: install feature-store[serve,grpc]")
     with _listening(host, port) as listening, _reserved(host, grpc_port) as grpc:
         said(f"serving at http://{host}:{listening.getsockname()[1]} (what there is: /openapi.json)")
         if grpc is not None:
