@@ -75,7 +75,9 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
         answer = pb.GetFeaturesResponse(service=vector.service)
         add = answer.features.add
         for name, value, status in zip(vector.names, vector.values, vector.statuses, strict=True):
-            put_value(add(name=name, status=_STATUSES[status]).value, value)
+            feature = add()
+            feature.name, feature.status = name, _STATUSES[status]
+            put_value(feature.value, value)
         if request.event_times:
             for feature, name in zip(answer.features, vector.names, strict=True):
                 if (at := vector[name].event_time) is not None:

@@ -12,7 +12,6 @@ from feature_store.serving.grpc.v1.features_pb2 import ListValue, Value, Values
 from feature_store.time_rule import from_us, to_us
 
 _DAY_0 = date(1970, 1, 1)
-_INT64 = range(-(2**63), 2**63)
 
 _FIELDS: Mapping[type, str] = {
     bool: "bool_value",
@@ -24,6 +23,7 @@ _FIELDS: Mapping[type, str] = {
     bytes: "bytes_value",
 }
 """Of `Value`, for each type."""
+_AS_THEY_ARE = frozenset(_FIELDS.values()) - {"timestamp_us", "date_days"}
 _TYPES = {name: kind for kind, name in _FIELDS.items()}
 _COLUMNS: Mapping[str, tuple[str, type]] = {
     "int": ("ints", int),
@@ -44,19 +44,17 @@ def put_value(into: Value, value: object) -> None:
     Raises:
         InputError: it is of a type that no message has.
     """
-    if value is None:
-        return
-    kind = type(value)
-    if kind is list:
-        into.list_value.values.extend([value_of(each) for each in value])  # type: ignore[attr-defined]
+    field = _FIELDS.get(type(value))
+    if field is not None:
+        try:
+            setattr(into, field, value if field in _AS_THEY_ARE else _plain(value))
+        except ValueError:  # beyond 64 bits
+            raise _misfit(value) from None
+    elif type(value) is list:
+        into.list_value.values.extend([value_of(each) for each in value])
         into.list_value.SetInParent()
-        return
-    field = _FIELDS.get(kind)
-    if field is None or (kind is int and value not in _INT64):
-        raise InputError(
-            f"a value must be a boolean, an integer of 64 bits, a float, text, a time, a date or bytes, got {value!r}"
-        )
-    setattr(into, field, _plain(value))
+    elif value is not None:
+        raise _misfit(value)
 
 
 def value_of(value: object) -> Value:
@@ -133,6 +131,12 @@ def python_column(values: Values) -> list[object]:
         )
     rest, empty = iter(column), set(nulls)
     return [None if row in empty else next(rest) for row in range(total)]
+
+
+def _misfit(value: object) -> InputError:
+    return InputError(
+        f"a value must be a boolean, an integer of 64 bits, a float, text, a time, a date or bytes, got {value!r}"
+    )
 
 
 def _plain(value: Any) -> Any:
