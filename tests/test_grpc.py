@@ -1,6 +1,7 @@
 """The gRPC API over a real Valkey: every answer is what the Python reader says, every wrong call one code with its reason."""
 
 import asyncio
+import re
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -63,10 +64,12 @@ def world(valkey, environment):
 
 
 @asynccontextmanager
-async def api(world, *, limits=None, state=None, url=None):
-    """A running server, and a channel to it."""
+async def api(world, *, limits=None, state=None, counts=None):
+    """A running server, and a channel to it; `counts` is given what reads its metrics."""
     state = state or State()
-    app = build_app(url or world.url, env=world.env, clock=world.clock, limits=limits, state=state)
+    app = build_app(world.url, env=world.env, clock=world.clock, limits=limits, state=state)
+    if counts is not None:
+        counts.append(lambda: app.state.reads.metrics.text().decode())
     server = GrpcApi(app.state.reads, state)
     async with app.router.lifespan_context(app):
         port = await server.start("127.0.0.1:0")
@@ -285,8 +288,8 @@ def test_a_slow_store_holds_a_call_no_longer_than_its_deadline_and_the_next_one_
     request = pb.GetFeaturesRequest(service="delay", keys=keys(origin="JFK"))
 
     async def run():
-        codes = []
-        async with api(world, limits=Limits(deadline_s=0.4)) as channel:
+        codes, counts = [], []
+        async with api(world, limits=Limits(deadline_s=0.4), counts=counts) as channel:
             stub = rpc.FeatureStoreStub(channel)
             await stub.GetFeatures(request)
             world.client.client_pause(1_500)
@@ -295,12 +298,17 @@ def test_a_slow_store_holds_a_call_no_longer_than_its_deadline_and_the_next_one_
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await stub.GetFeatures(request, timeout=timeout)
                 codes.append((caught.value.code().name, asyncio.get_running_loop().time() - began < 1.0))
+                await asyncio.sleep(0.05)
+                given_up = re.findall(
+                    r'grpc_requests_total{code="(?:CANCELLED|DEADLINE_EXCEEDED)".*} (.*)', counts[0]()
+                )
+                codes.append(sum(map(float, given_up)))  # by the server, too, while the store is silent still
             codes.append(details(caught.value).reason)
             world.client.client_unpause()
             await stub.GetFeatures(request, timeout=10)
         return codes
 
-    assert asyncio.run(run()) == [("DEADLINE_EXCEEDED", True), ("DEADLINE_EXCEEDED", True), "DEADLINE"]
+    assert asyncio.run(run()) == [("DEADLINE_EXCEEDED", True), 1, ("DEADLINE_EXCEEDED", True), 2, "DEADLINE"]
 
 
 def test_a_value_that_its_service_must_not_serve_fails_with_the_feature_named(world):
@@ -415,28 +423,26 @@ def test_services_are_listed_searched_and_described(world):
 
 def test_calls_are_counted_by_their_codes_and_reflection_names_the_service(world):
     async def run():
-        state = State()
-        app = build_app(world.url, env=world.env, clock=world.clock)
-        server = GrpcApi(app.state.reads, state)
-        async with app.router.lifespan_context(app):
-            port = await server.start("127.0.0.1:0")
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                stub = rpc.FeatureStoreStub(channel)
-                await stub.GetFeatures(pb.GetFeaturesRequest(service="delay", keys=keys(origin="JFK")))
+        counts = []
+        async with api(world, counts=counts) as channel:
+            stub = rpc.FeatureStoreStub(channel)
+            await stub.GetFeatures(pb.GetFeaturesRequest(service="delay", keys=keys(origin="JFK")))
+            for wrong in (pb.GetFeaturesRequest(service="none"), pb.GetFeaturesRequest(service="delay")):
                 with pytest.raises(grpc.aio.AioRpcError):
-                    await stub.GetFeatures(pb.GetFeaturesRequest(service="none"))
-                reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
-                await reflect.write(reflection_pb2.ServerReflectionRequest(list_services=""))
-                named = {each.name for each in (await reflect.read()).list_services_response.service}
-                await reflect.done_writing()
-            await server.stop()
-            return app.state.reads.metrics.text().decode(), named
+                    await stub.GetFeatures(wrong)
+            reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
+            await reflect.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+            named = {each.name for each in (await reflect.read()).list_services_response.service}
+            await reflect.done_writing()
+            return counts[0](), named
 
     counted, named = asyncio.run(run())
 
     assert 'grpc_requests_total{code="OK",operation="GetFeatures"} 1.0' in counted
     assert 'grpc_requests_total{code="NOT_FOUND",operation="GetFeatures"} 1.0' in counted
-    assert "online_store_latency_seconds_count 1.0" in counted
+    assert 'grpc_requests_total{code="INVALID_ARGUMENT",operation="GetFeatures"} 1.0' in counted
+    assert "online_store_latency_seconds_count 2.0" in counted
+    assert "online_store_errors_total 0.0" in counted
     assert {SERVICE, "grpc.health.v1.Health"} <= named
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
 
 from feature_store.errors import FeatureStoreError, InputError
 from feature_store.serving.grpc.refusal import code_of, refuse
@@ -18,8 +21,6 @@ from feature_store.status import Status
 from feature_store.time_rule import from_us, to_us
 
 if TYPE_CHECKING:
-    import grpc
-
     from feature_store.reader import FeatureVector
     from feature_store.serving.published import Publication
     from feature_store.serving.reads import Reads
@@ -47,6 +48,9 @@ def answering(call: Call[Request, Answer]) -> Call[Request, Answer]:
             problem = error
         except FeatureStoreError as error:
             problem = problem_of(error)
+        except asyncio.CancelledError:  # its caller waits no longer
+            self.reads.metrics.called(name, grpc.StatusCode.CANCELLED.name)
+            raise
         except Exception:
             logger.exception("%s failed", name)
             problem = Problem("internal", "the server failed to answer; its log says why")
