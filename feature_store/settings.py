@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     """Its port; 0: a free one."""
     api_workers: int = Field(default=1, ge=1, le=256)
     """Its processes, all on one machine."""
+    api_grpc_port: int | None = Field(default=None, ge=0, le=65535)
+    """The port of the gRPC API, beside the HTTP API; 0: a free one, none: there is no such API."""
     api_publish: bool = False
     """Whether it takes events; it then needs the declarations."""
     api_drain_s: float = Field(default=0.0, ge=0, le=600)

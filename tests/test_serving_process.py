@@ -8,12 +8,17 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from online_world import World, departures, item, service
 
 from feature_store.clock import ReplayClock
 from feature_store.errors import InputError
+from feature_store.serving.grpc.v1.features_pb2 import GetFeaturesRequest, Value
+from feature_store.serving.grpc.v1.features_pb2_grpc import FeatureStoreStub
 from feature_store.serving.server import check_loopback
 
 COUNT = item("departures", "count_1h")
@@ -131,6 +136,67 @@ def test_a_port_that_is_taken_is_said_in_one_line(world):
         assert second.stderr == (
             f"error: `port` {port} of 127.0.0.1 cannot be had: Address already in use; name another with --port\n"
         )
+        assert server.wait(30) == 0
+
+
+GRPC_READ = GetFeaturesRequest(service="delay", keys={"origin": Value(string_value="JFK")})
+
+
+def grpc_address(server):
+    """Where a server says that it serves gRPC."""
+    said = server.stdout.readline()
+    assert said.startswith("serving gRPC at "), said
+    return said.split()[3]
+
+
+def health_of(channel):
+    answer = HealthStub(channel).Check(HealthCheckRequest(), timeout=10)
+    return HealthCheckResponse.ServingStatus.Name(answer.status)
+
+
+def test_workers_share_the_port_of_the_grpc_api_and_a_stop_fails_no_call(world):
+    with serving(world, "--workers=2", "--grpc-port=0", "--drain=1.5") as (server, url):
+        address = grpc_address(server)
+        wait_until_ready(url)
+        with grpc.insecure_channel(address) as channel:
+            assert health_of(channel) == "SERVING"
+            for _ in range(12):  # each a connection of its own, so that both workers have some
+                with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as another:
+                    assert FeatureStoreStub(another).GetFeatures(GRPC_READ, timeout=10).features[0].value.int_value == 3
+            counted = httpx.get(f"{url}/metrics").text
+            port = address.rpartition(":")[2]
+            command = [sys.executable, "-c", CLI, "serve", "--port=0", f"--grpc-port={port}"]
+            second = subprocess.run(command, capture_output=True, text=True, check=False)
+            server.send_signal(signal.SIGTERM)
+            until, codes = time.monotonic() + 1.0, set()
+            while time.monotonic() < until:
+                codes.add(FeatureStoreStub(channel).GetFeatures.with_call(GRPC_READ, timeout=10)[1].code())
+            drained = health_of(channel)
+
+            assert server.wait(30) == 0
+            assert codes == {grpc.StatusCode.OK}
+            assert drained == "NOT_SERVING"
+            assert 'grpc_requests_total{code="OK",operation="GetFeatures"} 12.0' in counted
+            assert (second.returncode, second.stdout) == (2, "")
+            assert (
+                f"`port` {port} of 127.0.0.1 cannot be had: Address already in use; name another with --grpc-port"
+                in second.stderr
+            )
+            with pytest.raises(grpc.RpcError):
+                FeatureStoreStub(channel).GetFeatures(GRPC_READ, timeout=10)
+
+
+def test_a_call_under_way_is_answered_before_the_server_ends(world):
+    with serving(world, "--grpc-port=0") as (server, url), grpc.insecure_channel(grpc_address(server)) as channel:
+        wait_until_ready(url)
+        stub = FeatureStoreStub(channel)
+        stub.GetFeatures(GRPC_READ, timeout=10)
+        world.client.client_pause(600)
+        under_way = stub.GetFeatures.future(GRPC_READ, timeout=10)
+        time.sleep(0.2)
+        server.send_signal(signal.SIGTERM)
+
+        assert under_way.result().features[0].value.int_value == 3
         assert server.wait(30) == 0
 
 

@@ -16,6 +16,9 @@ def serve(
     host: Annotated[str | None, typer.Option(help="A loopback address, instead of the setting")] = None,
     port: Annotated[int | None, typer.Option(help="0 for a free one, instead of the setting", min=0, max=65535)] = None,
     workers: Annotated[int | None, typer.Option(help="Processes, instead of the setting", min=1, max=256)] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(help="Serve over gRPC too; 0 for a free one, instead of the setting", min=0, max=65535)
+    ] = None,
     drain: Annotated[
         float | None, typer.Option(help="Seconds to answer still, once asked to stop; instead of the setting", min=0)
     ] = None,
@@ -30,6 +33,7 @@ def serve(
         port=settings.api_port if port is None else port,
         workers=settings.api_workers if workers is None else workers,
         drain_s=settings.api_drain_s if drain is None else drain,
+        grpc_port=settings.api_grpc_port if grpc_port is None else grpc_port,
         said=_say,
     )
 

@@ -46,8 +46,10 @@ class PackedRow(NamedTuple):
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def _extension(code: int, data: memoryview) -> msgspec.msgpack.Ext:
-    return ERROR if code == ERROR.code else msgspec.msgpack.Ext(code, bytes(data))
+def _extension(code: int, data: memoryview) -> msgspec.msgpack.Ext:  # noqa: ARG001 - what it holds says nothing
+    if code != ERROR.code:
+        raise ValueError(f"extension type {code} is not known")
+    return ERROR
 
 
 _decode = msgspec.msgpack.Decoder(list, ext_hook=_extension).decode

@@ -80,7 +80,7 @@ def build_app(
 
     taken = [] if publishing is None else [route("/v1/sources/{source}/events", "POST", publishing.events, "publish")]
     read, versioned = "/v1/services/{service}/features", "/v1/services/{service}/versions/{version:int}/features"
-    return Starlette(
+    app = Starlette(
         routes=[
             route(read, "POST", reads.one, "read"),
             route(f"{read}/batch", "POST", reads.many, "read_batch"),
@@ -99,6 +99,8 @@ def build_app(
         exception_handlers={HTTPException: _unrouted, Exception: _failed},
         lifespan=lifespan,
     )
+    app.state.reads = reads  # for those who serve them otherwise, too
+    return app
 
 
 def _answering(endpoint: Endpoint, name: str, metrics: Metrics) -> Endpoint:

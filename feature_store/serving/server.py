@@ -11,6 +11,8 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from feature_store.errors import InputError
@@ -18,7 +20,7 @@ from feature_store.serving.metrics import SHARED, forget
 from feature_store.serving.worker import work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 _LOOK_S = 0.2
@@ -28,7 +30,9 @@ _ENDING_S = 15.0
 """How long workers may take to end, after the drain."""
 
 
-def serve(*, host: str, port: int, workers: int, drain_s: float, said: Callable[[str], object]) -> None:
+def serve(
+    *, host: str, port: int, workers: int, drain_s: float, said: Callable[[str], object], grpc_port: int | None = None
+) -> None:
     """Serve this deployment's API until SIGTERM or SIGINT.
 
     Args:
@@ -37,18 +41,23 @@ def serve(*, host: str, port: int, workers: int, drain_s: float, said: Callable[
         workers: processes. One that dies is started again.
         drain_s: for how long, after SIGTERM, `/ready` says no while all else is answered still.
         said: is told where the server listens.
+        grpc_port: of the gRPC API; 0 for a free one, None for none.
 
     Raises:
-        InputError: the host is no loopback address, or the port is taken.
+        InputError: the host is no loopback address, a port is taken, or the extra `grpc` is missing.
     """
     check_loopback(host)
-    with _listening(host, port) as listening:
+    if grpc_port is not None and find_spec("grpc_health") is None:
+        raise InputError("`grpc_port` needs the extra `grpc`: install feature-store[serve,grpc]")
+    with _listening(host, port) as listening, _reserved(host, grpc_port) as grpc:
         said(f"serving at http://{host}:{listening.getsockname()[1]} (what there is: /openapi.json)")
+        if grpc is not None:
+            said(f"serving gRPC at {grpc} (feature_store.v1, health, reflection)")
         if workers == 1:
-            work(listening, drain_s=drain_s)
+            work(listening, drain_s=drain_s, grpc=grpc)
             return
         with tempfile.TemporaryDirectory(prefix="feature-store-metrics-") as folder:
-            _supervise(listening, workers=workers, drain_s=drain_s, metrics=folder)
+            _supervise(listening, workers=workers, drain_s=drain_s, grpc=grpc, metrics=folder)
 
 
 def check_loopback(host: str) -> None:
@@ -68,7 +77,7 @@ def check_loopback(host: str) -> None:
         )
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _listening(host: str, port: int, *, option: str = "--port") -> socket.socket:
     opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -77,20 +86,41 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         opened.close()
         raise InputError(
-            f"`port` {port} of {host} cannot be had: {error.strerror}; name another with --port"
+            f"`port` {port} of {host} cannot be had: {error.strerror}; name another with {option}"
         ) from error
     return opened
 
 
-def _supervise(listening: socket.socket, *, workers: int, drain_s: float, metrics: str | Path) -> None:
+@contextmanager
+def _reserved(host: str, port: int | None) -> Iterator[str | None]:
+    """The address of the gRPC API, kept free for the workers, which cannot be given a socket: each listens on the port
+    itself, and the system spreads connections over them. The socket that keeps it does not listen.
+    """
+    if port is None:
+        yield None
+        return
+    with _listening(host, port, option="--grpc-port") as asked:  # nobody else has it
+        found = asked.getsockname()
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind(found)
+        yield f"[{found[0]}]:{found[1]}" if ":" in host else f"{found[0]}:{found[1]}"
+
+
+def _supervise(
+    listening: socket.socket, *, workers: int, drain_s: float, grpc: str | None, metrics: str | Path
+) -> None:
     """Keep so many workers running until a signal comes; then let them end."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
 
+    arguments = [str(listening.fileno()), str(drain_s), *([] if grpc is None else [grpc])]
+
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "feature_store.serving.worker", str(listening.fileno()), str(drain_s)],
+            [sys.executable, "-m", "feature_store.serving.worker", *arguments],
             stdin=subprocess.PIPE,
             pass_fds=[listening.fileno()],
             env=os.environ | {SHARED: str(metrics)},

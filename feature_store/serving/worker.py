@@ -1,4 +1,4 @@
-"""One process of the server, on a socket that listens already: `python -m feature_store.serving.worker FD DRAIN_S`."""
+"""One process of the server, on a socket that listens already: `python -m feature_store.serving.worker FD DRAIN_S [GRPC]`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 
@@ -20,19 +20,23 @@ from feature_store.settings import Settings
 if TYPE_CHECKING:
     from types import FrameType
 
+    from starlette.applications import Starlette
+
+    from feature_store.serving.grpc.api import GrpcApi
     from feature_store.serving.publishing import Publishing
 
 _ENDING_S = 10
 """How long requests under way may take once the server takes no more."""
 
 
-def work(listening: socket.socket, *, drain_s: float) -> None:
+def work(listening: socket.socket, *, drain_s: float, grpc: str | None = None) -> None:
     """Serve this deployment's API until SIGTERM or SIGINT.
 
     Args:
         listening: the socket.
         drain_s: for how long, after SIGTERM, `/ready` says no while all else is answered still, so that a balancer can
             take this server out before it is gone.
+        grpc: `host:port` of the gRPC API, which all workers listen on; None: there is none.
     """
     settings, state = Settings(), State()
     limits = Limits()
@@ -53,7 +57,7 @@ def work(listening: socket.socket, *, drain_s: float) -> None:
     )
     for number in (signal.SIGTERM, signal.SIGINT):  # which the server raises again when it has ended
         signal.signal(number, lambda *_: sys.exit(0))
-    DrainingServer(config, state, drain_s=drain_s).run(sockets=[listening])
+    DrainingServer(config, state, drain_s=drain_s, grpc=grpc).run(sockets=[listening])
 
 
 def _publishing(settings: Settings, limits: Limits) -> Publishing:
@@ -76,15 +80,27 @@ def _publishing(settings: Settings, limits: Limits) -> Publishing:
 class DrainingServer(uvicorn.Server):
     """A server that, asked to stop, says so for a while before it takes no more connections."""
 
-    def __init__(self, config: uvicorn.Config, state: State, *, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, state: State, *, drain_s: float, grpc: str | None = None) -> None:
         super().__init__(config)
-        self._state, self._drain_s = state, drain_s
+        self._state, self._drain_s, self._grpc = state, drain_s, grpc
+        self._beside: GrpcApi | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start. What was made until here lives as long as the process: the collector need not look through it again."""
         await super().startup(sockets)
+        if self._grpc is not None and self.started:
+            from feature_store.serving.grpc.api import GrpcApi
+
+            self._beside = GrpcApi(cast("Starlette", self.config.app).state.reads, self._state)
+            await self._beside.start(self._grpc)
         gc.collect()
         gc.freeze()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what is under way; the gRPC API first, as it has the reader of the application."""
+        if self._beside is not None:
+            await self._beside.stop()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain first; a second signal, or Ctrl-C, ends at once."""
@@ -109,7 +125,8 @@ def _end_with_parent() -> None:
 def main(arguments: list[str]) -> None:
     """Serve on an inherited socket."""
     _end_with_parent()
-    work(socket.socket(fileno=int(arguments[0])), drain_s=float(arguments[1]))
+    number, drain_s, *grpc = arguments
+    work(socket.socket(fileno=int(number)), drain_s=float(drain_s), grpc=grpc[0] if grpc else None)
 
 
 if __name__ == "__main__":
