@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from feature_store.declare.computed import Computed, OnDemand
 from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.errors import InputError, UnknownNameError
 from feature_store.history.join_keys import as_key
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from feature_store.registry import Registry, Resolved
     from feature_store.transforms.compiled import Compiled
 
-Asked = FeatureRef | Ratio | str
-"""`view:feature`, a handle such as `view["count_1h"]`, or a ratio."""
+Asked = FeatureRef | Ratio | OnDemand | Computed | str
+"""`view:feature`, a handle such as `view["count_1h"]`, a ratio, or an on-demand feature of stored ones."""
 Ask = Callable[[pa.Table, Sequence[object]], "TrainingSet"]
 """Spine (its times are `event_timestamp`) and features -> their values, with statuses."""
 
@@ -44,9 +45,14 @@ def one_feature(registry: Registry, feature: object) -> Resolved:
             f"`feature` must be 'view:feature', a handle such as view['count_1h'] or a ratio, got {feature!r}"
         )
     try:
-        return registry.resolve([feature])[0]
+        found = registry.resolve([feature])
     except ValueError as error:
         raise InputError(str(error)) from None
+    if len(found) > 1:
+        raise InputError(
+            f"`feature` must be one feature, got {', '.join(item.name for item in found)}; choose one of them"
+        )
+    return found[0]
 
 
 def feature_name(item: Resolved) -> str:
@@ -58,6 +64,8 @@ def describe(registry: Registry, item: Resolved) -> str:
     """What a feature's values are: its description, or else what is aggregated over what."""
     if isinstance(item, Ratio):
         return item.description or f"{item.numerator.feature} / {item.denominator.feature}"
+    if isinstance(item, Computed):
+        return item.description or f"on-demand feature '{item.of.name}'"
     feature = registry.view(item.view_id).feature(item.feature)
     return feature.description or f"{feature.aggregate} of {feature.column or 'events'}"
 

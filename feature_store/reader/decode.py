@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from feature_store.computed.functions import Functions
+from feature_store.computed.ratio import ratio
 from feature_store.errors import ValueRefused
-from feature_store.on_demand import ratio
 from feature_store.online import packed
 from feature_store.online.layout import Policy, Value
 from feature_store.online.packed import PackedRow, decode_row, item_at, seconds_since
-from feature_store.reader.plan import ReadPlan, Slot, ViewRead
+from feature_store.reader.computing import compute
+from feature_store.reader.places import Slot
+from feature_store.reader.plan import ReadPlan, ViewRead
 from feature_store.reader.vector import FeatureVector
 from feature_store.reader.worth import (
     AHEAD,
@@ -51,6 +54,44 @@ def decode_vector(
         UnknownLayout: a row has a layout that the plan must learn first.
         ValueRefused: a value is STALE or AHEAD, and the service says that this fails.
     """
+    return _finished(plan, _drafted(plan, keys, replies=replies, moment=moment))
+
+
+def decode_vectors(
+    plan: ReadPlan,
+    keys: Sequence[str | None],
+    *,
+    replies: Iterator[Sequence[bytes | None]],
+    moments: Sequence[Moment],
+    requests: Sequence[Sequence[object]],
+    functions: Functions,
+) -> list[FeatureVector]:
+    """The vectors of the rows of a request; functions run once over all of them.
+
+    Args:
+        plan: the service.
+        keys: the canonical keys of all rows, row by row; None: null.
+        replies: as for `decode_vector`, of all rows.
+        moments: one for each row.
+        requests: what the rows give for functions, as `computing.requested` says.
+        functions: that may be run.
+
+    Raises:
+        UnknownLayout, ValueRefused: as `decode_vector`.
+    """
+    width = len(plan.entities)
+    each = [keys[i * width : i * width + width] for i in range(len(moments))]
+    if not plan.functions:
+        return [decode_vector(plan, k, replies=replies, moment=m) for k, m in zip(each, moments, strict=True)]
+    drafts = [_drafted(plan, k, replies=replies, moment=m) for k, m in zip(each, moments, strict=True)]
+    compute(plan, drafts, requests=requests, times_us=[moment.at_us for moment in moments], functions=functions)
+    return [_finished(plan, draft) for draft in drafts]
+
+
+def _drafted(
+    plan: ReadPlan, keys: Sequence[str | None], *, replies: Iterator[Sequence[bytes | None]], moment: Moment
+) -> _Draft:
+    """What is stored, and its ratios."""
     draft = _Draft(plan.width)
     for fetch in plan.fetches:
         key = keys[fetch.entity]
@@ -63,6 +104,11 @@ def decode_vector(
             _read_view(draft, view, key, value=value, moment=moment)
     if plan.ratios:
         _divide(plan, draft)
+    return draft
+
+
+def _finished(plan: ReadPlan, draft: _Draft) -> FeatureVector:
+    """What is served, under the service's policies."""
     if not draft.plain:
         _apply_policies(plan, draft)
     served = len(plan.defaults)
