@@ -132,14 +132,14 @@ class ReaderCore:
 
     def _decode(self, part: Part, packed: list[Packed], *, as_of: Sequence[int | None], moment: Moment) -> Read:
         """The vectors; fetches layouts that rows still have from before a feature was added."""
-        moments = [moment if at_us is None else Moment(at_us, True, moment.readiness) for at_us in as_of]
         while True:
             try:
                 return decode_vectors(
                     part.plan,
                     part.keys,
                     replies=iter(packed),
-                    moments=moments,
+                    moment=moment,
+                    as_of=as_of,
                     requests=part.requests,
                     functions=self.functions,
                 )

@@ -62,7 +62,8 @@ def decode_vectors(
     keys: Sequence[str | None],
     *,
     replies: Iterator[Sequence[bytes | None]],
-    moments: Sequence[Moment],
+    moment: Moment,
+    as_of: Sequence[int | None],
     requests: Sequence[Sequence[object]],
     functions: Functions,
 ) -> list[FeatureVector]:
@@ -72,20 +73,33 @@ def decode_vectors(
         plan: the service.
         keys: the canonical keys of all rows, row by row; None: null.
         replies: as for `decode_vector`, of all rows.
-        moments: one for each row.
+        moment: now, and what is known.
+        as_of: for each row the time asked; None: now.
         requests: what the rows give for functions, as `computing.requested` says.
         functions: that may be run.
 
     Raises:
-        UnknownLayout, ValueRefused: as `decode_vector`.
+        UnknownLayout: as `decode_vector`.
+        ValueRefused: as `decode_vector`.
     """
     width = len(plan.entities)
-    each = [keys[i * width : i * width + width] for i in range(len(moments))]
     if not plan.functions:
-        return [decode_vector(plan, k, replies=replies, moment=m) for k, m in zip(each, moments, strict=True)]
-    drafts = [_drafted(plan, k, replies=replies, moment=m) for k, m in zip(each, moments, strict=True)]
-    compute(plan, drafts, requests=requests, times_us=[moment.at_us for moment in moments], functions=functions)
+        return [
+            decode_vector(plan, keys[i * width : i * width + width], replies=replies, moment=_moment(moment, at_us))
+            for i, at_us in enumerate(as_of)
+        ]
+    drafts = [
+        _drafted(plan, keys[i * width : i * width + width], replies=replies, moment=_moment(moment, at_us))
+        for i, at_us in enumerate(as_of)
+    ]
+    times_us = [moment.at_us if at_us is None else at_us for at_us in as_of]
+    compute(plan, drafts, requests=requests, times_us=times_us, functions=functions)
     return [_finished(plan, draft) for draft in drafts]
+
+
+def _moment(now: Moment, at_us: int | None) -> Moment:
+    """When a row is answered: now, or at the time asked."""
+    return now if at_us is None else Moment(at_us, True, now.readiness)
 
 
 def _drafted(

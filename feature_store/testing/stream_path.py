@@ -74,7 +74,8 @@ class StreamPath:
             plan,
             entities,
             replies=self._replies(fetches, entities, time_us),
-            moments=[Moment(time_us, True, self._readiness(plan, time_us))],
+            moment=Moment(time_us, True, self._readiness(plan, time_us)),
+            as_of=[time_us],
             requests=requested(plan, [row]),
             functions=functions,
         )
