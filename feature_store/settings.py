@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     """Its processes, all on one machine."""
     api_publish: bool = False
     """Whether it takes events; it then needs the declarations."""
+    api_functions: str | None = None
+    """`module`, or `module:attribute`, of the on-demand features whose functions the HTTP API may run."""
     api_drain_s: float = Field(default=0.0, ge=0, le=600)
     """For how long, asked to stop, it says that it is not ready and answers still."""
     alert_webhook_url: str | None = None

@@ -44,6 +44,10 @@ class Functions:
         self.runs: dict[str, Runs] = {}
         """On-demand feature -> what became of its runs."""
 
+    def watched(self, watch: Watch) -> Functions:
+        """The same functions, whose runs somebody is told of."""
+        return Functions(self._known.values(), watch=watch)
+
     def find(self, name: str, digest: str, encoding: str) -> Function | None:
         """The function that means what is published; None if it is not here, which is logged once."""
         found = self._known.get(digest)

@@ -164,13 +164,16 @@ def blank(kind: str, rows: int) -> Column:
 
 
 def values_of(kind: Kind, column: Column) -> list[Any]:
-    """The values of a column that a function has returned."""
+    """The values of a column that a function has returned; where it is null, anything."""
     values: list[Any] = column.tolist()
-    return [value.replace(tzinfo=UTC) for value in values] if kind == "timestamp" else values
+    if kind != "timestamp":
+        return values
+    return [value.replace(tzinfo=UTC) if isinstance(value, datetime) else None for value in values]
 
 
 def checked(result: object, kind: Kind, *, rows: int) -> tuple[Column, Bools]:
-    """What a function has returned, as a column of its kind, and where it is null: NaN, infinite, None, NaT or masked.
+    """What a function has returned, as a column of its kind, and where it is null: NaN, infinite, None, NaT, a year
+    that Python does not have, or masked.
 
     Raises:
         InputError: it is no column of that many rows, or of another kind.
@@ -224,5 +227,6 @@ def _typed(column: Column, masked: Bools, kind: Kind) -> tuple[Column, Bools]:
     if kind == "float":
         masked = masked | ~np.isfinite(typed)
     elif kind in ("timestamp", "date"):
-        masked = masked | np.isnat(typed)
+        # Comparisons with NaT are false.
+        masked = masked | ~((typed >= np.datetime64("0001-01-02")) & (typed < np.datetime64("9999-12-31")))
     return typed, masked

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from feature_store.reader.given import Declared, load_functions
+from feature_store.registry import load_registry
 from feature_store.serving.app import State, build_app
 from feature_store.serving.reads import Limits
 from feature_store.settings import Settings
@@ -43,6 +45,7 @@ def work(listening: socket.socket, *, drain_s: float) -> None:
         limits=limits,
         state=state,
         publishing=_publishing(settings, limits) if settings.api_publish else None,
+        functions=_functions(settings),
     )
     config = uvicorn.Config(
         app,
@@ -56,11 +59,18 @@ def work(listening: socket.socket, *, drain_s: float) -> None:
     DrainingServer(config, state, drain_s=drain_s).run(sockets=[listening])
 
 
+def _functions(settings: Settings) -> Declared:
+    """The on-demand functions that the settings name; those of the declarations if they are loaded anyway."""
+    named = settings.api_functions or (settings.declarations if settings.api_publish else None)
+    if named is None:
+        return ()
+    return load_registry(named) if settings.api_functions is None else load_functions(named)
+
+
 def _publishing(settings: Settings, limits: Limits) -> Publishing:
     """What takes events: it needs the declarations, and loads what they need."""
     import redis
 
-    from feature_store.registry import load_registry
     from feature_store.serving.publishing import Publishing
     from feature_store.transforms.compiled import compile_registry
 

@@ -42,7 +42,8 @@ def _call(item: Computed, values: Sequence[Any]) -> object:
     if function.encoding:
         options = json.loads(function.encoding)
         return globals()[f"_{options['encoding']}"](options, item.output.suffix, *values)
-    found = function.call(*(_single(value) for value in values))
+    with np.errstate(all="ignore"):
+        found = function.call(*(_single(value) for value in values))
     if item.output.suffix:
         found = found[item.output.suffix] if isinstance(found, dict) else found[item.place]
     return _plain(found, item.output.kind)
