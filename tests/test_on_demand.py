@@ -2,9 +2,8 @@
 
 from datetime import UTC, date, datetime
 
-import pytest
 from demanded import REQUESTED, bits, by_hand, served, trained
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.status import Status

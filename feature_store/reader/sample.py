@@ -48,7 +48,7 @@ class ServedRecord(msgspec.Struct, frozen=True, array_like=True):
     """The time that was asked for; None: now."""
     served_us: int
     """When it was served, by the reader's clock."""
-    request: dict[str, str | float | bool | None]
+    request: dict[str, str | int | float | bool | None]
     """What the service took from the request: the columns of its join keys, as their canonical texts, and those of its
     functions, times as microseconds and dates as days since the epoch."""
     views: tuple[str, ...]
