@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     redis_url: str = "redis://127.0.0.1:6390/0"
     declarations: str = "features:registry"
     """`module:attribute` of the registry."""
+    functions: str | None = None
+    """`module`, or `module:attribute`, of the on-demand features whose functions the HTTP API and `get` may run."""
     workers: int = Field(default=1, ge=1, le=256)
     """Processes of the flow, all on one machine; each keeps its share of the entities."""
     ui_port: int = Field(default=3000, ge=1, le=65535)
@@ -47,8 +49,6 @@ class Settings(BaseSettings):
     """Its processes, all on one machine."""
     api_publish: bool = False
     """Whether it takes events; it then needs the declarations."""
-    api_functions: str | None = None
-    """`module`, or `module:attribute`, of the on-demand features whose functions the HTTP API may run."""
     api_drain_s: float = Field(default=0.0, ge=0, le=600)
     """For how long, asked to stop, it says that it is not ready and answers still."""
     alert_webhook_url: str | None = None

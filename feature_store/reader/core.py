@@ -184,6 +184,13 @@ class ReaderCore:
             self._routes.pop(name, None)
         return changed
 
+    def requested(self, name: str | tuple[str, ...]) -> Generator[list[Command], list[Reply], dict[str, str]]:
+        """The columns that the functions of a service take from a request, and what each is."""
+        route = self._routes.get(name)
+        if route is None:
+            route = yield from self._load(name)
+        return {each.column: each.kind for each in route.plan.requests}
+
     def _load(self, name: str | tuple[str, ...]) -> Generator[list[Command], list[Reply], Route]:
         """What is read for a service or a list of features, from what `apply` has published."""
         services, layouts = yield [("HGETALL", services_key(self._env)), ("HGETALL", layouts_key(self._env))]

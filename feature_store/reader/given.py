@@ -63,12 +63,8 @@ def load_functions(path: str, *, watch: Watch | None = None) -> Functions:
             getattr(module, attribute) if attribute else [v for v in vars(module).values() if isinstance(v, OnDemand)]
         )
     except (ImportError, AttributeError, ValueError) as error:
-        raise SettingsError(
-            f"`api_functions` must name a module with on-demand features, got '{path}': {error}"
-        ) from error
+        raise SettingsError(f"`functions` must name a module with on-demand features, got '{path}': {error}") from error
     try:
         return functions_of([found] if isinstance(found, OnDemand) else found, watch=watch)
     except (InputError, AttributeError) as error:
-        raise SettingsError(
-            f"`api_functions` must name on-demand features or a registry, got '{path}': {error}"
-        ) from error
+        raise SettingsError(f"`functions` must name on-demand features or a registry, got '{path}': {error}") from error

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Self
+from collections.abc import Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from feature_store.clock import Clock, SystemClock
 from feature_store.computed.functions import Runs
 from feature_store.reader.batch import FeatureBatch
-from feature_store.reader.core import AsOf, Features, Read, ReaderCore, Row, as_of_each
+from feature_store.reader.core import AsOf, Features, ReaderCore, Row, as_of_each
 from feature_store.reader.given import Declared, functions_of
 from feature_store.reader.push import Pusher
 from feature_store.reader.sample import Sampled, ServedSample
-from feature_store.reader.transport import ClientTransport, SocketTransport, Transport
+from feature_store.reader.transport import ClientTransport, Command, Reply, SocketTransport, Transport
 from feature_store.reader.vector import FeatureVector
 
 if TYPE_CHECKING:
     from redis import Redis
+
+_T = TypeVar("_T")
 
 
 class FeatureReader:
@@ -98,7 +100,11 @@ class FeatureReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self, read: Read) -> list[FeatureVector]:
+    def requested(self, features: Features) -> Mapping[str, str]:
+        """What on-demand features of a service take from a request: column -> int, float, bool, str, timestamp or date."""
+        return self._run(self._core.requested(features if isinstance(features, str) else tuple(features)))
+
+    def _run(self, read: Generator[list[Command], list[Reply], _T]) -> _T:
         exchange = self._transport.exchange
         try:
             commands = next(read)
@@ -107,5 +113,5 @@ class FeatureReader:
                 del commands  # before the replies become vectors: fewer containers at once
                 commands = read.send(replies)
         except StopIteration as done:
-            vectors: list[FeatureVector] = done.value
-            return vectors
+            found: _T = done.value
+            return found

@@ -61,10 +61,10 @@ def work(listening: socket.socket, *, drain_s: float) -> None:
 
 def _functions(settings: Settings) -> Declared:
     """The on-demand functions that the settings name; those of the declarations if they are loaded anyway."""
-    named = settings.api_functions or (settings.declarations if settings.api_publish else None)
+    named = settings.functions or (settings.declarations if settings.api_publish else None)
     if named is None:
         return ()
-    return load_registry(named) if settings.api_functions is None else load_functions(named)
+    return load_registry(named) if settings.functions is None else load_functions(named)
 
 
 def _publishing(settings: Settings, limits: Limits) -> Publishing:
