@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from feature_store.declare.computed import Computed, OnDemand
+from feature_store.declare.computed import Computed, OnDemand, RequestInput
 from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.errors import InputError, UnknownNameError
 from feature_store.history.join_keys import as_key
@@ -71,9 +71,14 @@ def describe(registry: Registry, item: Resolved) -> str:
 
 
 def key_columns(
-    compiled: Compiled, reads: Sequence[KeyedView], entity: Mapping[str, object], size: int
+    compiled: Compiled,
+    reads: Sequence[KeyedView],
+    entity: Mapping[str, object],
+    size: int,
+    *,
+    asked: Mapping[str, RequestInput] | None = None,
 ) -> dict[str, pa.ChunkedArray]:
-    """The columns that reads need, each as often as asked, of the join key's type.
+    """The columns that reads need, each as often as asked, of the join key's type; and what functions take, as it is given.
 
     Raises:
         InputError: a join key is missing, null or of another type.
@@ -87,6 +92,8 @@ def key_columns(
                 got = f"got {dict(entity)!r}"
                 raise InputError(f"`entity` must have a value for '{name}', the join key '{key}' of {read.told}, {got}")
             columns[name] = _repeated(entity[name], schema.field(key).type, name, size)
+    for name in entity.keys() & (asked or {}).keys() - columns.keys():
+        columns[name] = pa.chunked_array([pa.array([entity[name]] * size)])
     for name in entity:
         if name not in columns:
             raise UnknownNameError("join key", name, columns)
@@ -147,6 +154,7 @@ def spine_at(
     at_us: int,
     *,
     entity: Mapping[str, object] | None = None,
+    asked: Mapping[str, RequestInput] | None = None,
     sample: Sample = WHOLE,
 ) -> pa.Table:
     """One row at a time for an entity, or for every one that has had an event in one of the views.
@@ -156,7 +164,7 @@ def spine_at(
     """
     keyed = [read for read in reads if read.columns]
     if entity is not None or not keyed:
-        return pa.table({**key_columns(compiled, reads, entity or {}, 1), TIME_COLUMN: times([at_us])})
+        return pa.table({**key_columns(compiled, reads, entity or {}, 1, asked=asked), TIME_COLUMN: times([at_us])})
     names = {tuple(read.columns.values()) for read in keyed}
     if len(names) > 1:
         listed = ", ".join(sorted("+".join(each) for each in names))
