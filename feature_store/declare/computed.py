@@ -264,10 +264,11 @@ def as_input(given: Given, told: str, *, column: str) -> Input:
         return Input(source=given.features[0])
     if isinstance(given, FeatureRef | Ratio | AskedTime | Computed):
         return Input(source=given)
-    several = f"; choose one of its outputs, such as {given.name}['{given.function.outputs[0].suffix}']"
+    several = ""
+    if isinstance(given, OnDemand):
+        several = f"; choose one of its outputs, such as {given.name}['{given.function.outputs[0].suffix}']"
     raise InputError(
-        f"{told} must be a feature such as view['count_1h'], `request(float)` or `asked_time`, "
-        f"got {given!r:.80}{several if isinstance(given, OnDemand) else ''}"
+        f"{told} must be a feature such as view['count_1h'], `request(float)` or `asked_time`, got {given!r:.80}{several}"
     )
 
 
