@@ -231,33 +231,35 @@ def _cyclical(options: Mapping[str, Any]) -> Callable[..., Any]:
 
         numbers = value.astype(np.int64) if value.dtype.kind == "M" else value.astype(np.float64)
         turned = np.mod(numbers, period) * 4
-        quarter = np.minimum(turned // period, 3)
+        quarter = np.minimum(turned // period, 3).astype(np.intp)
         rest = turned - quarter * period
         back = 2 * rest > period
-        angle = np.where(back, period - rest, rest) / period * (math.pi / 2)
-        sine, cosine = _series(angle, 1), _series(angle, 0)
-        sine, cosine = np.where(back, cosine, sine), np.where(back, sine, cosine)
-        return (
-            np.select([quarter == 0, quarter == 1, quarter == 2], [sine, cosine, -sine], -cosine) + 0.0,
-            np.select([quarter == 0, quarter == 1, quarter == 2], [cosine, -sine, -cosine], sine) + 0.0,
-        )
+        sine, cosine = _sine_and_cosine(np.where(back, period - rest, rest) / period * (math.pi / 2))
+        swapped = back ^ (quarter % 2 == 1)
+        signs = np.array(_SIGNS)[:, quarter]
+        # Adding zero makes 0.0 of -0.0.
+        return np.where(swapped, cosine, sine) * signs[0] + 0.0, np.where(swapped, sine, cosine) * signs[1] + 0.0
 
     return call
 
 
-def _series(angle: Column, first: int) -> Column:
-    """Sine (`first` 1) or cosine (0) of angles from 0 to pi/4 by their Taylor series.
+_SIGNS = ((1.0, 1.0, -1.0, -1.0), (1.0, -1.0, -1.0, 1.0))
+"""Of sine and cosine in the quarters of a turn."""
 
-    Only sums and products, which IEEE 754 rounds alike everywhere; the sine of a C library differs from machine to
-    machine in its last bit.
+
+def _sine_and_cosine(angle: Column) -> tuple[Column, Column]:
+    """Of angles from 0 to pi/4, by their Taylor series.
+
+    Only sums, products and quotients, which IEEE 754 rounds alike everywhere; the sine of a C library differs from
+    machine to machine in its last bit.
     """
     import numpy as np
 
-    square, total = angle * angle, np.zeros_like(angle)
-    for power in range(first + 16, first, -2):
-        total = (1 - total) * square / (power * (power - 1))
-    series: Column = (1 - total) * (angle if first else 1.0)
-    return series
+    square, totals = angle * angle, np.zeros((2, len(angle)))
+    for power in range(16, 0, -2):
+        totals = (1 - totals) * square / np.array([[(power + 1) * power], [power * (power - 1)]], dtype=np.float64)
+    sine, cosine = 1 - totals
+    return sine * angle, cosine
 
 
 def _target_rate(options: Mapping[str, Any]) -> Callable[..., Any]:

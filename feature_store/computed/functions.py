@@ -81,7 +81,7 @@ class Functions:
         began = time.perf_counter()
         outcome = run(function, columns, rows=rows)
         seconds = time.perf_counter() - began
-        failed = int(outcome.failed.sum())
+        failed = 0 if outcome.error is None else int(outcome.failed.sum())
         if name not in self.runs and len(self.runs) >= NAMES:
             name = OTHERS
         runs = self.runs.setdefault(name, Runs())

@@ -184,13 +184,16 @@ def checked(result: object, kind: Kind, *, rows: int) -> tuple[Column, Bools]:
     if column.shape != (rows,):
         shape = f"shape {column.shape}" if column.ndim else f"the single value {result!r}"
         raise InputError(f"must return a column of {rows} value{'s' if rows != 1 else ''}, got {shape}")
-    masked = np.ma.getmaskarray(result) if isinstance(result, np.ma.MaskedArray) else np.zeros(rows, dtype=bool)
+    masked = np.ma.getmaskarray(result) if isinstance(result, np.ma.MaskedArray) else None
     if column.dtype == object:
-        masked = masked | np.fromiter((plain(value) is None for value in column), dtype=bool, count=rows)
+        none = np.fromiter((plain(value) is None for value in column), dtype=bool, count=rows)
+        masked = none if masked is None else masked | none
         column = _of_objects(column, masked, kind)
     if column.dtype.kind not in _FITTING[kind]:
         raise InputError(f"must return {kind}, got {column.dtype}")
-    return _typed(column, masked, kind)
+    typed = _typed(column, masked, kind)
+    null = _null(typed, kind)
+    return typed, null if masked is None else null | masked
 
 
 _FITTING: Mapping[Kind, str] = {"int": "iu", "float": "fiub", "bool": "b", "str": "OUT", "timestamp": "M", "date": "M"}
@@ -210,23 +213,27 @@ def _of_objects(column: Column, masked: Bools, kind: Kind) -> Column:
     return found
 
 
-def _typed(column: Column, masked: Bools, kind: Kind) -> tuple[Column, Bools]:
+def _typed(column: Column, masked: Bools | None, kind: Kind) -> Column:
     import numpy as np
 
     if kind == "str":
-        texts = column.astype(object)
-        wrong = next(
-            (text for text, null in zip(texts, masked, strict=True) if not null and type(text) is not str), None
-        )
-        if wrong is not None:
-            raise InputError(f"must return str, got {wrong!r}")
-        return texts, masked
+        column = column.astype(object)
+        for i, text in enumerate(column):
+            if type(text) is not str and (masked is None or not masked[i]):
+                raise InputError(f"must return str, got {text!r}")
+        return column
     if column.dtype.kind == "u" and kind == "int" and (column > np.iinfo(np.int64).max).any():
         raise InputError(f"must return an integer of 64 bits, got {column.max()}")
-    typed = column.astype(_DTYPES[kind])
+    return column.astype(_DTYPES[kind], copy=False)
+
+
+def _null(column: Column, kind: Kind) -> Bools:
+    """Where a column has a value of its kind that counts as none."""
+    import numpy as np
+
     if kind == "float":
-        masked = masked | ~np.isfinite(typed)
-    elif kind in ("timestamp", "date"):
+        return ~np.isfinite(column)
+    if kind in ("timestamp", "date"):
         # Comparisons with NaT are false.
-        masked = masked | ~((typed >= np.datetime64("0001-01-02")) & (typed < np.datetime64("9999-12-31")))
-    return typed, masked
+        return ~((column >= np.datetime64("0001-01-02")) & (column < np.datetime64("9999-12-31")))
+    return np.zeros(len(column), dtype=bool)
