@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -236,15 +237,21 @@ def _cyclical(options: Mapping[str, Any]) -> Callable[..., Any]:
         back = 2 * rest > period
         sine, cosine = _sine_and_cosine(np.where(back, period - rest, rest) / period * (math.pi / 2))
         swapped = back ^ (quarter % 2 == 1)
-        signs = np.array(_SIGNS)[:, quarter]
+        signs = _constants()[0][:, quarter]
         # Adding zero makes 0.0 of -0.0.
         return np.where(swapped, cosine, sine) * signs[0] + 0.0, np.where(swapped, sine, cosine) * signs[1] + 0.0
 
     return call
 
 
-_SIGNS = ((1.0, 1.0, -1.0, -1.0), (1.0, -1.0, -1.0, 1.0))
-"""Of sine and cosine in the quarters of a turn."""
+@cache
+def _constants() -> tuple[Column, list[Column]]:
+    """Signs of sine and cosine in the quarters of a turn; divisors of the terms of their series, the last term first."""
+    import numpy as np
+
+    powers = range(16, 0, -2)
+    divisors = [np.array([[(power + 1) * power], [power * (power - 1)]], dtype=np.float64) for power in powers]
+    return np.array([[1.0, 1.0, -1.0, -1.0], [1.0, -1.0, -1.0, 1.0]]), divisors
 
 
 def _sine_and_cosine(angle: Column) -> tuple[Column, Column]:
@@ -256,8 +263,8 @@ def _sine_and_cosine(angle: Column) -> tuple[Column, Column]:
     import numpy as np
 
     square, totals = angle * angle, np.zeros((2, len(angle)))
-    for power in range(16, 0, -2):
-        totals = (1 - totals) * square / np.array([[(power + 1) * power], [power * (power - 1)]], dtype=np.float64)
+    for divisors in _constants()[1]:
+        totals = (1 - totals) * square / divisors
     sine, cosine = 1 - totals
     return sine * angle, cosine
 

@@ -127,6 +127,8 @@ def _strip(node: ast.AST) -> None:
         node.annotation = None
     elif isinstance(node, ast.AnnAssign):
         node.annotation = ast.Constant(None)
+    elif isinstance(node, ast.JoinedStr):  # early Pythons 3.12 end nested formats with an empty text
+        node.values = [each for each in node.values if not (isinstance(each, ast.Constant) and each.value == "")]
 
 
 def _used(tree: ast.FunctionDef, function: FunctionType) -> dict[str, object]:
