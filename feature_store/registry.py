@@ -244,6 +244,8 @@ def _duration_problems(view: FeatureView) -> Iterator[str]:
             continue
         if name == "every_us" and DAY_US % micros:
             yield f"view '{view.name}': `every` must divide a day, got {format_duration(micros)}"
+    if view.score_own_event and view.online != "stream":
+        yield f"view '{view.name}': `score_own_event` is for views with online='stream', got online={view.online!r}"
     if view.late_events == "ignore" and view.lateness is None:
         yield f"view '{view.name}': `lateness` must be given with late_events='ignore'"
 

@@ -12,7 +12,7 @@ from feature_store.computed.ratio import ratio
 from feature_store.errors import ValueRefused
 from feature_store.online import packed
 from feature_store.online.layout import Policy, Value
-from feature_store.online.packed import PackedRow, decode_row, item_at, seconds_since
+from feature_store.online.packed import PackedRow, decode_row, item_at, own_row, seconds_since
 from feature_store.reader.computing import compute
 from feature_store.reader.places import Slot
 from feature_store.reader.plan import ReadPlan, ViewRead
@@ -26,6 +26,7 @@ from feature_store.reader.worth import (
     UNKNOWN,
     Moment,
     worth_of_nothing,
+    worth_of_own,
     worth_of_row,
 )
 from feature_store.status import Status
@@ -166,13 +167,20 @@ def _read_view(draft: _Draft, view: ViewRead, key: str, *, value: bytes | None, 
     slots = _slots(view, row.layout_id)
     status, at_us = worth_of_row(view, row, moment, vouched)
     try:
+        if status is AHEAD and (own := own_row(row, moment.at_us)) is not None:
+            row, (status, at_us) = own, worth_of_own(view, moment, vouched)
         if status is UNKNOWN:
             _place_nothing(draft, slots, status)
         else:
             _place_row(draft, slots, row, status=status, at_us=at_us)
-    except (IndexError, OverflowError, TypeError):  # damaged: it decodes, but to something else than the layout says
+    except (
+        IndexError,
+        OverflowError,
+        TypeError,
+        ValueError,
+    ):  # damaged: it decodes, but to something else than the layout says
         _place_nothing(draft, slots, ERROR)
-    event_us = None if row.age_us is None else row.from_us - row.age_us
+    event_us = None if row.age_us is None or at_us <= row.from_us - row.age_us else row.from_us - row.age_us
     draft.rests_on(row.run, row.n, at_us, shard, event_us)
 
 
