@@ -1,5 +1,6 @@
 """`feature-store serve` as a real server: workers that are replaced, a stop that fails no request."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,9 +13,14 @@ import httpx
 import pytest
 from online_world import World, departures, item, service
 
+from feature_store.access.grants import Grants
+from feature_store.access.keyring import Keyring, encode_keyring
+from feature_store.access.keys import make_key
 from feature_store.clock import ReplayClock
-from feature_store.errors import InputError
-from feature_store.serving.server import check_loopback
+from feature_store.errors import InputError, OnlineStoreError, SettingsError
+from feature_store.online.keys import access_key
+from feature_store.serving.server import serve
+from feature_store.settings import Settings
 
 COUNT = item("departures", "count_1h")
 BODY = {"keys": {"origin": "JFK"}}
@@ -135,6 +141,46 @@ def test_a_port_that_is_taken_is_said_in_one_line(world):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.org"])
-def test_what_others_can_reach_is_refused(host):
-    with pytest.raises(InputError, match="must be a loopback address"):
-        check_loopback(host)
+def test_what_others_can_reach_is_served_only_once_there_are_keys(world, host):
+    settings = Settings(redis_url=world.url, environment=world.env)
+
+    with pytest.raises(
+        InputError, match="must be a loopback address as long as the environment 'test_.*' has no API keys"
+    ):
+        serve(settings, host=host, port=0, workers=1, drain_s=0, said=print)
+
+
+def test_nobody_listens_for_others_while_redis_does_not_say_whether_there_are_keys():
+    settings = Settings(redis_url="redis://127.0.0.1:1/0", environment="dev")
+
+    with pytest.raises(OnlineStoreError, match="nobody says whether there are API keys: Redis does not answer"):
+        serve(settings, host="0.0.0.0", port=0, workers=1, drain_s=0, said=print)
+
+
+def test_an_audit_log_that_cannot_be_written_is_said_before_the_server_listens(tmp_path):
+    with pytest.raises(SettingsError, match="setting `audit_log` must be 'stderr' or a file that can be written"):
+        serve(Settings(audit_log=str(tmp_path)), host="127.0.0.1", port=0, workers=1, drain_s=0, said=print)
+
+
+def test_every_worker_of_a_server_for_others_asks_for_keys(world, tmp_path):
+    key, text = make_key("a test", Grants(services=("delay",)), now_us=world.clock.at_us, by="a test")
+    world.client.set(access_key(world.env), encode_keyring(Keyring().with_key(key)))
+    audit = tmp_path / "audit.jsonl"
+
+    with serving(world, "--workers=2", "--host=0.0.0.0", AUDIT_LOG=audit) as (server, url):
+        url = url.replace("0.0.0.0", "127.0.0.1")
+        wait_until_ready(url)
+        world.client.set(access_key(world.env), encode_keyring(Keyring(version=2)))
+        world.client.set(access_key(world.env), encode_keyring(Keyring(version=3).with_key(key)))
+        for _ in range(10):
+            answers = [
+                httpx.post(f"{url}{READ}", json=BODY, headers=sent)
+                for sent in ({}, {"authorization": f"Bearer {text}"})
+            ]
+            assert [answer.status_code for answer in answers] == [401, 200]
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert sorted(line["status"] for line in lines) == [200] * 10 + [401] * 10
+    assert {line.get("key") for line in lines} == {None, key.id}

@@ -13,6 +13,7 @@ from feature_store.cli import (
     dead_letters,
     explain,
     history,
+    keys,
     lake,
     launch,
     live,
@@ -54,6 +55,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(keys.app, name="keys")
 app.add_typer(lake.app, name="lake")
 app.add_typer(rollout.app, name="rollout")
 

@@ -147,7 +147,13 @@ class ReadPlan:
     @property
     def personal(self) -> bool:
         """Whether a view with personal data is among what it reads."""
-        return any(view.layout.personal for fetch in self.fetches for view in fetch.views)
+        return bool(self.personal_views)
+
+    @property
+    def personal_views(self) -> tuple[str, ...]:
+        """The names of the views with personal data among what it reads."""
+        views = (view.layout for fetch in self.fetches for view in fetch.views)
+        return tuple(sorted({layout.view for layout in views if layout.personal}))
 
     @property
     def layouts(self) -> dict[str, int]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from feature_store.errors import FeatureStoreError
+from feature_store.declare.feature import FeatureRef
+from feature_store.errors import FeatureStoreError, InputError, UnknownNameError
 from feature_store.serving.bodies import body_of
 from feature_store.serving.media import ARROW, WRITTEN, answer_type, arrow_stream, body_type, encode
 from feature_store.serving.problem import Problem, problem_of
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from feature_store.reader import AsyncFeatureReader, FeatureBatch, FeatureVector
+    from feature_store.serving.guard import Caller
     from feature_store.serving.metrics import Metrics
     from feature_store.serving.published import Published
+
+
+SHOWN = 1_000
+"""Characters of what was asked for that the audit log has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,40 +51,76 @@ class Reads:
     limits: Limits
     metrics: Metrics
 
-    async def one(self, request: Request) -> Response:
+    async def one(self, request: Request, caller: Caller) -> Response:
         """The vector of one row of a service."""
         written = answer_type(request.headers.get("accept"))
-        shape = await self._shape(request)
+        shape = await self._shape(request, caller)
         asked = await self._body(request, shape.one)
-        [vector] = await self._read(_name(request), [shape.plain_row(asked.keys)], asked)
+        batch = await self._read(caller, _name(request), [shape.plain_row(asked.keys)], asked)
+        [vector] = batch
+        if vector.service != shape.id:
+            await self._check_served(batch, caller)
         return Response(encode[written](told(vector, event_times=asked.event_times)), media_type=written)
 
-    async def many(self, request: Request) -> Response:
+    async def many(self, request: Request, caller: Caller) -> Response:
         """The vectors of many rows of a service."""
         written = answer_type(request.headers.get("accept"), (*WRITTEN, ARROW))
-        shape = await self._shape(request)
+        shape = await self._shape(request, caller)
         asked = await self._body(request, shape.many)
-        return self._batch(
-            written, await self._read(_name(request), [shape.plain_row(row) for row in asked.rows], asked), asked
-        )
+        batch = await self._read(caller, _name(request), [shape.plain_row(row) for row in asked.rows], asked)
+        await self._check_served(batch, caller)
+        return self._batch(written, batch, asked)
 
-    async def listed(self, request: Request) -> Response:
+    async def listed(self, request: Request, caller: Caller) -> Response:
         """Any features, of many rows."""
         written = answer_type(request.headers.get("accept"), (*WRITTEN, ARROW))
         asked = await self._body(request, LISTED)
-        return self._batch(written, await self._read(asked.features, asked.rows, asked), asked)
+        caller.what = ",".join(asked.features)[:SHOWN]
+        await self._check_views(asked.features, caller)
+        return self._batch(written, await self._read(caller, asked.features, asked.rows, asked), asked)
 
-    async def _shape(self, request: Request) -> ServiceShape:
+    async def _shape(self, request: Request, caller: Caller) -> ServiceShape:
+        name = _name(request)
+        caller.what = name[:SHOWN]
+        caller.reads_service(name.partition("@")[0])
         try:
-            return await self.published.shape(_name(request))
-        except FeatureStoreError as error:
-            raise problem_of(error) from error
+            shape = await self.published.shape(name)
+        except UnknownNameError as error:
+            raise await self._visibly(error, caller) from None
+        caller.reads_personal(shape.personal)
+        caller.what = shape.id
+        return shape
+
+    async def _visibly(self, error: UnknownNameError, caller: Caller) -> UnknownNameError:
+        """An error that lists of what there is only what is described to who asks."""
+        seen = (await self.published.now()).for_whom(caller)
+        names = {*seen.served, *seen.versions, *seen.views, *(view.view for view in seen.views.values())}
+        return UnknownNameError(error.kind, error.name, names.intersection(error.known))
+
+    async def _check_served(self, batch: FeatureBatch, caller: Caller) -> None:
+        """Whether all that was served may be: another version than was known when the read began may have been."""
+        for served in {vector.service for vector in batch}:
+            caller.reads_personal((await self.published.shape(served)).personal)
+
+    async def _check_views(self, features: Sequence[str], caller: Caller) -> None:
+        views = dict.fromkeys(_view(name) for name in features)
+        for view in views:
+            caller.reads_view(view)
+        for view in views:
+            try:
+                is_personal = await self.published.personal(view)
+            except UnknownNameError as error:
+                raise await self._visibly(error, caller) from None
+            caller.reads_personal([view] if is_personal else [])
 
     async def _body(self, request: Request, wanted: Body) -> Any:
         media_type = body_type(request.headers.get("content-type"))
         return wanted.decode(await body_of(request, limit=self.limits.body_bytes), media_type)
 
-    async def _read(self, name: str | Sequence[str], rows: list[dict[str, object]], asked: Asked) -> FeatureBatch:
+    async def _read(
+        self, caller: Caller, name: str | Sequence[str], rows: list[dict[str, object]], asked: Asked
+    ) -> FeatureBatch:
+        caller.rows = len(rows)
         if len(rows) > self.limits.rows:
             raise Problem(
                 "too-large", f"`rows` may be {self.limits.rows} at most, got {len(rows)}", {"limit": self.limits.rows}
@@ -123,6 +165,18 @@ def told_batch(batch: FeatureBatch, *, event_times: bool = False) -> dict[str, o
             row["event_times"] = [vector[name].event_time for name in vector.names]
         rows.append(row)
     return {"features": {vector.service: vector.names for vector in batch}, "rows": rows}
+
+
+def _view(feature: str) -> str:
+    """The view of `view:feature` or `view@2:feature`.
+
+    Raises:
+        InputError: it is neither.
+    """
+    try:
+        return FeatureRef.parse(feature).view
+    except (TypeError, ValueError) as error:
+        raise InputError(str(error)) from None
 
 
 def _name(request: Request) -> str:

@@ -94,6 +94,8 @@ class ServiceShape:
     """The request for many."""
     values: type[msgspec.Struct]
     statuses: type[msgspec.Struct]
+    personal: tuple[str, ...] = ()
+    """Views with personal data that it reads."""
 
     def plain_row(self, row: msgspec.Struct) -> dict[str, object]:
         """A decoded row as the reader takes it."""
@@ -118,6 +120,7 @@ def shape_of(plan: ReadPlan) -> ServiceShape:
         many=_request(f"{title}BatchRequest", "rows", rows),
         values=_struct(f"{title}Values", {name: _value(kind) for name, kind in kinds.items()}),
         statuses=_struct(f"{title}Statuses", dict.fromkeys(kinds, StatusName)),
+        personal=plan.personal_views,
     )
 
 

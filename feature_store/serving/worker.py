@@ -1,4 +1,4 @@
-"""One process of the server, on a socket that listens already: `python -m feature_store.serving.worker FD DRAIN_S`."""
+"""One process of the server, on a socket that listens already: `python -m feature_store.serving.worker FD DRAIN_S KEYS`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from feature_store.serving.app import State, build_app
+from feature_store.access.audit import AuditLog
+from feature_store.serving.about import State
+from feature_store.serving.app import build_app
+from feature_store.serving.certificate import certificate_of
 from feature_store.serving.reads import Limits
 from feature_store.settings import Settings
 
@@ -22,17 +25,19 @@ if TYPE_CHECKING:
 
     from feature_store.serving.publishing import Publishing
 
+KEYS_REQUIRED, KEYS_AS_MADE = "keys-required", "keys-as-made"
 _ENDING_S = 10
 """How long requests under way may take once the server takes no more."""
 
 
-def work(listening: socket.socket, *, drain_s: float) -> None:
+def work(listening: socket.socket, *, drain_s: float, keys_required: bool) -> None:
     """Serve this deployment's API until SIGTERM or SIGINT.
 
     Args:
         listening: the socket.
         drain_s: for how long, after SIGTERM, `/ready` says no while all else is answered still, so that a balancer can
             take this server out before it is gone.
+        keys_required: whether a key is asked for even if nobody ever made one.
     """
     settings, state = Settings(), State()
     limits = Limits()
@@ -43,9 +48,14 @@ def work(listening: socket.socket, *, drain_s: float) -> None:
         limits=limits,
         state=state,
         publishing=_publishing(settings, limits) if settings.api_publish else None,
+        keys_required=keys_required,
+        audit=AuditLog(settings.audit_log),
     )
+    certificate = certificate_of(settings)
     config = uvicorn.Config(
         app,
+        ssl_certfile=certificate and certificate.file,
+        ssl_keyfile=certificate and certificate.key,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -109,7 +119,8 @@ def _end_with_parent() -> None:
 def main(arguments: list[str]) -> None:
     """Serve on an inherited socket."""
     _end_with_parent()
-    work(socket.socket(fileno=int(arguments[0])), drain_s=float(arguments[1]))
+    number, drain_s, keys = arguments
+    work(socket.socket(fileno=int(number)), drain_s=float(drain_s), keys_required=keys == KEYS_REQUIRED)
 
 
 if __name__ == "__main__":
