@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 from online_world import World, departures, item, service
 
 from feature_store.access.grants import Grants
@@ -57,11 +60,11 @@ def serving(world, *options, **settings):
                 server.kill()
 
 
-def wait_until_ready(url, *, seconds=60):
+def wait_until_ready(url, *, seconds=60, verify=True):
     deadline = time.monotonic() + seconds
     while True:
         try:
-            if httpx.get(f"{url}/ready").status_code == 200:
+            if httpx.get(f"{url}/ready", verify=verify).status_code == 200:
                 return
         except httpx.TransportError:
             pass
@@ -144,9 +147,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(world):
 def test_what_others_can_reach_is_served_only_once_there_are_keys(world, host):
     settings = Settings(redis_url=world.url, environment=world.env)
 
-    with pytest.raises(
-        InputError, match="must be a loopback address as long as the environment 'test_.*' has no API keys"
-    ):
+    with pytest.raises(InputError, match="`host` must be a loopback address as long as the environment"):
         serve(settings, host=host, port=0, workers=1, drain_s=0, said=print)
 
 
@@ -162,25 +163,57 @@ def test_an_audit_log_that_cannot_be_written_is_said_before_the_server_listens(t
         serve(Settings(audit_log=str(tmp_path)), host="127.0.0.1", port=0, workers=1, drain_s=0, said=print)
 
 
-def test_every_worker_of_a_server_for_others_asks_for_keys(world, tmp_path):
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate for 127.0.0.1 with its key, and the authority that made it, as files."""
+    folder, authority = tmp_path_factory.mktemp("tls"), trustme.CA()
+    made = authority.issue_cert("127.0.0.1", "localhost")
+    made.cert_chain_pems[0].write_to_path(folder / "server.pem")
+    made.private_key_pem.write_to_path(folder / "server.key")
+    authority.cert_pem.write_to_path(folder / "authority.pem")
+    return folder
+
+
+def test_every_worker_of_a_server_for_others_asks_for_keys_over_https(world, certificate, tmp_path):
     key, text = make_key("a test", Grants(services=("delay",)), now_us=world.clock.at_us, by="a test")
     world.client.set(access_key(world.env), encode_keyring(Keyring().with_key(key)))
     audit = tmp_path / "audit.jsonl"
+    tls = {"API_TLS_CERTIFICATE": certificate / "server.pem", "API_TLS_KEY": certificate / "server.key"}
+    trusted = ssl.create_default_context(cafile=certificate / "authority.pem")
 
-    with serving(world, "--workers=2", "--host=0.0.0.0", AUDIT_LOG=audit) as (server, url):
-        url = url.replace("0.0.0.0", "127.0.0.1")
-        wait_until_ready(url)
-        world.client.set(access_key(world.env), encode_keyring(Keyring(version=2)))
-        world.client.set(access_key(world.env), encode_keyring(Keyring(version=3).with_key(key)))
-        for _ in range(10):
-            answers = [
-                httpx.post(f"{url}{READ}", json=BODY, headers=sent)
-                for sent in ({}, {"authorization": f"Bearer {text}"})
-            ]
+    with serving(world, "--workers=2", "--host=0.0.0.0", AUDIT_LOG=audit, **tls) as (server, shown):
+        assert shown.startswith("https://0.0.0.0:")
+        url = shown.replace("0.0.0.0", "127.0.0.1")
+        wait_until_ready(url, verify=trusted)
+        for _ in range(6):
+            sent = ({}, {"authorization": f"Bearer {text}"})
+            answers = [httpx.post(f"{url}{READ}", json=BODY, headers=headers, verify=trusted) for headers in sent]
             assert [answer.status_code for answer in answers] == [401, 200]
+        with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+            httpx.get(f"{url}/health")
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"{url.replace('https', 'http')}/health")
         server.send_signal(signal.SIGTERM)
         assert server.wait(30) == 0
 
     lines = [json.loads(line) for line in audit.read_text().splitlines()]
-    assert sorted(line["status"] for line in lines) == [200] * 10 + [401] * 10
+    assert sorted(line["status"] for line in lines) == [200] * 6 + [401] * 6
     assert {line.get("key") for line in lines} == {None, key.id}
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (("server.pem", None), "setting `api_tls_key` is missing: a certificate and its key are named together"),
+        ((None, "server.key"), "setting `api_tls_certificate` is missing"),
+        (("server.pem", "none.key"), "are no certificate with its key (No such file or directory)"),
+        (("authority.pem", "server.key"), "are no certificate with its key (KEY_VALUES_MISMATCH)"),
+        (("server.key", "server.key"), "are no certificate with its key ("),
+    ],
+)
+def test_a_certificate_that_is_of_no_use_is_said_before_the_server_listens(certificate, files, said):
+    named = [None if name is None else certificate / name for name in files]
+    settings = Settings(api_tls_certificate=named[0], api_tls_key=named[1])
+
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        serve(settings, host="127.0.0.1", port=0, workers=1, drain_s=0, said=print)
