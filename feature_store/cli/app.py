@@ -9,6 +9,7 @@ import typer
 from redis.exceptions import RedisError
 
 from feature_store.cli import (
+    acl,
     change,
     dead_letters,
     explain,
@@ -48,6 +49,7 @@ for command in (
     live.rebuild_online,
     live.get,
     serve.serve,
+    acl.acl,
     explain.explain,
     history.training_set,
     verify.verify,
