@@ -12,5 +12,5 @@ profile = FeatureView(
     tags={"pii": "behaviour"},
 )
 risk = FeatureService("risk", version=1, features=[shop.spending])
-person = FeatureService("person", version=1, features=[shop.spending, profile])
+person = FeatureService("person", version=1, features=[shop.spending["count_24h"], profile])
 registry = Registry(views=[shop.spending, profile], services=[risk, person])

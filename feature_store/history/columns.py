@@ -12,7 +12,8 @@ from feature_store.status import Status
 from feature_store.transforms.catalogue import Array, Values
 
 if TYPE_CHECKING:
-    from feature_store.declare.feature import FeatureRef
+    from feature_store.declare.feature import FeatureRef, Ratio
+    from feature_store.declare.keyed import KeyedView
     from feature_store.transforms.plan import FeaturePlan, Kind
 
 _STORED = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "str": pa.string()}
@@ -81,3 +82,15 @@ def _list_column(plan: FeaturePlan, values: Values) -> pa.Array:
         for value, status in zip(values.values, values.status.tolist(), strict=True)
     ]
     return pa.array(lists, type=stored_type(plan))
+
+
+def personal_columns(
+    names: Sequence[str], resolved: Sequence[FeatureRef | Ratio], reads: Sequence[KeyedView]
+) -> frozenset[str]:
+    """The columns that hold personal data: features of views that are tagged so, and their keys."""
+    personal = {read.view.id for read in reads if read.view.is_personal}
+    keys = {column for read in reads if read.view.is_personal for column in read.columns.values()}
+    features = {
+        name for name, item in zip(names, resolved, strict=True) if any(ref.view_id in personal for ref in item.refs)
+    }
+    return frozenset(features | keys)

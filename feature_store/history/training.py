@@ -14,7 +14,7 @@ from feature_store.declare.service import FeatureService
 from feature_store.errors import InputError
 from feature_store.history.answers import Answer, answer, ratio, with_defaults
 from feature_store.history.asof import batch_answers, check_materialized, rows_table
-from feature_store.history.columns import column_names
+from feature_store.history.columns import column_names, personal_columns
 from feature_store.history.coverage import check_complete
 from feature_store.history.definitions import definitions
 from feature_store.history.knowledge import KnowledgeReport
@@ -60,6 +60,8 @@ class TrainingSet:
     manifest: Manifest
     sample: str = ""
     """Which part of the events it rests on, in words; empty for all."""
+    personal: frozenset[str] = frozenset()
+    """Columns with personal data: features of views that are tagged so, and their keys. Masked where it is shown."""
 
     def to_arrow(self) -> pa.Table:
         """As an Arrow table."""
@@ -177,7 +179,7 @@ def get_historical_features(
             known=KnowledgeReport.of(facts, rows=len(rows)),
             labels={name: label.open for name, label in found_labels.items()},
         )
-    table = rows.table
+    table, personal = rows.table, personal_columns(names, resolved, reads)
     for name, item in zip(names, resolved, strict=True):
         found = _served(item, job.answers, service)
         table = table.append_column(name, found.column)
@@ -187,7 +189,13 @@ def get_historical_features(
         if name in table.schema.names:
             raise InputError(f"column '{name}' of the training set has the name of a label; rename it")
         table = table.append_column(name, label.column)
-    return TrainingSet(table=table, feature_columns=tuple(names), label_columns=tuple(found_labels), manifest=manifest)
+    return TrainingSet(
+        table=table,
+        feature_columns=tuple(names),
+        label_columns=tuple(found_labels),
+        manifest=manifest,
+        personal=personal,
+    )
 
 
 class _Job:

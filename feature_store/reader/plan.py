@@ -188,6 +188,7 @@ def plan_read(env: str, service: ServiceLayout, layouts: Mapping[str, ViewLayout
             service,
             [view.name for fetch in fetches for view in fetch.views],
             tuple(_kind(item, layouts) for item in service.features),
+            frozenset(item.name for item in service.features if _is_personal(item, layouts)),
         ),
         width=places.width,
         entities=tuple(places.entities.values()),
@@ -265,7 +266,7 @@ def _fetches(env: str, places: _Places) -> tuple[Fetch, ...]:
     )
 
 
-def _names(service: ServiceLayout, views: Sequence[str], kinds: tuple[str, ...]) -> Names:
+def _names(service: ServiceLayout, views: Sequence[str], kinds: tuple[str, ...], personal: frozenset[str]) -> Names:
     positions = {item.name: position for position, item in enumerate(service.features)}
     view_of: list[int | None] = []
     for position, item in enumerate(service.features):
@@ -275,7 +276,12 @@ def _names(service: ServiceLayout, views: Sequence[str], kinds: tuple[str, ...])
         else:
             view_of.append(None)
     features = tuple(item.name for item in service.features)
-    return Names(service.id, features, positions, tuple(views), tuple(view_of), kinds)
+    return Names(service.id, features, positions, tuple(views), tuple(view_of), kinds, personal)
+
+
+def _is_personal(item: StoredItem | RatioItem, layouts: Mapping[str, ViewLayout]) -> bool:
+    parts = [item.numerator, item.denominator] if isinstance(item, RatioItem) else [item]
+    return any(layouts[part.view_id].personal for part in parts)
 
 
 def _kind(item: StoredItem | RatioItem, layouts: Mapping[str, ViewLayout]) -> str:
