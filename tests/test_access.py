@@ -3,14 +3,15 @@
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
-import guarded_shop  # noqa: F401 - the declarations
+import guarded_shop
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lake_rows import begun
 
-from feature_store import FeatureStore
+from feature_store import DeclarationError, FeatureStore, Registry
 from feature_store.access.book import change_keys, publish_keyring, read_keyring
 from feature_store.access.grants import Allowed, Grants
 from feature_store.access.keyring import Keyring, decode_keyring, encode_keyring, read_published
@@ -241,3 +242,16 @@ def test_a_keyring_reads_back_as_it_was_written():
         again.find(text, now_us=NOW_US + DAY_US)
     with pytest.raises(InputError, match="must be in the future"):
         make_key("a", READS, now_us=NOW_US, by="me", expires_us=NOW_US)
+
+
+@pytest.mark.parametrize("tags", [{}, {"pii": "behaviour"}], ids=["no more", "now"])
+def test_a_served_view_becomes_personal_data_or_none_under_a_new_version_only(shop_folder, tags):
+    profile = guarded_shop.profile
+    other = {"pii": "none"} if tags else {"pii": "behaviour"}
+    with FeatureStore(Registry(views=[replace(profile, tags=other)])) as store:
+        store.apply()
+    changed = Registry(views=[replace(profile, tags=tags)])
+    with FeatureStore(changed) as store, pytest.raises(DeclarationError, match="its values stand in Redis as"):
+        store.apply()
+    with FeatureStore(Registry(views=[replace(profile, tags=other), replace(profile, tags=tags, version=2)])) as store:
+        assert "profile@2:count_24h" in store.apply()

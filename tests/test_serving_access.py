@@ -6,7 +6,7 @@ import time
 
 import pytest
 from access_world import DAY_US, JFK, READ, AccessWorld, api, ask, bearer, read
-from online_world import NOW_US, item, service
+from online_world import NOW_US, departures, item, service
 
 from feature_store.access.audit import AuditLog
 from feature_store.access.keyring import Keyring, encode_keyring
@@ -136,6 +136,10 @@ def test_a_wrong_name_lists_only_what_the_key_may_see(world):
     assert versions.json()["known"] == ["delay@1"]
     unknown = ask(world, "POST", "/v1/features", key, json={"features": ["nothing:x"], "rows": []})
     assert unknown.json()["known"] == ["departures"]
+    version = ask(world, "POST", "/v1/features", key, json={"features": ["departures@9:x"], "rows": []})
+    assert version.json()["known"] == ["departures@1"]
+    feature = ask(world, "POST", "/v1/features", key, json={"features": ["departures:x"], "rows": []})
+    assert feature.json()["known"] == ["count_1h", "mean_1h"]
     described = ask(world, "GET", "/v1/services/delays", key)
     assert (described.status_code, described.json()["known"]) == (404, ["delay"])
 
@@ -168,6 +172,26 @@ def test_a_version_with_personal_data_that_is_promoted_during_a_read_is_not_serv
 
     assert before.json()["service"] == "delay@1"
     assert [one.status_code, many.status_code] == [403, 403]
+
+
+def test_a_new_version_with_personal_data_is_not_read_by_the_bare_name_of_its_view(world):
+    key = world.key(views=["*"])
+    body = {"features": ["departures:count_1h"], "rows": [JFK]}
+
+    async def run():
+        async with api(world) as client:
+            before = await client.post(
+                "/v1/features", json={"features": ["departures:mean_1h"], "rows": [JFK]}, headers=bearer(key)
+            )
+            personal = departures(version=2, personal=True)
+            world.publish(personal)
+            world.put(personal, "JFK", 9, 1.0)
+            return before, await client.post("/v1/features", json=body, headers=bearer(key))
+
+    before, after = asyncio.run(run())
+
+    assert before.status_code == 200
+    assert (after.status_code, after.json()["grant"]) == (403, "personal:departures")
 
 
 def test_who_asks_is_told_what_his_key_may_do_and_only_who_administers_who_has_which(world):

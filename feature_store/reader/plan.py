@@ -147,13 +147,7 @@ class ReadPlan:
     @property
     def personal(self) -> bool:
         """Whether a view with personal data is among what it reads."""
-        return bool(self.personal_views)
-
-    @property
-    def personal_views(self) -> tuple[str, ...]:
-        """The names of the views with personal data among what it reads."""
-        views = (view.layout for fetch in self.fetches for view in fetch.views)
-        return tuple(sorted({layout.view for layout in views if layout.personal}))
+        return bool(self.names.personal_views)
 
     @property
     def layouts(self) -> dict[str, int]:
@@ -189,6 +183,7 @@ def plan_read(env: str, service: ServiceLayout, layouts: Mapping[str, ViewLayout
             [view.name for fetch in fetches for view in fetch.views],
             tuple(_kind(item, layouts) for item in service.features),
             frozenset(item.name for item in service.features if _is_personal(item, layouts)),
+            tuple(sorted({view.layout.view for fetch in fetches for view in fetch.views if view.layout.personal})),
         ),
         width=places.width,
         entities=tuple(places.entities.values()),
@@ -266,7 +261,13 @@ def _fetches(env: str, places: _Places) -> tuple[Fetch, ...]:
     )
 
 
-def _names(service: ServiceLayout, views: Sequence[str], kinds: tuple[str, ...], personal: frozenset[str]) -> Names:
+def _names(
+    service: ServiceLayout,
+    views: Sequence[str],
+    kinds: tuple[str, ...],
+    personal: frozenset[str],
+    personal_views: tuple[str, ...],
+) -> Names:
     positions = {item.name: position for position, item in enumerate(service.features)}
     view_of: list[int | None] = []
     for position, item in enumerate(service.features):
@@ -276,7 +277,7 @@ def _names(service: ServiceLayout, views: Sequence[str], kinds: tuple[str, ...],
         else:
             view_of.append(None)
     features = tuple(item.name for item in service.features)
-    return Names(service.id, features, positions, tuple(views), tuple(view_of), kinds, personal)
+    return Names(service.id, features, positions, tuple(views), tuple(view_of), kinds, personal, personal_views)
 
 
 def _is_personal(item: StoredItem | RatioItem, layouts: Mapping[str, ViewLayout]) -> bool:

@@ -55,6 +55,8 @@ class Names(NamedTuple):
     """What each value is: int, float, bool, str, timestamp, date, or `list of` one of them."""
     personal: frozenset[str] = frozenset()
     """Features of views with personal data, and ratios of such: masked where a vector is shown."""
+    personal_views: tuple[str, ...] = ()
+    """The names of these views."""
 
 
 class FeatureVector:
@@ -147,6 +149,11 @@ class FeatureVector:
     def personal(self) -> frozenset[str]:
         """The names of features that are personal data."""
         return self._names.personal
+
+    @property
+    def personal_views(self) -> tuple[str, ...]:
+        """The names of the views with personal data that were read."""
+        return self._names.personal_views
 
     def __len__(self) -> int:
         return len(self.values)

@@ -56,10 +56,7 @@ class Reads:
         written = answer_type(request.headers.get("accept"))
         shape = await self._shape(request, caller)
         asked = await self._body(request, shape.one)
-        batch = await self._read(caller, _name(request), [shape.plain_row(asked.keys)], asked)
-        [vector] = batch
-        if vector.service != shape.id:
-            await self._check_served(batch, caller)
+        [vector] = await self._read(caller, _name(request), [shape.plain_row(asked.keys)], asked)
         return Response(encode[written](told(vector, event_times=asked.event_times)), media_type=written)
 
     async def many(self, request: Request, caller: Caller) -> Response:
@@ -68,7 +65,6 @@ class Reads:
         shape = await self._shape(request, caller)
         asked = await self._body(request, shape.many)
         batch = await self._read(caller, _name(request), [shape.plain_row(row) for row in asked.rows], asked)
-        await self._check_served(batch, caller)
         return self._batch(written, batch, asked)
 
     async def listed(self, request: Request, caller: Caller) -> Response:
@@ -95,12 +91,8 @@ class Reads:
         """An error that lists of what there is only what is described to who asks."""
         seen = (await self.published.now()).for_whom(caller)
         names = {*seen.served, *seen.versions, *seen.views, *(view.view for view in seen.views.values())}
+        names |= {feature.name for view in seen.views.values() for feature in view.features}
         return UnknownNameError(error.kind, error.name, names.intersection(error.known))
-
-    async def _check_served(self, batch: FeatureBatch, caller: Caller) -> None:
-        """Whether all that was served may be: another version than was known when the read began may have been."""
-        for served in {vector.service for vector in batch}:
-            caller.reads_personal((await self.published.shape(served)).personal)
 
     async def _check_views(self, features: Sequence[str], caller: Caller) -> None:
         views = dict.fromkeys(_view(name) for name in features)
@@ -128,11 +120,19 @@ class Reads:
         try:
             with self.metrics.reading():
                 async with asyncio.timeout(self.limits.deadline_s):
-                    return await self.reader.get_online_features_batch(name, rows, as_of=asked.as_of)
+                    batch = await self.reader.get_online_features_batch(name, rows, as_of=asked.as_of)
+        except UnknownNameError as error:
+            raise await self._visibly(error, caller) from None
         except FeatureStoreError as error:
             raise problem_of(error) from error
         except TimeoutError:
             raise Problem("deadline", f"the read did not end within {self.limits.deadline_s:g} s") from None
+        # What was read decides: another version than was known when the request came may have been.
+        for views in {vector.personal_views for vector in batch}:
+            caller.reads_personal(views)
+        if isinstance(name, str) and len(batch):
+            caller.what = ",".join(sorted({vector.service for vector in batch}))
+        return batch
 
     def _batch(self, written: str, batch: FeatureBatch, asked: Asked) -> Response:
         if written == ARROW:

@@ -120,7 +120,7 @@ def shape_of(plan: ReadPlan) -> ServiceShape:
         many=_request(f"{title}BatchRequest", "rows", rows),
         values=_struct(f"{title}Values", {name: _value(kind) for name, kind in kinds.items()}),
         statuses=_struct(f"{title}Statuses", dict.fromkeys(kinds, StatusName)),
-        personal=plan.personal_views,
+        personal=plan.names.personal_views,
     )
 
 
