@@ -14,7 +14,7 @@ from feature_store.settings import Settings
 def serve(
     *,
     host: Annotated[
-        str | None, typer.Option(help="Instead of the setting; not of this machine alone: with API keys only")
+        str | None, typer.Option(help="Instead of the setting; one that others can reach takes API keys")
     ] = None,
     port: Annotated[int | None, typer.Option(help="0 for a free one, instead of the setting", min=0, max=65535)] = None,
     workers: Annotated[int | None, typer.Option(help="Processes, instead of the setting", min=1, max=256)] = None,
