@@ -15,7 +15,6 @@ from pathlib import Path
 import msgspec
 
 from feature_store.errors import SettingsError
-from feature_store.time_rule import from_us
 
 STDERR = "stderr"
 FLUSH_S = 0.2
@@ -26,10 +25,11 @@ KEPT = 100_000
 logger = logging.getLogger(__name__)
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One line; `at_us` is by the deployment's clock."""
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line; what is not there is left out."""
 
-    at_us: int
+    at: datetime
+    """By the deployment's clock."""
     env: str
     did: str
     """The operation: `read`, `publish`, `create key`."""
@@ -38,7 +38,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     claimed: str | None = None
     """The id of a key whose secret was wrong or has ended."""
     by: str | None = None
-    """Who changed keys: `user@host`."""
+    """Who changed keys, or was shown personal data: `user@host`."""
     peer: str | None = None
     """Where a request came from."""
     what: str = ""
@@ -50,27 +50,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Its type, where it is one."""
 
 
-class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):
-    at: datetime
-    env: str
-    did: str
-    key: str | None = None
-    claimed: str | None = None
-    by: str | None = None
-    peer: str | None = None
-    what: str = ""
-    rows: int = 0
-    status: int | None = None
-    problem: str = ""
-
-
 _encode = msgspec.json.Encoder().encode
-
-
-def line(entry: Entry) -> bytes:
-    """An entry as it is written."""
-    fields = msgspec.structs.asdict(entry)
-    return _encode(_Line(at=from_us(fields.pop("at_us")), **fields)) + b"\n"
 
 
 class AuditLog:
@@ -121,7 +101,7 @@ class AuditLog:
             if not entries:
                 return
             try:
-                self._write(b"".join(map(line, entries)))
+                self._write(b"".join([_encode(entry) + b"\n" for entry in entries]))
             except OSError as error:
                 logger.error("the audit log cannot be written, %d lines wait: %s", len(entries), error)  # noqa: TRY400
                 waiting[:0] = entries

@@ -112,7 +112,7 @@ def _change(store: FeatureStore, did: str, step: Step) -> tuple[ApiKey, str]:
     audit = AuditLog(store.settings.audit_log)
     env = store.settings.environment
     key, text = change_keys(step, lake=store.lake, client=store.redis, env=env, clock=store.clock)
-    audit.note(Entry(at_us=store.clock.now_us(), env=env, did=did, by=whoever(), what=f"{key.id} {key.grants}"))
+    audit.note(Entry(at=from_us(store.clock.now_us()), env=env, did=did, by=whoever(), what=f"{key.id} {key.grants}"))
     audit.close()
     return key, text
 

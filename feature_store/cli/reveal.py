@@ -8,6 +8,7 @@ import typer
 
 from feature_store.access.actor import whoever
 from feature_store.access.audit import AuditLog, Entry
+from feature_store.time_rule import from_us
 
 if TYPE_CHECKING:
     from feature_store.settings import Settings
@@ -24,6 +25,8 @@ def note_reveal(settings: Settings, what: str) -> None:
     """
     audit = AuditLog(settings.audit_log)
     audit.note(
-        Entry(at_us=settings.clock.now_us(), env=settings.environment, did="reveal", by=whoever(), what=what[:1000])
+        Entry(
+            at=from_us(settings.clock.now_us()), env=settings.environment, did="reveal", by=whoever(), what=what[:1000]
+        )
     )
     audit.close()

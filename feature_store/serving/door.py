@@ -13,6 +13,7 @@ from feature_store.access.audit import AuditLog, Entry
 from feature_store.errors import FeatureStoreError, KeyRefused
 from feature_store.serving.guard import Caller
 from feature_store.serving.problem import Problem, answer, problem_of
+from feature_store.time_rule import from_us
 
 if TYPE_CHECKING:
     from feature_store.serving.guard import Guard
@@ -81,7 +82,7 @@ def _entry(
     door: Door, request: Request, did: str, caller: Caller | None, refused: str | None, problem: str, status: int
 ) -> Entry:
     return Entry(
-        at_us=door.guard.clock.now_us(),
+        at=from_us(door.guard.clock.now_us()),
         env=door.guard.env,
         did=did,
         key=None if caller is None else caller.id,
