@@ -99,8 +99,13 @@ def test_a_key_is_created_listed_rotated_and_revoked(said, valkey, environment, 
     assert said("keys", "rotate", key_id)[2] == f"error: key '{key_id}' is revoked; create another\n"
 
     lines = [json.loads(line) for line in (shop_folder / "audit.jsonl").read_text().splitlines()]
-    assert [line["did"] for line in lines] == ["create key", "rotate key", "rotate key", "revoke key"]
-    assert all("@" in line["by"] and line["what"].startswith(key_id) for line in lines)
+    done, refused = lines[:4], lines[4:]
+    assert [line["did"] for line in done] == ["create key", "rotate key", "rotate key", "revoke key"]
+    assert all("@" in line["by"] and line["what"].startswith(key_id) for line in done)
+    assert [(line["did"], line["problem"]) for line in refused] == [
+        ("revoke key", f"key '{key_id}' is revoked already"),
+        ("rotate key", f"key '{key_id}' is revoked; create another"),
+    ]
     everything = "".join(path.read_text(errors="replace") for path in shop_folder.rglob("*") if path.is_file())
     assert not any(text.rpartition("_")[2] in everything for text in (first, second, third))
 

@@ -47,7 +47,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int | None = None
     """Of the answer."""
     problem: str = ""
-    """Its type, where it is one."""
+    """Its type, where it is one; of a command, what was wrong."""
 
 
 _encode = msgspec.json.Encoder().encode

@@ -16,7 +16,7 @@ from feature_store.access.keyring import Keyring
 from feature_store.access.keys import ApiKey, make_key, revoked, rotated
 from feature_store.changing.applied import view_of
 from feature_store.cli.looks import plain_table
-from feature_store.errors import InputError, UnknownNameError
+from feature_store.errors import FeatureStoreError, InputError, UnknownNameError
 from feature_store.store import FeatureStore
 from feature_store.time_rule import from_us, parse_duration
 
@@ -111,9 +111,17 @@ def revoke(key: Key) -> None:
 def _change(store: FeatureStore, did: str, step: Step) -> tuple[ApiKey, str]:
     audit = AuditLog(store.settings.audit_log)
     env = store.settings.environment
-    key, text = change_keys(step, lake=store.lake, client=store.redis, env=env, clock=store.clock)
-    audit.note(Entry(at=from_us(store.clock.now_us()), env=env, did=did, by=whoever(), what=f"{key.id} {key.grants}"))
-    audit.close()
+    what, problem = "", ""
+    try:
+        key, text = change_keys(step, lake=store.lake, client=store.redis, env=env, clock=store.clock)
+        what = f"{key.id} {key.grants}"
+    except FeatureStoreError as error:
+        problem = str(error)
+        raise
+    finally:
+        at = from_us(store.clock.now_us())
+        audit.note(Entry(at=at, env=env, did=did, by=whoever(), what=what, problem=problem))
+        audit.close()
     return key, text
 
 

@@ -10,6 +10,9 @@ from feature_store.errors import SettingsError
 if TYPE_CHECKING:
     from feature_store.settings import Settings
 
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2: with forward secrecy and authenticated encryption. Those of TLS 1.3 all are so."""
+
 
 class Certificate(NamedTuple):
     """Two PEM files."""

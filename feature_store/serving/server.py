@@ -86,7 +86,10 @@ def check_keys(settings: Settings, host: str) -> None:
     """
     import redis
 
-    client = redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5)
+    try:
+        client = redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5)
+    except ValueError as error:
+        raise OnlineStoreError(f"`redis_url` cannot be read: {error}") from error
     try:
         found = read_published(client, settings.environment)
     except (redis.RedisError, OSError) as error:

@@ -16,7 +16,7 @@ import uvicorn
 from feature_store.access.audit import AuditLog
 from feature_store.serving.about import State
 from feature_store.serving.app import build_app
-from feature_store.serving.certificate import certificate_of
+from feature_store.serving.certificate import CIPHERS, certificate_of
 from feature_store.serving.reads import Limits
 from feature_store.settings import Settings
 
@@ -56,6 +56,7 @@ def work(listening: socket.socket, *, drain_s: float, keys_required: bool) -> No
         app,
         ssl_certfile=certificate and certificate.file,
         ssl_keyfile=certificate and certificate.key,
+        ssl_ciphers=CIPHERS,
         log_level="warning",
         access_log=False,
         server_header=False,
