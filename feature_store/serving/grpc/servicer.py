@@ -2,63 +2,47 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from feature_store.errors import FeatureStoreError, InputError
-from feature_store.serving.grpc.refusal import code_of, refuse
+from feature_store.errors import InputError
 from feature_store.serving.grpc.v1 import features_pb2 as pb
 from feature_store.serving.grpc.v1 import features_pb2_grpc as rpc
 from feature_store.serving.grpc.values import column_of, put_value, python_column, python_value
-from feature_store.serving.problem import Problem, problem_of
+from feature_store.serving.grpc.visit import visit
+from feature_store.serving.reads import SHOWN
 from feature_store.status import Status
 from feature_store.time_rule import from_us, to_us
 
 if TYPE_CHECKING:
     from feature_store.reader import FeatureVector
+    from feature_store.serving.door import Door
+    from feature_store.serving.guard import Caller
     from feature_store.serving.published import Publication
     from feature_store.serving.reads import Reads
     from feature_store.serving.shapes import ServiceShape
 
-logger = logging.getLogger(__name__)
-
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
-Call = Callable[["FeatureStoreServicer", Request, "grpc.aio.ServicerContext"], Awaitable[Answer]]
+Plain = Callable[["FeatureStoreServicer", Request, "grpc.aio.ServicerContext"], Awaitable[Answer]]
+Call = Callable[["FeatureStoreServicer", Request, "grpc.aio.ServicerContext", "Caller"], Awaitable[Answer]]
 
 _STATUSES = [pb.Status.Value(f"STATUS_{status.name}") for status in Status]
 """Of the messages, for each of the library."""
 
 
-def answering(call: Call[Request, Answer]) -> Call[Request, Answer]:
-    """A call whose problems are statuses with details, and whose answers are counted. Every call passes here."""
+def answering(call: Call[Request, Answer]) -> Plain[Request, Answer]:
+    """A call whose caller is known and whose problems are statuses with details. Every call passes here."""
     name = call.__name__
 
     @functools.wraps(call)
     async def answer(self: FeatureStoreServicer, request: Request, context: grpc.aio.ServicerContext) -> Answer:
-        try:
-            found = await call(self, request, context)
-        except Problem as error:
-            problem = error
-        except FeatureStoreError as error:
-            problem = problem_of(error)
-        except asyncio.CancelledError:  # its caller waits no longer
-            self.reads.metrics.called(name, grpc.StatusCode.CANCELLED.name)
-            raise
-        except Exception:
-            logger.exception("%s failed", name)
-            problem = Problem("internal", "the server failed to answer; its log says why")
-        else:
-            self.reads.metrics.called(name, "OK")
-            return found
-        self.reads.metrics.called(name, code_of(problem).name)
-        return await refuse(context, problem)
+        async with visit(self.door, name, context) as caller:
+            return await call(self, request, context, caller)
 
     return answer
 
@@ -66,16 +50,16 @@ def answering(call: Call[Request, Answer]) -> Call[Request, Answer]:
 class FeatureStoreServicer(rpc.FeatureStoreServicer):
     """Answers the calls of `feature_store.v1.FeatureStore` with what the HTTP API would say."""
 
-    def __init__(self, reads: Reads) -> None:
-        self.reads = reads
+    def __init__(self, reads: Reads, door: Door) -> None:
+        self.reads, self.door = reads, door
 
     @answering
     async def GetFeatures(
-        self, request: pb.GetFeaturesRequest, context: grpc.aio.ServicerContext
+        self, request: pb.GetFeaturesRequest, context: grpc.aio.ServicerContext, caller: Caller
     ) -> pb.GetFeaturesResponse:
         """The vector of one row."""
         row = {name: python_value(value) for name, value in request.keys.items()}
-        [vector] = await self._read(request, [row], context)
+        [vector] = await self._read(request, [row], context, caller)
         answer = pb.GetFeaturesResponse(service=vector.service)
         add = answer.features.add
         for name, value, status in zip(vector.names, vector.values, vector.statuses, strict=True):
@@ -90,11 +74,11 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
 
     @answering
     async def GetFeaturesBatch(
-        self, request: pb.GetFeaturesBatchRequest, context: grpc.aio.ServicerContext
+        self, request: pb.GetFeaturesBatchRequest, context: grpc.aio.ServicerContext, caller: Caller
     ) -> pb.GetFeaturesBatchResponse:
         """The vectors of many rows, as columns for each version that was served."""
         limit = self.reads.limits.rows
-        vectors = await self._read(request, _rows(request, limit=limit), context)
+        vectors = await self._read(request, _rows(request, limit=limit), context, caller)
         parts: dict[str, list[int]] = {}
         for position, vector in enumerate(vectors):
             parts.setdefault(vector.service, []).append(position)
@@ -114,10 +98,11 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
         self,
         request: pb.ListServicesRequest,
         context: grpc.aio.ServicerContext,  # noqa: ARG002
+        caller: Caller,
     ) -> pb.ListServicesResponse:
-        """All services, or those that have what is searched for in their names, keys or features."""
-        found = await self.reads.published.now()
-        told = [_described(found, shape) for shape in found.served.values()]
+        """All services that he may know, or those that have what is searched for in their names, keys or features."""
+        found = (await self.reads.published.now()).for_whom(caller)
+        told = [_described(shape, found) for shape in found.served.values()]
         wanted = request.query.lower()
         return pb.ListServicesResponse(services=[each for each in told if wanted in str(each).lower()])
 
@@ -126,21 +111,23 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
         self,
         request: pb.GetServiceRequest,
         context: grpc.aio.ServicerContext,  # noqa: ARG002
+        caller: Caller,
     ) -> pb.Service:
         """One service."""
-        shape = await self.reads.published.shape(request.service)
-        return _described(await self.reads.published.now(), shape)
+        caller.what = request.service[:SHOWN]
+        return _described(*await self.reads.published.described(request.service, caller))
 
     async def _read(
         self,
         request: pb.GetFeaturesRequest | pb.GetFeaturesBatchRequest,
         rows: Sequence[Mapping[str, object]],
         context: grpc.aio.ServicerContext,
+        caller: Caller,
     ) -> Sequence[FeatureVector]:
         what, as_of, remaining = _what(request), _as_of(request), context.time_remaining()
-        if isinstance(what, str):
-            await self.reads.published.shape(what)  # an unknown name never reaches the store
-        return await self.reads.vectors(what, rows, as_of=as_of, within_s=math.inf if remaining is None else remaining)
+        await (self.reads.service(what, caller) if isinstance(what, str) else self.reads.check_views(what, caller))
+        within_s = math.inf if remaining is None else remaining
+        return await self.reads.vectors(caller, what, rows, as_of=as_of, within_s=within_s)
 
 
 def _what(request: pb.GetFeaturesRequest | pb.GetFeaturesBatchRequest) -> str | list[str]:
@@ -199,11 +186,12 @@ def _columns(vectors: Sequence[FeatureVector], *, event_times: bool) -> Iterable
         yield column
 
 
-def _described(found: Publication, shape: ServiceShape) -> pb.Service:
+def _described(shape: ServiceShape, found: Publication) -> pb.Service:
     return pb.Service(
         name=shape.name,
         id=shape.id,
-        versions=[each.id for each in found.versions.values() if each.name == shape.name],
+        versions=found.versions_of(shape.name),
         keys=[pb.Field(name=name, kind=kind) for name, kind in shape.keys.items()],
+        inputs=[pb.Field(name=name, kind=kind) for name, kind in shape.inputs.items()],
         features=[pb.Field(name=name, kind=kind) for name, kind in shape.features.items()],
     )
