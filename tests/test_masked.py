@@ -41,6 +41,7 @@ def shop(valkey, tmp_path_factory, module_environment):
         "REDIS_URL": valkey.url,
         "ENVIRONMENT": module_environment,
         "DECLARATIONS": "guarded_shop:registry",
+        "FUNCTIONS": "guarded_shop:registry",
     }
     settings |= {"AUDIT_LOG": folder / "audit.jsonl"}
     with pytest.MonkeyPatch.context() as patch:
@@ -52,7 +53,8 @@ def shop(valkey, tmp_path_factory, module_environment):
             store.apply()
             at = NOW - timedelta(minutes=5)
             event = {"payment_id": CANARY, "customer": WHO, "amount": AMOUNT, "paid_at": at}
-            store.publish("payments", [event])
+            before = event | {"payment_id": f"{CANARY}-0", "paid_at": at - timedelta(minutes=1)}
+            store.publish("payments", [before, event])
             bad = json.dumps(event | {"amount": -AMOUNT, "payment_id": f"{CANARY}-2"}, default=str).encode()
             odd = f'{{"payment_id": "{CANARY}-3", "amount": "{CANARY}"}}'.encode()
             records = [Record("x", payload, store.clock.now_us()) for payload in (bad, odd, CANARY.encode())]
@@ -94,6 +96,7 @@ KEY = f"customer={WHO}"
     [
         (("get", FEATURES, KEY), f"get {FEATURES}"),
         (("get", "person", KEY), "get person"),
+        (("get", "scored", KEY, "amount=5"), "get scored"),
         (("explain", "profile:payment_id_last_7d", KEY), "explain profile@1:payment_id_last_7d"),
     ],
 )
@@ -192,6 +195,33 @@ def test_a_ratio_of_personal_data_is_personal(valkey, environment):
 
     assert vector.values == [0.25, 77]
     assert repr(vector) == "FeatureVector(share=*** PRESENT, departures:count_1h=77 PRESENT)"
+
+
+def test_what_functions_make_of_personal_data_is_personal(shop):
+    paid_at = NOW - timedelta(minutes=5)
+    spine = pd.DataFrame({"customer": [WHO], "amount": [21.0], "event_timestamp": [pd.Timestamp(NOW)]})
+    with FeatureStore() as store:
+        training = store.get_historical_features(spine, "scored", allow_incomplete=True, knowledge="corrected")
+        vector = store.get_online_features("scored", {"customer": WHO, "amount": 21.0})
+        own = store.get_online_features("scored", {"customer": WHO, "amount": 21.0}, as_of=paid_at)
+
+        shown = [repr(each) + each._repr_html_() for each in (training, vector, own)]
+
+    assert training.personal == {"customer", "again", "named"}
+    assert vector.personal == own.personal == {"again", "named"}
+    assert vector.personal_views == ("profile",)
+    assert [vector.values, own.values] == [[CANARY, WHO, 42.0], [f"{CANARY}-0", WHO, 42.0]]
+    assert all(map(hides, shown))
+    assert all("***" in text and "42.0" in text for text in shown)
+
+
+def test_a_function_that_fails_on_personal_data_does_not_log_it(shop, caplog):
+    with FeatureStore() as store:
+        vector = store.get_online_features("broken", {"customer": WHO})
+
+    assert vector["failing"].status.name == "ERROR"
+    assert "on-demand function 'failing' failed on personal data" in caplog.text
+    assert hides(caplog.text)
 
 
 def test_pages_of_dagster_mask_what_is_personal(shop):

@@ -4,46 +4,11 @@ import asyncio
 import re
 
 import pytest
-from access_world import KEYS, SOURCE, VIEWS, AccessWorld, api, bearer
-from online_world import NOW_US
+from access_world import KEYS, ROLES, SERVICES, SOURCE, UNKNOWN, VIEWS, AccessWorld, api, bearer, keys_of_roles
 
-SERVICES = ("delay", "trip", "stay")
 OPEN = {"GET /health", "GET /ready", "GET /problems/{kind}"}
 ANYBODY = {"GET /v1/services", "GET /v1/key", "GET /openapi.json"}
 """Which take a key, but no grant."""
-
-# Role -> its grants, and all that it may do. Everything else is refused; so is everything to those who are not known.
-ROLES = {
-    "reads delay": ({"services": ["delay"]}, {"service delay"}),
-    "reads t*": ({"services": ["t*"]}, {"service trip"}),
-    "reads all services": ({"services": ["*"]}, {"service delay", "service trip"}),
-    "reads all services and guests": (
-        {"services": ["*"], "personal": ["guests"]},
-        {"service delay", "service trip", "service stay"},
-    ),
-    "reads legs": ({"views": ["legs"]}, {"view legs"}),
-    "reads all views": ({"views": ["*"]}, {"view legs", "view departures"}),
-    "reads all views and guests": (
-        {"views": ["*"], "personal": ["guests"]},
-        {"view legs", "view departures", "view guests"},
-    ),
-    "has guests alone": ({"personal": ["guests"]}, set()),
-    "publishes readings": ({"sources": [SOURCE]}, {f"source {SOURCE}"}),
-    "publishes others": ({"sources": ["other"]}, set()),
-    "watches": ({"metrics": True}, {"metrics"}),
-    "administers": ({"admin": True}, {"metrics", "keys", *(f"describe {name}" for name in SERVICES)}),
-    "may all": (
-        {"services": ["*"], "views": ["*"], "sources": ["*"], "personal": ["guests"], "admin": True},
-        {
-            *(f"{kind} {name}" for kind in ("service", "describe") for name in SERVICES),
-            *(f"view {name}" for name in VIEWS),
-            f"source {SOURCE}",
-            "metrics",
-            "keys",
-        },
-    ),
-}
-UNKNOWN = ("nobody", "a wrong key", "an expired key", "a revoked key")
 
 
 def requests_of(path, method):
@@ -70,11 +35,7 @@ def requests_of(path, method):
 def answers(valkey, module_environment):
     """(role, what it takes, operation) -> status; and role -> document and list of services."""
     world = AccessWorld(valkey.url, module_environment)
-    keys = {role: world.key(**grants) for role, (grants, _) in ROLES.items()}
-    everything = {"services": ["*"], "views": ["*"], "sources": ["*"], "personal": ["guests"], "admin": True}
-    keys |= {"nobody": None, "a wrong key": keys["may all"][:-4] + "AAAA"}
-    keys |= {"an expired key": world.key(**everything, expires_us=NOW_US), "a revoked key": world.key(**everything)}
-    world.revoke(keys["a revoked key"])
+    keys = keys_of_roles(world)
 
     async def run():
         cells, seen = {}, {}
@@ -156,6 +117,7 @@ def test_the_document_says_what_each_operation_takes(answers):
 
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     assert takes["POST /v1/services/stay/features"] == [{"key": ["service:stay", "personal:guests"]}]
+    assert takes["POST /v1/services/score/features"] == [{"key": ["service:score", "personal:guests"]}]
     assert takes[f"POST /v1/sources/{SOURCE}/events"] == [{"key": [f"source:{SOURCE}"]}]
     assert takes["GET /v1/keys"] == [{"key": ["admin"]}]
     assert {operation for operation, security in takes.items() if security == []} == OPEN

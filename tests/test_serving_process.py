@@ -158,6 +158,14 @@ def grpc_address(server):
     return said.split()[3]
 
 
+def grpc_code(channel):
+    """With what a read ends."""
+    try:
+        return FeatureStoreStub(channel).GetFeatures.with_call(GRPC_READ, timeout=10)[1].code().name
+    except grpc.RpcError as error:
+        return error.code().name
+
+
 def health_of(channel):
     answer = HealthStub(channel).Check(HealthCheckRequest(), timeout=10)
     return HealthCheckResponse.ServingStatus.Name(answer.status)
@@ -247,10 +255,19 @@ def test_every_worker_of_a_server_for_others_asks_for_keys_over_https(world, cer
     tls = {"API_TLS_CERTIFICATE": certificate / "server.pem", "API_TLS_KEY": certificate / "server.key"}
     trusted = ssl.create_default_context(cafile=certificate / "authority.pem")
 
-    with serving(world, "--workers=2", "--host=0.0.0.0", AUDIT_LOG=audit, **tls) as (server, shown):
+    with serving(world, "--workers=2", "--host=0.0.0.0", "--grpc-port=0", AUDIT_LOG=audit, **tls) as (server, shown):
         assert shown.startswith("https://0.0.0.0:")
         url = shown.replace("0.0.0.0", "127.0.0.1")
+        address = grpc_address(server).replace("0.0.0.0", "127.0.0.1")
         wait_until_ready(url, verify=trusted)
+        authority = grpc.ssl_channel_credentials((certificate / "authority.pem").read_bytes())
+        mine = grpc.composite_channel_credentials(authority, grpc.access_token_call_credentials(text))
+        for credentials, code in ((authority, "UNAUTHENTICATED"), (mine, "OK")) * 3:
+            apart = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own
+            with grpc.secure_channel(address, credentials, apart) as channel:
+                assert grpc_code(channel) == code
+        with grpc.insecure_channel(address) as channel:
+            assert grpc_code(channel) == "UNAVAILABLE"
         for _ in range(6):
             sent = ({}, {"authorization": f"Bearer {text}"})
             answers = [httpx.post(f"{url}{READ}", json=BODY, headers=headers, verify=trusted) for headers in sent]
@@ -263,7 +280,8 @@ def test_every_worker_of_a_server_for_others_asks_for_keys_over_https(world, cer
         assert server.wait(30) == 0
 
     lines = [json.loads(line) for line in audit.read_text().splitlines()]
-    assert sorted(line["status"] for line in lines) == [200] * 6 + [401] * 6
+    assert sorted(line["status"] for line in lines if line["did"] == "read") == [200] * 6 + [401] * 6
+    assert sorted(line["status"] for line in lines if line["did"] == "GetFeatures") == [200] * 3 + [401] * 3
     assert {line.get("key") for line in lines} == {None, key.id}
 
 

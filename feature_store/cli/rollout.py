@@ -112,7 +112,7 @@ def report_command(
 
 
 def _personal(registry: Registry) -> Callable[[str], bool]:
-    """Whether a feature of a service, `view:feature` in a role or not, or a ratio, may be personal data; a ratio if any view is."""
+    """Whether a feature of a service, `view:feature` in a role or not, or one that is computed, may be personal data; that one if any view is."""
     personal = tuple(view.name for view in registry.views if view.is_personal)
     return lambda name: name.partition(":")[0].partition("@")[0].endswith(personal) if ":" in name else bool(personal)
 
