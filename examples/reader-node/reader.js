@@ -21,6 +21,7 @@ export class ValueRefused extends Error {}
 export class FeatureReader {
   #connect;
   #connection;
+  #opening;
   #env;
   #nowUs;
   #ready = new Ready();
@@ -31,7 +32,7 @@ export class FeatureReader {
    * @param {string | (() => Promise<Connection>)} redis a URL, or what opens a connection
    * @param {{env?: string, nowUs?: () => number}} options the environment, and what time it is
    */
-  constructor(redis, { env = "dev", nowUs = () => Math.trunc((performance.timeOrigin + performance.now()) * 1000) } = {}) {
+  constructor(redis, { env = "dev", nowUs = () => Date.now() * 1000 } = {}) {
     this.#connect = typeof redis === "string" ? () => Connection.open(redis) : redis;
     this.#env = env;
     this.#nowUs = nowUs;
@@ -86,8 +87,7 @@ export class FeatureReader {
   async #exchange(commands) {
     for (let fresh = false; ; ) {
       if (!this.#connection || this.#connection.closed) {
-        if (this.#connection) this.#ready.connectionLost();
-        this.#connection = await this.#connect();
+        await this.#open();
         fresh = true;
       }
       const connection = this.#connection;
@@ -98,6 +98,16 @@ export class FeatureReader {
         if (fresh || !connection.closed || !(error instanceof StoreError)) throw error;
       }
     }
+  }
+
+  /** A new connection, one for all reads that need it at the same time. */
+  #open() {
+    const open = async () => {
+      if (this.#connection) this.#ready.connectionLost();
+      this.#connection = await this.#connect();
+    };
+    this.#opening ??= open().finally(() => (this.#opening = undefined));
+    return this.#opening;
   }
 
   /** A feature was added to a view: the next read takes the new layout. */
