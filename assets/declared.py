@@ -7,7 +7,7 @@ import dagster as dg
 import pyarrow as pa
 from feature_store_deploy.assets.markdown import table
 
-from feature_store.declare import EventSource, FeatureService, FeatureView, Ratio
+from feature_store.declare import Computed, EventSource, FeatureRef, FeatureService, FeatureView, Ratio
 from feature_store.registry import Registry, view_fingerprint
 from feature_store.time_rule import format_duration
 
@@ -43,9 +43,14 @@ def view_description(view: FeatureView) -> str:
 def service_description(service: FeatureService, registry: Registry) -> str:
     """What the service is, and its features in order."""
     resolved = registry.resolve(service)
-    names = [f"`{item.name}` (ratio)" if isinstance(item, Ratio) else f"`{item}`" for item in resolved]
-    listed = "\n".join(f"1. {name}" for name in names)
+    listed = "\n".join(f"1. {_named(item)}" for item in resolved)
     return f"{service.description or service.name}\n\n{listed}"
+
+
+def _named(item: FeatureRef | Ratio | Computed) -> str:
+    if isinstance(item, FeatureRef):
+        return f"`{item}`"
+    return f"`{item.name}` ({'ratio' if isinstance(item, Ratio) else 'on demand'})"
 
 
 def source_version(source: EventSource, schema: pa.Schema) -> str:

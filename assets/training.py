@@ -10,6 +10,7 @@ from feature_store_deploy.assets.markdown import table
 from pydantic import Field
 
 from feature_store.declare import EventSource, FeatureService
+from feature_store.declare.requests import requests_of
 from feature_store.errors import InputError
 from feature_store.history.manifest import Knowledge
 from feature_store.history.training import TrainingSet
@@ -27,7 +28,7 @@ class TrainingConfig(dg.Config):
     spine: str | None = Field(
         default=None,
         description="Join keys and times: a Parquet file, or SQL over the lake; by default the newest events of a "
-        "source that has all join keys, each asked for just before it happened",
+        "source that has all join keys and what on-demand features take, each asked for just before it happened",
     )
     time_column: str = Field(default="event_timestamp", description="The spine's column of times")
     knowledge: str = Field(
@@ -71,15 +72,19 @@ def build_training_asset(service: FeatureService, registry: Registry, *, env: st
 def default_spine(service: FeatureService, store: FeatureStore) -> str:
     """SQL for the newest events of a source that has all join keys: the features as they were just before each.
 
+    What on-demand features take from a request are columns of the event, too.
+
     Raises:
         InputError: no source has them.
     """
-    reads = store.registry.reads(store.registry.resolve(service))
-    keys = sorted({column for read in reads for column in read.columns.values()})
+    resolved = store.registry.resolve(service)
+    reads, asked = store.registry.reads(resolved), requests_of(resolved).values()
+    columns = {column for read in reads for column in read.columns.values()}
+    keys = sorted(columns | {each.column for each in asked if each.default is None})
     source = _source_with(keys, store)
     if source is None:
         raise InputError(
-            f"service '{service.name}': no source has all the join keys {', '.join(keys)}; give the run a `spine`"
+            f"service '{service.name}': no source has all the columns {', '.join(keys)}; give the run a `spine`"
         )
     listed = "".join(f'"{key}", ' for key in keys)
     events = store.lake.events_sql(source.name)

@@ -37,7 +37,8 @@ DEMO_LINE = HERE / "demo.txt"
 HOW = {
     "training": "An equal lake and spine for both sides; the best of three taken in turn, each case in a process of "
     "its own. The floor is DuckDB's ASOF join of the same rows, of the hot key the even case, "
-    "of the set as served the same set as corrected (a twentieth of the events arrive up to six hours late).",
+    "of the set as served the same set as corrected (a twentieth of the events arrive up to six hours late), "
+    "of tiles whose late events are counted the same build without that.",
     "reader": "A real server on loopback; reader and raw pipeline take turns of a hundred calls. The floor is a "
     "redis-py pipeline that fetches the same bytes, of the first read a bare start of the interpreter, of "
     "logging the same reads by a reader that does not log, in turns of a hundred.",

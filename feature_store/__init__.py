@@ -15,7 +15,8 @@ os.environ["PYARROW_IGNORE_TIMEZONE"] = ""
 
 if TYPE_CHECKING:
     from feature_store.clock import Clock, ManualClock, ReplayClock, SystemClock
-    from feature_store.declare import agg
+    from feature_store.declare import agg, encode
+    from feature_store.declare.computed import OnDemand, asked_time, filled, on_demand, request
     from feature_store.declare.dimension import dimension
     from feature_store.declare.entity import Entity
     from feature_store.declare.feature import Feature, FeatureRef
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from feature_store.errors import (
         DeclarationError,
         FeatureStoreError,
+        FunctionFailed,
         InputError,
         LakeError,
         LogError,
@@ -52,7 +54,8 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "feature_store.clock": ("Clock", "ManualClock", "ReplayClock", "SystemClock"),
-    "feature_store.declare": ("agg",),
+    "feature_store.declare": ("agg", "encode"),
+    "feature_store.declare.computed": ("OnDemand", "asked_time", "filled", "on_demand", "request"),
     "feature_store.declare.dimension": ("dimension",),
     "feature_store.declare.entity": ("Entity",),
     "feature_store.declare.feature": ("Feature", "FeatureRef"),
@@ -65,6 +68,7 @@ _MODULES = {
     "feature_store.errors": (
         "DeclarationError",
         "FeatureStoreError",
+        "FunctionFailed",
         "InputError",
         "LakeError",
         "LogError",
@@ -107,6 +111,7 @@ __all__ = [
     "FeatureValue",
     "FeatureVector",
     "FeatureView",
+    "FunctionFailed",
     "InputError",
     "Label",
     "Lake",
@@ -115,6 +120,7 @@ __all__ = [
     "LogError",
     "Manifest",
     "ManualClock",
+    "OnDemand",
     "OnlineStoreError",
     "OverTime",
     "Registry",
@@ -126,13 +132,18 @@ __all__ = [
     "TrainingSet",
     "UnknownNameError",
     "agg",
+    "asked_time",
     "csv",
     "dimension",
+    "encode",
+    "filled",
     "json",
     "kafka",
+    "on_demand",
     "parquet",
     "ratio",
     "redis_stream",
+    "request",
 ]
 
 

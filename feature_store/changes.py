@@ -164,11 +164,21 @@ def _services(before: Meanings, after: Meanings) -> Iterator[Change]:
         if name not in after.services:
             yield Change(kind="retired", what=what, breaking=True, reason="models that name it find nothing")
         elif list(after.services[name]) != list(features):
-            reason = "other features, or in another order, under the same version; give it a new `version`"
-            yield Change(kind="changed", what=what, breaking=True, reason=reason)
+            yield Change(kind="changed", what=what, breaking=True, reason=_other(features, after.services[name]))
     for name in after.services:
         if name not in before.services:
             yield Change(kind="created", what=f"service {name}", breaking=False)
+
+
+def _other(before: Sequence[str], after: Sequence[str]) -> str:
+    """Why a service is another one under the same version."""
+    named = [
+        {name: digest for name, _, digest in (each.partition("=") for each in side) if digest}
+        for side in (before, after)
+    ]
+    redefined = [name for name, digest in named[0].items() if named[1].get(name, digest) != digest]
+    told = f"{', '.join(redefined)} would mean something else" if redefined else "other features, or in another order,"
+    return f"{told} under the same version; give it a new `version`"
 
 
 def source_changes(before: Meanings, after: Meanings, readers: Sequence[Reader]) -> Iterator[tuple[str, ColumnChange]]:

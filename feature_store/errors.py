@@ -4,6 +4,7 @@
     ├── DeclarationError      something declared is wrong; carries every problem found
     ├── UnknownNameError      a look-up by name failed; carries what exists
     ├── InputError            an argument or a row a user gave breaks a rule
+    │   └── FunctionFailed    an on-demand function raised, or gave something else than it declares
     ├── SettingsError         a setting is wrong or names something that is not there
     ├── LakeError             the lake cannot be read or written
     │   ├── PositionConflict  another owner committed these offsets
@@ -57,6 +58,21 @@ class UnknownNameError(FeatureStoreError):
 
 class InputError(FeatureStoreError):
     """An argument, a file or a row breaks a rule."""
+
+
+class FunctionFailed(InputError):  # noqa: N818
+    """An on-demand function raised, or its output is not what it declares; `row` is the first row, if it is one."""
+
+    def __init__(self, function: str, reason: str, *, row: int | None = None) -> None:
+        self.function, self.reason, self.row = function, reason, row
+        place = "" if row is None else f", row {row}"
+        super().__init__(f"on-demand function '{function}'{place}: {reason}")
+
+    def at(self, row: int) -> FunctionFailed:
+        """The same failure, on a row."""
+        failed = FunctionFailed(self.function, self.reason, row=row)
+        failed.__cause__ = self.__cause__
+        return failed
 
 
 class SettingsError(FeatureStoreError):

@@ -9,17 +9,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from feature_store.declare.computed import Computed, OnDemand, pinned
 from feature_store.declare.entity import GLOBAL, Entity
 from feature_store.declare.feature import Feature, FeatureRef, Ratio
 from feature_store.declare.keyed import KeyedView
 from feature_store.declare.label import Label, label_view
+from feature_store.declare.requests import request_problems
 from feature_store.declare.service import FeatureService
 from feature_store.declare.source import EventSource
 from feature_store.declare.view import FeatureView
 from feature_store.errors import DeclarationError, InputError, SettingsError, UnknownNameError, unknown_name
 from feature_store.time_rule import DAY_US, format_duration
 
-Resolved = FeatureRef | Ratio
+Resolved = FeatureRef | Ratio | Computed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -138,6 +140,9 @@ class Registry:
             yield from (self._pin(item[feature.name]) for feature in item.declared)
         elif isinstance(item, Ratio):
             yield replace(item, numerator=self._pin(item.numerator), denominator=self._pin(item.denominator))
+        elif isinstance(item, OnDemand | Computed):
+            features = item.features if isinstance(item, OnDemand) else (item,)
+            yield from (pinned(feature, self._pin) for feature in features)
         else:
             yield self._pin(item if isinstance(item, FeatureRef) else FeatureRef.parse(str(item)))
 
@@ -187,7 +192,8 @@ class Registry:
             except InputError as error:
                 yield f"service '{service.name}': {error}"
                 continue
-            names = [item.name if isinstance(item, Ratio) else str(item) for item in found]
+            names = [str(item) if isinstance(item, FeatureRef) else item.name for item in found]
+            yield from request_problems(service.name, found, self.reads(found))
             for name in sorted({name for name in names if names.count(name) > 1}):
                 yield f"service '{service.name}': feature '{name}' stands twice"
             if type(service.log_rate) not in (int, float) or not 0 <= service.log_rate <= 1:
@@ -238,6 +244,8 @@ def _duration_problems(view: FeatureView) -> Iterator[str]:
             continue
         if name == "every_us" and DAY_US % micros:
             yield f"view '{view.name}': `every` must divide a day, got {format_duration(micros)}"
+    if view.score_own_event and view.online != "stream":
+        yield f"view '{view.name}': `score_own_event` is for views with online='stream', got online={view.online!r}"
     if view.late_events == "ignore" and view.lateness is None:
         yield f"view '{view.name}': `lateness` must be given with late_events='ignore'"
 

@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     redis_url: str = "redis://127.0.0.1:6390/0"
     declarations: str = "features:registry"
     """`module:attribute` of the registry."""
+    functions: str | None = None
+    """`module`, or `module:attribute`, of the on-demand features whose functions the HTTP API and `get` may run."""
     workers: int = Field(default=1, ge=1, le=256)
     """Processes of the flow, all on one machine; each keeps its share of the entities."""
     ui_port: int = Field(default=3000, ge=1, le=65535)

@@ -437,10 +437,12 @@ class FeatureStore:
         )
 
     def reader(self) -> FeatureReader:
-        """A reader of this environment; the caller closes it."""
+        """A reader of this environment, with the declared on-demand functions; the caller closes it."""
         from feature_store.reader import FeatureReader
 
-        return FeatureReader(self.settings.redis_url, env=self.settings.environment, clock=self.clock)
+        return FeatureReader(
+            self.settings.redis_url, env=self.settings.environment, clock=self.clock, functions=self.registry
+        )
 
     def get_online_features(
         self, features: str | Sequence[str], row: Mapping[str, object], *, as_of: datetime | None = None

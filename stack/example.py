@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from feature_store.declare import FeatureView, KeyedView
+from feature_store.declare.requests import requests_of
 from feature_store.store import FeatureStore
 
 
@@ -13,11 +14,13 @@ def example_command(store: FeatureStore) -> str:
     registry = store.registry
     if registry.services:
         service = registry.services[-1]
-        name, reads = service.id if service.version > 1 else service.name, registry.reads(registry.resolve(service))
+        resolved = registry.resolve(service)
+        name, reads = service.id if service.version > 1 else service.name, registry.reads(resolved)
+        asked = [each.column for each in requests_of(resolved).values() if each.default is None]
     else:
         view = registry.views[0]
-        name, reads = f"{view.name}:{view.declared[0].name}", [KeyedView(view)]
-    keys = list(dict.fromkeys(column for read in reads for column in read.columns.values()))
+        name, reads, asked = f"{view.name}:{view.declared[0].name}", (KeyedView(view),), []
+    keys = list(dict.fromkeys([*(column for read in reads for column in read.columns.values()), *asked]))
     values = _recent(store, [read.view for read in reads], keys) if keys else {}
     pairs = " ".join(shlex.quote(f"{key}={values.get(key, '...')}") for key in keys)
     return f"feature-store get {name} {pairs}".rstrip()

@@ -13,13 +13,13 @@ from lake_rows import begun
 from pandera.typing import Series
 
 from feature_store import Entity, EventSource, FeatureService, FeatureStore, FeatureView, Registry, Settings, agg, ratio
+from feature_store.computed.ratio import ratio as scalar_ratio
 from feature_store.errors import InputError, UnknownNameError
 from feature_store.history.answers import Answer
 from feature_store.history.answers import ratio as column_ratio
 from feature_store.history.conform import conform
 from feature_store.history.training import get_historical_features
 from feature_store.history.workers import Workers
-from feature_store.on_demand import ratio as scalar_ratio
 from feature_store.status import Status
 
 DAY = timedelta(days=1)

@@ -39,7 +39,7 @@ from feature_store.duck import in_memory
 from feature_store.fold.run import LocalStream
 from feature_store.history.join_keys import as_key
 from feature_store.history.spine import Spine, spine_keys
-from feature_store.reader.plan import EntityRead
+from feature_store.reader.places import EntityRead
 from feature_store.time_rule import to_us
 from feature_store.transforms.compiled import compile_registry
 

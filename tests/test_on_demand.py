@@ -1,39 +1,72 @@
-"""Ratios: one definition for serving and training."""
+"""On-demand features: what is computed in training is what is served, to the last bit and the last status."""
 
-import itertools
+from datetime import UTC, date, datetime
 
-import pytest
-from hypothesis import given
+from demanded import REQUESTED, bits, by_hand, served, trained
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_store.on_demand import quotient, ratio
 from feature_store.status import Status
 
-NUMBERS = st.one_of(st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False), st.booleans())
-
-
-@given(top=NUMBERS, bottom=NUMBERS.filter(bool))
-def test_a_quotient_is_that_of_the_doubles(top, bottom):
-    assert quotient(top, bottom) == float(top) / float(bottom)
-
-
-@pytest.mark.parametrize(
-    ("top", "bottom"), [(1, 0), (1, 0.0), (1, -0.0), (1, False), (None, 1), (1, None), ("1", 1), ([1], 1)]
+NUMBERS = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([0.0, -0.0, 1.0, 5e-324, 1e308, -90.5, 50.0, 360.0, 720.0, -360.0]),
 )
-def test_without_two_numbers_or_with_a_zero_below_there_is_no_quotient(top, bottom):
-    assert quotient(top, bottom) is None
-    assert ratio((top, Status.PRESENT), (bottom, Status.PRESENT), empty=0.25) == (0.25, Status.EMPTY)
+TIMES = st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1)).map(lambda time: time.replace(tzinfo=UTC))  # noqa: DTZ001
+WHOLE = st.one_of(st.integers(-(2**40), 2**40), st.sampled_from([0, 13, -1, 2**53 + 1]))
+VALUES = {
+    "count_1h": WHOLE,
+    "count_24h": WHOLE,
+    "amount_mean_24h": NUMBERS,
+    "merchant_last": st.sampled_from(["", "m1", "zürich", "a\0", "🦊"]),
+    "home_last": st.booleans(),
+    "paid_at_last": TIMES,
+    "last_day": st.dates(date(1950, 1, 1), date(2050, 1, 1)),
+    "amount_last_3_24h": st.lists(st.floats(-1e6, 1e6), max_size=3),
+}
+ASKED = {
+    "amount": NUMBERS,
+    "tip": NUMBERS,
+    "born": st.dates(date(1950, 1, 1), date(2050, 1, 1)),
+    "code": st.one_of(st.just(13), st.integers(-100, 100)),
+    "channel": st.sampled_from(["web", "app", "", "Web"]),
+    "due": TIMES,
+    "angle": NUMBERS,
+}
 
 
-def test_an_empty_part_with_a_number_counts():
-    assert ratio((0, Status.EMPTY), (4, Status.PRESENT), empty=None) == (0.0, Status.PRESENT)
+def stored(values):
+    """A stored feature: mostly PRESENT with a value, else in any of the ways in which it may not be."""
+    return st.one_of(
+        st.tuples(values, st.just(Status.PRESENT)),
+        st.tuples(values, st.just(Status.PRESENT)),
+        st.tuples(st.none(), st.sampled_from([Status.EMPTY, Status.UNKNOWN, Status.ERROR, Status.STALE])),
+        st.tuples(st.one_of(st.none(), values), st.sampled_from([Status.EMPTY, Status.STALE, Status.AHEAD])),
+    )
 
 
-@pytest.mark.parametrize(("one", "other"), list(itertools.product(Status, Status)))
-def test_a_ratio_is_worth_as_little_as_the_lesser_of_its_parts(one, other):
-    value, status = ratio((1, one), (2, other), empty=9.0)
+ROWS = st.lists(
+    st.tuples(
+        st.fixed_dictionaries({name: stored(values) for name, values in VALUES.items()}),
+        st.fixed_dictionaries(
+            {name: values if name == "tip" else st.one_of(values, values, st.none()) for name, values in ASKED.items()}
+        ),
+        st.integers(-(10**15), 4 * 10**15),
+    ),
+    min_size=1,
+    max_size=5,
+)
 
-    order = [Status.ERROR, Status.UNKNOWN, Status.AHEAD, Status.STALE]
-    lesser = next((s for s in order if s in (one, other)), Status.PRESENT)
-    assert status is lesser
-    assert value == (None if lesser in (Status.ERROR, Status.UNKNOWN) else 0.5)
+
+def test_the_examples_below_ask_for_every_column():
+    assert REQUESTED.keys() == ASKED.keys()
+
+
+@settings(max_examples=100)
+@given(rows=ROWS)
+def test_a_training_row_is_the_served_row_is_the_naive_one(rows):
+    expected = by_hand(rows)
+
+    assert bits(served(rows)) == bits(expected)
+    assert bits(trained(rows)) == bits(expected)
+    assert bits([served([row])[0] for row in rows]) == bits(expected)

@@ -256,7 +256,7 @@ def test_services_are_listed_searched_and_described(world):
     assert [each["name"] for each in found] == ["trip"]
     assert one == {
         "name": "trip", "id": "trip@1", "versions": ["trip@1"], "keys": {"origin": "str", "dest": "str"},
-        "features": {"legs:count_1d": "int", "departures:count_1h": "int"},
+        "inputs": {}, "features": {"legs:count_1d": "int", "departures:count_1h": "int"},
     }  # fmt: skip
 
 

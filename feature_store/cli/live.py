@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from collections.abc import Callable, Mapping
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,7 @@ from feature_store.cli.looks import age, counted, plain_table
 from feature_store.errors import InputError
 from feature_store.online.server import check_server
 from feature_store.reader import FeatureReader
+from feature_store.reader.given import load_functions
 from feature_store.reader.vector import FeatureVector
 from feature_store.settings import Settings
 from feature_store.status import Status
@@ -73,16 +75,27 @@ def rebuild_online() -> None:
 
 def get(
     features: Annotated[str, typer.Argument(help="A service, or `view:feature` names joined by commas")],
-    keys: Annotated[list[str] | None, typer.Argument(help="Join keys as name=value", metavar="KEY=VALUE...")] = None,
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(help="Join keys, and what functions take, as name=value", metavar="KEY=VALUE..."),
+    ] = None,
     *,
     as_of: Annotated[str | None, typer.Option(help="A time with zone, such as 2013-12-24T08:00:00Z")] = None,
 ) -> None:
     """Show one entity's features: value, status and age. Needs Redis alone, neither the declarations nor the lake."""
     asked = None if as_of is None else moment(as_of, name="--as-of")
     wanted = features.split(",") if ":" in features else features
-    row = dict(key_pair(key) for key in keys or ())
+    given = dict(key_pair(key) for key in keys or ())
     settings = Settings()
-    with FeatureReader(settings.redis_url, env=settings.environment, clock=settings.clock, log_served=False) as reader:
+    with FeatureReader(
+        settings.redis_url,
+        env=settings.environment,
+        clock=settings.clock,
+        log_served=False,
+        functions=() if settings.functions is None else load_functions(settings.functions),
+    ) as reader:
+        kinds = reader.requested(wanted)
+        row = {name: typed(text, kinds[name], name) if name in kinds else text for name, text in given.items()}
         vector = reader.get_online_features(wanted, row, as_of=asked)
     now = from_us(settings.clock.now_us()) if asked is None else asked
     console = Console(highlight=False)
@@ -107,6 +120,10 @@ def _hint(statuses: set[Status]) -> str:
         return "UNKNOWN: nothing is there, and nothing says that it should be empty; see `feature-store status`"
     if Status.STALE in statuses:
         return "STALE: not refreshed in time; see `feature-store status`"
+    if Status.ERROR in statuses:
+        return (
+            "ERROR: no value, or an on-demand function that is not here: `FEATURE_STORE_FUNCTIONS` names those that are"
+        )
     return ""
 
 
@@ -114,6 +131,25 @@ def _value(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def typed(text: str, kind: str, name: str) -> object:
+    """What a function takes from a request, from its text.
+
+    Raises:
+        InputError: the text is no such value.
+    """
+    readers: Mapping[str, Callable[[str], object]] = {
+        "int": int,
+        "float": float,
+        "bool": {"true": True, "false": False}.__getitem__,
+        "timestamp": lambda text: moment(text, name=name),
+        "date": date.fromisoformat,
+    }
+    try:
+        return readers.get(kind, str)(text)
+    except (KeyError, ValueError) as error:
+        raise InputError(f"`{name}` must be {kind}, got '{text}'") from error
 
 
 def key_pair(text: str) -> tuple[str, str]:

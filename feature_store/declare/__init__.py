@@ -1,6 +1,7 @@
 """The vocabulary of declarations: plain frozen values, no I/O."""
 
-from feature_store.declare import agg
+from feature_store.declare import agg, encode
+from feature_store.declare.computed import Computed, OnDemand, asked_time, filled, on_demand, request
 from feature_store.declare.dimension import dimension
 from feature_store.declare.entity import Entity
 from feature_store.declare.feature import Feature, FeatureRef, FeatureSpec, Ratio
@@ -12,6 +13,7 @@ from feature_store.declare.source import EventSource
 from feature_store.declare.view import FeatureView
 
 __all__ = [
+    "Computed",
     "Entity",
     "EventSource",
     "Feature",
@@ -21,10 +23,16 @@ __all__ = [
     "FeatureView",
     "KeyedView",
     "Label",
+    "OnDemand",
     "Ratio",
     "agg",
+    "asked_time",
     "dimension",
+    "encode",
+    "filled",
     "kafka",
+    "on_demand",
     "ratio",
     "redis_stream",
+    "request",
 ]

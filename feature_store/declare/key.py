@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
-from typing import Any, Literal, SupportsIndex, cast
+from typing import Literal, SupportsIndex, cast
 
+from feature_store.computed.kinds import plain
 from feature_store.errors import InputError
 
 KeyKind = Literal["int", "str", "bool", "date", "bytes"]
@@ -67,16 +68,16 @@ def key_text(value: object, kind: KeyKind) -> str | None:
     """
     if type(value) is str:
         return _checked(value, kind)
-    plain = _plain(value)
-    if plain is None:
+    bare = plain(value)
+    if bare is None:
         return None
-    if isinstance(plain, bytes | bytearray | memoryview):
+    if isinstance(bare, bytes | bytearray | memoryview):
         if kind == "bytes":
-            return bytes(plain).hex()
-    elif isinstance(plain, float):
-        if kind == "int" and plain.is_integer() and abs(plain) <= WHOLE_FLOAT:
-            return str(int(plain))
-    elif (text := _text(plain)) is not None and kind != "bytes" and (kind == "date" or not isinstance(plain, datetime)):
+            return bytes(bare).hex()
+    elif isinstance(bare, float):
+        if kind == "int" and bare.is_integer() and abs(bare) <= WHOLE_FLOAT:
+            return str(int(bare))
+    elif (text := _text(bare)) is not None and kind != "bytes" and (kind == "date" or not isinstance(bare, datetime)):
         return _checked(text, kind, shown=value)
     raise _misfit(value, kind)
 
@@ -94,21 +95,6 @@ def _checked(text: str, kind: KeyKind, *, shown: object = None) -> str:
 
 def _misfit(value: object, kind: KeyKind) -> InputError:
     return InputError(f"must be {_NAMED[kind]} or its canonical text, got {value!r}")
-
-
-def _plain(value: object) -> object:
-    """A value without NumPy and pandas around it; None for any null."""
-    dtype = getattr(value, "dtype", None)
-    if dtype is not None and getattr(value, "shape", None) == ():
-        # A time in nanoseconds would become an integer.
-        value = cast("Any", value).astype(f"{dtype.kind}8[us]" if dtype.kind in "mM" else dtype).item()
-    try:
-        is_null = value is None or bool(value != value)  # noqa: PLR0124 - NaN and NaT are not themselves
-    except TypeError:
-        is_null = True  # pandas.NA does not say
-    except ValueError:
-        is_null = False  # an array
-    return None if is_null else value
 
 
 def _text(value: object) -> str | None:

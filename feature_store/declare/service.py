@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from feature_store.declare.computed import Computed, OnDemand
 from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.declare.keyed import KeyedView
 from feature_store.declare.view import FeatureView
 from feature_store.errors import InputError
 
 Policy = Literal["serve", "default", "fail"]
-Item = FeatureView | KeyedView | FeatureRef | Ratio | str
+Item = FeatureView | KeyedView | FeatureRef | Ratio | OnDemand | Computed | str
 Default = float | int | str | bool | None
 
 
@@ -26,7 +27,7 @@ class FeatureService:
     owner: str | None = field(default=None, kw_only=True)
     description: str = field(default="", kw_only=True)
     defaults: Mapping[str, Default] = field(default_factory=dict, kw_only=True)
-    """Served for a value that is UNKNOWN, or STALE/AHEAD under the policy 'default'; by `view:feature` or ratio name."""
+    """Served for a value that is UNKNOWN, or STALE/AHEAD under the policy 'default'; by `view:feature` or the name of what is computed."""
     on_stale: Policy = field(default="serve", kw_only=True)
     on_ahead: Policy = field(default="serve", kw_only=True)
     log_rate: float = field(default=0.01, kw_only=True)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from feature_store.declare.computed import Computed, OnDemand
 from feature_store.declare.feature import Ratio
 from feature_store.html_table import html_table
 from feature_store.time_rule import format_duration
@@ -57,7 +58,7 @@ def source_html(source: EventSource) -> str:
 
 def service_html(service: FeatureService) -> str:
     """What it serves, in order."""
-    named = [_item(item) for item in service.features]
+    named = [name for item in service.features for name in _items(item)]
     rows = [[name, service.defaults.get(name, service.defaults.get(re.sub(r"@\d+", "", name)))] for name in named]
     return html_table(f"Feature service {service.id}", ["features", "default"], rows, notes=[service.description])
 
@@ -75,5 +76,7 @@ def registry_html(views: Sequence[FeatureView], services: Sequence[FeatureServic
     return html_table("Registry", ["", "name", "entity", "source", "features", "description"], rows)
 
 
-def _item(item: object) -> str:
-    return item.name if isinstance(item, Ratio) else str(getattr(item, "id", item))
+def _items(item: object) -> list[str]:
+    if isinstance(item, OnDemand):
+        return [feature.name for feature in item.features]
+    return [item.name if isinstance(item, Ratio | Computed) else str(getattr(item, "id", item))]

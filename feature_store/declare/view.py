@@ -45,6 +45,9 @@ class FeatureView:
     late_events: LateEvents = field(default="correct", kw_only=True)
     lateness: str | timedelta | None = field(default=None, kw_only=True)
     """With `late_events="ignore"`: how late an event may arrive and still count."""
+    score_own_event: bool = field(default=False, kw_only=True)
+    """Of a stream view: keep also what each value was just before its newest event, so that a read `as_of` that event's time
+    is exact although the event counts already."""
     owner: str | None = field(default=None, kw_only=True)
     description: str = field(default="", kw_only=True)
     tags: Mapping[str, str] = field(default_factory=dict, kw_only=True)

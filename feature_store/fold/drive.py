@@ -56,7 +56,9 @@ COMMITS_KEPT = 10_000
 def stream_fingerprint(compiled: Compiled) -> str:
     """What the stream computes: each stream view and its meaning."""
     plans = [plan for plan in compiled.plans.values() if plan.view.online == "stream"]
-    return "|".join(f"{plan.view.id}={view_fingerprint(plan.view)}" for plan in plans)
+    return "|".join(
+        f"{plan.view.id}={view_fingerprint(plan.view)}{'+own' if plan.view.score_own_event else ''}" for plan in plans
+    )
 
 
 class ShardDriver:

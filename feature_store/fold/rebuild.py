@@ -40,6 +40,7 @@ from feature_store.transforms.project import (
     NO_TIME,
     TILE,
     TIME,
+    project_sql,
     tile_types,
     tiles_sql,
     to_numpy,
@@ -72,9 +73,9 @@ def tiles_table(plan: ViewPlan) -> str:
 def resolve_origin(compiled: Compiled, lake: Lake) -> Origin:
     """The newest state of the lake and the positions that belong to it."""
     snapshot = lake.snapshot()
-    known = set(lake.sources())
     positions = {
-        name: lake.positions(name, snapshot=snapshot) if name in known else {} for name in compiled.registry.sources
+        name: lake.positions(name, snapshot=snapshot) if lake.has_source(name) else {}
+        for name in compiled.registry.sources
     }
     return Origin(snapshot=snapshot, positions=positions)
 
@@ -84,10 +85,9 @@ def rebuild_shards(
 ) -> None:
     """Fill fresh shards (some of `count`) with what the lake knows at `origin`."""
     by_number = {shard.shard: shard for shard in shards}
-    known = set(lake.sources())
     for source in compiled.registry.sources:
         plans = [plan for plan in compiled.plans_of(source) if plan.view.online == "stream"]
-        if source not in known or not plans:
+        if not plans or not lake.has_source(source):
             continue
         for plan in plans:
             _rebuild_view(lake, plan, origin, by_number, count=count, now_us=now_us)
@@ -119,7 +119,7 @@ def open_intake(
     declared, schema = compiled.registry.source(source), compiled.schemas[source]
     by_id = declared.log is None or declared.log.partitioned_by == "event_id"
     known = KnownIds()
-    if source in lake.sources():
+    if lake.has_source(source):
         known = KnownIds(
             held=IdHashes(held_hashes(lake, source, origin.snapshot)),
             look_up=_look_up(lake, source, schema, partition=partition, by_id=by_id),
@@ -166,24 +166,36 @@ def _rebuild_view(
     hops = sorted({state_hop_us(feature) for feature in plan.features})
     features = {hop: [f for f in plan.features if state_hop_us(f) == hop] for hop in hops}
     cutoffs = {hop: horizon_us(features[hop], now_us) for hop in hops}
+    since = _since(lake, plan, origin, cutoffs, now_us)
     with lake.reading() as cursor:
-        cursor.execute(
-            f"CREATE OR REPLACE TEMP TABLE rebuilt AS {_tiles_since_sql(lake, plan, origin, cutoffs, now_us)}"
-        )
+        own = _own_events(cursor, plan, since) if plan.view.score_own_event else None
+        cursor.execute(f"CREATE OR REPLACE TEMP TABLE rebuilt AS {_tiles_sql(lake, plan, origin, since)}")
         for hop in hops:
             sql = f"SELECT * FROM rebuilt WHERE {HOP} = {features[hop][0].feature.hop_us} AND {TILE} >= {cutoffs[hop]}"
             table = cursor.execute(sql).to_arrow_table()
             for number, rows in _by_shard(table, plan, shards, count):
                 _seed(shards[number].views[plan.view.id], hop, features[hop], rows)
         cursor.execute("DROP TABLE rebuilt")
+    if own is not None:
+        for batch in Splitter(plan.view.source.name, [plan], shards=count).split(own, {}):
+            if batch.shard in shards and plan.view.id in batch.views:
+                shards[batch.shard].views[plan.view.id].add(batch.views[plan.view.id])
     for shard in shards.values():
         for hop in hops:
             if cutoffs[hop] > BEGINNING_US:
                 shard.views[plan.view.id].mark_forgotten(hop, cutoffs[hop])
 
 
-def _tiles_since_sql(lake: Lake, plan: ViewPlan, origin: Origin, cutoffs: Mapping[int, int], now_us: int) -> str:
-    """Tiles of all events before `now`, from the earliest cutoff on."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Since:
+    """From where a view's tiles come: some days from their builds, all else from events."""
+
+    built: Sequence[date]
+    events: str
+    """SQL: the events before `now` of the other days, from the earliest cutoff on."""
+
+
+def _since(lake: Lake, plan: ViewPlan, origin: Origin, cutoffs: Mapping[int, int], now_us: int) -> _Since:
     earliest, source = min(cutoffs.values()), plan.view.source.name
     first = _FIRST_DAY if earliest == BEGINNING_US else _date(earliest)
     table = tiles_table(plan)
@@ -193,16 +205,41 @@ def _tiles_since_sql(lake: Lake, plan: ViewPlan, origin: Origin, cutoffs: Mappin
         fresh = lake.fresh_days(table, source=source, snapshot=origin.snapshot)
         partly = _partly_built(lake, table, plan, origin)
         built = [day for day in fresh if first <= day < today and day not in partly]
-    days = ", ".join(f"DATE '{day}'" for day in built)
-    unbuilt = f"{TIME} < {now_us}" + (f" AND {DAY} NOT IN ({days})" if built else "")
+    unbuilt = f"{TIME} < {now_us}" + (f" AND {DAY} NOT IN ({_listed(built)})" if built else "")
     start = _first_unbuilt(first, built)
     events = lake.events_sql(source, snapshot=origin.snapshot, days=(start, _date(now_us)), where=unbuilt)
-    columns = ", ".join(tile_types(plan))
+    return _Since(built=built, events=events)
+
+
+def _tiles_sql(lake: Lake, plan: ViewPlan, origin: Origin, since: _Since) -> str:
+    """Tiles of all events before `now` but those that the table `own` names, if the view keeps some apart."""
+    columns, events = ", ".join(tile_types(plan)), since.events
+    if plan.view.score_own_event:
+        events = f"SELECT * FROM ({events}) WHERE {ID} NOT IN (SELECT {ID} FROM own)"
     sql = f"SELECT {columns} FROM ({tiles_sql(plan, events)})"
-    if built:
-        from_table = lake.table_sql(table, snapshot=origin.snapshot)
-        sql = f"{sql} UNION ALL SELECT {columns} FROM {from_table} WHERE {DAY} IN ({days})"
+    if since.built:
+        from_table = lake.table_sql(tiles_table(plan), snapshot=origin.snapshot)
+        sql = f"{sql} UNION ALL SELECT {columns} FROM {from_table} WHERE {DAY} IN ({_listed(since.built)})"
     return sql
+
+
+def _own_events(cursor: duckdb.DuckDBPyConnection, plan: ViewPlan, since: _Since) -> pa.Table:
+    """The newest events of each entity, which the view keeps apart; the table `own` has their ids.
+
+    Of an entity whose newest event lies in a day that is built, there is none: what its value was before is not known.
+    """
+    cursor.execute(
+        f"CREATE OR REPLACE TEMP TABLE own AS SELECT {ID} FROM ({project_sql(plan, since.events)}) "
+        f"WHERE {KEY} IS NOT NULL QUALIFY {TIME} = max({TIME}) OVER (PARTITION BY {KEY})"
+    )
+    found: pa.Table = cursor.execute(
+        f"SELECT * FROM ({since.events}) WHERE {ID} IN (SELECT {ID} FROM own)"
+    ).to_arrow_table()
+    return found
+
+
+def _listed(days: Sequence[date]) -> str:
+    return ", ".join(f"DATE '{day}'" for day in days)
 
 
 def _has_columns(lake: Lake, table: str, plan: ViewPlan) -> bool:

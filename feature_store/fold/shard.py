@@ -14,12 +14,12 @@ from feature_store.fold.unwritten import Unwritten
 from feature_store.online.commits import CommitRecord
 from feature_store.online.keys import features_prefix
 from feature_store.online.layout import view_layout
-from feature_store.online.packed import ERROR, Item, encode_rows
+from feature_store.online.packed import ERROR, Item, encode_own, encode_rows
 from feature_store.online.ready import EXPIRY_SLACK_US, Positions
 from feature_store.online.writer import Write
 from feature_store.status import Status
 from feature_store.time_rule import SECOND_US, tail_us
-from feature_store.transforms.catalogue import Ints
+from feature_store.transforms.catalogue import Ints, Values
 from feature_store.transforms.plan import ViewPlan
 from feature_store.transforms.steps import FOREVER_US, FeatureSteps, ViewSteps
 
@@ -180,7 +180,7 @@ class Shard:
         if len(entities) == 0:
             return []
         steps = state.steps(entities, now_us)
-        values = self._encode(name, steps, _ages(state.plan, steps, now_us))
+        values = self._encode(state, steps, _ages(state.plan, steps, now_us), entities)
         prefix, keys = self._prefixes[name], state.keys
         expiries = _expire_ms(state, steps, now_us)
         return [
@@ -188,17 +188,21 @@ class Shard:
             for number, value, expire in zip(entities.tolist(), values, expiries, strict=True)
         ]
 
-    def _encode(self, name: str, steps: ViewSteps, ages: Sequence[int | None]) -> list[bytes]:
+    def _encode(self, state: ViewState, steps: ViewSteps, ages: Sequence[int | None], entities: Ints) -> list[bytes]:
+        view = state.plan.view
         base_s = steps.from_us // SECOND_US
         until_s = np.where(steps.until_us >= FOREVER_US, 0, steps.until_us // SECOND_US - base_s)
         return encode_rows(
-            self._layouts[name],
+            self._layouts[view.id],
             self.run,
             self.n,
             steps.from_us.tolist(),
             ages,
             until_s.tolist(),
-            [_items(feature, base_s) for feature in steps.features],
+            [
+                *(_items(feature, base_s) for feature in steps.features),
+                *([_own_items(state, entities)] if view.score_own_event else []),
+            ],
         )
 
     def _commit(self, now_us: int) -> CommitRecord:
@@ -208,7 +212,7 @@ class Shard:
 
 def _items(steps: FeatureSteps, base_s: Ints) -> list[Item]:
     """One packed item per entity: the value if it never changes, else the steps."""
-    values = _plain_values(steps)
+    values = _plain_values(steps.values)
     starts, counts = steps.first[:-1], np.diff(steps.first)
     is_list = steps.plan.is_list
     if not is_list and len(values) == len(starts):
@@ -228,9 +232,20 @@ def _items(steps: FeatureSteps, base_s: Ints) -> list[Item]:
     return items
 
 
-def _plain_values(steps: FeatureSteps) -> list[Item]:
-    values: list[Item] = steps.values.values.tolist()
-    status = steps.values.status
+def _own_items(state: ViewState, entities: Ints) -> list[Item]:
+    """What each entity's features were just before its newest event; nil where that is not known any more."""
+    found, known = state.before_own(entities)
+    columns = []
+    for feature in state.plan.features:
+        values = _plain_values(found[feature.feature.name])
+        columns.append([[value] for value in values] if feature.is_list else values)
+    rows = zip(*columns, strict=True)
+    return [encode_own(row) if is_known else None for row, is_known in zip(rows, known.tolist(), strict=True)]
+
+
+def _plain_values(found: Values) -> list[Item]:
+    values: list[Item] = found.values.tolist()
+    status = found.status
     for row in np.flatnonzero(status != _PRESENT).tolist():
         values[row] = None
     for row in np.flatnonzero(status == _ERROR).tolist():

@@ -7,16 +7,18 @@ from functools import partial
 
 import numpy as np
 
+from feature_store.fold.own_events import OwnEvents
 from feature_store.fold.split import ViewRows
 from feature_store.time_rule import BEGINNING_US
 from feature_store.transforms.accumulator import Accumulator
-from feature_store.transforms.catalogue import Array, Ints
+from feature_store.transforms.catalogue import Array, Ints, Values
+from feature_store.transforms.evaluate import evaluate, tails_us
 from feature_store.transforms.families import LIFETIME, state_hop_us
 from feature_store.transforms.kernel import RangeIndex
-from feature_store.transforms.ordering import run_starts
+from feature_store.transforms.ordering import Bools, run_starts
 from feature_store.transforms.plan import FeaturePlan, PartialColumn, ViewPlan
 from feature_store.transforms.project import EVENTS, NEWEST, NO_TIME
-from feature_store.transforms.rowset import Merge, RowSet, merge_distinct, merge_last_n, merge_tiles
+from feature_store.transforms.rowset import Merge, RowSet, concat, merge_distinct, merge_last_n, merge_tiles
 from feature_store.transforms.steps import FOREVER_US, ViewSteps, view_steps
 
 ValueFamily = tuple[str, int]
@@ -32,6 +34,9 @@ class ViewState:
         self._number: dict[str, int] = {}
         self._newest_us = np.zeros(0, dtype=np.int64)
         self._until_us = np.zeros(0, dtype=np.int64)
+        self._own = OwnEvents(plan.columns) if plan.view.score_own_event else None
+        self._merged_us = np.zeros(0, dtype=np.int64)
+        """The newest time that is merged into tiles, by entity."""
         self._forgotten_us: dict[int, int] = {}
         hops = sorted({state_hop_us(feature) for feature in plan.features})
         self._features = {hop: [f for f in plan.features if state_hop_us(f) == hop] for hop in hops}
@@ -46,12 +51,14 @@ class ViewState:
 
     def __len__(self) -> int:
         """How many rows are kept, in all families."""
-        return sum(len(rows) for rows in (*self._tiles.values(), *self._values.values()))
+        own = () if self._own is None else (self._own,)
+        return sum(len(rows) for rows in (*self._tiles.values(), *self._values.values(), *own))
 
     @property
     def nbytes(self) -> int:
         """Bytes of the rows kept."""
-        return sum(rows.nbytes for rows in (*self._tiles.values(), *self._values.values()))
+        own = () if self._own is None else (self._own,)
+        return sum(rows.nbytes for rows in (*self._tiles.values(), *self._values.values(), *own))
 
     @property
     def hops_us(self) -> Sequence[int]:
@@ -77,17 +84,23 @@ class ViewState:
     def add(self, rows: ViewRows) -> Ints:
         """Merge the rows of some events in; returns the entities touched, sorted."""
         entity = self.number(rows.keys)[rows.key]
+        touched = np.unique(entity)
+        if self._own is not None:
+            np.maximum.at(self._newest_us, entity, rows.time)
+            entity, rows = self._own.exchange(entity, rows, newest_us=self._newest_us)
         for hop, features in self._features.items():
             self.add_tiles(hop, _event_tiles(features, rows, entity, hop))
             for column in value_columns(features):
                 self.add_values(column, hop, _event_values(column, rows, entity))
-        return np.unique(entity)
+        return touched
 
     def add_tiles(self, hop_us: int, rows: RowSet) -> None:
         """Merge tiles of one hop in."""
         if len(rows):
             self._tiles[hop_us].add(rows)
-            np.maximum.at(self._newest_us, rows.entity, rows.columns[NEWEST].astype(np.int64, copy=False))
+            newest = rows.columns[NEWEST].astype(np.int64, copy=False)
+            np.maximum.at(self._newest_us, rows.entity, newest)
+            np.maximum.at(self._merged_us, rows.entity, newest)
 
     def add_values(self, column: PartialColumn, hop_us: int, rows: RowSet) -> None:
         """Merge rows of a set or list column in."""
@@ -100,6 +113,8 @@ class ViewState:
             cutoff = horizon_us(features, now_us)
             if cutoff > self._forgotten_us.get(hop, BEGINNING_US):
                 self.mark_forgotten(hop, cutoff)
+        if self._own is not None:
+            self._own.drop_before(min(horizon_us(features, now_us) for features in self._features.values()))
 
     def mark_forgotten(self, hop_us: int, cutoff_us: int) -> None:
         """From now on nothing older than the cutoff is known under this hop."""
@@ -127,21 +142,53 @@ class ViewState:
         self._until_us[entities] = steps.until_us
         return steps
 
-    def gather_tiles(self, hop_us: int, entities: Ints) -> RowSet:
-        """The tiles of some entities; none if there never was an event."""
-        tiles = self._tiles[hop_us]
-        return tiles.gather(entities) if len(tiles) else RowSet.empty(_tile_dtypes(self._features[hop_us]))
+    def before_own(self, entities: Ints) -> tuple[dict[str, Values], Bools]:
+        """The features of some entities (sorted numbers) at the time of each one's newest event, which does not count, and
+        where they are known: the event is kept apart, and no row that its windows hold is forgotten.
+        """
+        newest_us = self._newest_us[entities]
+        found = evaluate(self.plan, _Gathered(self, entities, own=False), entities, time_us=newest_us)
+        known = self._merged_us[entities] < newest_us
+        if self._own is None or not len(self._own):
+            return found, np.zeros(len(entities), dtype=bool)
+        known &= np.isin(entities, self._own.of(entities).entity)
+        for feature in self.plan.features:
+            forgotten = self._forgotten_us.get(state_hop_us(feature), BEGINNING_US)
+            window, hop = feature.feature.window_us, feature.feature.hop_us
+            known &= tails_us(newest_us, window_us=window, hop_us=hop) >= forgotten
+        return found, known
 
-    def gather_values(self, family: ValueFamily, entities: Ints) -> RowSet:
-        """The rows of a set or list column of some entities; none if there never was a value."""
-        rows = self._values[family]
-        return rows.gather(entities) if len(rows) else RowSet.empty({"value": np.int64, "id": object})
+    def gather_tiles(self, hop_us: int, entities: Ints, *, own: bool = True) -> RowSet:
+        """The tiles of some entities; none if there never was an event. `own`: with their newest events."""
+        tiles, features = self._tiles[hop_us], self._features[hop_us]
+        found = tiles.gather(entities) if len(tiles) else RowSet.empty(_tile_dtypes(features))
+        if not own or self._own is None or not len(self._own):
+            return found
+        numbers, rows = self._own.as_events(self._own.of(entities))
+        if not len(rows):
+            return found
+        newest = merge_tiles(_event_tiles(features, rows, numbers, hop_us), ops=tile_ops(features))
+        return merge_tiles(concat([found, newest]), ops=tile_ops(features)) if len(found) else newest
+
+    def gather_values(self, family: ValueFamily, entities: Ints, *, own: bool = True) -> RowSet:
+        """The rows of a set or list column of some entities; none if there never was a value. `own`: as for tiles."""
+        kept = self._values[family]
+        found = kept.gather(entities) if len(kept) else RowSet.empty({"value": np.int64, "id": object})
+        if not own or self._own is None or not len(self._own):
+            return found
+        numbers, rows = self._own.as_events(self._own.of(entities))
+        [column] = [column for column in self.plan.columns if column.name == family[0]]
+        newest, merge = _event_values(column, rows, numbers), _value_merge(column)
+        if not len(newest):
+            return found
+        return merge(concat([found, newest])) if len(found) else merge(newest)
 
     def _grow(self, size: int) -> None:
         missing = size - len(self._newest_us)
         if missing > 0:
             room = max(missing, len(self._newest_us))
             self._newest_us = np.append(self._newest_us, np.full(room, BEGINNING_US))
+            self._merged_us = np.append(self._merged_us, np.full(room, BEGINNING_US))
             self._until_us = np.append(self._until_us, np.full(room, FOREVER_US))
 
 
@@ -150,20 +197,20 @@ class _Gathered:
 
     unique = True
 
-    def __init__(self, state: ViewState, entities: Ints) -> None:
-        self._state, self._entities = state, entities
+    def __init__(self, state: ViewState, entities: Ints, *, own: bool = True) -> None:
+        self._state, self._entities, self._own = state, entities, own
         self._tiles: dict[int, RangeIndex] = {}
         self._values: dict[ValueFamily, RangeIndex] = {}
 
     def tiles(self, hop_us: int) -> RangeIndex:
         if hop_us not in self._tiles:
-            self._tiles[hop_us] = RangeIndex(self._state.gather_tiles(hop_us, self._entities))
+            self._tiles[hop_us] = RangeIndex(self._state.gather_tiles(hop_us, self._entities, own=self._own))
         return self._tiles[hop_us]
 
     def values(self, column: PartialColumn, hop_us: int) -> RangeIndex:
         family = (column.name, hop_us)
         if family not in self._values:
-            self._values[family] = RangeIndex(self._state.gather_values(family, self._entities))
+            self._values[family] = RangeIndex(self._state.gather_values(family, self._entities, own=self._own))
         return self._values[family]
 
 

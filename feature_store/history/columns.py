@@ -12,8 +12,9 @@ from feature_store.status import Status
 from feature_store.transforms.catalogue import Array, Values
 
 if TYPE_CHECKING:
+    from feature_store.computed.kinds import Kind
     from feature_store.declare.feature import FeatureRef
-    from feature_store.transforms.plan import FeaturePlan, Kind
+    from feature_store.transforms.plan import FeaturePlan
 
 _STORED = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "str": pa.string()}
 _SHOWN = {**_STORED, "timestamp": pa.timestamp("us", tz="UTC"), "date": pa.date32()}
@@ -43,6 +44,11 @@ def stored_type(plan: FeaturePlan) -> pa.DataType:
 def shown_type(plan: FeaturePlan) -> pa.DataType:
     """How a training set shows them."""
     return pa.list_(_SHOWN[plan.kind]) if plan.is_list else _SHOWN[plan.kind]
+
+
+def shown_as(kind: Kind) -> pa.DataType:
+    """How a training set shows values of a kind."""
+    return _SHOWN[kind]
 
 
 def stored_column(plan: FeaturePlan, values: Values) -> pa.Array:

@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, TypedDict, get_args
 
 import pyarrow as pa
 
-from feature_store.declare.feature import FeatureRef, Ratio
+from feature_store.declare.feature import FeatureRef
+from feature_store.declare.requests import requests_of
 from feature_store.declare.service import FeatureService
 from feature_store.errors import InputError
-from feature_store.history.answers import Answer, answer, ratio, with_defaults
+from feature_store.history.answers import Answer, answer, with_defaults
 from feature_store.history.asof import batch_answers, check_materialized, rows_table
 from feature_store.history.columns import column_names
+from feature_store.history.computed import ComputedAnswers
 from feature_store.history.coverage import check_complete
 from feature_store.history.definitions import definitions
 from feature_store.history.knowledge import KnowledgeReport
 from feature_store.history.labels import label_column
 from feature_store.history.manifest import Knowledge, Manifest
 from feature_store.history.reading import LakeReading
+from feature_store.history.requests import request_column
 from feature_store.history.spine import Spine, SpineKeys, read_spine, spine_keys
 from feature_store.history.windows import window_values
 from feature_store.history.workers import ALONE, Workers
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from feature_store.declare.view import FeatureView
     from feature_store.history.served import RowFacts
     from feature_store.lake import Lake
+    from feature_store.registry import Resolved
     from feature_store.transforms.compiled import Compiled
 
 
@@ -109,9 +113,10 @@ def get_historical_features(
     Args:
         compiled: the declarations.
         lake: the events and rows.
-        spine: a pandas or Arrow table, the path of a Parquet file, or SQL over the lake, with the join keys and times.
+        spine: a pandas or Arrow table, the path of a Parquet file, or SQL over the lake, with the join keys, times and the
+            columns that on-demand features take from a request.
             Every row comes back once, in order; one with a null join key has UNKNOWN values.
-        features: a service, its name, or a list of features, views and ratios.
+        features: a service, its name, or a list of features, views, ratios and on-demand features.
         knowledge: 'served': what a value could know at the row's time, events that had arrived by then; 'corrected':
             all events by the time at which they happened.
         time_column: the spine's column of times, aware. A row sees events strictly before its time.
@@ -124,6 +129,7 @@ def get_historical_features(
 
     Raises:
         InputError: the spine, or a row later than the lake is complete, as said above.
+        FunctionFailed: an on-demand function; names it and the row.
         UnknownNameError: no such service, view, feature or label.
         WorkerError: a worker was lost.
     """
@@ -136,6 +142,7 @@ def get_historical_features(
     _ensure_sources(compiled, lake, {*(v.source.name for v in views), *(w.outcome.source.name for w in wanted)})
     rows = read_spine(spine, lake=lake, time_column=time_column)
     names = _names(resolved, rows)
+    requests = {each: request_column(rows.table, each, of="spine") for each in requests_of(resolved).values()}
     at = lake.snapshot() if snapshot is None else snapshot
     until_us = 2**62 if now_us is None or not wanted else now_us
     with lake.pinned(at) as pinned, LakeReading(pinned, at, scratch=lake) as reading:
@@ -164,7 +171,7 @@ def get_historical_features(
         }
         manifest = Manifest(
             service=service.id if isinstance(service, FeatureService) else None,
-            features=[item.name if isinstance(item, Ratio) else str(item) for item in resolved],
+            features=[str(item) if isinstance(item, FeatureRef) else item.name for item in resolved],
             fingerprints=definitions(compiled, service, resolved, wanted),
             **_at_snapshot(pinned, views, at),
             knowledge=knowledge,
@@ -178,8 +185,14 @@ def get_historical_features(
             labels={name: label.open for name, label in found_labels.items()},
         )
     table = rows.table
+    computed = ComputedAnswers(
+        stored=lambda ref: job.answers[ref.read_id, ref.feature],
+        requested=requests.__getitem__,
+        asked_us=rows.time_us,
+        strict=True,
+    )
     for name, item in zip(names, resolved, strict=True):
-        found = _served(item, job.answers, service)
+        found = _served(item, computed.of(item), service)
         table = table.append_column(name, found.column)
         if statuses:
             table = table.append_column(f"{name}__status", pa.array(found.status, type=pa.int8()))
@@ -273,10 +286,10 @@ def _check_complete(reading: LakeReading, views: Sequence[FeatureView], rows: Sp
             check_complete(reading.coverage(view.source.name), view, first_us=first, last_us=last)
 
 
-def _names(resolved: Sequence[FeatureRef | Ratio], spine: Spine) -> list[str]:
+def _names(resolved: Sequence[Resolved], spine: Spine) -> list[str]:
     """The columns of the features, in their order."""
     stored = iter(column_names([item for item in resolved if isinstance(item, FeatureRef)]))
-    names = [item.name if isinstance(item, Ratio) else next(stored) for item in resolved]
+    names = [next(stored) if isinstance(item, FeatureRef) else item.name for item in resolved]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"the feature column '{name}' was asked for twice")
@@ -285,16 +298,11 @@ def _names(resolved: Sequence[FeatureRef | Ratio], spine: Spine) -> list[str]:
     return names
 
 
-def _served(item: FeatureRef | Ratio, answers: Answers, service: FeatureService | Sequence[object]) -> Answer:
+def _served(item: Resolved, found: Answer, service: FeatureService | Sequence[object]) -> Answer:
     """One feature as the service serves it."""
-    if isinstance(item, Ratio):
-        parts = [answers[ref.read_id, ref.feature] for ref in item.refs]
-        found = ratio(parts[0], parts[1], empty=item.empty)
-    else:
-        found = answers[item.read_id, item.feature]
     if not isinstance(service, FeatureService):
         return found
-    names = [item.name] if isinstance(item, Ratio) else [item.name, str(item)]
+    names = [item.name, str(item)] if isinstance(item, FeatureRef) else [item.name]
     default = next((service.defaults[name] for name in names if name in service.defaults), None)
     return with_defaults(found, default=default, on_stale=service.on_stale, on_ahead=service.on_ahead, name=names[0])
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _ATTEMPTS = 8
+DROPPED = ("tiles_", "rows_")
+"""How the names of tables begin that go with the version of a view; all others stay."""
 _ENV = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 
@@ -72,6 +74,9 @@ class Session:
         self.server = None if location.catalog is None else Postgres(location.catalog)
         self.staging = location.directory / "staging" / uuid.uuid4().hex
         self.declared: dict[str, Mapping[str, str]] = {}
+        self._lasting: set[str] = set()
+        self.fitted: dict[str, Mapping[str, str]] = {}
+        """Source -> columns that its tables are known to have: they lose none, and are never dropped."""
         self.committed: dict[tuple[str, int], Days] = {}
         self._lock_timeout_s, self._read_only = lock_timeout_s, read_only
         self._thread_lock = threading.Lock()
@@ -209,8 +214,13 @@ class Session:
             shutil.rmtree(folder, ignore_errors=True)
 
     def exists(self, table: str) -> bool:
-        """Whether this environment has such a table."""
-        return self._reads(quote(table))
+        """Whether this environment has such a table. Of one that is never dropped it is asked until it is there."""
+        if table in self._lasting:
+            return True
+        found = self._reads(quote(table))
+        if found and not table.startswith(DROPPED):
+            self._lasting.add(table)
+        return found
 
     def check_snapshot(self, snapshot: int) -> None:
         """Read a snapshot.

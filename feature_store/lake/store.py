@@ -170,6 +170,10 @@ class Lake:
         with self._session.reading() as cursor:
             return event_tables.sources(cursor)
 
+    def has_source(self, source: str) -> bool:
+        """Whether a source has tables here."""
+        return event_tables.has_source(self._session, source)
+
     def replace_loaded(
         self,
         source: str,

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.declare.keyed import KeyedView
+from feature_store.declare.requests import requests_of
 from feature_store.declare.service import FeatureService
 from feature_store.declare.view import FeatureView
 from feature_store.errors import InputError
@@ -130,12 +131,20 @@ class Draft:
         Args:
             features: a service, a view, the name of one, `view:feature`, or a list of features, views and ratios.
             at: an aware datetime, or ISO 8601 text with a zone.
-            entity: join key -> value.
+            entity: join key -> value, and what on-demand features take from a request.
             knowledge: as for `get_historical_features`.
         """
         asked = self._asked(features)
-        reads = self.registry.reads(self.registry.resolve(asked))
-        spine = spine_at(self._compiled, self._lake, reads, moment_us(at, "at"), entity=entity, sample=self.sample)
+        resolved = self.registry.resolve(asked)
+        spine = spine_at(
+            self._compiled,
+            self._lake,
+            self.registry.reads(resolved),
+            moment_us(at, "at"),
+            entity=entity,
+            asked=requests_of(resolved),
+            sample=self.sample,
+        )
         return self.get_historical_features(spine, asked, knowledge=knowledge)
 
     def get_historical_features(

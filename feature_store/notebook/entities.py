@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from feature_store.declare.computed import Computed, OnDemand, RequestInput
 from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.errors import InputError, UnknownNameError
 from feature_store.history.join_keys import as_key
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from feature_store.registry import Registry, Resolved
     from feature_store.transforms.compiled import Compiled
 
-Asked = FeatureRef | Ratio | str
-"""`view:feature`, a handle such as `view["count_1h"]`, or a ratio."""
+Asked = FeatureRef | Ratio | OnDemand | Computed | str
+"""`view:feature`, a handle such as `view["count_1h"]`, a ratio, or an on-demand feature of stored ones."""
 Ask = Callable[[pa.Table, Sequence[object]], "TrainingSet"]
 """Spine (its times are `event_timestamp`) and features -> their values, with statuses."""
 
@@ -44,9 +45,14 @@ def one_feature(registry: Registry, feature: object) -> Resolved:
             f"`feature` must be 'view:feature', a handle such as view['count_1h'] or a ratio, got {feature!r}"
         )
     try:
-        return registry.resolve([feature])[0]
+        found = registry.resolve([feature])
     except ValueError as error:
         raise InputError(str(error)) from None
+    if len(found) > 1:
+        raise InputError(
+            f"`feature` must be one feature, got {', '.join(item.name for item in found)}; choose one of them"
+        )
+    return found[0]
 
 
 def feature_name(item: Resolved) -> str:
@@ -58,14 +64,21 @@ def describe(registry: Registry, item: Resolved) -> str:
     """What a feature's values are: its description, or else what is aggregated over what."""
     if isinstance(item, Ratio):
         return item.description or f"{item.numerator.feature} / {item.denominator.feature}"
+    if isinstance(item, Computed):
+        return item.description or f"on-demand feature '{item.of.name}'"
     feature = registry.view(item.view_id).feature(item.feature)
     return feature.description or f"{feature.aggregate} of {feature.column or 'events'}"
 
 
 def key_columns(
-    compiled: Compiled, reads: Sequence[KeyedView], entity: Mapping[str, object], size: int
+    compiled: Compiled,
+    reads: Sequence[KeyedView],
+    entity: Mapping[str, object],
+    size: int,
+    *,
+    asked: Mapping[str, RequestInput] | None = None,
 ) -> dict[str, pa.ChunkedArray]:
-    """The columns that reads need, each as often as asked, of the join key's type.
+    """The columns that reads need, each as often as asked, of the join key's type; and what functions take, as it is given.
 
     Raises:
         InputError: a join key is missing, null or of another type.
@@ -79,6 +92,8 @@ def key_columns(
                 got = f"got {dict(entity)!r}"
                 raise InputError(f"`entity` must have a value for '{name}', the join key '{key}' of {read.told}, {got}")
             columns[name] = _repeated(entity[name], schema.field(key).type, name, size)
+    for name in entity.keys() & (asked or {}).keys() - columns.keys():
+        columns[name] = pa.chunked_array([pa.array([entity[name]] * size)])
     for name in entity:
         if name not in columns:
             raise UnknownNameError("join key", name, columns)
@@ -139,6 +154,7 @@ def spine_at(
     at_us: int,
     *,
     entity: Mapping[str, object] | None = None,
+    asked: Mapping[str, RequestInput] | None = None,
     sample: Sample = WHOLE,
 ) -> pa.Table:
     """One row at a time for an entity, or for every one that has had an event in one of the views.
@@ -148,7 +164,7 @@ def spine_at(
     """
     keyed = [read for read in reads if read.columns]
     if entity is not None or not keyed:
-        return pa.table({**key_columns(compiled, reads, entity or {}, 1), TIME_COLUMN: times([at_us])})
+        return pa.table({**key_columns(compiled, reads, entity or {}, 1, asked=asked), TIME_COLUMN: times([at_us])})
     names = {tuple(read.columns.values()) for read in keyed}
     if len(names) > 1:
         listed = ", ".join(sorted("+".join(each) for each in names))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from feature_store.declare.requests import requests_of
 from feature_store.errors import InputError
 from feature_store.html_table import html_table
 from feature_store.notebook.entities import (
@@ -113,7 +114,7 @@ def over_time(
     start_us, end_us = moment_us(start, "start"), moment_us(end, "end")
     every_us = _every_us(start_us, end_us, every)
     moments = range(start_us, end_us + 1, every_us)
-    columns = key_columns(compiled, compiled.registry.reads([item]), entity, len(moments))
+    columns = key_columns(compiled, compiled.registry.reads([item]), entity, len(moments), asked=requests_of([item]))
     found = ask(pa.table({**columns, TIME_COLUMN: times(list(moments))}), [item])
     return OverTime(
         feature=feature_name(item),

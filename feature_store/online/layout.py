@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
+from feature_store.computed.kinds import Kind
+from feature_store.declare.computed import AskedTime, Computed, Input, OnDemand, RequestInput, functions_of
 from feature_store.declare.feature import OWN, FeatureRef, Ratio
 from feature_store.declare.key import KeyKind
 from feature_store.declare.service import FeatureService
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
     from feature_store.transforms.plan import FeaturePlan, ViewPlan
 
-Dtype = Literal["int", "float", "bool", "str", "timestamp", "date"]
 Value = float | int | str | bool | None
 Policy = Literal["serve", "default", "fail"]
 
@@ -27,7 +28,7 @@ class FeatureLayout(msgspec.Struct, frozen=True, kw_only=True):
     """One feature of a packed row."""
 
     name: str
-    dtype: Dtype
+    dtype: Kind
     """Of the value, or of its elements. Timestamps travel as microseconds since the epoch, dates as days."""
     is_list: bool = False
     empty: Value | list[Value] = None
@@ -98,12 +99,65 @@ class RatioItem(msgspec.Struct, frozen=True, kw_only=True, tag="ratio"):
     empty: float | None = None
 
 
+class RequestItem(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
+    """A column of the request, as an input of a function."""
+
+    column: str
+    dtype: Kind
+    default: Value = None
+    """Taken where it is null or missing; without one a null is no value, and the column must be there."""
+
+
+class AskedItem(msgspec.Struct, frozen=True, kw_only=True, tag="asked_time"):
+    """The time that is asked for, or the reader's own, as an input of a function."""
+
+
+class OnDemandItem(msgspec.Struct, frozen=True, kw_only=True, tag="on_demand"):
+    """What a function gives: one of its outputs."""
+
+    name: str
+    function: int
+    """Among the service's functions."""
+    output: int
+    """Among the function's outputs."""
+
+
+class InputLayout(msgspec.Struct, frozen=True, kw_only=True):
+    """What a parameter of a function is given."""
+
+    source: StoredItem | KeyedItem | RatioItem | RequestItem | AskedItem | OnDemandItem
+    fill: Value = None
+    """Taken where the source has no value."""
+
+
+class OutputLayout(msgspec.Struct, frozen=True, kw_only=True):
+    """What a function returns."""
+
+    dtype: Kind
+    empty: Value = None
+    """The value where an input has none, or the function gives none."""
+
+
+class FunctionLayout(msgspec.Struct, frozen=True, kw_only=True):
+    """A function of a service. Its code is not here: a reader has it by itself, or it is an encoding of the catalogue."""
+
+    name: str
+    digest: str
+    """Of what it means; a reader that has no function with this digest serves its features as ERROR."""
+    encoding: str = ""
+    """Of the catalogue: its name and options."""
+    inputs: list[InputLayout]
+    outputs: list[OutputLayout]
+
+
 class ServiceLayout(msgspec.Struct, frozen=True, kw_only=True):
     """What a service reads, in order, each view with its version pinned."""
 
     name: str
     version: int
-    features: list[StoredItem | KeyedItem | RatioItem]
+    features: list[StoredItem | KeyedItem | RatioItem | OnDemandItem]
+    functions: list[FunctionLayout] = []
+    """Each after those whose outputs it takes."""
     defaults: dict[str, Value] = {}
     on_stale: Policy = "serve"
     on_ahead: Policy = "serve"
@@ -119,7 +173,7 @@ class ServiceLayout(msgspec.Struct, frozen=True, kw_only=True):
 class Resolver(Protocol):
     """What pins the features of a service: the registry."""
 
-    def resolve(self, features: FeatureService, /) -> Sequence[FeatureRef | Ratio]:
+    def resolve(self, features: FeatureService, /) -> Sequence[FeatureRef | Ratio | Computed]:
         """The features in order, each with its view's version."""
 
 
@@ -166,15 +220,18 @@ def with_id(layout: ViewLayout) -> ViewLayout:
 def service_layout(service: FeatureService, registry: Resolver) -> ServiceLayout:
     """The layout of a service: its features resolved to versions, in order."""
     names: set[str] = set()
-    items: list[StoredItem | KeyedItem | RatioItem] = []
-    for resolved in registry.resolve(service):
-        item = _item(resolved, names)
+    items: list[StoredItem | KeyedItem | RatioItem | OnDemandItem] = []
+    resolved = registry.resolve(service)
+    functions = list(functions_of(resolved))
+    for each in resolved:
+        item = _item(each, names, functions)
         names.add(item.name)
         items.append(item)
     return ServiceLayout(
         name=service.name,
         version=service.version,
         features=items,
+        functions=[_function(function, functions) for function in functions],
         defaults=dict(service.defaults),
         on_stale=service.on_stale,
         on_ahead=service.on_ahead,
@@ -223,7 +280,11 @@ def parse_service(value: bytes) -> ServiceLayout:
     return msgspec.json.decode(value, type=ServiceLayout)
 
 
-def _item(resolved: FeatureRef | Ratio, names: set[str]) -> StoredItem | RatioItem:
+def _item(
+    resolved: FeatureRef | Ratio | Computed, names: set[str], functions: Sequence[OnDemand]
+) -> StoredItem | RatioItem | OnDemandItem:
+    if isinstance(resolved, Computed):
+        return OnDemandItem(name=resolved.name, function=functions.index(resolved.of), output=resolved.place)
     if isinstance(resolved, Ratio):
         return RatioItem(
             name=resolved.name,
@@ -232,6 +293,26 @@ def _item(resolved: FeatureRef | Ratio, names: set[str]) -> StoredItem | RatioIt
             empty=resolved.empty,
         )
     return _stored(resolved, names)
+
+
+def _function(declared: OnDemand, functions: Sequence[OnDemand]) -> FunctionLayout:
+    function = declared.function
+    return FunctionLayout(
+        name=declared.name,
+        digest=function.digest,
+        encoding=function.encoding,
+        inputs=[_input(each, functions) for each in declared.inputs],
+        outputs=[OutputLayout(dtype=output.kind, empty=output.empty) for output in function.outputs],
+    )
+
+
+def _input(given: Input, functions: Sequence[OnDemand]) -> InputLayout:
+    source = given.source
+    if isinstance(source, RequestInput):
+        asked = RequestItem(column=source.column, dtype=source.kind, default=source.default)
+        return InputLayout(source=asked, fill=given.fill)
+    item = AskedItem() if isinstance(source, AskedTime) else _item(source, set(), functions)
+    return InputLayout(source=item, fill=given.fill)
 
 
 def _stored(ref: FeatureRef, names: set[str]) -> StoredItem:

@@ -6,6 +6,7 @@ It holds from `from_us` on: until `until_s` seconds after the second of `from_us
 `age_us` is how long before `from_us` the entity's newest event happened. A feature is a constant, or a list of steps
 `[v0, s1, v1, s2, v2, ...]`: v0 until s1 seconds after the second of `from_us`, then v1 until s2, and so on; windows
 change at whole seconds only. nil is an empty window, the extension type 1 a value that cannot be expressed.
+Behind the features there may be one more element, the extension type 2: what they were just before the newest event.
 `docs/wire-format.md` is the specification for readers in other languages.
 """
 
@@ -28,6 +29,9 @@ HEAD = 6
 
 ERROR: Final = msgspec.msgpack.Ext(1, b"")
 """A value that cannot be expressed, such as a sum beyond 64 bits."""
+
+OWN: Final = 2
+"""The extension type of what the features were at the time of the newest event, before it."""
 
 
 class PackedRow(NamedTuple):
@@ -83,6 +87,28 @@ def encode_rows(
     if len({len(column) for column in columns}) > 1:
         raise ValueError(f"all columns must have the same length, got {[len(column) for column in columns]}")
     return list(map(_encode, zip(repeat(layout_id), repeat(run), repeat(n), *columns, strict=False)))
+
+
+def encode_own(items: Sequence[Item]) -> msgspec.msgpack.Ext:
+    """What the features were just before the newest event: an item each, lists as a single step; the last item of a row."""
+    return msgspec.msgpack.Ext(OWN, _encode(items))
+
+
+def own_row(row: PackedRow, at_us: int) -> PackedRow | None:
+    """The row as it was at the time of its newest event, if that is the time asked and the row has kept it.
+
+    Raises:
+        ValueError: what it has kept is damaged.
+    """
+    if row.age_us is None or at_us != row.from_us - row.age_us or not row.items:
+        return None
+    kept = row.items[-1]
+    if not isinstance(kept, msgspec.msgpack.Ext) or kept.code != OWN:
+        return None
+    try:
+        return row._replace(items=_decode(kept.data))
+    except msgspec.DecodeError as error:
+        raise ValueError(f"not a packed value: {error}") from error
 
 
 def decode_row(value: bytes) -> PackedRow:

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from feature_store.declare.feature import FeatureRef, Ratio
-from feature_store.history.answers import Answer, answer, ratio, with_defaults
+from feature_store.declare.feature import FeatureRef
+from feature_store.history.answers import Answer, answer, with_defaults
+from feature_store.history.computed import ComputedAnswers
 from feature_store.proof.layout import ServedFeature, ServedLayout
 from feature_store.proof.recompute import UNPROVABLE
-from feature_store.proof.served_log import REQUESTED, VECTOR, view_column
+from feature_store.proof.served_log import REQUESTED, SERVED, VECTOR, view_column
 from feature_store.status import Status
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Difference:
     recomputed_status: str
     """'UNPROVABLE' if the lake does not hold the commit that the value names."""
     as_of_us: int | None
-    """The effective time (of a ratio, of its first part)."""
+    """The effective time, of what is computed that of its first part; None, and no commit, if it has no stored part."""
     run: int | None
     n: int | None
 
@@ -158,17 +159,20 @@ class _Judge:
         self._requested = served.column(REQUESTED).combine_chunks()
         self._null_key = {each.id: self._null_keys(list(each.read.columns.values())) for each in layout.reads.values()}
         self._stored: dict[tuple[str, str], Answer] = {}
+        self._functions: dict[bytes, ComputedAnswers] = {}
+        asked = pc.coalesce(self._requested, served.column(SERVED).combine_chunks())
+        self._asked_us = pc.fill_null(asked, 0).to_numpy(zero_copy_only=False)
 
     def expected(self, feature: ServedFeature) -> Answer:
         """One feature as the service should have served it."""
         served = _statuses(self._served, feature.status)
-        if isinstance(feature.item, Ratio):
-            parts = [self._answer(ref, self._moment(ref, served)) for ref in feature.refs]
-            found = ratio(parts[0], parts[1], empty=feature.item.empty)
-            unprovable = np.logical_or(*(self._base(ref).status == UNPROVABLE for ref in feature.refs))
-            found = Answer(column=found.column, status=np.where(unprovable, UNPROVABLE, found.status))
-        else:
+        if isinstance(feature.item, FeatureRef):
             found = self._answer(feature.item, served)
+        else:
+            found = self._computed(served).of(feature.item)
+            for ref in feature.refs:
+                unprovable = self._base(ref).status == UNPROVABLE
+                found = Answer(column=found.column, status=np.where(unprovable, UNPROVABLE, found.status))
         service = self._layout.service
         names = (feature.name, str(feature.item) if isinstance(feature.item, FeatureRef) else feature.name)
         default = next((service.defaults[name] for name in names if name in service.defaults), None)
@@ -176,14 +180,26 @@ class _Judge:
             found, default=default, on_stale=service.on_stale, on_ahead=service.on_ahead, name=feature.name
         )
 
+    def _computed(self, served: Statuses) -> ComputedAnswers:
+        """What is computed of parts that were served as their own statuses say, or else as those of the whole."""
+        moment = (served == Status.STALE).tobytes() + (served == Status.UNKNOWN).tobytes()
+        if moment not in self._functions:
+            self._functions[moment] = ComputedAnswers(
+                stored=lambda ref: self._answer(ref, self._moment(ref, served)),
+                requested=lambda asked: self._served.column(asked.column).combine_chunks(),
+                asked_us=self._asked_us,
+                strict=False,
+            )
+        return self._functions[moment]
+
     def null_key(self, feature: ServedFeature) -> Bools:
         """Where a key that the feature needs is null, so that it must be UNKNOWN."""
-        masks: list[Bools] = [self._null_key[ref.read_id] for ref in feature.refs]
-        found: Bools = np.logical_or.reduce(masks)
+        none = np.zeros(self._served.num_rows, dtype=bool)
+        found: Bools = np.logical_or.reduce([none, *(self._null_key[ref.read_id] for ref in feature.refs)])
         return found
 
     def _moment(self, ref: FeatureRef, own: Statuses) -> Statuses:
-        """The statuses that a part of a ratio was served with; the ratio's own where the part itself is not served."""
+        """The statuses that a part of what is computed was served with; those of the whole where the part itself is not served."""
         for other in self._layout.features:
             if isinstance(other.item, FeatureRef) and str(other.item) == str(ref):
                 return _statuses(self._served, other.status)
@@ -236,8 +252,10 @@ def _statuses(served: pa.Table, name: str) -> Statuses:
 def difference(judged: Judged, served: pa.Table, row: int) -> Difference:
     """A value that is not what it should have been, with its place and its times."""
     feature, found = judged.feature, judged.found
-    read = feature.refs[0].read_id
-    moment = {name: served.column(view_column(read, name))[row].as_py() for name in ("as_of_us", "run", "n")}
+    moment = dict.fromkeys(("as_of_us", "run", "n"), None)
+    if feature.refs:
+        read = feature.refs[0].read_id
+        moment = {name: served.column(view_column(read, name))[row].as_py() for name in moment}
     return Difference(
         vector=str(served.column(VECTOR)[row].as_py()),
         feature=feature.name,

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.declare.feature import FeatureRef, Ratio
+from feature_store.declare.computed import Computed, RequestInput
+from feature_store.declare.feature import FeatureRef
+from feature_store.declare.requests import requests_of
 from feature_store.errors import InputError
-from feature_store.history.columns import shown_type
+from feature_store.history.columns import shown_as, shown_type
 from feature_store.history.join_keys import as_key
+from feature_store.history.requests import request_column
 from feature_store.proof.served_log import (
     ENTRY,
     PER_VIEW,
@@ -28,6 +31,7 @@ from feature_store.status import Status
 if TYPE_CHECKING:
     from feature_store.declare.keyed import KeyedView
     from feature_store.declare.service import FeatureService
+    from feature_store.registry import Resolved
     from feature_store.transforms.compiled import Compiled
     from feature_store.transforms.plan import FeaturePlan, ViewPlan
 
@@ -37,8 +41,8 @@ class ServedFeature:
     """One feature of a service."""
 
     name: str
-    """`view:feature`, or the name of a ratio: as in the vector."""
-    item: FeatureRef | Ratio
+    """`view:feature`, or the name of what is computed: as in the vector."""
+    item: Resolved
     type: pa.DataType
 
     @property
@@ -78,6 +82,8 @@ class ServedLayout:
     features: Sequence[ServedFeature]
     reads: Mapping[str, PlannedRead]
     """What features are read from, by `KeyedView.id`."""
+    requests: Mapping[str, RequestInput]
+    """The columns that on-demand features take from a request."""
     schema: pa.Schema
     """The columns that a proof needs."""
 
@@ -105,11 +111,10 @@ def served_layout(compiled: Compiled, service: str) -> ServedLayout:
     features: list[ServedFeature] = []
     for item in resolved:
         name = _vector_name(item, {feature.name for feature in features})
-        plan = None if isinstance(item, Ratio) else feature_plan(reads[item.read_id].plan, item.feature)
-        kind = pa.float64() if plan is None else shown_type(plan)
-        features.append(ServedFeature(name=name, item=item, type=kind))
-    schema = _schema(compiled, features, list(reads.values()))
-    return ServedLayout(service=declared, features=features, reads=reads, schema=schema)
+        features.append(ServedFeature(name=name, item=item, type=_type(item, reads)))
+    requests = requests_of(resolved)
+    schema = _schema(compiled, features, list(reads.values()), requests)
+    return ServedLayout(service=declared, features=features, reads=reads, requests=requests, schema=schema)
 
 
 def served_layout_of(compiled: Compiled, served: pa.Table) -> ServedLayout:
@@ -126,12 +131,23 @@ def served_layout_of(compiled: Compiled, served: pa.Table) -> ServedLayout:
     return served_layout(compiled, str(names[0]))
 
 
-def _vector_name(item: FeatureRef | Ratio, taken: set[str]) -> str:
+def _type(item: Resolved, reads: Mapping[str, PlannedRead]) -> pa.DataType:
+    if isinstance(item, FeatureRef):
+        return shown_type(feature_plan(reads[item.read_id].plan, item.feature))
+    return shown_as(item.output.kind if isinstance(item, Computed) else "float")
+
+
+def _vector_name(item: Resolved, taken: set[str]) -> str:
     """The name that the reader gives to a feature."""
     return str(item) if isinstance(item, FeatureRef) and item.name in taken else item.name
 
 
-def _schema(compiled: Compiled, features: Sequence[ServedFeature], reads: Sequence[PlannedRead]) -> pa.Schema:
+def _schema(
+    compiled: Compiled,
+    features: Sequence[ServedFeature],
+    reads: Sequence[PlannedRead],
+    requests: Mapping[str, RequestInput],
+) -> pa.Schema:
     fields = {
         VECTOR: pa.string(),
         SERVICE: pa.string(),
@@ -144,6 +160,7 @@ def _schema(compiled: Compiled, features: Sequence[ServedFeature], reads: Sequen
         columns = each.read.columns.items()
         fields |= {column: source.field(key).type for key, column in columns if column not in fields}
         fields |= {view_column(each.id, name): pa.int64() for name in PER_VIEW}
+    fields |= {name: shown_as(each.kind) for name, each in requests.items() if name not in fields}
     for feature in features:
         fields |= {feature.column: feature.type, feature.status: pa.int8()}
     return pa.schema(list(fields.items()))
@@ -161,6 +178,9 @@ def conform(layout: ServedLayout, served: pa.Table) -> pa.Table:
     keys = {column for each in layout.reads.values() for column in each.read.columns.values()}
     columns = []
     for field in layout.schema:
+        if field.name in layout.requests and field.name not in keys:
+            columns.append(_request_column(served, layout.requests[field.name]))
+            continue
         if field.name not in served.schema.names:
             raise InputError(f"the record of service '{layout.service.id}' has no column '{field.name}'")
         column = served.column(field.name).combine_chunks()
@@ -175,6 +195,17 @@ def conform(layout: ServedLayout, served: pa.Table) -> pa.Table:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise InputError(f"column '{field.name}' of a record must be {field.type}: {error}") from error
     return pa.table(columns, schema=layout.schema)
+
+
+def _request_column(served: pa.Table, asked: RequestInput) -> pa.Array:
+    """A column of the request; a reader's log has times as microseconds and dates as days since the epoch."""
+    if asked.kind in ("timestamp", "date") and asked.column in served.schema.names:
+        column = served.column(asked.column)
+        if pa.types.is_integer(column.type):
+            whole = column.cast(pa.int64() if asked.kind == "timestamp" else pa.int32())
+            at = served.schema.get_field_index(asked.column)
+            served = served.set_column(at, asked.column, whole.cast(shown_as(asked.kind)))
+    return request_column(served, asked, of="record")
 
 
 def _value_column(column: pa.Array, statuses: pa.ChunkedArray, wanted: pa.DataType) -> pa.Array:

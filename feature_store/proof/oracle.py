@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.declare.feature import FeatureRef
+from feature_store.declare.computed import Computed
+from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.errors import SnapshotGone
 from feature_store.lake.records import STREAM_COMMITS
 from feature_store.proof.layout import ServedFeature, ServedLayout
@@ -29,7 +30,7 @@ from feature_store.time_rule import from_us, parse_duration
 if TYPE_CHECKING:
     import duckdb
 
-    from feature_store.declare.feature import Feature, Ratio
+    from feature_store.declare.feature import Feature
     from feature_store.declare.keyed import KeyedView
     from feature_store.declare.view import FeatureView
     from feature_store.lake import Lake
@@ -61,6 +62,8 @@ def consult(lake: Lake, layout: ServedLayout, record: pa.Table, *, snapshot: int
         answers |= _view_answers(lake, each.read, record_rows, snapshot)
     values, by_feature, differences = 0, {}, []
     for feature in layout.features:
+        if isinstance(feature.item, Computed):
+            continue  # SQL has no second opinion of a Python function
         compared = _compared(layout, feature, record)
         wrong = [row for row, served in compared.items() if not _agree(served, _answer_of(feature, answers, row))]
         values += len(compared)
@@ -115,6 +118,8 @@ def _bits(value: object) -> object:
 def _answer_of(feature: ServedFeature, answers: Mapping[tuple[str, str], list[Answer]], row: int) -> Answer:
     if isinstance(feature.item, FeatureRef):
         return answers[feature.item.read_id, feature.item.feature][row]
+    if not isinstance(feature.item, Ratio):
+        return None
     return _quotient(feature.item, *(answers[ref.read_id, ref.feature][row] for ref in feature.refs))
 
 

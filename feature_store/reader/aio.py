@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from feature_store.clock import Clock, SystemClock
+from feature_store.computed.functions import Runs
 from feature_store.errors import OnlineStoreError
 from feature_store.reader.batch import FeatureBatch
 from feature_store.reader.core import AsOf, Features, ReaderCore, Row, as_of_each
+from feature_store.reader.given import Declared, functions_of
 from feature_store.reader.sample import PAUSE_S, Sampled, ServedSample
 from feature_store.reader.vector import FeatureVector
 
@@ -28,6 +30,7 @@ class AsyncFeatureReader:
         clock: what `now` is; a replay brings its own.
         timeout_s: how long to wait for Redis; a client has its own.
         log_served: as for `FeatureReader`.
+        functions: as for `FeatureReader`. They run in the event loop, so they should be quick.
     """
 
     def __init__(
@@ -38,12 +41,15 @@ class AsyncFeatureReader:
         clock: Clock | None = None,
         timeout_s: float = 2.0,
         log_served: bool = True,
+        functions: Declared = (),
     ) -> None:
         from feature_store.reader.async_transport import transport_to
 
         self._sample = ServedSample(env)
         self._pushing: asyncio.Task[None] | None = None
-        self._core = ReaderCore(env, clock or SystemClock(), self._sample if log_served else None)
+        self._core = ReaderCore(
+            env, clock or SystemClock(), self._sample if log_served else None, functions_of(functions)
+        )
         self._transport = transport_to(url, timeout_s=timeout_s, on_lost=self._core.connection_lost)
 
     async def get_online_features(self, features: Features, row: Row, *, as_of: AsOf = None) -> FeatureVector:
@@ -74,6 +80,11 @@ class AsyncFeatureReader:
     def sampled(self) -> Sampled:
         """As `FeatureReader.sampled`."""
         return self._sample.counts
+
+    @property
+    def runs(self) -> Mapping[str, Runs]:
+        """As `FeatureReader.runs`."""
+        return self._core.functions.runs
 
     async def _push_soon(self) -> None:
         import asyncio

@@ -11,13 +11,14 @@ from datetime import datetime
 from typing import cast
 
 from feature_store.clock import Clock
+from feature_store.computed.functions import Functions
 from feature_store.errors import InputError, OnlineStoreError
 from feature_store.online.keys import generation_key, layouts_key, ready_key, services_key
 from feature_store.online.layout import parse_layout
 from feature_store.online.rollout import rollout_field
-from feature_store.reader.decode import UnknownLayout, decode_vector
+from feature_store.reader.decode import UnknownLayout, decode_vectors
 from feature_store.reader.listed import list_service
-from feature_store.reader.plan import ReadPlan, commands_of, plan_read
+from feature_store.reader.plan import commands_of, plan_read
 from feature_store.reader.readiness import NOTHING, Progress, Readiness, parse_readiness
 from feature_store.reader.route import Part, Route, find_route, parts_of
 from feature_store.reader.sample import ServedSample, may_choose
@@ -36,8 +37,11 @@ Packed = Sequence[bytes | None]
 class ReaderCore:
     """What a reader remembers: what is read for a service, and how far the shards had read a moment ago."""
 
-    def __init__(self, env: str, clock: Clock, sample: ServedSample | None = None) -> None:
+    def __init__(
+        self, env: str, clock: Clock, sample: ServedSample | None = None, functions: Functions | None = None
+    ) -> None:
         self._env, self._clock, self._sample = env, clock, sample
+        self.functions = functions or Functions()
         self._routes: dict[str | tuple[str, ...], Route] = {}
         self._followed: dict[str, tuple[Reply, Reply]] = {}
         """Services asked for by their bare names -> what Redis said of the version served and of the rollout."""
@@ -104,7 +108,7 @@ class ReaderCore:
             some = packed if len(parts) == 1 else packed[begin:end]
             begin = end
             try:
-                vectors = yield from self._decode(part.plan, part.keys, some, as_of=times, moment=moment)
+                vectors = yield from self._decode(part, some, as_of=times, moment=moment)
             except OnlineStoreError:
                 if part.shadow:
                     continue  # what is not served fails nobody
@@ -114,6 +118,7 @@ class ReaderCore:
                     part.plan,
                     rows if part.rows is None else [rows[i] for i in chosen],
                     part.keys,
+                    requests=part.requests,
                     as_of=times,
                     now_us=moment.at_us,
                     vectors=vectors,
@@ -125,29 +130,19 @@ class ReaderCore:
                 served.update(zip(chosen, vectors, strict=True))
         return whole if not served else [served[i] for i in range(len(rows))]
 
-    def _decode(
-        self,
-        plan: ReadPlan,
-        keys: list[str | None],
-        packed: list[Packed],
-        *,
-        as_of: Sequence[int | None],
-        moment: Moment,
-    ) -> Read:
+    def _decode(self, part: Part, packed: list[Packed], *, as_of: Sequence[int | None], moment: Moment) -> Read:
         """The vectors; fetches layouts that rows still have from before a feature was added."""
-        width = len(plan.entities)
         while True:
-            replies = iter(packed)
             try:
-                return [
-                    decode_vector(
-                        plan,
-                        keys[i * width : i * width + width],
-                        replies=replies,
-                        moment=moment if at_us is None else Moment(at_us, True, moment.readiness),
-                    )
-                    for i, at_us in enumerate(as_of)
-                ]
+                return decode_vectors(
+                    part.plan,
+                    part.keys,
+                    replies=iter(packed),
+                    moment=moment,
+                    as_of=as_of,
+                    requests=part.requests,
+                    functions=self.functions,
+                )
             except UnknownLayout as unknown:
                 [found] = yield [("HGET", layouts_key(self._env), str(unknown))]
                 if isinstance(found, bytes):
@@ -188,6 +183,13 @@ class ReaderCore:
         for name in changed:
             self._routes.pop(name, None)
         return changed
+
+    def requested(self, name: str | tuple[str, ...]) -> Generator[list[Command], list[Reply], dict[str, str]]:
+        """The columns that the functions of a service take from a request, and what each is."""
+        route = self._routes.get(name)
+        if route is None:
+            route = yield from self._load(name)
+        return {each.column: each.kind for each in route.plan.requests}
 
     def _load(self, name: str | tuple[str, ...]) -> Generator[list[Command], list[Reply], Route]:
         """What is read for a service or a list of features, from what `apply` has published."""

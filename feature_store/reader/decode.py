@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from feature_store.computed.functions import Functions
+from feature_store.computed.ratio import ratio
 from feature_store.errors import ValueRefused
-from feature_store.on_demand import ratio
 from feature_store.online import packed
 from feature_store.online.layout import Policy, Value
-from feature_store.online.packed import PackedRow, decode_row, item_at, seconds_since
-from feature_store.reader.plan import ReadPlan, Slot, ViewRead
+from feature_store.online.packed import PackedRow, decode_row, item_at, own_row, seconds_since
+from feature_store.reader.computing import compute
+from feature_store.reader.places import Slot
+from feature_store.reader.plan import ReadPlan, ViewRead
 from feature_store.reader.vector import FeatureVector
 from feature_store.reader.worth import (
     AHEAD,
@@ -23,6 +26,7 @@ from feature_store.reader.worth import (
     UNKNOWN,
     Moment,
     worth_of_nothing,
+    worth_of_own,
     worth_of_row,
 )
 from feature_store.status import Status
@@ -51,6 +55,58 @@ def decode_vector(
         UnknownLayout: a row has a layout that the plan must learn first.
         ValueRefused: a value is STALE or AHEAD, and the service says that this fails.
     """
+    return _finished(plan, _drafted(plan, keys, replies=replies, moment=moment))
+
+
+def decode_vectors(
+    plan: ReadPlan,
+    keys: Sequence[str | None],
+    *,
+    replies: Iterator[Sequence[bytes | None]],
+    moment: Moment,
+    as_of: Sequence[int | None],
+    requests: Sequence[Sequence[object]],
+    functions: Functions,
+) -> list[FeatureVector]:
+    """The vectors of the rows of a request; functions run once over all of them.
+
+    Args:
+        plan: the service.
+        keys: the canonical keys of all rows, row by row; None: null.
+        replies: as for `decode_vector`, of all rows.
+        moment: now, and what is known.
+        as_of: for each row the time asked; None: now.
+        requests: what the rows give for functions, as `computing.requested` says.
+        functions: that may be run.
+
+    Raises:
+        UnknownLayout: as `decode_vector`.
+        ValueRefused: as `decode_vector`.
+    """
+    width = len(plan.entities)
+    if not plan.functions:
+        return [
+            decode_vector(plan, keys[i * width : i * width + width], replies=replies, moment=_moment(moment, at_us))
+            for i, at_us in enumerate(as_of)
+        ]
+    drafts = [
+        _drafted(plan, keys[i * width : i * width + width], replies=replies, moment=_moment(moment, at_us))
+        for i, at_us in enumerate(as_of)
+    ]
+    times_us = [moment.at_us if at_us is None else at_us for at_us in as_of]
+    compute(plan, drafts, requests=requests, times_us=times_us, functions=functions)
+    return [_finished(plan, draft) for draft in drafts]
+
+
+def _moment(now: Moment, at_us: int | None) -> Moment:
+    """When a row is answered: now, or at the time asked."""
+    return now if at_us is None else Moment(at_us, True, now.readiness)
+
+
+def _drafted(
+    plan: ReadPlan, keys: Sequence[str | None], *, replies: Iterator[Sequence[bytes | None]], moment: Moment
+) -> _Draft:
+    """What is stored, and its ratios."""
     draft = _Draft(plan.width)
     for fetch in plan.fetches:
         key = keys[fetch.entity]
@@ -63,6 +119,11 @@ def decode_vector(
             _read_view(draft, view, key, value=value, moment=moment)
     if plan.ratios:
         _divide(plan, draft)
+    return draft
+
+
+def _finished(plan: ReadPlan, draft: _Draft) -> FeatureVector:
+    """What is served, under the service's policies."""
     if not draft.plain:
         _apply_policies(plan, draft)
     served = len(plan.defaults)
@@ -106,13 +167,20 @@ def _read_view(draft: _Draft, view: ViewRead, key: str, *, value: bytes | None, 
     slots = _slots(view, row.layout_id)
     status, at_us = worth_of_row(view, row, moment, vouched)
     try:
+        if status is AHEAD and (own := own_row(row, moment.at_us)) is not None:
+            row, (status, at_us) = own, worth_of_own(view, moment, vouched)
         if status is UNKNOWN:
             _place_nothing(draft, slots, status)
         else:
             _place_row(draft, slots, row, status=status, at_us=at_us)
-    except (IndexError, OverflowError, TypeError):  # damaged: it decodes, but to something else than the layout says
+    except (
+        IndexError,
+        OverflowError,
+        TypeError,
+        ValueError,
+    ):  # damaged: it decodes, but to something else than the layout says
         _place_nothing(draft, slots, ERROR)
-    event_us = None if row.age_us is None else row.from_us - row.age_us
+    event_us = None if row.age_us is None or at_us <= row.from_us - row.age_us else row.from_us - row.age_us
     draft.rests_on(row.run, row.n, at_us, shard, event_us)
 
 

@@ -11,6 +11,7 @@ import msgspec
 from feature_store.errors import InputError, OnlineStoreError, UnknownNameError
 from feature_store.online.layout import ServiceLayout, ViewLayout, parse_service
 from feature_store.online.rollout import Rollout, is_in_share, is_service, parse_rollout, rollout_field
+from feature_store.reader.computing import requested
 from feature_store.reader.plan import ReadPlan, keys_of, plan_read
 
 Row = Mapping[str, object]
@@ -41,6 +42,8 @@ class Part(NamedTuple):
     """Their positions; None: all."""
     keys: list[str | None]
     """Of their entities, row by row."""
+    requests: list[list[object]]
+    """What they give for functions, as `computing.requested` says."""
     shadow: bool = False
     """Read to be recorded, not served."""
 
@@ -54,32 +57,42 @@ def parts_of(route: Route, rows: Sequence[Row], *, recorded: bool) -> list[Part]
         recorded: whether somebody records what is read in the shadow; else it is not read.
 
     Raises:
-        InputError: a row lacks a join key of what is served.
+        InputError: a row lacks a join key, or a column for a function, of what is served.
     """
-    keys = keys_of(route.plan, rows)
+    whole = part_of(route.plan, None, rows)
     rollout, beside = route.rollout, route.beside
     if rollout is None or beside is None or (rollout.mode == "shadow" and not recorded):
-        return [Part(route.plan, None, keys)]
+        return [whole]
     width = len(route.plan.entities)
     service = route.plan.service.name
-    firsts = keys[::width] if width else [""] * len(rows)
+    firsts = whole.keys[::width] if width else [""] * len(rows)
     chosen = [i for i, key in enumerate(firsts) if key is not None and is_in_share(service, key, rollout.share)]
     if not chosen:
-        return [Part(route.plan, None, keys)]
+        return [whole]
     if rollout.mode == "shadow":
-        return [Part(route.plan, None, keys), *_shadow(beside, rows, chosen)]
-    other = Part(beside, chosen, keys_of(beside, [rows[i] for i in chosen]))
+        return [whole, *_shadow(beside, rows, chosen)]
+    other = part_of(beside, chosen, [rows[i] for i in chosen])
     taken = set(chosen)
     rest = [i for i in range(len(rows)) if i not in taken]
     if not rest:
         return [other]
-    return [Part(route.plan, rest, [key for i in rest for key in keys[i * width : i * width + width]]), other]
+    keys = [key for i in rest for key in whole.keys[i * width : i * width + width]]
+    return [Part(route.plan, rest, keys, [[given[i] for i in rest] for given in whole.requests]), other]
+
+
+def part_of(plan: ReadPlan, chosen: Sequence[int] | None, rows: Sequence[Row]) -> Part:
+    """Rows that are read by a plan, which are chosen from a request.
+
+    Raises:
+        InputError: a row lacks a join key, or what a function needs.
+    """
+    return Part(plan, chosen, keys_of(plan, rows), requested(plan, rows) if plan.requests else [])
 
 
 def _shadow(plan: ReadPlan, rows: Sequence[Row], chosen: list[int]) -> list[Part]:
     """The shadow of some rows; none where it asks for more than the request has."""
     try:
-        return [Part(plan, chosen, keys_of(plan, [rows[i] for i in chosen]), shadow=True)]
+        return [part_of(plan, chosen, [rows[i] for i in chosen])._replace(shadow=True)]
     except InputError:
         return []
 

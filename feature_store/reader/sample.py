@@ -20,6 +20,7 @@ import msgspec
 from feature_store.declare.key import KeyKind, key_text
 from feature_store.errors import OnlineStoreError
 from feature_store.online.keys import served_key
+from feature_store.reader.computing import recorded
 from feature_store.reader.plan import HASHES, ReadPlan
 from feature_store.reader.transport import Command
 from feature_store.reader.vector import FeatureVector
@@ -47,8 +48,9 @@ class ServedRecord(msgspec.Struct, frozen=True, array_like=True):
     """The time that was asked for; None: now."""
     served_us: int
     """When it was served, by the reader's clock."""
-    request: dict[str, str | None]
-    """What the service took from the request: the columns of its join keys, as their canonical texts."""
+    request: dict[str, str | int | float | bool | None]
+    """What the service took from the request: the columns of its join keys, as their canonical texts, and those of its
+    functions, times as microseconds and dates as days since the epoch."""
     views: tuple[str, ...]
     sources: list[int | None]
     """Five numbers for each view: run, n, effective time, shard, time of the newest event."""
@@ -100,6 +102,7 @@ class ServedSample:
         rows: Sequence[Mapping[str, object]],
         keys: Sequence[str | None],
         *,
+        requests: Sequence[Sequence[object]],
         as_of: Sequence[int | None],
         now_us: int,
         vectors: Sequence[FeatureVector],
@@ -108,7 +111,8 @@ class ServedSample:
         """Keep those of a read that are chosen; `every` one of a shadow, which was read to be logged."""
         for i in range(len(rows)) if every else chosen(plan, keys, len(rows), now_us=now_us):
             try:
-                command = self._command(plan, rows[i], as_of[i], now_us, vectors[i])
+                given = [column[i] for column in requests]
+                command = self._command(plan, rows[i], given, as_of_us=as_of[i], now_us=now_us, vector=vectors[i])
             except (OverflowError, TypeError, ValueError):  # a default of the service that has no bytes
                 command = None
             with self._lock:
@@ -118,7 +122,14 @@ class ServedSample:
                     self._buffer.append(command)
 
     def _command(
-        self, plan: ReadPlan, row: Mapping[str, object], as_of_us: int | None, now_us: int, vector: FeatureVector
+        self,
+        plan: ReadPlan,
+        row: Mapping[str, object],
+        given: Sequence[object],
+        *,
+        as_of_us: int | None,
+        now_us: int,
+        vector: FeatureVector,
     ) -> Command:
         frame = self._frames.get(plan.service.id)
         if frame is None or frame.plan is not plan:
@@ -128,7 +139,10 @@ class ServedSample:
             frame.service,
             as_of_us,
             now_us,
-            {column: key_text(row[column], kind) for column, kind in frame.columns},
+            {
+                **{each.column: recorded(value) for each, value in zip(plan.requests, given, strict=True)},
+                **{column: key_text(row[column], kind) for column, kind in frame.columns},
+            },
             frame.views,
             vector.sources,
             frame.features,

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from collections.abc import Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from feature_store.clock import Clock, SystemClock
+from feature_store.computed.functions import Runs
 from feature_store.reader.batch import FeatureBatch
-from feature_store.reader.core import AsOf, Features, Read, ReaderCore, Row, as_of_each
+from feature_store.reader.core import AsOf, Features, ReaderCore, Row, as_of_each
+from feature_store.reader.given import Declared, functions_of
 from feature_store.reader.push import Pusher
 from feature_store.reader.sample import Sampled, ServedSample
-from feature_store.reader.transport import ClientTransport, SocketTransport, Transport
+from feature_store.reader.transport import ClientTransport, Command, Reply, SocketTransport, Transport
 from feature_store.reader.vector import FeatureVector
 
 if TYPE_CHECKING:
     from redis import Redis
+
+_T = TypeVar("_T")
 
 
 class FeatureReader:
@@ -26,6 +30,8 @@ class FeatureReader:
         clock: what `now` is; a replay brings its own.
         timeout_s: how long to wait for Redis; a client of redis-py has its own.
         log_served: whether to log the sample that each service declares of what it served.
+        functions: the on-demand features whose functions it may run, as they are declared, or a registry. Encodings of
+            the catalogue need not be given; of any other function that is not here the value is ERROR.
     """
 
     def __init__(
@@ -36,9 +42,12 @@ class FeatureReader:
         clock: Clock | None = None,
         timeout_s: float = 2.0,
         log_served: bool = True,
+        functions: Declared = (),
     ) -> None:
         self._sample = ServedSample(env)
-        self._core = ReaderCore(env, clock or SystemClock(), self._sample if log_served else None)
+        self._core = ReaderCore(
+            env, clock or SystemClock(), self._sample if log_served else None, functions_of(functions)
+        )
         self._transport: Transport = (
             SocketTransport(url, timeout_s=timeout_s, on_lost=self._core.connection_lost)
             if isinstance(url, str)
@@ -75,6 +84,11 @@ class FeatureReader:
         """What became of the vectors that were chosen for the log of served vectors."""
         return self._sample.counts
 
+    @property
+    def runs(self) -> Mapping[str, Runs]:
+        """On-demand feature -> calls, rows, failed rows, seconds and the slowest call of its function so far."""
+        return self._core.functions.runs
+
     def close(self) -> None:
         """Push what waits of the sample, and close the connections that this reader opened."""
         self._pusher.close()
@@ -86,7 +100,11 @@ class FeatureReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self, read: Read) -> list[FeatureVector]:
+    def requested(self, features: Features) -> Mapping[str, str]:
+        """What on-demand features of a service take from a request: column -> int, float, bool, str, timestamp or date."""
+        return self._run(self._core.requested(features if isinstance(features, str) else tuple(features)))
+
+    def _run(self, read: Generator[list[Command], list[Reply], _T]) -> _T:
         exchange = self._transport.exchange
         try:
             commands = next(read)
@@ -95,5 +113,5 @@ class FeatureReader:
                 del commands  # before the replies become vectors: fewer containers at once
                 commands = read.send(replies)
         except StopIteration as done:
-            vectors: list[FeatureVector] = done.value
-            return vectors
+            found: _T = done.value
+            return found

@@ -50,6 +50,14 @@ def worth_of_row(view: ViewRead, row: PackedRow, moment: Moment, vouched: Vouche
     return (STALE if at_us - known_us > view.layout.sla_us else PRESENT), at_us
 
 
+def worth_of_own(view: ViewRead, moment: Moment, vouched: Vouched | None) -> Worth:
+    """PRESENT or STALE, for what a row was just before its newest event, at that event's time."""
+    at_us = moment.at_us
+    if vouched is None or at_us - vouched.known_us > view.layout.sla_us:
+        return STALE, at_us
+    return PRESENT, at_us
+
+
 def worth_of_nothing(view: ViewRead, moment: Moment, vouched: Vouched | None) -> Worth:
     """EMPTY, UNKNOWN, STALE or AHEAD, for a row that is missing.
 

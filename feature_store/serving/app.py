@@ -17,6 +17,7 @@ from starlette.routing import Route
 from feature_store.errors import FeatureStoreError
 from feature_store.reader import AsyncFeatureReader
 from feature_store.reader.async_transport import transport_to
+from feature_store.reader.given import Declared, functions_of
 from feature_store.serving.media import JSON
 from feature_store.serving.metrics import CONTENT_TYPE, Metrics
 from feature_store.serving.openapi import document
@@ -52,6 +53,7 @@ def build_app(
     limits: Limits | None = None,
     state: State | None = None,
     publishing: Publishing | None = None,
+    functions: Declared = (),
 ) -> Starlette:
     """The API over one environment.
 
@@ -62,10 +64,12 @@ def build_app(
         limits: what a request may ask for.
         state: told by the server when it is about to stop.
         publishing: takes events; none are taken without it.
+        functions: on-demand features whose functions it may run, as for a reader.
     """
     state, metrics, limits = state or State(), Metrics(), limits or Limits()
     published = Published(transport_to(url, timeout_s=limits.store_s), env)
-    reader = AsyncFeatureReader(url, env=env, clock=clock, timeout_s=limits.store_s)
+    may_run = functions_of(functions, watch=metrics.ran)
+    reader = AsyncFeatureReader(url, env=env, clock=clock, timeout_s=limits.store_s, functions=may_run)
     reads = Reads(reader=reader, published=published, limits=limits, metrics=metrics)
     about = _About(published, env, metrics, state, publishing)
 
@@ -203,7 +207,14 @@ class _About:
 
 
 def _described(shape: ServiceShape, versions: list[str]) -> dict[str, Any]:
-    return {"name": shape.name, "id": shape.id, "versions": versions, "keys": shape.keys, "features": shape.features}
+    return {
+        "name": shape.name,
+        "id": shape.id,
+        "versions": versions,
+        "keys": shape.keys,
+        "inputs": shape.inputs,
+        "features": shape.features,
+    }
 
 
 def _json(value: object) -> Response:

@@ -20,6 +20,7 @@ SHARED = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_RUN_SECONDS = (0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0)
 
 
 @dataclass(slots=True)
@@ -31,6 +32,8 @@ class Metrics:
     _calls: Counter = field(init=False)
     _latency: Histogram = field(init=False)
     _errors: Counter = field(init=False)
+    _functions: Histogram = field(init=False)
+    _failures: Counter = field(init=False)
 
     def __post_init__(self) -> None:
         self._requests = Counter("http_requests", "Answered requests", ["operation", "status"], registry=self.registry)
@@ -39,6 +42,23 @@ class Metrics:
             "online_store_latency_seconds", "Reads of the online store", buckets=_SECONDS, registry=self.registry
         )
         self._errors = Counter("online_store_errors", "Reads that failed", registry=self.registry)
+
+        self._functions = Histogram(
+            "on_demand_seconds",
+            "Runs of on-demand functions",
+            ["feature"],
+            buckets=_RUN_SECONDS,
+            registry=self.registry,
+        )
+        self._failures = Counter(
+            "on_demand_failures", "Rows on which an on-demand function failed", ["feature"], registry=self.registry
+        )
+
+    def ran(self, feature: str, seconds: float, failed: int) -> None:
+        """Count a run of an on-demand function; the reader names a bounded number of features."""
+        self._functions.labels(feature).observe(seconds)
+        if failed:
+            self._failures.labels(feature).inc(failed)
 
     @contextmanager
     def reading(self) -> Iterator[None]:

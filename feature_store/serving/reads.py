@@ -51,7 +51,7 @@ class Reads:
         written = answer_type(request.headers.get("accept"))
         shape = await self._shape(request)
         asked = await self._body(request, shape.one)
-        [vector] = await self._read(_name(request), [shape.plain_row(asked.keys)], asked)
+        [vector] = await self._read(_name(request), [shape.plain(asked)], asked)
         return Response(encode[written](told(vector, event_times=asked.event_times)), media_type=written)
 
     async def many(self, request: Request) -> Response:

@@ -5,10 +5,10 @@ They follow from what `apply` has published, so a server knows them without the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Union
 
 import msgspec
 
@@ -33,6 +33,11 @@ _VALUES: Mapping[str, type] = {
     "timestamp": datetime,
     "date": date,
 }
+_TAKEN: Mapping[str, Any] = {
+    **_VALUES,
+    "timestamp": Annotated[datetime, msgspec.Meta(tz=True, description="With its zone")],
+}
+"""What on-demand features take from a request."""
 _NAMES = {status: status.name for status in Status}
 
 
@@ -86,6 +91,8 @@ class ServiceShape:
     name: str
     keys: Mapping[str, str]
     """Column of the request -> what it is: int, str, bool, date, bytes."""
+    inputs: Mapping[str, str]
+    """Column of the request that on-demand features take, and no join key -> what it is: int, float, bool, str, timestamp, date."""
     features: Mapping[str, str]
     """Feature -> what its value is, as `FeatureVector.kinds` says."""
     one: Body
@@ -95,9 +102,18 @@ class ServiceShape:
     values: type[msgspec.Struct]
     statuses: type[msgspec.Struct]
 
+    def plain(self, asked: Any) -> dict[str, object]:
+        """The row of a request for one row, as the reader takes it."""
+        row = dict(zip(self.keys, msgspec.structs.astuple(asked.keys), strict=True))
+        if self.inputs:
+            row.update(_given(self.inputs, msgspec.structs.astuple(asked.inputs)))
+        return row
+
     def plain_row(self, row: msgspec.Struct) -> dict[str, object]:
-        """A decoded row as the reader takes it."""
-        return dict(zip(self.keys, msgspec.structs.astuple(row), strict=True))
+        """A row of a request for many, as the reader takes it."""
+        if not self.inputs:
+            return dict(zip(self.keys, msgspec.structs.astuple(row), strict=True))
+        return _given([*self.keys, *self.inputs], msgspec.structs.astuple(row))
 
 
 def shape_of(plan: ReadPlan) -> ServiceShape:
@@ -107,15 +123,23 @@ def shape_of(plan: ReadPlan) -> ServiceShape:
         keys.update(zip(entity.columns, entity.kinds, strict=True))
     kinds = dict(zip(plan.names.features, plan.names.kinds, strict=True))
     title = _title(plan.service.id)
-    row = _struct(f"{title}Keys", {name: Optional[_KEYS[kind]] for name, kind in keys.items()})  # noqa: UP045
+    asked = {each.column: each for each in plan.requests if each.column not in keys}
+    own = {name: Optional[_KEYS[kind]] for name, kind in keys.items()}  # noqa: UP045
+    given = {name: Optional[_TAKEN[each.kind]] for name, each in asked.items()}  # noqa: UP045
+    optional = [name for name, each in asked.items() if each.default is not None]
+    one: dict[str, Any] = {"keys": _struct(f"{title}Keys", own)}
+    if asked:
+        one["inputs"] = _struct(f"{title}Inputs", given, optional=optional)
+    row = _struct(f"{title}Row", own | given, optional=optional) if asked else one["keys"]
     rows: Any = list.__class_getitem__(row)
     return ServiceShape(
         id=plan.service.id,
         name=plan.service.name,
         keys=keys,
+        inputs={name: each.kind for name, each in asked.items()},
         features=kinds,
-        one=_request(f"{title}Request", "keys", row),
-        many=_request(f"{title}BatchRequest", "rows", rows),
+        one=_request(f"{title}Request", one, optional=["inputs"] if len(optional) == len(asked) else []),
+        many=_request(f"{title}BatchRequest", {"rows": rows}),
         values=_struct(f"{title}Values", {name: _value(kind) for name, kind in kinds.items()}),
         statuses=_struct(f"{title}Statuses", dict.fromkeys(kinds, StatusName)),
     )
@@ -126,15 +150,29 @@ def status_names(statuses: Sequence[Status]) -> list[str]:
     return [_NAMES[status] for status in statuses]
 
 
-def _struct(name: str, fields: Mapping[str, object]) -> type[msgspec.Struct]:
-    """A type with fields of any name, all of them required."""
-    listed = [(f"f{i}", kind, msgspec.field(name=field)) for i, (field, kind) in enumerate(fields.items())]
+def _given(names: Iterable[str], values: Iterable[object]) -> dict[str, object]:
+    """The fields of a request without those that were left out."""
+    return {name: value for name, value in zip(names, values, strict=True) if value is not msgspec.UNSET}
+
+
+def _struct(name: str, fields: Mapping[str, Any], *, optional: Sequence[str] = ()) -> type[msgspec.Struct]:
+    """A type with fields of any name, all of them required but those that are named."""
+    listed: list[Any] = [
+        (f"f{i}", Union[kind, msgspec.UnsetType], msgspec.field(name=field, default=msgspec.UNSET))  # noqa: UP007
+        if field in optional
+        else (f"f{i}", kind, msgspec.field(name=field))
+        for i, (field, kind) in enumerate(fields.items())
+    ]
     return msgspec.defstruct(name, listed, kw_only=True)
 
 
-def _request(name: str, field: str, kind: Any) -> Body:
-    """A type of request: what every one may say, and a field that it must have."""
-    return Body(msgspec.defstruct(name, [(field, kind)], bases=(Asked,), kw_only=True, forbid_unknown_fields=True))
+def _request(name: str, fields: Mapping[str, Any], *, optional: Sequence[str] = ()) -> Body:
+    """A type of request: what every one may say, and fields that it must have, but for those of which all may be left out."""
+    listed: list[Any] = [
+        (field, kind, msgspec.field(default_factory=kind)) if field in optional else (field, kind)
+        for field, kind in fields.items()
+    ]
+    return Body(msgspec.defstruct(name, listed, bases=(Asked,), kw_only=True, forbid_unknown_fields=True))
 
 
 def _value(kind: str) -> object:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, cast
 
 import uvicorn
 
+from feature_store.reader.given import Declared, load_functions
+from feature_store.registry import load_registry
 from feature_store.serving.app import State, build_app
 from feature_store.serving.reads import Limits
 from feature_store.settings import Settings
@@ -47,6 +49,7 @@ def work(listening: socket.socket, *, drain_s: float, grpc: str | None = None) -
         limits=limits,
         state=state,
         publishing=_publishing(settings, limits) if settings.api_publish else None,
+        functions=_functions(settings),
     )
     config = uvicorn.Config(
         app,
@@ -60,11 +63,18 @@ def work(listening: socket.socket, *, drain_s: float, grpc: str | None = None) -
     DrainingServer(config, state, drain_s=drain_s, grpc=grpc).run(sockets=[listening])
 
 
+def _functions(settings: Settings) -> Declared:
+    """The on-demand functions that the settings name; those of the declarations if they are loaded anyway."""
+    named = settings.functions or (settings.declarations if settings.api_publish else None)
+    if named is None:
+        return ()
+    return load_registry(named) if settings.functions is None else load_functions(named)
+
+
 def _publishing(settings: Settings, limits: Limits) -> Publishing:
     """What takes events: it needs the declarations, and loads what they need."""
     import redis
 
-    from feature_store.registry import load_registry
     from feature_store.serving.publishing import Publishing
     from feature_store.transforms.compiled import compile_registry
 

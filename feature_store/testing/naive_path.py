@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from feature_store.declare.computed import AskedTime, RequestInput
 from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.status import Status
 from feature_store.testing.naive import NaiveView, accepted_rows, with_defaults
+from feature_store.testing.naive_functions import on_demand
+from feature_store.time_rule import from_us
 
 if TYPE_CHECKING:
+    from feature_store.declare.computed import Source
     from feature_store.declare.service import FeatureService
     from feature_store.registry import Resolved
     from feature_store.testing.events import Given
@@ -39,14 +43,32 @@ class NaivePath:
         return [self._served(service, item, row, time_us) for item in resolved]
 
     def _served(self, service: FeatureService, item: Resolved, row: Mapping[str, object], time_us: int) -> Found:
-        if isinstance(item, Ratio):
-            parts = [self._stored(ref, row, time_us) for ref in (item.numerator, item.denominator)]
-            names, (value, status) = [item.name], _quotient(parts[0], parts[1], item.empty)
-        else:
-            names, (value, status) = [item.name, str(item)], self._stored(item, row, time_us)
+        value, status = self._found(item, row, time_us)
+        names = [item.name, str(item)] if isinstance(item, FeatureRef) else [item.name]
         if status is Status.UNKNOWN or (status is Status.STALE and service.on_stale == "default"):
             value = next((service.defaults[name] for name in names if name in service.defaults), None)
         return value, status
+
+    def _found(self, item: Resolved, row: Mapping[str, object], time_us: int) -> Found:
+        if isinstance(item, FeatureRef):
+            return self._stored(item, row, time_us)
+        if isinstance(item, Ratio):
+            parts = [self._stored(ref, row, time_us) for ref in (item.numerator, item.denominator)]
+            return _quotient(parts[0], parts[1], item.empty)
+        inputs = []
+        for each in item.of.inputs:
+            value, status = self._input(each.source, row, time_us)
+            inputs.append((each.fill if value is None else value, status))
+        return on_demand(item, inputs)
+
+    def _input(self, source: Source, row: Mapping[str, object], time_us: int) -> Found:
+        if isinstance(source, AskedTime):
+            return from_us(time_us), Status.PRESENT
+        if isinstance(source, RequestInput):
+            value = row.get(source.column)
+            value = source.default if value is None else value
+            return value, Status.EMPTY if value is None else Status.PRESENT
+        return self._found(source, row, time_us)
 
     def _stored(self, ref: FeatureRef, row: Mapping[str, object], time_us: int) -> Found:
         view = self._registry.view(ref.view_id)

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from feature_store.declare.computed import Computed, OnDemand, RequestInput
 from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.declare.keyed import KeyedView
+from feature_store.declare.requests import requests_of
 from feature_store.declare.service import FeatureService
 from feature_store.declare.view import FeatureView
 from feature_store.errors import InputError, UnknownNameError
+from feature_store.history.columns import shown_as
 from feature_store.online.layout import service_layout
+from feature_store.reader.given import functions_of
 from feature_store.registry import Registry
 from feature_store.testing.arrived import Arrived, Event
 from feature_store.testing.events import fit, read_events
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     from feature_store.testing.micro_batches import Rejection
 
 Declarations = Registry | FeatureView | Sequence[FeatureView]
-Asked = FeatureRef | Ratio | str
+Asked = FeatureRef | Ratio | OnDemand | Computed | str
 
 _SHOWN = 5
 HISTORY, STREAM, NAIVE = "history's SQL", "micro-batches", "naive loops"
@@ -82,12 +86,13 @@ class Replay:
         """A feature's value at a time; where the window is empty, the aggregate's empty value.
 
         Args:
-            feature: `view:feature`, a handle such as `view["count_1h"]`, or a ratio.
+            feature: `view:feature`, a handle such as `view["count_1h"]`, a ratio or an on-demand feature.
             time: an aware datetime, or ISO 8601 text with a zone. Events of this very moment are not in the value.
             entity: join key -> value; the same as `keys`, for names that cannot be keywords here.
-            keys: the join keys, each with its value.
+            keys: the join keys, each with its value, and the columns that an on-demand feature takes from a request.
 
         Raises:
+            FunctionFailed: an on-demand function did.
             ReplayMismatch: the computations do not agree; names view, feature, entity, time and the values.
             UnknownNameError: no such view, feature or join key.
             InputError: a join key is missing or of another type, or the time is naive.
@@ -141,7 +146,7 @@ class Replay:
         except ValueError as error:
             raise InputError(str(error)) from None
         reads = self._compiled.registry.reads(resolved)
-        row = self._row(reads, {**(entity or {}), **keys})
+        row = self._row(reads, requests_of(resolved), {**(entity or {}), **keys})
         known = (repr(service), repr(resolved), time_us, *((name, repr(value)) for name, value in row.items()))
         if known not in self._known:
             self._known[known] = self._compute(service, resolved, reads, row=row, time_us=time_us)
@@ -157,7 +162,12 @@ class Replay:
         time_us: int,
     ) -> FeatureVector:
         plain = {name: value.as_py() for name, value in row.items()}
-        vector = self._stream.vector(service_layout(service, self._compiled.registry), plain, time_us=time_us)
+        vector = self._stream.vector(
+            service_layout(service, self._compiled.registry),
+            plain,
+            time_us=time_us,
+            functions=functions_of(item for item in resolved if isinstance(item, Computed)),
+        )
         columns = {name: pa.array([value.as_py()], type=value.type) for name, value in row.items()}
         views = list({read.view.id: read.view for read in reads}.values())
         history = self._history.values(service, views, keys=columns, time_us=time_us)
@@ -166,16 +176,18 @@ class Replay:
         for item, found in zip(resolved, zip(history, streamed, naive, strict=True), strict=True):
             check_agreement(
                 dict(zip((HISTORY, STREAM, NAIVE), found, strict=True)),
-                view=None if isinstance(item, Ratio) else item.view,
-                feature=item.name if isinstance(item, Ratio) else item.feature,
+                view=item.view if isinstance(item, FeatureRef) else None,
+                feature=item.feature if isinstance(item, FeatureRef) else item.name,
                 entity=plain,
                 time=from_us(time_us),
                 seed=self._seed,
             )
         return vector
 
-    def _row(self, reads: Sequence[KeyedView], keys: Mapping[str, object]) -> dict[str, pa.Scalar]:
-        """The columns that the views need for their join keys, each of its join key's type."""
+    def _row(
+        self, reads: Sequence[KeyedView], requests: Mapping[str, RequestInput], keys: Mapping[str, object]
+    ) -> dict[str, pa.Scalar]:
+        """The columns that the views need for their join keys, and functions from the request, each of its type."""
         row: dict[str, pa.Scalar] = {}
         for read in reads:
             for key, name in read.columns.items():
@@ -183,6 +195,15 @@ class Replay:
                     raise InputError(f"{read.told} needs the join key `{name}`, got {', '.join(keys) or 'no keys'}")
                 kind = self._compiled.schemas[read.view.source.name].field(key).type
                 row.setdefault(name, pa.scalar(fit(keys[name], kind, f"`{name}`"), type=kind))
+        for name, asked in requests.items():
+            if name in keys:
+                row.setdefault(
+                    name, pa.scalar(fit(keys[name], shown_as(asked.kind), f"`{name}`"), shown_as(asked.kind))
+                )
+            elif asked.default is None:
+                raise InputError(
+                    f"an on-demand feature needs `{name}` ({asked.kind}), got {', '.join(keys) or 'nothing'}"
+                )
         for name in keys:
             if name not in row:
                 raise UnknownNameError("join key", name, row)

@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from feature_store.fold.split import Splitter
 from feature_store.online.layout import ServiceLayout, view_layout
-from feature_store.reader.decode import decode_vector
+from feature_store.reader.computing import requested
+from feature_store.reader.decode import decode_vectors
 from feature_store.reader.plan import Fetch, ReadPlan, ViewRead, keys_of, plan_read
 from feature_store.reader.readiness import Readiness, Vouched
 from feature_store.reader.worth import Moment
@@ -25,6 +26,7 @@ from feature_store.testing.online_values import ENV, OnlineValues, known_by
 from feature_store.transforms.project import ARRIVED, ID, TIME
 
 if TYPE_CHECKING:
+    from feature_store.computed.functions import Functions
     from feature_store.declare.view import FeatureView
     from feature_store.reader.vector import FeatureVector
     from feature_store.testing.events import Given
@@ -57,7 +59,9 @@ class StreamPath:
         events = pa.concat_tables(self._taken[source].batches)
         return events.select([*self._compiled.schemas[source].names, ID, TIME, ARRIVED]).sort_by(ID)
 
-    def vector(self, service: ServiceLayout, row: Mapping[str, object], *, time_us: int) -> FeatureVector:
+    def vector(
+        self, service: ServiceLayout, row: Mapping[str, object], *, time_us: int, functions: Functions
+    ) -> FeatureVector:
         """The vector of a service for one entity at a time.
 
         Raises:
@@ -66,12 +70,16 @@ class StreamPath:
         plan = plan_read(ENV, service, self._layouts)
         entities = keys_of(plan, [row])
         fetches = [fetch for fetch in plan.fetches if entities[fetch.entity] is not None]
-        return decode_vector(
+        [vector] = decode_vectors(
             plan,
             entities,
             replies=self._replies(fetches, entities, time_us),
             moment=Moment(time_us, True, self._readiness(plan, time_us)),
+            as_of=[time_us],
+            requests=requested(plan, [row]),
+            functions=functions,
         )
+        return vector
 
     def _replies(
         self, fetches: Sequence[Fetch], entities: Sequence[str | None], time_us: int

@@ -6,8 +6,8 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from feature_store.computed.kinds import Kind
 from feature_store.declare.feature import Feature
 from feature_store.declare.key import KeyKind, entity_key_sql
 from feature_store.declare.view import FeatureView
@@ -16,8 +16,6 @@ from feature_store.schema import key_kind
 from feature_store.transforms.catalogue import CATALOGUE, FLOAT_SCALE, Aggregate
 from feature_store.transforms.expressions import Expressions, isolated_sql
 from feature_store.transforms.rowset import Merge
-
-Kind = Literal["int", "float", "bool", "str", "timestamp", "date"]
 
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT"}
 _INT64_MAX = 2**63 - 1

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.computed.kinds import Kind
 from feature_store.declare.key import joined_sql, key_sql
 from feature_store.schema import key_kind
 from feature_store.time_rule import parse_duration
-from feature_store.transforms.plan import Kind, PartialColumn, ViewPlan
+from feature_store.transforms.plan import PartialColumn, ViewPlan
 from feature_store.transforms.rowset import Merge
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Features computed when they are read: the one definition that serving and training share."""
+"""One stored feature divided by another: the one definition that serving and training share."""
 
 from __future__ import annotations
 

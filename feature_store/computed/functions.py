@@ -1,0 +1,96 @@
+"""The functions that a reader has: found by what they mean, run, and counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from feature_store.computed.run import run
+from feature_store.errors import InputError
+
+if TYPE_CHECKING:
+    from feature_store.computed.function import Function
+    from feature_store.computed.kinds import Column
+    from feature_store.computed.run import Outcome
+
+Watch = Callable[[str, float, int], object]
+"""Is told of every run: the name of the on-demand feature, seconds, rows on which it failed."""
+NAMES = 200
+"""Of so many on-demand features runs are counted apart; of those that come later, together."""
+OTHERS = "others"
+
+
+@dataclass(slots=True)
+class Runs:
+    """What became of the runs of one on-demand feature."""
+
+    calls: int = 0
+    rows: int = 0
+    failed: int = 0
+    """Rows."""
+    seconds: float = 0.0
+    slowest_s: float = 0.0
+
+
+class Functions:
+    """The functions that may be run here. Nothing is ever imported or run because somebody else names it."""
+
+    def __init__(self, functions: Iterable[Function] = (), *, watch: Watch | None = None) -> None:
+        self._known = {function.digest: function for function in functions}
+        self._watch = watch
+        self._told: set[tuple[str, str]] = set()
+        self.runs: dict[str, Runs] = {}
+        """On-demand feature -> what became of its runs."""
+
+    def watched(self, watch: Watch) -> Functions:
+        """The same functions, whose runs somebody is told of."""
+        return Functions(self._known.values(), watch=watch)
+
+    def find(self, name: str, digest: str, encoding: str) -> Function | None:
+        """The function that means what is published; None if it is not here, which is logged once."""
+        found = self._known.get(digest)
+        if found is None and encoding:
+            found = self._built(name, digest, encoding)
+        if found is None and (name, digest) not in self._told:
+            import logging  # takes longer than a read
+
+            self._told.add((name, digest))
+            logging.getLogger(__name__).warning(
+                "on-demand feature '%s' is ERROR: this reader has no function that means what was applied (%s); give it with "
+                "`functions=`, in the version that was applied",
+                name,
+                digest,
+            )
+        return found
+
+    def _built(self, name: str, digest: str, encoding: str) -> Function | None:
+        from feature_store.computed.encodings import parse
+
+        try:
+            built = parse(name, encoding)
+        except InputError:
+            return None
+        if built.digest == digest:
+            self._known[digest] = built
+        return self._known.get(digest)
+
+    def run(self, name: str, function: Function, columns: Sequence[Column], *, rows: int) -> Outcome:
+        """Run a function, count it, and log the first failure of each kind."""
+        began = time.perf_counter()
+        outcome = run(function, columns, rows=rows)
+        seconds = time.perf_counter() - began
+        failed = 0 if outcome.error is None else int(outcome.failed.sum())
+        if name not in self.runs and len(self.runs) >= NAMES:
+            name = OTHERS
+        runs = self.runs.setdefault(name, Runs())
+        runs.calls, runs.rows, runs.failed = runs.calls + 1, runs.rows + rows, runs.failed + failed
+        runs.seconds, runs.slowest_s = runs.seconds + seconds, max(runs.slowest_s, seconds)
+        if self._watch is not None:
+            self._watch(name, seconds, failed)
+        if outcome.error is not None and runs.failed == failed:
+            import logging
+
+            logging.getLogger(__name__).warning("%s; the value is ERROR, others are served", outcome.error)
+        return outcome

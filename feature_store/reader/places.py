@@ -1,0 +1,262 @@
+"""Where the values of a service go: a position for each feature, and behind them for what only others are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any, NamedTuple
+
+from feature_store.computed.kinds import LIST, Kind
+from feature_store.declare.key import KeyKind, entity_key
+from feature_store.errors import InputError, OnlineStoreError, UnknownNameError
+from feature_store.online.layout import (
+    AskedItem,
+    FeatureLayout,
+    FunctionLayout,
+    InputLayout,
+    KeyedItem,
+    OnDemandItem,
+    RatioItem,
+    RequestItem,
+    ServiceLayout,
+    StoredItem,
+    Value,
+    ViewLayout,
+)
+from feature_store.time_rule import from_us
+
+Convert = Callable[[Any], object]
+EntityId = tuple[str, tuple[str, ...]]
+"""An entity and the columns of a request that name it."""
+
+
+class Slot(NamedTuple):
+    """One feature of a packed row and where its value goes."""
+
+    position: int
+    """In the vector; parts of what is computed that are not served stand behind the served ones."""
+    item: int
+    """Among the items of a packed row; -1: rows of this layout do not have it."""
+    convert: Convert | None
+    """Of timestamps and dates, from the integers as which they travel."""
+    empty: Value | list[Value]
+    """The value of an empty window."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntityRead:
+    """One entity that a request must name."""
+
+    told: str
+    """What it is, for errors."""
+    join_keys: tuple[str, ...]
+    columns: tuple[str, ...]
+    """Of the request, which hold their values."""
+    kinds: tuple[KeyKind, ...]
+
+    def key(self, row: Mapping[str, object]) -> str | None:
+        """The canonical key of a row's entity; None if a join key is null.
+
+        Raises:
+            InputError: if a column is missing, or its value is no key of its kind.
+        """
+        try:
+            parts = [row[name] for name in self.columns]
+        except KeyError as error:
+            raise self._missing(error.args[0], row) from None
+        if len(parts) == 1 and type(parts[0]) is str and self.kinds[0] == "str" and parts[0].isalnum():
+            return parts[0]  # the usual case: one text without anything to escape
+        try:
+            return entity_key(parts, self.kinds, columns=self.columns)
+        except InputError as error:
+            raise InputError(f"{self.told}: {error}") from None
+
+    def _missing(self, column: str, row: Mapping[str, object]) -> InputError:
+        key = self.join_keys[self.columns.index(column)]
+        needs = f"the join key `{key}`" if key == column else f"the column `{column}` for its join key `{key}`"
+        return InputError(f"{self.told} needs {needs}, got {_listed(row)}")
+
+
+class RatioRead(NamedTuple):
+    """A quotient and the positions of its parts."""
+
+    position: int
+    numerator: int
+    denominator: int
+    empty: float | None
+
+
+class RequestRead(NamedTuple):
+    """A column of the request that a function takes."""
+
+    position: int
+    column: str
+    kind: Kind
+    default: Value
+
+
+class InputRead(NamedTuple):
+    """What a parameter of a function is given."""
+
+    position: int
+    kind: str
+    """As `Names.kinds` says."""
+    fill: Value
+
+
+class FunctionRead(NamedTuple):
+    """A function and the positions of what it takes and gives."""
+
+    layout: FunctionLayout
+    inputs: tuple[InputRead, ...]
+    outputs: tuple[int, ...]
+
+
+class Places:
+    """Where the features of a service go, collected while it is walked through."""
+
+    def __init__(self, service: ServiceLayout, layouts: Mapping[str, ViewLayout]) -> None:
+        self.width = len(service.features)
+        self.reads: dict[str, tuple[ViewLayout, EntityId]] = {}
+        self.slots: dict[str, list[Slot]] = {}
+        self.entities: dict[EntityId, EntityRead] = {}
+        self.ratios: list[RatioRead] = []
+        self.requests: list[RequestRead] = []
+        self.functions: list[FunctionRead] = []
+        self.asked: int | None = None
+        self._service, self._layouts = service, layouts
+        self._positions: dict[tuple[str, str], int] = {}
+
+    def walk(self) -> None:
+        """Give everything that the service reads and computes its place."""
+        for position, item in enumerate(self._service.features):
+            if isinstance(item, StoredItem):
+                self.place(item, position)
+        for position, item in enumerate(self._service.features):
+            if isinstance(item, RatioItem):
+                self._divide(item, position)
+        served = {
+            (item.function, item.output): position
+            for position, item in enumerate(self._service.features)
+            if isinstance(item, OnDemandItem)
+        }
+        for item in self._service.features:
+            if isinstance(item, OnDemandItem):
+                self._check(item, below=len(self._service.functions))
+        for number, function in enumerate(self._service.functions):
+            inputs = tuple(self._input(each) for each in function.inputs)
+            outputs = tuple(
+                served[number, output] if (number, output) in served else self._behind()
+                for output in range(len(function.outputs))
+            )
+            self.functions.append(FunctionRead(function, inputs, outputs))
+
+    def find(self, item: StoredItem) -> int:
+        """Where a feature stands; behind all others if it is not served itself."""
+        key = (item.read_id, item.feature)
+        if key not in self._positions:
+            self.place(item, self._behind())
+        return self._positions[key]
+
+    def kind(self, item: StoredItem | RatioItem | OnDemandItem) -> str:
+        """What a value is, as `Names.kinds` says."""
+        if isinstance(item, RatioItem):
+            return "float"
+        if isinstance(item, OnDemandItem):
+            return self._service.functions[item.function].outputs[item.output].dtype
+        [feature] = [each for each in self._layouts[item.view_id].features if each.name == item.feature]
+        return f"{LIST}{feature.dtype}" if feature.is_list else feature.dtype
+
+    def _check(self, item: OnDemandItem, *, below: int) -> None:
+        """Refuse an output that there is not: what stands in Redis is not `apply`'s."""
+        if not (0 <= item.function < below) or not (
+            0 <= item.output < len(self._service.functions[item.function].outputs)
+        ):
+            raise OnlineStoreError(
+                f"service '{self._service.id}' is published with function {item.function} and its output {item.output}, "
+                "which it does not have"
+            )
+
+    def _behind(self) -> int:
+        self.width += 1
+        return self.width - 1
+
+    def _divide(self, item: RatioItem, position: int) -> int:
+        parts = (self.find(item.numerator), self.find(item.denominator))
+        self.ratios.append(RatioRead(position, *parts, item.empty))
+        return position
+
+    def _input(self, given: InputLayout) -> InputRead:
+        source = given.source
+        if isinstance(source, RequestItem):
+            return InputRead(self._request(source), source.dtype, given.fill)
+        if isinstance(source, AskedItem):
+            self.asked = self._behind() if self.asked is None else self.asked
+            return InputRead(self.asked, "timestamp", given.fill)
+        if isinstance(source, OnDemandItem):
+            self._check(source, below=len(self.functions))
+            position = self.functions[source.function].outputs[source.output]
+        elif isinstance(source, RatioItem):
+            position = self._divide(source, self._behind())
+        else:
+            position = self.find(source)
+        return InputRead(position, self.kind(source), given.fill)
+
+    def _request(self, item: RequestItem) -> int:
+        for each in self.requests:
+            if each.column == item.column:
+                return each.position
+        self.requests.append(RequestRead(self._behind(), item.column, item.dtype, item.default))
+        return self.requests[-1].position
+
+    def place(self, item: StoredItem, position: int) -> None:
+        """Put a feature at a position."""
+        if item.view_id not in self._layouts:
+            raise UnknownNameError("online view", item.view_id, self._layouts)
+        view = self._layouts[item.view_id]
+        names = [feature.name for feature in view.features]
+        if item.feature not in names:
+            raise UnknownNameError(f"feature of view '{item.view_id}'", item.feature, names)
+        if item.read_id not in self.reads:
+            self.reads[item.read_id] = (view, self._entity(item, view))
+        index = names.index(item.feature)
+        self.slots.setdefault(item.read_id, []).append(_slot(position, index, view.features[index]))
+        self._positions.setdefault((item.read_id, item.feature), position)
+
+    def _entity(self, item: StoredItem, view: ViewLayout) -> EntityId:
+        """The entity of which a view is read: views that take it from the same columns share it."""
+        told, renamed = f"entity '{view.entity}'", dict[str, str]()
+        if isinstance(item, KeyedItem):
+            told, renamed = f"service '{self._service.name}', role '{item.prefix}': {told}", item.columns
+        columns = tuple(renamed.get(key, key) for key in view.join_keys)
+        kinds: list[KeyKind] = view.key_kinds or ["str"] * len(columns)
+        self.entities.setdefault(
+            (view.entity, columns),
+            EntityRead(told=told, join_keys=tuple(view.join_keys), columns=columns, kinds=tuple(kinds)),
+        )
+        return view.entity, columns
+
+
+def _slot(position: int, index: int, feature: FeatureLayout) -> Slot:
+    convert: Convert | None = None
+    if feature.dtype in ("timestamp", "date"):
+        convert = _to_time if feature.dtype == "timestamp" else _to_date
+        convert = _each(convert) if feature.is_list else convert
+    return Slot(position, index, convert, feature.empty)
+
+
+def _to_time(micros: int) -> object:
+    return from_us(micros)
+
+
+def _to_date(days: int) -> object:
+    return date(1970, 1, 1) + timedelta(days=days)
+
+
+def _each(convert: Convert) -> Convert:
+    return lambda values: [convert(value) for value in values]
+
+
+def _listed(row: Mapping[str, object]) -> str:
+    return ", ".join(f"`{name}`" for name in row) or "no keys"
