@@ -192,4 +192,5 @@ def _described(found: Publication, shape: ServiceShape) -> pb.Service:
         versions=[each.id for each in found.versions.values() if each.name == shape.name],
         keys=[pb.Field(name=name, kind=kind) for name, kind in shape.keys.items()],
         features=[pb.Field(name=name, kind=kind) for name, kind in shape.features.items()],
+        inputs=[pb.Field(name=name, kind=kind) for name, kind in shape.inputs.items()],
     )
