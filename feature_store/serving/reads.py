@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -125,7 +124,7 @@ class Reads:
         return wanted.decode(await body_of(request, limit=self.limits.body_bytes), media_type)
 
     async def vectors(
-        self, caller: Caller, name: str | Sequence[str], rows: Sequence[Row], *, as_of: AsOf, within_s: float = math.inf
+        self, caller: Caller, name: str | Sequence[str], rows: Sequence[Row], *, as_of: AsOf
     ) -> FeatureBatch:
         """What the reader says, within the limits: every read, over HTTP or gRPC, passes here.
 
@@ -134,7 +133,6 @@ class Reads:
             name: a service, or a list of features.
             rows: join keys, and what on-demand features take.
             as_of: the time asked.
-            within_s: how long the caller will wait.
 
         Raises:
             NotGranted: it holds personal data that he may not read.
@@ -146,17 +144,16 @@ class Reads:
             raise Problem(
                 "too-large", f"`rows` may be {self.limits.rows} at most, got {len(rows)}", {"limit": self.limits.rows}
             )
-        within_s = max(0.0, min(within_s, self.limits.deadline_s))
         try:
             with self.metrics.reading():
-                async with asyncio.timeout(within_s):
+                async with asyncio.timeout(self.limits.deadline_s):
                     batch = await self.reader.get_online_features_batch(name, rows, as_of=as_of)
         except UnknownNameError as error:
             raise await self._visibly(error, caller) from None
         except FeatureStoreError as error:
             raise problem_of(error) from error
         except TimeoutError:
-            raise Problem("deadline", f"the read did not end within {within_s:g} s") from None
+            raise Problem("deadline", f"the read did not end within {self.limits.deadline_s:g} s") from None
         for views in {vector.personal_views for vector in batch}:  # another version than was known may have been read
             caller.reads_personal(views)
         if isinstance(name, str) and len(batch):

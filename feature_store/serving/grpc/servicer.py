@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 Plain = Callable[["FeatureStoreServicer", Request, "grpc.aio.ServicerContext"], Awaitable[Answer]]
-Call = Callable[["FeatureStoreServicer", Request, "grpc.aio.ServicerContext", "Caller"], Awaitable[Answer]]
+"""As gRPC makes it."""
+Call = Callable[["FeatureStoreServicer", Request, "Caller"], Awaitable[Answer]]
 
 _STATUSES = [pb.Status.Value(f"STATUS_{status.name}") for status in Status]
 """Of the messages, for each of the library."""
@@ -42,7 +42,7 @@ def answering(call: Call[Request, Answer]) -> Plain[Request, Answer]:
     @functools.wraps(call)
     async def answer(self: FeatureStoreServicer, request: Request, context: grpc.aio.ServicerContext) -> Answer:
         async with visit(self.door, name, context) as caller:
-            return await call(self, request, context, caller)
+            return await call(self, request, caller)
 
     return answer
 
@@ -54,12 +54,10 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
         self.reads, self.door = reads, door
 
     @answering
-    async def GetFeatures(
-        self, request: pb.GetFeaturesRequest, context: grpc.aio.ServicerContext, caller: Caller
-    ) -> pb.GetFeaturesResponse:
+    async def GetFeatures(self, request: pb.GetFeaturesRequest, caller: Caller) -> pb.GetFeaturesResponse:
         """The vector of one row."""
         row = {name: python_value(value) for name, value in request.keys.items()}
-        [vector] = await self._read(request, [row], context, caller)
+        [vector] = await self._read(request, [row], caller)
         answer = pb.GetFeaturesResponse(service=vector.service)
         add = answer.features.add
         for name, value, status in zip(vector.names, vector.values, vector.statuses, strict=True):
@@ -74,11 +72,11 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
 
     @answering
     async def GetFeaturesBatch(
-        self, request: pb.GetFeaturesBatchRequest, context: grpc.aio.ServicerContext, caller: Caller
+        self, request: pb.GetFeaturesBatchRequest, caller: Caller
     ) -> pb.GetFeaturesBatchResponse:
         """The vectors of many rows, as columns for each version that was served."""
         limit = self.reads.limits.rows
-        vectors = await self._read(request, _rows(request, limit=limit), context, caller)
+        vectors = await self._read(request, _rows(request, limit=limit), caller)
         parts: dict[str, list[int]] = {}
         for position, vector in enumerate(vectors):
             parts.setdefault(vector.service, []).append(position)
@@ -94,12 +92,7 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
         )
 
     @answering
-    async def ListServices(
-        self,
-        request: pb.ListServicesRequest,
-        context: grpc.aio.ServicerContext,  # noqa: ARG002
-        caller: Caller,
-    ) -> pb.ListServicesResponse:
+    async def ListServices(self, request: pb.ListServicesRequest, caller: Caller) -> pb.ListServicesResponse:
         """All services that he may know, or those that have what is searched for in their names, keys or features."""
         found = (await self.reads.published.now()).for_whom(caller)
         told = [_described(shape, found) for shape in found.served.values()]
@@ -107,12 +100,7 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
         return pb.ListServicesResponse(services=[each for each in told if wanted in str(each).lower()])
 
     @answering
-    async def GetService(
-        self,
-        request: pb.GetServiceRequest,
-        context: grpc.aio.ServicerContext,  # noqa: ARG002
-        caller: Caller,
-    ) -> pb.Service:
+    async def GetService(self, request: pb.GetServiceRequest, caller: Caller) -> pb.Service:
         """One service."""
         caller.what = request.service[:SHOWN]
         return _described(*await self.reads.published.described(request.service, caller))
@@ -121,13 +109,12 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
         self,
         request: pb.GetFeaturesRequest | pb.GetFeaturesBatchRequest,
         rows: Sequence[Mapping[str, object]],
-        context: grpc.aio.ServicerContext,
         caller: Caller,
     ) -> Sequence[FeatureVector]:
-        what, as_of, remaining = _what(request), _as_of(request), context.time_remaining()
+        """The vectors; gRPC itself ends a call whose own deadline has passed."""
+        what, as_of = _what(request), _as_of(request)
         await (self.reads.service(what, caller) if isinstance(what, str) else self.reads.check_views(what, caller))
-        within_s = math.inf if remaining is None else remaining
-        return await self.reads.vectors(caller, what, rows, as_of=as_of, within_s=within_s)
+        return await self.reads.vectors(caller, what, rows, as_of=as_of)
 
 
 def _what(request: pb.GetFeaturesRequest | pb.GetFeaturesBatchRequest) -> str | list[str]:
@@ -192,6 +179,6 @@ def _described(shape: ServiceShape, found: Publication) -> pb.Service:
         id=shape.id,
         versions=found.versions_of(shape.name),
         keys=[pb.Field(name=name, kind=kind) for name, kind in shape.keys.items()],
-        inputs=[pb.Field(name=name, kind=kind) for name, kind in shape.inputs.items()],
         features=[pb.Field(name=name, kind=kind) for name, kind in shape.features.items()],
+        inputs=[pb.Field(name=name, kind=kind) for name, kind in shape.inputs.items()],
     )
