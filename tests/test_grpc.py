@@ -20,7 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from online_world import NOW_US, World, departures, item, legs, ratio, service, weather
 
+from feature_store.computed.encodings import bucketing
 from feature_store.errors import InputError
+from feature_store.online.layout import FunctionLayout, InputLayout, OnDemandItem, OutputLayout, RequestItem
 from feature_store.online.rollout import Rollout, rollout_fields
 from feature_store.reader import FeatureReader, Status
 from feature_store.serving.app import State, build_app
@@ -419,6 +421,36 @@ def test_services_are_listed_searched_and_described(world):
         keys=[pb.Field(name="origin", kind="str"), pb.Field(name="dest", kind="str")],
         features=[pb.Field(name="legs:count_1d", kind="int"), pb.Field(name="departures:count_1h", kind="int")],
     )
+
+
+def test_what_on_demand_features_take_is_a_column_beside_the_keys(world):
+    """The function is on no server, so that its feature is ERROR; `bucketing` is of the catalogue, which every server has."""
+    taken = InputLayout(source=RequestItem(column="minutes", dtype="float"))
+    encoding = bucketing("bucket", edges=[1.0, 5.0])
+    functions = [
+        FunctionLayout(name="unknown", digest="0" * 16, inputs=[taken], outputs=[OutputLayout(dtype="int")]),
+        FunctionLayout(
+            name="bucket",
+            digest=encoding.digest,
+            encoding=encoding.encoding,
+            inputs=[taken],
+            outputs=[OutputLayout(dtype="int")],
+        ),
+    ]
+    items = [OnDemandItem(name=each.name, function=i, output=0) for i, each in enumerate(functions)]
+    world.publish(services=[service(COUNT, *items, name="scoring", functions=functions)])
+    row = keys(origin="JFK", minutes=3.0)
+    batch = columns(origin=["JFK", "EWR"]) | columns("float", minutes=[7.0, None])
+
+    one = call(world, "GetFeatures", pb.GetFeaturesRequest(service="scoring", keys=row))
+    many = call(world, "GetFeaturesBatch", pb.GetFeaturesBatchRequest(service="scoring", keys=batch))
+    code, said, _ = refused(world, "GetFeatures", pb.GetFeaturesRequest(service="scoring", keys=keys(origin="JFK")))
+
+    assert told(one)[1:] == [("unknown", None, Status.ERROR), ("bucket", 1, Status.PRESENT)]
+    assert [values for values, _ in rows_of(many.served[0])] == [[3, None, 2], [0, None, None]]
+    assert (code, "needs the column `minutes` (float)" in said) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+    described = call(world, "GetService", pb.GetServiceRequest(service="scoring"))
+    assert list(described.inputs) == [pb.Field(name="minutes", kind="float")]
 
 
 def test_calls_are_counted_by_their_codes_and_reflection_names_the_service(world):

@@ -1,6 +1,6 @@
 /** What to fetch for a service and where each value goes, from what `apply` has published. */
 
-import { crc32, entityKey } from "./key.js";
+import { crc32, entityKey, InputError } from "./key.js";
 
 /** A name that is not published. */
 export class UnknownNameError extends Error {}
@@ -43,6 +43,10 @@ export class Plan {
   fetches = [];
   /** @type {{position: number, parts: number[], numeric: boolean, empty: number | null}[]} */
   ratios = [];
+  /** Positions of what functions compute. @type {number[]} */
+  computed = [];
+  /** Columns that a row must have beside its join keys. @type {string[]} */
+  required = [];
   #reads = new Map();
   #positions = new Map();
 
@@ -60,18 +64,22 @@ export class Plan {
     const defaults = service.defaults ?? {};
     this.defaults = service.features.map((item) => defaults[item.name] ?? defaults[readName(item)] ?? null);
     service.features.forEach((item, position) => {
-      if (!["stored", "keyed", "ratio"].includes(item.type)) throw new UnknownNameError(`the type ${item.type} is not known`);
-      if (item.type !== "ratio") this.#place(item, position, layouts);
+      if (item.type === "stored" || item.type === "keyed") this.#place(item, position, layouts);
+      else if (item.type === "on_demand") this.#compute(item, position);
+      else if (item.type !== "ratio") throw new UnknownNameError(`the type ${item.type} is not known`);
     });
     service.features.forEach((item, position) => {
       if (item.type !== "ratio") return;
       const parts = [item.numerator, item.denominator].map((part) => this.#find(part, layouts));
       this.ratios.push({ position, parts: parts.map((part) => part.position), numeric: parts.every(isNumeric), empty: item.empty ?? null });
     });
+    for (const { source } of (service.functions ?? []).flatMap(({ inputs }) => inputs)) this.#take(source, layouts);
   }
 
   /** The entity keys of a row, in the order of `entities`. @returns {(string | null)[]} */
   keys(row) {
+    const missing = this.required.find((column) => !Object.hasOwn(row, column));
+    if (missing !== undefined) throw new InputError(`the column \`${missing}\` is missing`);
     return this.entities.map(({ columns, kinds }) => entityKey(row, columns, kinds));
   }
 
@@ -80,6 +88,18 @@ export class Plan {
     return this.fetches
       .filter(({ entity }) => keys[entity] !== null)
       .map(({ entity, prefix, views }) => ["HMGET", `${prefix}${keys[entity]}}`, ...views.map(({ id }) => id)]);
+  }
+
+  #compute({ name, function: number, output }, position) {
+    if (this.service.functions?.[number]?.outputs[output] === undefined) throw new UnknownNameError(`${name} is of a function that ${this.id} has not`);
+    this.computed.push(position);
+  }
+
+  /** An input of a function: what a request must have for it. */
+  #take(source, layouts) {
+    if (source.type === "request" && (source.default ?? null) === null) this.required.push(source.column);
+    else if (source.type === "ratio") [source.numerator, source.denominator].forEach((part) => this.#find(part, layouts));
+    else if (source.type === "stored" || source.type === "keyed") this.#find(source, layouts);
   }
 
   /** Where a part of a ratio stands: behind all others if it is not served itself. */

@@ -5,7 +5,7 @@ import { ERROR } from "./msgpack.js";
 import { isInShare, Plan, UnknownNameError } from "./plan.js";
 import { Ready } from "./ready.js";
 import { Connection, StoreError } from "./resp.js";
-import { itemAt, parseRow, worthOfNothing, worthOfRow } from "./worth.js";
+import { itemAt, ownRow, parseRow, worthOfNothing, worthOfOwn, worthOfRow } from "./worth.js";
 
 /** A value is STALE or AHEAD, and its service says that this fails a read. */
 export class ValueRefused extends Error {}
@@ -21,6 +21,7 @@ export class ValueRefused extends Error {}
 export class FeatureReader {
   #connect;
   #connection;
+  #opening;
   #env;
   #nowUs;
   #ready = new Ready();
@@ -31,7 +32,7 @@ export class FeatureReader {
    * @param {string | (() => Promise<Connection>)} redis a URL, or what opens a connection
    * @param {{env?: string, nowUs?: () => number}} options the environment, and what time it is
    */
-  constructor(redis, { env = "dev", nowUs = () => Math.trunc((performance.timeOrigin + performance.now()) * 1000) } = {}) {
+  constructor(redis, { env = "dev", nowUs = () => Date.now() * 1000 } = {}) {
     this.#connect = typeof redis === "string" ? () => Connection.open(redis) : redis;
     this.#env = env;
     this.#nowUs = nowUs;
@@ -86,8 +87,7 @@ export class FeatureReader {
   async #exchange(commands) {
     for (let fresh = false; ; ) {
       if (!this.#connection || this.#connection.closed) {
-        if (this.#connection) this.#ready.connectionLost();
-        this.#connection = await this.#connect();
+        await this.#open();
         fresh = true;
       }
       const connection = this.#connection;
@@ -98,6 +98,16 @@ export class FeatureReader {
         if (fresh || !connection.closed || !(error instanceof StoreError)) throw error;
       }
     }
+  }
+
+  /** A new connection, one for all reads that need it at the same time. */
+  #open() {
+    const open = async () => {
+      if (this.#connection) this.#ready.connectionLost();
+      this.#connection = await this.#connect();
+    };
+    this.#opening ??= open().finally(() => (this.#opening = undefined));
+    return this.#opening;
   }
 
   /** A feature was added to a view: the next read takes the new layout. */
@@ -144,6 +154,7 @@ export class FeatureReader {
         }
       }
     }
+    for (const position of plan.computed) statuses[position] = "ERROR"; // no function of Python's is here
     for (const ratio of plan.ratios) [values[ratio.position], statuses[ratio.position]] = divided(ratio, values, statuses);
     plan.names.forEach((name, i) => {
       if (isRefused(plan, name, statuses[i])) values[i] = plan.defaults[i];
@@ -159,11 +170,13 @@ export class FeatureReader {
       const slots = status === "UNKNOWN" ? view.slots : await this.#slots(view, record.views.get(view.id));
       return slots.map(({ position, item, empty }) => (item < 0 || status === "UNKNOWN" ? [position, null, "UNKNOWN"] : [position, empty ?? null, status]));
     }
-    const row = parseRow(bytes);
+    let row = parseRow(bytes);
     const damaged = view.slots.map(({ position }) => [position, null, "ERROR"]);
     if (row === undefined) return damaged;
     const slots = await this.#slots(view, row.layoutId);
-    const [status, atUs] = worthOfRow(view, row, moment, record);
+    let [status, atUs] = worthOfRow(view, row, moment, record);
+    const own = status === "AHEAD" ? ownRow(row, moment.atUs) : undefined;
+    if (own !== undefined) [row, [status, atUs]] = [own, worthOfOwn(view, moment, record)];
     if (status !== "UNKNOWN" && slots.some(({ item }) => item >= row.items.length)) return damaged;
     return slots.map(({ position, item, empty }) => {
       if (item < 0 || status === "UNKNOWN") return [position, null, "UNKNOWN"];

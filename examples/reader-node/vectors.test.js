@@ -34,6 +34,22 @@ for (const { name, store, reads } of vectors("reads")) {
   }
 }
 
+test("reads at the same time share a connection, and one that was closed is opened again", async () => {
+  const [{ store, reads }] = vectors("reads");
+  const opened = [];
+  const open = async () => opened[opened.push(new Store(store)) - 1];
+  const reader = new FeatureReader(open, { env: "prod", nowUs: () => reads[0].now_us });
+  const ask = () => reader.read(reads[0].service, [reads[0].keys, reads[0].keys]);
+
+  const answers = await Promise.all([ask(), ask(), ask()]);
+  assert.deepEqual(answers.flat().map(({ statuses }) => statuses), Array(6).fill(reads[0].statuses));
+  assert.equal(opened.length, 1);
+  opened[0].closed = true;
+  // What the records vouch for is doubted until a later one comes.
+  assert.deepEqual((await ask())[0].statuses, ["STALE", "STALE"]);
+  assert.equal(opened.length, 2);
+});
+
 for (const { entity, kinds, values, key, shard_of_8: shard } of vectors("entity_keys")) {
   test(`the key of ${entity} ${JSON.stringify(values)}`, () => {
     const row = plain(Object.fromEntries(Object.entries(values)));

@@ -1,10 +1,10 @@
 /** What a row is worth at a time, and for which time it answers: "What a value is worth" of docs/wire-format.md. */
 
-import { decode, DecodeError } from "./msgpack.js";
+import { decode, DecodeError, Own } from "./msgpack.js";
 
 /** @typedef {"PRESENT" | "EMPTY" | "UNKNOWN" | "STALE" | "AHEAD" | "ERROR"} Status */
 /** @typedef {{atUs: number, exact: boolean}} Moment the time asked or, if none was, the reader's own (not `exact`) */
-/** @typedef {{layoutId: number, fromUs: number, untilS: number, items: unknown[]}} Row */
+/** @typedef {{layoutId: number, fromUs: number, ageUs: number | null, untilS: number, items: unknown[]}} Row */
 
 const HOUR_US = 3_600_000_000;
 
@@ -18,7 +18,7 @@ export function parseRow(bytes) {
     if (!Array.isArray(row) || row.length < 6) return undefined;
     const [layoutId, run, n, fromUs, ageUs, untilS, ...items] = row;
     const head = [layoutId, run, n, fromUs, ageUs ?? 0, untilS];
-    return head.every(Number.isSafeInteger) ? { layoutId, fromUs, untilS, items } : undefined;
+    return head.every(Number.isSafeInteger) ? { layoutId, fromUs, ageUs, untilS, items } : undefined;
   } catch (error) {
     if (error instanceof DecodeError) return undefined;
     throw error;
@@ -38,6 +38,28 @@ export function worthOfRow(view, row, moment, record) {
   if (view.isStream && record === undefined) return ["STALE", atUs];
   const knownUs = view.isStream ? record.knownUs : row.fromUs;
   return [atUs - knownUs > slaUs ? "STALE" : "PRESENT", atUs];
+}
+
+/**
+ * What a row was before its newest event, if that is the time asked and the row has kept it.
+ * @returns {Row | undefined} without items if they are damaged
+ */
+export function ownRow(row, atUs) {
+  const kept = row.items.at(-1);
+  if (row.ageUs === null || atUs !== row.fromUs - row.ageUs || !(kept instanceof Own)) return undefined;
+  try {
+    const items = decode(kept.bytes);
+    return { ...row, items: Array.isArray(items) ? items : [] };
+  } catch (error) {
+    if (error instanceof DecodeError) return { ...row, items: [] };
+    throw error;
+  }
+}
+
+/** Of such a row. @returns {[Status, number]} as `worthOfRow` */
+export function worthOfOwn(view, moment, record) {
+  const isStale = record === undefined || moment.atUs - record.knownUs > view.layout.sla_us;
+  return [isStale ? "STALE" : "PRESENT", moment.atUs];
 }
 
 /** A row that is missing, of an entity that has a key. @returns {Status} */

@@ -50,10 +50,12 @@ class PackedRow(NamedTuple):
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def _extension(code: int, data: memoryview) -> msgspec.msgpack.Ext:  # noqa: ARG001 - what it holds says nothing
-    if code != ERROR.code:
+def _extension(code: int, data: memoryview) -> msgspec.msgpack.Ext:
+    if code == ERROR.code:
+        return ERROR
+    if code != OWN:
         raise ValueError(f"extension type {code} is not known")
-    return ERROR
+    return msgspec.msgpack.Ext(code, bytes(data))
 
 
 _decode = msgspec.msgpack.Decoder(list, ext_hook=_extension).decode

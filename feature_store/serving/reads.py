@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -83,10 +82,8 @@ class Reads:
     async def _read(self, name: str | Sequence[str], rows: list[dict[str, object]], asked: Asked) -> FeatureBatch:
         return await self.vectors(name, rows, as_of=asked.as_of)
 
-    async def vectors(
-        self, name: str | Sequence[str], rows: Sequence[Row], *, as_of: AsOf, within_s: float = math.inf
-    ) -> FeatureBatch:
-        """What the reader says, within the limits; `within_s` is how long the caller will wait.
+    async def vectors(self, name: str | Sequence[str], rows: Sequence[Row], *, as_of: AsOf) -> FeatureBatch:
+        """What the reader says, within the limits.
 
         Raises:
             Problem: too many rows, or whatever keeps the reader from answering in time.
@@ -95,15 +92,14 @@ class Reads:
             raise Problem(
                 "too-large", f"`rows` may be {self.limits.rows} at most, got {len(rows)}", {"limit": self.limits.rows}
             )
-        within_s = max(0.0, min(within_s, self.limits.deadline_s))
         try:
             with self.metrics.reading():
-                async with asyncio.timeout(within_s):
+                async with asyncio.timeout(self.limits.deadline_s):
                     return await self.reader.get_online_features_batch(name, rows, as_of=as_of)
         except FeatureStoreError as error:
             raise problem_of(error) from error
         except TimeoutError:
-            raise Problem("deadline", f"the read did not end within {within_s:g} s") from None
+            raise Problem("deadline", f"the read did not end within {self.limits.deadline_s:g} s") from None
 
     def _batch(self, written: str, batch: FeatureBatch, asked: Asked) -> Response:
         if written == ARROW:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vectors import rows, services
+from vectors import rows, scoring, services
 from vectors.building import Json, shown_stores
 
 from feature_store.declare.key import KeyKind, entity_key
@@ -91,6 +91,7 @@ def stores() -> list[dict[str, Json]]:
         rows.rows_that_are_there, rows.kinds_of_values, rows.rows_that_are_missing, rows.what_the_shards_say,
         rows.batch_rows, rows.older_layouts, rows.damaged_rows,
         services.policies, services.ratios, services.entities, services.versions,
+        scoring.own_events, scoring.on_demand,
     )  # fmt: skip
     return [each for make in made for each in make()]
 

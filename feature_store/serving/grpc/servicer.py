@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,19 +30,20 @@ logger = logging.getLogger(__name__)
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 Call = Callable[["FeatureStoreServicer", Request, "grpc.aio.ServicerContext"], Awaitable[Answer]]
+"""As gRPC makes it."""
 
 _STATUSES = [pb.Status.Value(f"STATUS_{status.name}") for status in Status]
 """Of the messages, for each of the library."""
 
 
-def answering(call: Call[Request, Answer]) -> Call[Request, Answer]:
+def answering(call: Callable[[FeatureStoreServicer, Request], Awaitable[Answer]]) -> Call[Request, Answer]:
     """A call whose problems are statuses with details, and whose answers are counted. Every call passes here."""
     name = call.__name__
 
     @functools.wraps(call)
     async def answer(self: FeatureStoreServicer, request: Request, context: grpc.aio.ServicerContext) -> Answer:
         try:
-            found = await call(self, request, context)
+            found = await call(self, request)
         except Problem as error:
             problem = error
         except FeatureStoreError as error:
@@ -70,12 +70,10 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
         self.reads = reads
 
     @answering
-    async def GetFeatures(
-        self, request: pb.GetFeaturesRequest, context: grpc.aio.ServicerContext
-    ) -> pb.GetFeaturesResponse:
+    async def GetFeatures(self, request: pb.GetFeaturesRequest) -> pb.GetFeaturesResponse:
         """The vector of one row."""
         row = {name: python_value(value) for name, value in request.keys.items()}
-        [vector] = await self._read(request, [row], context)
+        [vector] = await self._read(request, [row])
         answer = pb.GetFeaturesResponse(service=vector.service)
         add = answer.features.add
         for name, value, status in zip(vector.names, vector.values, vector.statuses, strict=True):
@@ -89,12 +87,10 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
         return answer
 
     @answering
-    async def GetFeaturesBatch(
-        self, request: pb.GetFeaturesBatchRequest, context: grpc.aio.ServicerContext
-    ) -> pb.GetFeaturesBatchResponse:
+    async def GetFeaturesBatch(self, request: pb.GetFeaturesBatchRequest) -> pb.GetFeaturesBatchResponse:
         """The vectors of many rows, as columns for each version that was served."""
         limit = self.reads.limits.rows
-        vectors = await self._read(request, _rows(request, limit=limit), context)
+        vectors = await self._read(request, _rows(request, limit=limit))
         parts: dict[str, list[int]] = {}
         for position, vector in enumerate(vectors):
             parts.setdefault(vector.service, []).append(position)
@@ -110,11 +106,7 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
         )
 
     @answering
-    async def ListServices(
-        self,
-        request: pb.ListServicesRequest,
-        context: grpc.aio.ServicerContext,  # noqa: ARG002
-    ) -> pb.ListServicesResponse:
+    async def ListServices(self, request: pb.ListServicesRequest) -> pb.ListServicesResponse:
         """All services, or those that have what is searched for in their names, keys or features."""
         found = await self.reads.published.now()
         told = [_described(found, shape) for shape in found.served.values()]
@@ -122,25 +114,19 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
         return pb.ListServicesResponse(services=[each for each in told if wanted in str(each).lower()])
 
     @answering
-    async def GetService(
-        self,
-        request: pb.GetServiceRequest,
-        context: grpc.aio.ServicerContext,  # noqa: ARG002
-    ) -> pb.Service:
+    async def GetService(self, request: pb.GetServiceRequest) -> pb.Service:
         """One service."""
         shape = await self.reads.published.shape(request.service)
         return _described(await self.reads.published.now(), shape)
 
     async def _read(
-        self,
-        request: pb.GetFeaturesRequest | pb.GetFeaturesBatchRequest,
-        rows: Sequence[Mapping[str, object]],
-        context: grpc.aio.ServicerContext,
+        self, request: pb.GetFeaturesRequest | pb.GetFeaturesBatchRequest, rows: Sequence[Mapping[str, object]]
     ) -> Sequence[FeatureVector]:
-        what, as_of, remaining = _what(request), _as_of(request), context.time_remaining()
+        """The vectors; gRPC itself ends a call whose own deadline has passed."""
+        what, as_of = _what(request), _as_of(request)
         if isinstance(what, str):
             await self.reads.published.shape(what)  # an unknown name never reaches the store
-        return await self.reads.vectors(what, rows, as_of=as_of, within_s=math.inf if remaining is None else remaining)
+        return await self.reads.vectors(what, rows, as_of=as_of)
 
 
 def _what(request: pb.GetFeaturesRequest | pb.GetFeaturesBatchRequest) -> str | list[str]:
@@ -206,4 +192,5 @@ def _described(found: Publication, shape: ServiceShape) -> pb.Service:
         versions=[each.id for each in found.versions.values() if each.name == shape.name],
         keys=[pb.Field(name=name, kind=kind) for name, kind in shape.keys.items()],
         features=[pb.Field(name=name, kind=kind) for name, kind in shape.features.items()],
+        inputs=[pb.Field(name=name, kind=kind) for name, kind in shape.inputs.items()],
     )

@@ -219,18 +219,20 @@ class GetServiceRequest(_message.Message):
     def __init__(self, service: _Optional[str] = ...) -> None: ...
 
 class Service(_message.Message):
-    __slots__ = ("name", "id", "versions", "keys", "features")
+    __slots__ = ("name", "id", "versions", "keys", "features", "inputs")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     id: str
     versions: _containers.RepeatedScalarFieldContainer[str]
     keys: _containers.RepeatedCompositeFieldContainer[Field]
     features: _containers.RepeatedCompositeFieldContainer[Field]
-    def __init__(self, name: _Optional[str] = ..., id: _Optional[str] = ..., versions: _Optional[_Iterable[str]] = ..., keys: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., features: _Optional[_Iterable[_Union[Field, _Mapping]]] = ...) -> None: ...
+    inputs: _containers.RepeatedCompositeFieldContainer[Field]
+    def __init__(self, name: _Optional[str] = ..., id: _Optional[str] = ..., versions: _Optional[_Iterable[str]] = ..., keys: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., features: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[Field, _Mapping]]] = ...) -> None: ...
 
 class Field(_message.Message):
     __slots__ = ("name", "kind")
