@@ -25,7 +25,8 @@ from feature_store.errors import InputError
 from feature_store.online.layout import FunctionLayout, InputLayout, OnDemandItem, OutputLayout, RequestItem
 from feature_store.online.rollout import Rollout, rollout_fields
 from feature_store.reader import FeatureReader, Status
-from feature_store.serving.app import State, build_app
+from feature_store.serving.about import State
+from feature_store.serving.app import build_app
 from feature_store.serving.grpc.api import SERVICE, GrpcApi
 from feature_store.serving.grpc.v1 import features_pb2 as pb
 from feature_store.serving.grpc.v1 import features_pb2_grpc as rpc
@@ -72,7 +73,7 @@ async def api(world, *, limits=None, state=None, counts=None):
     app = build_app(world.url, env=world.env, clock=world.clock, limits=limits, state=state)
     if counts is not None:
         counts.append(lambda: app.state.reads.metrics.text().decode())
-    server = GrpcApi(app.state.reads, state)
+    server = GrpcApi(app.state.reads, state, door=app.state.door)
     async with app.router.lifespan_context(app):
         port = await server.start("127.0.0.1:0")
         try:

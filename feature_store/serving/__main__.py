@@ -14,6 +14,7 @@ def main() -> int:
     try:
         settings = Settings()
         serve(
+            settings,
             host=settings.api_host,
             port=settings.api_port,
             workers=settings.api_workers,

@@ -16,6 +16,8 @@ DETAILS = "grpc-status-details-bin"
 """The trailer that libraries for rich errors look for."""
 
 CODES: Mapping[str, grpc.StatusCode] = {
+    "unauthenticated": grpc.StatusCode.UNAUTHENTICATED,
+    "forbidden": grpc.StatusCode.PERMISSION_DENIED,
     "unknown-name": grpc.StatusCode.NOT_FOUND,
     "value-refused": grpc.StatusCode.FAILED_PRECONDITION,
     "too-large": grpc.StatusCode.INVALID_ARGUMENT,

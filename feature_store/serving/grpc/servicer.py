@@ -2,63 +2,46 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from feature_store.errors import FeatureStoreError, InputError
-from feature_store.serving.grpc.refusal import code_of, refuse
+from feature_store.errors import InputError
 from feature_store.serving.grpc.v1 import features_pb2 as pb
 from feature_store.serving.grpc.v1 import features_pb2_grpc as rpc
 from feature_store.serving.grpc.values import column_of, put_value, python_column, python_value
-from feature_store.serving.problem import Problem, problem_of
+from feature_store.serving.grpc.visit import visit
+from feature_store.serving.reads import SHOWN
 from feature_store.status import Status
 from feature_store.time_rule import from_us, to_us
 
 if TYPE_CHECKING:
     from feature_store.reader import FeatureVector
+    from feature_store.serving.door import Door
+    from feature_store.serving.guard import Caller
     from feature_store.serving.published import Publication
     from feature_store.serving.reads import Reads
     from feature_store.serving.shapes import ServiceShape
 
-logger = logging.getLogger(__name__)
-
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
-Call = Callable[["FeatureStoreServicer", Request, "grpc.aio.ServicerContext"], Awaitable[Answer]]
-"""As gRPC makes it."""
+Plain = Callable[["FeatureStoreServicer", Request, "grpc.aio.ServicerContext"], Awaitable[Answer]]
+Call = Callable[["FeatureStoreServicer", Request, "Caller"], Awaitable[Answer]]
 
 _STATUSES = [pb.Status.Value(f"STATUS_{status.name}") for status in Status]
 """Of the messages, for each of the library."""
 
 
-def answering(call: Callable[[FeatureStoreServicer, Request], Awaitable[Answer]]) -> Call[Request, Answer]:
-    """A call whose problems are statuses with details, and whose answers are counted. Every call passes here."""
+def answering(call: Call[Request, Answer]) -> Plain[Request, Answer]:
+    """A call whose caller is known and whose problems are statuses with details. Every call passes here."""
     name = call.__name__
 
     @functools.wraps(call)
     async def answer(self: FeatureStoreServicer, request: Request, context: grpc.aio.ServicerContext) -> Answer:
-        try:
-            found = await call(self, request)
-        except Problem as error:
-            problem = error
-        except FeatureStoreError as error:
-            problem = problem_of(error)
-        except asyncio.CancelledError:  # its caller waits no longer
-            self.reads.metrics.called(name, grpc.StatusCode.CANCELLED.name)
-            raise
-        except Exception:
-            logger.exception("%s failed", name)
-            problem = Problem("internal", "the server failed to answer; its log says why")
-        else:
-            self.reads.metrics.called(name, "OK")
-            return found
-        self.reads.metrics.called(name, code_of(problem).name)
-        return await refuse(context, problem)
+        async with visit(self.door, name, context) as caller:
+            return await call(self, request, caller)
 
     return answer
 
@@ -66,14 +49,14 @@ def answering(call: Callable[[FeatureStoreServicer, Request], Awaitable[Answer]]
 class FeatureStoreServicer(rpc.FeatureStoreServicer):
     """Answers the calls of `feature_store.v1.FeatureStore` with what the HTTP API would say."""
 
-    def __init__(self, reads: Reads) -> None:
-        self.reads = reads
+    def __init__(self, reads: Reads, door: Door) -> None:
+        self.reads, self.door = reads, door
 
     @answering
-    async def GetFeatures(self, request: pb.GetFeaturesRequest) -> pb.GetFeaturesResponse:
+    async def GetFeatures(self, request: pb.GetFeaturesRequest, caller: Caller) -> pb.GetFeaturesResponse:
         """The vector of one row."""
         row = {name: python_value(value) for name, value in request.keys.items()}
-        [vector] = await self._read(request, [row])
+        [vector] = await self._read(request, [row], caller)
         answer = pb.GetFeaturesResponse(service=vector.service)
         add = answer.features.add
         for name, value, status in zip(vector.names, vector.values, vector.statuses, strict=True):
@@ -87,10 +70,12 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
         return answer
 
     @answering
-    async def GetFeaturesBatch(self, request: pb.GetFeaturesBatchRequest) -> pb.GetFeaturesBatchResponse:
+    async def GetFeaturesBatch(
+        self, request: pb.GetFeaturesBatchRequest, caller: Caller
+    ) -> pb.GetFeaturesBatchResponse:
         """The vectors of many rows, as columns for each version that was served."""
         limit = self.reads.limits.rows
-        vectors = await self._read(request, _rows(request, limit=limit))
+        vectors = await self._read(request, _rows(request, limit=limit), caller)
         parts: dict[str, list[int]] = {}
         for position, vector in enumerate(vectors):
             parts.setdefault(vector.service, []).append(position)
@@ -106,27 +91,29 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
         )
 
     @answering
-    async def ListServices(self, request: pb.ListServicesRequest) -> pb.ListServicesResponse:
-        """All services, or those that have what is searched for in their names, keys or features."""
-        found = await self.reads.published.now()
-        told = [_described(found, shape) for shape in found.served.values()]
+    async def ListServices(self, request: pb.ListServicesRequest, caller: Caller) -> pb.ListServicesResponse:
+        """All services that he may know, or those that have what is searched for in their names, keys or features."""
+        found = (await self.reads.published.now()).for_whom(caller)
+        told = [_described(shape, found) for shape in found.served.values()]
         wanted = request.query.lower()
         return pb.ListServicesResponse(services=[each for each in told if wanted in str(each).lower()])
 
     @answering
-    async def GetService(self, request: pb.GetServiceRequest) -> pb.Service:
+    async def GetService(self, request: pb.GetServiceRequest, caller: Caller) -> pb.Service:
         """One service."""
-        shape = await self.reads.published.shape(request.service)
-        return _described(await self.reads.published.now(), shape)
+        caller.what = request.service[:SHOWN]
+        return _described(*await self.reads.published.described(request.service, caller))
 
     async def _read(
-        self, request: pb.GetFeaturesRequest | pb.GetFeaturesBatchRequest, rows: Sequence[Mapping[str, object]]
+        self,
+        request: pb.GetFeaturesRequest | pb.GetFeaturesBatchRequest,
+        rows: Sequence[Mapping[str, object]],
+        caller: Caller,
     ) -> Sequence[FeatureVector]:
         """The vectors; gRPC itself ends a call whose own deadline has passed."""
-        what, as_of = _what(request), _as_of(request)
-        if isinstance(what, str):
-            await self.reads.published.shape(what)  # an unknown name never reaches the store
-        return await self.reads.vectors(what, rows, as_of=as_of)
+        what = _what(request)
+        await (self.reads.service(what, caller) if isinstance(what, str) else self.reads.check_views(what, caller))
+        return await self.reads.vectors(caller, what, rows, as_of=_as_of(request))
 
 
 def _what(request: pb.GetFeaturesRequest | pb.GetFeaturesBatchRequest) -> str | list[str]:
@@ -185,12 +172,12 @@ def _columns(vectors: Sequence[FeatureVector], *, event_times: bool) -> Iterable
         yield column
 
 
-def _described(found: Publication, shape: ServiceShape) -> pb.Service:
+def _described(shape: ServiceShape, found: Publication) -> pb.Service:
     return pb.Service(
         name=shape.name,
         id=shape.id,
-        versions=[each.id for each in found.versions.values() if each.name == shape.name],
+        versions=found.versions_of(shape.name),
         keys=[pb.Field(name=name, kind=kind) for name, kind in shape.keys.items()],
-        features=[pb.Field(name=name, kind=kind) for name, kind in shape.features.items()],
         inputs=[pb.Field(name=name, kind=kind) for name, kind in shape.inputs.items()],
+        features=[pb.Field(name=name, kind=kind) for name, kind in shape.features.items()],
     )
