@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import reference
 
-from feature_store.online.packed import ERROR, decode_row, is_valid_at, item_at, seconds_since
+from feature_store.online.packed import ERROR, decode_row, is_valid_at, item_at, own_row, seconds_since
 
 VECTORS = Path(__file__).parent / "vectors"
 KEYS = json.loads((VECTORS / "entity_keys.json").read_text())
+OWN = json.loads((VECTORS / "own_values.json").read_text())
 CASES = json.loads((VECTORS / "packed_values.json").read_text())
 
 
@@ -22,6 +23,7 @@ def test_the_vectors_are_what_the_generator_writes():
 
     assert json.loads(json.dumps(generate.cases())) == CASES
     assert json.loads(json.dumps(generate.keys())) == KEYS
+    assert json.loads(json.dumps(generate.own_cases())) == OWN
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
@@ -34,6 +36,17 @@ def test_every_vector_reads_as_it_says(case):
         values = [item_at(item, seconds) for item in row.items]
         assert [{"error": True} if value is ERROR else value for value in values] == at["values"]
         assert is_valid_at(row.from_us, row.until_s, at["time_us"]) == at["valid"]
+
+
+@pytest.mark.parametrize("case", OWN, ids=lambda case: case["name"])
+def test_what_a_value_was_before_its_newest_event_reads_as_it_says(case):
+    row = decode_row(bytes.fromhex(case["hex"]))
+
+    own = own_row(row, case["time_us"])
+
+    assert (own and [item_at(item, 0) for item in own.items]) == case["own"]
+    assert own_row(row, case["time_us"] + 1) is None
+    assert own_row(row, row.from_us) is None
 
 
 @pytest.mark.parametrize("case", KEYS, ids=lambda case: str(case["values"]))
