@@ -208,3 +208,12 @@ def test_a_name_that_the_store_gives_runs_nothing(caplog):
     assert asked_hash
     assert asked_time
     assert len([r for r in caplog.records if "is ERROR" in r.message]) == 2
+
+
+def test_a_reader_without_numpy_has_no_functions_and_says_so(monkeypatch, caplog):
+    monkeypatch.setattr("feature_store.computed.functions._has_numpy", lambda: False)
+    encoding = encode.hashing("h", request(str), buckets=9).function
+
+    assert functions_of([times_usual]).find("times_usual", times_usual.function.digest, "") is None
+    assert functions_of([]).find("h", encoding.digest, encoding.encoding) is None
+    assert "on-demand feature 'h' is ERROR: functions need NumPy" in caplog.text

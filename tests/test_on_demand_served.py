@@ -26,6 +26,7 @@ from feature_store import (
     request,
 )
 from feature_store.changes import compare, meanings
+from feature_store.cli.app import run
 from feature_store.clock import ManualClock
 from feature_store.decoders import json as json_decoder
 from feature_store.fold.archive import Archiver, CommitArchiver
@@ -34,7 +35,9 @@ from feature_store.log.protocol import Record
 from feature_store.proof.served_archive import ServedArchiver
 from feature_store.proof.served_table import SERVED_TABLE
 from feature_store.proof.verify import verify
+from feature_store.reader.given import functions_of
 from feature_store.serving.app import build_app
+from feature_store.serving.worker import _functions
 from feature_store.time_rule import MINUTE_US, SECOND_US, from_us, to_us
 
 BEGIN = datetime(2026, 3, 1, 6, tzinfo=UTC)
@@ -291,6 +294,30 @@ def test_a_column_that_is_missing_is_named_with_what_needs_it(world):
     assert "row 1: service 'fraud' needs the column `code` (int) for 'fragile', 'together', got `customer`" in str(
         error.value
     )
+
+
+def test_the_command_line_reads_what_functions_take_by_their_types(world, monkeypatch, capsys):
+    settings = world.store.settings
+    monkeypatch.setenv("FEATURE_STORE_REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("FEATURE_STORE_ENVIRONMENT", settings.environment)
+    monkeypatch.setenv("FEATURE_STORE_FUNCTIONS", "demanded:registry")
+    given = [f"{name}={value.isoformat() if isinstance(value, date) else value}" for name, value in ASKED.items()]
+
+    assert run(["get", "fraud", "customer=ada", *given, "--as-of", from_us(world.clock.now_us()).isoformat()]) == 0
+    shown = capsys.readouterr().out
+    assert run(["get", "fraud", "customer=ada", *given, "code=x"]) == 2
+
+    assert "several_day" in shown
+    assert "1990-03-01" in shown
+    assert "`code` must be int, got 'x'" in capsys.readouterr().err
+
+
+def test_a_server_runs_the_functions_of_its_settings_or_of_its_declarations():
+    digest = times_usual.function.digest
+    for changes in ({"functions": "demanded:registry"}, {"api_publish": True, "declarations": "demanded:registry"}):
+        found = functions_of(_functions(Settings(**changes)))
+        assert found.find("times_usual", digest, "") == times_usual.function
+    assert _functions(Settings(declarations="demanded:registry")) == ()
 
 
 # ---- HTTP

@@ -10,15 +10,19 @@ import dataclasses
 import functools
 from datetime import UTC, datetime
 
+import msgspec
 import pyarrow as pa
 import pytest
 from demanded import spending, times_usual
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from online_world import NOW_US as ONLINE_US
+from online_world import World as OnlineWorld
+from online_world import departures, item, service, weather
 from strategies import splits
 from stream_world import NOW_US, PLANS, SOURCE, World, accepted, kinds, rows, sites
 
-from feature_store import DeclarationError, FeatureService, FeatureStore, Registry, Settings, Status
+from feature_store import DeclarationError, FeatureReader, FeatureService, FeatureStore, Registry, Settings, Status
 from feature_store.clock import ManualClock
 from feature_store.decoders import json as json_decoder
 from feature_store.errors import ValueRefused
@@ -306,6 +310,22 @@ def test_a_stream_that_is_dead_serves_the_value_as_stale(shop):
         vector = reader.get_online_features("scored", {"customer": "fritz", "amount": 1.0}, as_of=time_us)
 
     assert vector["spending:count_24h"][:2] == (1, Status.STALE)
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xc1", b"\x90", b"\x01", b""], ids=["no MessagePack", "no items", "no array", "nothing"]
+)
+def test_damaged_bytes_are_an_error_of_their_view_alone(valkey, environment, data):
+    world = OnlineWorld(valkey.url, environment)
+    view = departures()
+    world.publish(view, weather(), services=[service(item("departures", "count_1h"), item("weather", "wind"))])
+    world.put(view, "JFK", 3, 1.5, msgspec.msgpack.Ext(2, data), age_us=SECOND_US)
+    world.ready()
+
+    with FeatureReader(valkey.url, env=environment, clock=world.clock) as reader:
+        vector = reader.get_online_features("delay", {"origin": "JFK"}, as_of=ONLINE_US - 2 * SECOND_US)
+
+    assert [status.name for status in vector.statuses] == ["ERROR", "UNKNOWN"]
 
 
 @pytest.mark.parametrize("online", ["batch", None])

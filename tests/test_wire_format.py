@@ -12,12 +12,13 @@ from vectors.building import shown_stores
 
 from feature_store.clock import ManualClock
 from feature_store.errors import InputError, OnlineStoreError, UnknownNameError, ValueRefused
-from feature_store.online.packed import ERROR, decode_row, is_valid_at, item_at, seconds_since
+from feature_store.online.packed import ERROR, decode_row, is_valid_at, item_at, own_row, seconds_since
 from feature_store.reader.core import ReaderCore
 from feature_store.time_rule import to_us
 
 VECTORS = Path(__file__).parent / "vectors"
 KEYS = json.loads((VECTORS / "entity_keys.json").read_text())
+OWN = json.loads((VECTORS / "own_values.json").read_text())
 CASES = json.loads((VECTORS / "packed_values.json").read_text())
 STORES = json.loads((VECTORS / "reads.json").read_text())
 READS = [(each, read) for each in STORES for read in each["reads"]]
@@ -28,6 +29,7 @@ def test_the_vectors_are_what_the_generator_writes():
     assert json.loads(json.dumps(generate.cases())) == CASES
     assert json.loads(json.dumps(generate.keys())) == KEYS
     assert shown_stores(generate.stores()) == (VECTORS / "reads.json").read_text()
+    assert json.loads(json.dumps(generate.own_cases())) == OWN
 
 
 class Store:
@@ -136,6 +138,17 @@ def test_every_vector_reads_as_it_says(case):
             map(plain_number, at["values"])
         )
         assert is_valid_at(row.from_us, row.until_s, at["time_us"]) == at["valid"]
+
+
+@pytest.mark.parametrize("case", OWN, ids=lambda case: case["name"])
+def test_what_a_value_was_before_its_newest_event_reads_as_it_says(case):
+    row = decode_row(bytes.fromhex(case["hex"]))
+
+    own = own_row(row, case["time_us"])
+
+    assert (own and [item_at(item, 0) for item in own.items]) == case["own"]
+    assert own_row(row, case["time_us"] + 1) is None
+    assert own_row(row, row.from_us) is None
 
 
 @pytest.mark.parametrize("case", KEYS, ids=lambda case: str(case["values"]))

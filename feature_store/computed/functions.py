@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from feature_store.computed.run import run
@@ -34,6 +36,11 @@ class Runs:
     slowest_s: float = 0.0
 
 
+@cache
+def _has_numpy() -> bool:
+    return find_spec("numpy") is not None
+
+
 class Functions:
     """The functions that may be run here. Nothing is ever imported or run because somebody else names it."""
 
@@ -53,17 +60,24 @@ class Functions:
         found = self._known.get(digest)
         if found is None and encoding:
             found = self._built(name, digest, encoding)
-        if found is None and (name, digest) not in self._told:
+        if found is None:
+            self._tell(
+                name,
+                f"this reader has no function that means what was applied ({digest}); give it with `functions=`, in the "
+                "version that was applied",
+            )
+        elif not _has_numpy():
+            self._tell(name, "functions need NumPy, which is not installed")
+            return None
+        return found
+
+    def _tell(self, name: str, why: str) -> None:
+        """Log what is wrong with a feature, once."""
+        if (name, why) not in self._told and len(self._told) < NAMES:
             import logging  # takes longer than a read
 
-            self._told.add((name, digest))
-            logging.getLogger(__name__).warning(
-                "on-demand feature '%s' is ERROR: this reader has no function that means what was applied (%s); give it with "
-                "`functions=`, in the version that was applied",
-                name,
-                digest,
-            )
-        return found
+            self._told.add((name, why))
+            logging.getLogger(__name__).warning("on-demand feature '%s' is ERROR: %s", name, why)
 
     def _built(self, name: str, digest: str, encoding: str) -> Function | None:
         from feature_store.computed.encodings import parse

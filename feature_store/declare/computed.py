@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from feature_store.computed.function import Function, Output, Value, digest, python_function
-from feature_store.computed.kinds import Kind, kind_of, of_kind
+from feature_store.computed.kinds import Kind, kind_of
 from feature_store.declare.feature import FeatureRef, Ratio
+from feature_store.declare.outputs import constant, outputs_of
 from feature_store.errors import InputError
 
 
@@ -180,7 +180,7 @@ def request(kind: type, column: str = "", *, default: Value = None) -> RequestIn
         InputError: another type, or a default of another type.
     """
     found = kind_of(kind, name="`request`")
-    return RequestInput(column=column, kind=found, default=_fitting(default, found, "`default`"))
+    return RequestInput(column=column, kind=found, default=constant(default, found, "`default`"))
 
 
 def filled(of: Given, value: Value) -> Filled:
@@ -221,7 +221,7 @@ def on_demand(
 
     def declare(function: Callable[..., Any]) -> OnDemand:
         called = name if name is not None else str(getattr(function, "__name__", ""))
-        made = python_function(function, name=called, outputs=_outputs(called, returns, empty), version=version)
+        made = python_function(function, name=called, outputs=outputs_of(called, returns, empty), version=version)
         if set(inputs) != set(made.parameters):
             raise InputError(
                 f"on-demand feature '{called}': `inputs` must be the function's parameters {', '.join(made.parameters)}, "
@@ -301,38 +301,3 @@ def functions_of(items: Sequence[object]) -> Iterator[OnDemand]:
     for item in items:
         if isinstance(item, Computed):
             yield from walk(item.of)
-
-
-def _outputs(name: str, returns: object, empty: object) -> list[Output]:
-    if not isinstance(returns, Mapping):
-        if isinstance(empty, Mapping):
-            raise InputError(f"on-demand feature '{name}': `empty` must be one value for one output, got {empty!r}")
-        return [_output(name, "", returns, empty)]
-    for suffix in returns:
-        if not isinstance(suffix, str) or not re.fullmatch(r"\w+", suffix):
-            raise InputError(f"on-demand feature '{name}': an output must be letters, digits and _, got {suffix!r}")
-    if not returns:
-        raise InputError(f"on-demand feature '{name}': `returns` must have at least one output, got none")
-    values = empty if isinstance(empty, Mapping) else dict.fromkeys(returns, empty)
-    if not set(values) <= set(returns):
-        raise InputError(
-            f"on-demand feature '{name}': `empty` must be of its outputs {', '.join(returns)}, got {values!r}"
-        )
-    return [_output(name, suffix, kind, values.get(suffix)) for suffix, kind in returns.items()]
-
-
-def _output(name: str, suffix: str, kind: object, empty: Any) -> Output:
-    found = kind_of(kind, name=f"on-demand feature '{name}': `returns`")
-    return Output(suffix=suffix, kind=found, empty=_fitting(empty, found, f"on-demand feature '{name}': `empty`"))
-
-
-def _fitting(value: Value, kind: Kind, told: str) -> Value:
-    """A constant of a declaration as one of its kind; times and dates have none."""
-    if value is None:
-        return None
-    if kind in ("timestamp", "date"):
-        raise InputError(f"{told} must be None for a time or a date, got {value!r}")
-    try:
-        return cast("Value", of_kind(value, kind))
-    except InputError as error:
-        raise InputError(f"{told} {error}") from None

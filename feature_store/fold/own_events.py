@@ -6,13 +6,20 @@ A row stays here until a newer one of its entity comes. Rows of one moment stay 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from feature_store.fold.split import ViewRows
 from feature_store.transforms.accumulator import Accumulator
 from feature_store.transforms.catalogue import Array, Ints
-from feature_store.transforms.plan import PartialColumn
+from feature_store.transforms.plan import PartialColumn, ViewPlan
+from feature_store.transforms.project import ID, KEY, TIME, project_sql
 from feature_store.transforms.rowset import RowSet, concat
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
 
 _ID, _VALID = "event_id", "__valid"
 
@@ -61,6 +68,19 @@ class OwnEvents:
     def drop_before(self, cutoff_us: int) -> None:
         """Forget rows that no window holds any more."""
         self._rows.drop_before(cutoff_us)
+
+
+def newest_events(cursor: duckdb.DuckDBPyConnection, plan: ViewPlan, events: str) -> pa.Table:
+    """The newest events of each entity, which the view keeps apart; the table `own` has their ids.
+
+    `events` is SQL: those of the days that are not built. Of an entity whose newest event lies in a day that is built, there is none: what its value was before is not known.
+    """
+    cursor.execute(
+        f"CREATE OR REPLACE TEMP TABLE own AS SELECT {ID} FROM ({project_sql(plan, events)}) "
+        f"WHERE {KEY} IS NOT NULL QUALIFY {TIME} = max({TIME}) OVER (PARTITION BY {KEY})"
+    )
+    found: pa.Table = cursor.execute(f"SELECT * FROM ({events}) WHERE {ID} IN (SELECT {ID} FROM own)").to_arrow_table()
+    return found
 
 
 def _newest(rows: RowSet) -> RowSet:

@@ -20,6 +20,7 @@ from feature_store.errors import LakeError
 from feature_store.fold.id_hashes import IdHashes, held_hashes
 from feature_store.fold.intake import Intake, digest_sql
 from feature_store.fold.known_ids import KnownIds, LookUp
+from feature_store.fold.own_events import newest_events
 from feature_store.fold.shard import Shard
 from feature_store.fold.split import ShardBatch, Splitter
 from feature_store.fold.state import ViewState, horizon_us, tile_columns, value_columns
@@ -40,7 +41,6 @@ from feature_store.transforms.project import (
     NO_TIME,
     TILE,
     TIME,
-    project_sql,
     tile_types,
     tiles_sql,
     to_numpy,
@@ -168,7 +168,7 @@ def _rebuild_view(
     cutoffs = {hop: horizon_us(features[hop], now_us) for hop in hops}
     since = _since(lake, plan, origin, cutoffs, now_us)
     with lake.reading() as cursor:
-        own = _own_events(cursor, plan, since) if plan.view.score_own_event else None
+        own = newest_events(cursor, plan, since.events) if plan.view.score_own_event else None
         cursor.execute(f"CREATE OR REPLACE TEMP TABLE rebuilt AS {_tiles_sql(lake, plan, origin, since)}")
         for hop in hops:
             sql = f"SELECT * FROM rebuilt WHERE {HOP} = {features[hop][0].feature.hop_us} AND {TILE} >= {cutoffs[hop]}"
@@ -221,21 +221,6 @@ def _tiles_sql(lake: Lake, plan: ViewPlan, origin: Origin, since: _Since) -> str
         from_table = lake.table_sql(tiles_table(plan), snapshot=origin.snapshot)
         sql = f"{sql} UNION ALL SELECT {columns} FROM {from_table} WHERE {DAY} IN ({_listed(since.built)})"
     return sql
-
-
-def _own_events(cursor: duckdb.DuckDBPyConnection, plan: ViewPlan, since: _Since) -> pa.Table:
-    """The newest events of each entity, which the view keeps apart; the table `own` has their ids.
-
-    Of an entity whose newest event lies in a day that is built, there is none: what its value was before is not known.
-    """
-    cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE own AS SELECT {ID} FROM ({project_sql(plan, since.events)}) "
-        f"WHERE {KEY} IS NOT NULL QUALIFY {TIME} = max({TIME}) OVER (PARTITION BY {KEY})"
-    )
-    found: pa.Table = cursor.execute(
-        f"SELECT * FROM ({since.events}) WHERE {ID} IN (SELECT {ID} FROM own)"
-    ).to_arrow_table()
-    return found
 
 
 def _listed(days: Sequence[date]) -> str:

@@ -14,6 +14,8 @@ from feature_store.status import Status
 from feature_store.time_rule import from_us, to_us
 
 if TYPE_CHECKING:
+    from feature_store.computed.function import Function
+    from feature_store.computed.kinds import Column
     from feature_store.reader.places import FunctionRead, RequestRead
     from feature_store.reader.plan import ReadPlan
 
@@ -103,9 +105,9 @@ def compute(
 
 def _run(read: FunctionRead, drafts: Sequence[Draft], functions: Functions) -> None:
     layout = read.layout
-    function = functions.find(layout.name, layout.digest, layout.encoding)
+    function = _function(read, functions)
     ready: list[tuple[Draft, int]] = []
-    columns: list[list[Any]] = [[] for _ in read.inputs]
+    rows: list[list[Any]] = []
     for draft in drafts:
         worst, taken = _inputs(read, draft)
         if function is None:
@@ -114,11 +116,13 @@ def _run(read: FunctionRead, drafts: Sequence[Draft], functions: Functions) -> N
             _place_nothing(read, draft, worst)
             continue
         ready.append((draft, worst))
-        for column, value in zip(columns, taken, strict=True):
-            column.append(value)
+        rows.append(taken)
     if function is None or not ready:
         return
-    given = [column_of(each.kind, column) for each, column in zip(read.inputs, columns, strict=True)]
+    given = _columns(read, rows)
+    if given is None:
+        _place_damaged(read, ready, rows, functions)
+        return
     outcome = functions.run(layout.name, function, given, rows=len(ready), personal=read.personal)
     found = [values_of(output.dtype, column) for output, column in zip(layout.outputs, outcome.columns, strict=True)]
     nulls = [null.tolist() for null in outcome.nulls]
@@ -131,6 +135,35 @@ def _run(read: FunctionRead, drafts: Sequence[Draft], functions: Functions) -> N
             draft.values[position] = found[place][i] if has_value else layout.outputs[place].empty
             draft.statuses[position] = status_of(worst, has_value=has_value)
         draft.plain &= worst == 0
+
+
+def _function(read: FunctionRead, functions: Functions) -> Function | None:
+    """The function, if it is here and takes and gives what is published."""
+    layout = read.layout
+    found = functions.find(layout.name, layout.digest, layout.encoding)
+    if found is None or len(found.parameters) != len(read.inputs):
+        return None
+    return found if [each.kind for each in found.outputs] == [each.dtype for each in layout.outputs] else None
+
+
+def _columns(read: FunctionRead, rows: Sequence[Sequence[Any]]) -> list[Column] | None:
+    """What a function is given; None if a value is not of its kind, as when the bytes in the store are damaged."""
+    columns = zip(*rows, strict=True) if read.inputs else ()
+    try:
+        return [column_of(each.kind, column) for each, column in zip(read.inputs, columns, strict=True)]
+    except (AttributeError, OverflowError, TypeError, ValueError):
+        return None
+
+
+def _place_damaged(
+    read: FunctionRead, ready: Sequence[tuple[Draft, int]], rows: Sequence[Sequence[Any]], functions: Functions
+) -> None:
+    """Run the function over the rows whose values are of their kinds, one by one; the others are ERROR."""
+    for (draft, _), taken in zip(ready, rows, strict=True):
+        if _columns(read, [taken]) is None:
+            _place_nothing(read, draft, RANK[ERROR])
+        else:
+            _run(read, [draft], functions)
 
 
 def _inputs(read: FunctionRead, draft: Draft) -> tuple[int, list[object] | None]:

@@ -1,5 +1,5 @@
-"""Writes what a reader in any language must make of packed values, byte for byte (`packed_values.json`), of join keys
-(`entity_keys.json`), and of requests (`reads.json`).
+"""Writes what a reader in any language must make of packed values, byte for byte (`packed_values.json`, `own_values.json`),
+of join keys (`entity_keys.json`), and of requests (`reads.json`).
 
 The cases are chosen by hand. Of packed values the bytes come from `encode_rows` and the answers from the naive function
 below, which shares no code with the reader. Of `reads.json` the bytes come from the library, and each answer was written
@@ -22,9 +22,10 @@ from vectors.building import Json, shown_stores
 
 from feature_store.declare.key import KeyKind, entity_key
 from feature_store.online.keys import features_key, shard_of
-from feature_store.online.packed import ERROR, encode_rows
+from feature_store.online.packed import ERROR, encode_own, encode_rows
 
 FILE = Path(__file__).with_name("packed_values.json")
+OWN_FILE = Path(__file__).with_name("own_values.json")
 KEYS_FILE = Path(__file__).with_name("entity_keys.json")
 READS_FILE = Path(__file__).with_name("reads.json")
 FROM_US = 1_357_041_600_250_000
@@ -50,6 +51,24 @@ def cases() -> list[dict[str, object]]:
         case("integers at the ends of int64", [2**63 - 1, -(2**63)], offsets=(0,)),
         case("before the epoch", [[1, 1, 2]], from_us=-1_500_000, offsets=(0, 499_999, 500_000)),
     ]
+
+
+def own_cases() -> list[dict[str, object]]:
+    """Values that have kept what they were just before their newest event; `own` is at its time, None: not known."""
+    drawn: list[tuple[str, list[object], list[object] | None]] = [
+        ("a count and a text", [[5, 60, 4], "N2"], [4, "N1"]),
+        ("the first event", [1, [["N1"]]], [None, [None]]),
+        ("lists and errors", [ERROR, [["N1", "N2"], 30, ["N2"]]], [2**62, [["N1"]]]),
+        ("not known any more", [1], None),
+    ]
+    found = []
+    for name, items, own in drawn:
+        kept = None if own is None else encode_own(own)
+        columns = [[item] for item in [*items, kept]]
+        [value] = encode_rows(1_234_567_890, 2, 3, [FROM_US], [750_001], [0], columns)
+        answers = None if own is None else [item[0] if isinstance(item, list) else item for item in own]
+        found.append({"name": name, "hex": value.hex(), "time_us": FROM_US - 750_001, "own": answers})
+    return found
 
 
 def keys() -> list[dict[str, object]]:
@@ -142,5 +161,6 @@ def shown(value: object) -> object:
 
 if __name__ == "__main__":
     FILE.write_text(json.dumps(cases(), indent=1) + "\n")
+    OWN_FILE.write_text(json.dumps(own_cases(), indent=1) + "\n")
     KEYS_FILE.write_text(json.dumps(keys(), indent=1) + "\n")
     READS_FILE.write_text(shown_stores(stores()))

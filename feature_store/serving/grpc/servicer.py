@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 Plain = Callable[["FeatureStoreServicer", Request, "grpc.aio.ServicerContext"], Awaitable[Answer]]
-"""As gRPC makes it."""
 Call = Callable[["FeatureStoreServicer", Request, "Caller"], Awaitable[Answer]]
 
 _STATUSES = [pb.Status.Value(f"STATUS_{status.name}") for status in Status]
@@ -112,9 +111,9 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
         caller: Caller,
     ) -> Sequence[FeatureVector]:
         """The vectors; gRPC itself ends a call whose own deadline has passed."""
-        what, as_of = _what(request), _as_of(request)
+        what = _what(request)
         await (self.reads.service(what, caller) if isinstance(what, str) else self.reads.check_views(what, caller))
-        return await self.reads.vectors(caller, what, rows, as_of=as_of)
+        return await self.reads.vectors(caller, what, rows, as_of=_as_of(request))
 
 
 def _what(request: pb.GetFeaturesRequest | pb.GetFeaturesBatchRequest) -> str | list[str]:
@@ -179,6 +178,6 @@ def _described(shape: ServiceShape, found: Publication) -> pb.Service:
         id=shape.id,
         versions=found.versions_of(shape.name),
         keys=[pb.Field(name=name, kind=kind) for name, kind in shape.keys.items()],
-        features=[pb.Field(name=name, kind=kind) for name, kind in shape.features.items()],
         inputs=[pb.Field(name=name, kind=kind) for name, kind in shape.inputs.items()],
+        features=[pb.Field(name=name, kind=kind) for name, kind in shape.features.items()],
     )
