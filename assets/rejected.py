@@ -4,6 +4,7 @@ from datetime import datetime
 
 from feature_store_deploy.assets.markdown import table
 
+from feature_store.dead_letters_shown import shown_text
 from feature_store.declare import EventSource
 from feature_store.store import FeatureStore
 
@@ -28,4 +29,5 @@ def rejected_sample(store: FeatureStore, source: EventSource, *, start: datetime
         ).fetchall()
     finally:
         cursor.close()
-    return table(["kind", "reason", "row"], rows)
+    letters = [(kind, shown_text(store.registry, source.name, reason, payload)) for kind, reason, payload in rows]
+    return table(["kind", "reason", "row"], [[kind, text.reason, text.payload] for kind, text in letters])

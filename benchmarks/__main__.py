@@ -18,6 +18,7 @@ PARTS = (
     "training",
     "reader",
     "http",
+    "grpc",
     "stream",
     "handover",
     "recovery",
@@ -36,7 +37,8 @@ DEMO_LINE = HERE / "demo.txt"
 HOW = {
     "training": "An equal lake and spine for both sides; the best of three taken in turn, each case in a process of "
     "its own. The floor is DuckDB's ASOF join of the same rows, of the hot key the even case, "
-    "of the set as served the same set as corrected (a twentieth of the events arrive up to six hours late).",
+    "of the set as served the same set as corrected (a twentieth of the events arrive up to six hours late), "
+    "of tiles whose late events are counted the same build without that.",
     "reader": "A real server on loopback; reader and raw pipeline take turns of a hundred calls. The floor is a "
     "redis-py pipeline that fetches the same bytes, of the first read a bare start of the interpreter, of "
     "logging the same reads by a reader that does not log, in turns of a hundred.",
@@ -44,6 +46,10 @@ HOW = {
     "are kept open, with a request under way on each all the time, in turns of two seconds; the median of the turns' ratios. The floor "
     "parses the same body, fetches the same bytes by a pipeline of `redis.asyncio`, and sends them as they are. Latency is from the time at "
     "which a request was due.",
+    "grpc": "A worker of `feature-store serve` and a bare handler of `grpc.aio`, each a process of its own; 8 channels with connections of their own, "
+    "a call under way on each all the time, in turns of two seconds; the median of the turns' ratios. The client is Python's, too, and "
+    "takes as much of the machine as the server. The floor fetches the same bytes by `redis.asyncio` and sends them as they are. Latency is from the "
+    "time at which a call was due.",
     "stream": "The real flow, server, publisher and reader, each a process of its own; medians of three. Throughput: "
     "the flow is stopped, the log filled, the flow let go; until the last value is acknowledged. The floor writes the "
     "same bytes by a redis-py pipeline of single-field `HSETEX`; of two workers, one. Workers and server share the machine's "

@@ -13,21 +13,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import msgspec
+from redis import Redis
 
 from benchmarks.reader import ENTITIES, ENV, at, served
 from benchmarks.results import Result, median, row
+from feature_store.access.grants import Grants
+from feature_store.access.keyring import Keyring, encode_keyring
+from feature_store.access.keys import make_key
+from feature_store.online.keys import access_key
 
 CONNECTIONS = 16
 TURN_S, TURNS = 2.0, 7
 PATHS = {1: "/v1/services/one/features", 100: "/v1/services/one/features/batch"}
 LATENCY_S = 10.0
+_KEY, _TEXT = make_key("the load", Grants(services=("one",)), now_us=0, by="the benchmark")
 
 
 def rows() -> list[Result]:
     """All measurements of this file."""
     with (
-        served() as (_, url),
-        running("feature_store.serving.worker", "{fd}", "0", url=url) as ours,
+        served() as (client, url),
+        asking_for_keys(client),
+        running("feature_store.serving.worker", "{fd}", "0", "keys-required", url=url) as ours,
         running("benchmarks.bare_http", url, "{fd}", url=url) as bare,
     ):
         return list(_rows(ours, bare))
@@ -56,6 +63,13 @@ def _rows(ours: int, bare: int) -> Iterator[Result]:
 
 
 @contextmanager
+def asking_for_keys(client: Redis) -> Iterator[None]:
+    """The key of all requests is known to the server."""
+    client.set(access_key(ENV), encode_keyring(Keyring().with_key(_KEY)))
+    yield
+
+
+@contextmanager
 def running(module: str, *arguments: str, url: str) -> Iterator[int]:
     """A server in a process of its own; yields its port."""
     with ExitStack() as ending:
@@ -81,7 +95,10 @@ def made_requests(path: str, entities: int) -> list[bytes]:
     for _ in range(500):
         keys = [{"airport": str(draw.randrange(ENTITIES))} for _ in range(entities)]
         body = msgspec.json.encode({"keys": keys[0]} if entities == 1 else {"rows": keys})
-        head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        )
+        head += f"Authorization: Bearer {_TEXT}\r\n\r\n"
         found.append(head.encode() + body)
     return found
 

@@ -8,20 +8,26 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import pandera.pandas as pa
 from pandera.typing import Series
 
 from feature_store import Entity, EventSource, FeatureStore, FeatureView, Registry, Settings, agg
+from feature_store.declare import redis_stream
+from feature_store.history import tiles
+from feature_store.history.late import late_events
 from feature_store.history.training import get_historical_features
 from feature_store.lake import Lake
 
 Result = dict[str, object]
 
 EVENTS, SPINE, ENTITIES, DAYS = 5_000_000, 500_000, 100_000, 30
+LIVE_EVENTS = 500_000
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HOT_SHARE, LATE_SHARE = 0.1, 0.05
 LATE_US = 21_600_000_000
@@ -57,6 +63,7 @@ def rows() -> list[Result]:
         row("training set, peak memory", even["peak_mb"], "MB", None, 1500.0),
         row("training set, a hot key with a tenth of the events", hot["ours"], "s", even["ours"], 2.0),
         late_row(),
+        counting_row(),
         demo_row(),
     ]
 
@@ -65,6 +72,12 @@ def late_row() -> Result:
     """What it costs to know what could be known: 5 % of the events late, of a hot key too."""
     late = measured("late")
     return row("training set as served, 5 % of the events late, a hot key", late["served"], "s", late["ours"], 3.0)
+
+
+def counting_row() -> Result:
+    """What it costs a build to say which values late events changed."""
+    built = measured("counting")
+    return row("tiles of a live day, 5 % of its events late and counted", built["ours"], "s", built["bare"], 2.0)
 
 
 def demo_row() -> Result:
@@ -89,7 +102,7 @@ def row(name: str, value: float, unit: str, floor: float | None, limit: float) -
 def measured(case: str) -> dict[str, float]:
     """Run one case in a process of its own, so that its peak of memory is its own."""
     with tempfile.TemporaryDirectory() as directory:
-        if case != "demo":
+        if case not in ("demo", "counting"):
             subprocess.run([sys.executable, "-m", "benchmarks.training", "prepare", case, directory], check=True)
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.training", case, directory], check=True, capture_output=True, text=True
@@ -175,6 +188,51 @@ def measure_late(directory: Path) -> dict[str, float]:
     }
 
 
+def measure_counting(directory: Path) -> dict[str, float]:
+    """Seconds of the tiles of a day that came over the log, with its late events counted and without, best of three in turn."""
+    seconds: dict[str, list[float]] = {"ours": [], "bare": []}
+    live = FeatureView(
+        "spending",
+        entity=spending.entity,
+        source=EventSource(
+            "payments",
+            schema=Payment,
+            event_time="paid_at",
+            event_id="payment",
+            log=redis_stream("payments", partitions=1),
+        ),
+        features=spending.declared,
+    )
+    end = START + timedelta(days=1)
+    with FeatureStore(Registry(views=[live]), settings=Settings(home=directory)) as store:
+        store.lake.ensure_source("payments", store.compiled.schemas["payments"])
+        with store.lake.cursor() as cursor:
+            events = cursor.execute(_live_sql(LIVE_EVENTS)).to_arrow_table()
+        store.lake.append_live("payments", events, owner="benchmark", start={0: 0}, end={0: events.num_rows})
+        for _ in range(3):
+            for name, taken in seconds.items():
+                counting = (
+                    nullcontext() if name == "ours" else mock.patch.object(tiles, "count_late", return_value=None)
+                )
+                begun = time.perf_counter()
+                with counting:
+                    store.materialize("spending", start=START, end=end)
+                taken.append(time.perf_counter() - begun)
+        [day] = late_events(store.lake, live, start=START, end=end).days
+    return {name: min(taken) for name, taken in seconds.items()} | {"late": day.late, "changed": day.changed}
+
+
+def _live_sql(events: int) -> str:
+    """A day of events as the archiver has them."""
+    first = int(START.timestamp()) * 1_000_000
+    delay = f"CASE WHEN hash(i + 5) % {round(1 / LATE_SHARE)} = 0 THEN hash(i + 9) % {LATE_US} ELSE hash(i + 9) % 5000000 END"
+    return f"""
+        SELECT 'p' || i AS payment, 'c' || (hash(i) % {ENTITIES}) AS customer, make_timestamptz(us) AS paid_at,
+               (hash(i + 3) % 100000) / 100.0 AS amount, 'p' || i AS _event_id, us AS _event_us,
+               (us + {delay})::BIGINT AS _arrived_us, 0::INTEGER AS _partition, i AS _offset
+        FROM (SELECT i, ({first} + (hash(i + 7) % 86400000000))::BIGINT AS us FROM range({events}) AS r(i))"""
+
+
 def measure_demo(directory: Path) -> dict[str, float]:
     """Seconds of the demo's training set over its whole year."""
     from features.flights import data_directory
@@ -200,6 +258,8 @@ def main() -> None:
         prepare(Path(directory), hot=case in ("hot", "late"), late=case == "late")
     elif case == "demo":
         print(json.dumps(measure_demo(Path(directory))))
+    elif case == "counting":
+        print(json.dumps(measure_counting(Path(directory))))
     elif case == "late":
         print(json.dumps(measure_late(Path(directory))))
     else:

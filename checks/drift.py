@@ -46,6 +46,7 @@ def build_source_drift_check(source: EventSource, *, env: str) -> dg.AssetChecks
         described=f"No column of '{source.name}' has moved away from the days before",
         owner=source.owner,
         declared=source.drift,
+        personal=lambda store: store.registry.is_personal(source.name),
     )
 
 
@@ -58,6 +59,7 @@ def build_view_drift_check(view: FeatureView, *, env: str) -> dg.AssetChecksDefi
         described=f"No feature of '{view.id}' has moved away from the days before",
         owner=view.owner,
         declared=view.drift,
+        personal=lambda _: view.is_personal,
     )
 
 
@@ -69,6 +71,7 @@ def _build(
     described: str,
     owner: str | None,
     declared: Mapping[str, float | None],
+    personal: Callable[[FeatureStore], bool],
 ) -> dg.AssetChecksDefinition:
     spec = dg.AssetCheckSpec("drift", asset=key, description=described, metadata=spec_metadata(owner))
 
@@ -83,7 +86,8 @@ def _build(
             yield outcome(passed=True, description="there are no events yet", owner=owner)
             return
         reference = _asked(config.reference, "reference") or days.before((days.last - days.first).days + 1)
-        path = report_path(feature_store.settings.home, key, days)
+        # Evidently's page shows the values themselves, so there is none of personal data.
+        path = None if personal(feature_store) else report_path(feature_store.settings.home, key, days)
         samples = [sampler(feature_store, each) for each in (days, reference)]
         found = compare(*samples, declared=declared, default=feature_store.settings.drift_threshold, report=path)
         yield _result(found, days, reference, path, samples=samples, owner=owner)
@@ -132,7 +136,7 @@ def _asked(text: str | None, name: str) -> Days | None:
 
 
 def _result(
-    found: list[Distance], days: Days, reference: Days, report: Path, *, samples: list[Sample], owner: str | None
+    found: list[Distance], days: Days, reference: Days, report: Path | None, *, samples: list[Sample], owner: str | None
 ) -> dg.AssetCheckResult:
     drifted = [each.column for each in found if each.drifted]
     metadata: dict[str, object] = {
@@ -144,6 +148,7 @@ def _result(
     if found:
         rows = [[each.column, f"{each.distance:.3f}", each.threshold, "yes" if each.drifted else ""] for each in found]
         metadata["columns"] = dg.MetadataValue.md(table(["column", "distance", "threshold", "drifted"], rows))
+    if found and report is not None:
         metadata["report"] = dg.MetadataValue.path(str(report))
         metadata["report_link"] = dg.MetadataValue.url(report.as_uri())
     said = f"drifted: {', '.join(drifted)}" if drifted else "nothing has drifted"

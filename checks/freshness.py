@@ -84,4 +84,4 @@ def _readiness(store: FeatureStore, now_us: int) -> Readiness:
 def _has_been_live(view: FeatureView, store: FeatureStore) -> bool:
     """Whether the lake has events that came over the log: then somebody should vouch for the values."""
     source = view.source.name
-    return source in store.lake.sources() and bool(store.lake.positions(source))
+    return store.lake.has_source(source) and bool(store.lake.positions(source))

@@ -14,6 +14,7 @@ from feature_store_deploy.checks.window import Days
 
 from feature_store.declare import FeatureService, FeatureView
 from feature_store.errors import OnlineStoreError, UnknownNameError
+from feature_store.masked import masked
 from feature_store.online.ready import read_ready
 from feature_store.proof.compare import ProofReport, compare
 from feature_store.proof.layout import served_layout
@@ -107,11 +108,11 @@ def _judge(view: FeatureView, store: FeatureStore) -> dg.AssetCheckResult:
         passed=report.unequal == 0,
         description=f"{report.unequal} of {report.values} values are unequal",
         owner=view.owner,
-        metadata=_told(report),
+        metadata=_told(report, personal=view.is_personal),
     )
 
 
-def _told(report: ProofReport) -> dict[str, object]:
+def _told(report: ProofReport, *, personal: bool) -> dict[str, object]:
     told: dict[str, object] = {
         "entities": report.vectors,
         "compared": report.values,
@@ -121,7 +122,11 @@ def _told(report: ProofReport) -> dict[str, object]:
     }
     if report.differences:
         columns = ("feature", "served", "served_status", "recomputed", "recomputed_status", "run", "n")
-        rows = [[getattr(each, column) for column in columns] for each in report.differences]
+        hidden = ("served", "recomputed")
+        rows = [
+            [masked(getattr(each, column), personal=personal and column in hidden) for column in columns]
+            for each in report.differences
+        ]
         told["differences"] = dg.MetadataValue.md(table(columns, rows))
     return told
 

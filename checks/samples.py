@@ -32,7 +32,7 @@ class Sample:
 
 def newest_day(store: FeatureStore, source: str) -> Days | None:
     """The newest day of which the lake has events, loaded or live."""
-    if source not in store.lake.sources():
+    if not store.lake.has_source(source):
         return None
     newest = _query(store, f"SELECT max(_day) AS day FROM ({store.lake.events_sql(source)})").column("day")[0].as_py()
     return None if newest is None else Days(first=newest, last=newest)

@@ -46,7 +46,7 @@ def judge(verdict: Verdict, owner: str | None) -> dg.AssetCheckResult:
         passed=verdict.defects == 0,
         description=said if verdict.vectors else "no vectors were served of late",
         owner=owner,
-        metadata=_told(verdict),
+        metadata=_told(verdict.masked),
     )
 
 

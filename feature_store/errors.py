@@ -19,6 +19,9 @@
     │   ├── StoreUnavailable  Redis does not take writes at the moment; it is tried again
     │   ├── StoreLost         Redis has lost what was written before; all of it is written again
     │   └── ValueRefused      a value is STALE or AHEAD, and the service says that this fails a read
+    ├── AccessError           who asks may not
+    │   ├── KeyRefused        a key is missing or wrong
+    │   └── NotGranted        a key does not allow this
     ├── FlowSuperseded        a newer run of the stream owns the online store
     └── SchemaRegistryError   the schema of a payload cannot be asked for; no record was decided about
 
@@ -81,6 +84,10 @@ class SettingsError(FeatureStoreError):
 
 class LakeError(FeatureStoreError):
     """The lake cannot be opened, read or written."""
+
+
+class SnapshotGone(LakeError):  # noqa: N818 - that is what it is
+    """A snapshot of the lake was expired, or never was: what was read then cannot be read again."""
 
 
 class PositionConflict(LakeError):  # noqa: N818 - a conflict is what it is
@@ -174,6 +181,28 @@ class ValueRefused(OnlineStoreError):  # noqa: N818
 
 class StoreLost(OnlineStoreError):  # noqa: N818
     """Redis does not hold any more what this writer had written: it was emptied, or went back to an older state."""
+
+
+class AccessError(FeatureStoreError):
+    """Who asks may not have it."""
+
+
+class KeyRefused(AccessError):  # noqa: N818
+    """Nobody knows who asks. `key` is the id of the key that was claimed, if there is such a key; `is_missing`: none was given."""
+
+    def __init__(self, why: str, key: str | None = None, *, is_missing: bool = False) -> None:
+        self.key, self.is_missing = key, is_missing
+        super().__init__(why)
+
+
+class NotGranted(AccessError):  # noqa: N818
+    """A key does not allow this. `key` is its id, None of somebody without one; `grant` what would allow it."""
+
+    def __init__(self, key: str | None, grant: str) -> None:
+        self.key, self.grant = key, grant
+        super().__init__(
+            f"this takes a key with the grant '{grant}'" if key is None else f"key '{key}' has not the grant '{grant}'"
+        )
 
 
 class FlowSuperseded(FeatureStoreError):  # noqa: N818

@@ -29,7 +29,8 @@ from feature_store.fold.intake import no_events
 from feature_store.log.binding import open_log
 from feature_store.log.placing import place_text, place_texts
 from feature_store.log.protocol import Record, unpack_offset
-from feature_store.online.layout import service_layout, view_layout
+from feature_store.online.keys import layouts_key
+from feature_store.online.layout import parse_layout, service_layout, view_layout
 from feature_store.online.ready import ReadyRecord, read_ready
 from feature_store.online.rollout import settle
 from feature_store.online.server import check_server, inspect_server
@@ -65,7 +66,7 @@ def apply(
     Raises:
         DeclarationError: a feature changed its meaning under the same version of its view, or is gone though a service
             reads it, a service has other features under the same version, or a source changed so that old events would not
-            read the same; nothing was written.
+            read the same, or a view that is served has become personal data or is none any more; nothing was written.
         ApplyConflict: the registry is not at `expected`, or somebody else applied meanwhile; nothing was written.
         OnlineStoreError: Redis is away, evicts, or cannot expire a field.
         SchemaRegistryError: a source's schema registry cannot be asked; nothing was written.
@@ -81,6 +82,7 @@ def apply(
         *_repinned(declared, before),
         *_incompatible(declared, before, registry.readers),
         *_refused(compiled),
+        *_moved(compiled, client, env),
     ]
     if problems:
         raise DeclarationError(problems)
@@ -122,6 +124,20 @@ def _refused(compiled: Compiled) -> list[str]:
         for name, decoder in decoders.items()
         if isinstance(decoder, ConfluentAvroDecoder)
         for problem in decoder.refusals()
+    ]
+
+
+def _moved(compiled: Compiled, client: Redis, env: str) -> list[str]:
+    """Views that would leave their values where others may read them, or where nobody looks."""
+    layouts = [view_layout(plan) for plan in compiled.plans.values() if plan.view.online is not None]
+    served = cast(
+        "list[bytes | None]", client.hmget(layouts_key(env), [each.id for each in layouts]) if layouts else []
+    )
+    return [
+        f"view '{new.view}': its values stand in Redis as {'' if not new.personal else 'not '}personal data, under keys of "
+        f"which others are granted (tag `pii`); give the view a new `version`, and retire version {new.version}"
+        for new, old in zip(layouts, served, strict=True)
+        if old is not None and parse_layout(old).personal != new.personal
     ]
 
 

@@ -105,6 +105,10 @@ class Registry:
                 return label
         raise UnknownNameError("label", name, [label.name for label in self.labels])
 
+    def is_personal(self, source: str) -> bool:
+        """Whether a source's events hold personal data: a view of them is tagged so."""
+        return any(view.is_personal for view in self.views_of(source))
+
     def views_of(self, source: str) -> tuple[FeatureView, ...]:
         """The views that read a source."""
         return tuple(view for view in self.views if view.source.name == source)

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
+from feature_store.access.keyring import read_published
 from feature_store.changing.applied import APPLIES, publish
 from feature_store.errors import InputError
 from feature_store.fold.run import LocalStream
 from feature_store.history.publish import publish_rows
 from feature_store.online.evictions import forget_if_evicted
-from feature_store.online.keys import layouts_key, owner_key, services_key
+from feature_store.online.keys import access_key, layouts_key, owner_key, services_key
 from feature_store.online.layout import service_layout, view_layout
 from feature_store.online.owner import read_owner
 from feature_store.online.ready import ReadyRecord, read_ready
@@ -51,8 +52,8 @@ def rebuild_online(compiled: Compiled, lake: Lake, client: Redis, *, env: str, c
 
 
 def is_emptied(compiled: Compiled, lake: Lake, client: Redis, env: str) -> bool:
-    """Whether definitions that were applied are gone from the online store: layouts, or services."""
-    wanted = [layouts_key(env), *([services_key(env)] if compiled.registry.services else [])]
+    """Whether what was applied is gone from the online store: layouts, services, or API keys."""
+    wanted = [access_key(env), layouts_key(env), *([services_key(env)] if compiled.registry.services else [])]
     return client.exists(*wanted) < len(wanted) and lake.exists(APPLIES)
 
 
@@ -69,12 +70,14 @@ def publish_again(compiled: Compiled, lake: Lake, client: Redis, *, env: str, cl
 
 
 class Refill:
-    """Publishes again whenever the store was emptied or its server has evicted. What could not be, as the lake was locked,
-    is owed until it is done.
+    """Publishes again whenever the store was emptied, its server has evicted, or its API keys are older than they were.
+    What could not be, as the lake was locked, is owed until it is done.
     """
 
     def __init__(self) -> None:
         self._is_owed = False
+        self._keys = 0
+        """The newest version of the API keys that was seen in the store."""
 
     def look(self, compiled: Compiled, lake: Lake, client: Redis, *, env: str, clock: Clock) -> None:
         """Publish, if that is needed.
@@ -83,10 +86,17 @@ class Refill:
             LakeError, OnlineStoreError: it could not; look again.
         """
         has_evicted = forget_if_evicted(client, env)
-        self._is_owed = self._is_owed or has_evicted or is_emptied(compiled, lake, client, env)
+        went_back = self._keys_went_back(client, env)
+        self._is_owed = self._is_owed or has_evicted or went_back or is_emptied(compiled, lake, client, env)
         if self._is_owed:
             publish_again(compiled, lake, client, env=env, clock=clock)
             self._is_owed = False
+
+    def _keys_went_back(self, client: Redis, env: str) -> bool:
+        """Whether a key that was revoked may work again: a replica that had not heard of it has taken over."""
+        found = read_published(client, env)
+        seen, self._keys = self._keys, max(self._keys, 0 if found is None else found.version)
+        return found is not None and found.version < seen
 
 
 def _let_the_flow_write(client: Redis, env: str) -> bool:

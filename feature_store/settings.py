@@ -42,15 +42,25 @@ class Settings(BaseSettings):
     ui_port: int = Field(default=3000, ge=1, le=65535)
     """The loopback port of Dagster's web UI, as `make up` starts it."""
     api_host: str = "127.0.0.1"
-    """Where the HTTP API listens: a loopback address, as it has no access control yet."""
+    """Where the HTTP API listens: a loopback address, or another if there are API keys."""
     api_port: int = Field(default=8700, ge=0, le=65535)
     """Its port; 0: a free one."""
     api_workers: int = Field(default=1, ge=1, le=256)
     """Its processes, all on one machine."""
+    api_grpc_port: int | None = Field(default=None, ge=0, le=65535)
+    """The port of the gRPC API, beside the HTTP API; 0: a free one, none: there is no such API."""
     api_publish: bool = False
     """Whether it takes events; it then needs the declarations."""
     api_drain_s: float = Field(default=0.0, ge=0, le=600)
     """For how long, asked to stop, it says that it is not ready and answers still."""
+    api_keys_required: bool = False
+    """Whether it asks for a key even if nobody ever made one; it does on any but a loopback address."""
+    api_tls_certificate: Path | None = None
+    """A file with its certificate and those between it and the authority (PEM): it then speaks HTTPS alone."""
+    api_tls_key: Path | None = None
+    """The file with the certificate's private key (PEM, without a password)."""
+    audit_log: str | None = None
+    """A file, or `stderr`: who read, published or changed keys, a line of JSON each."""
     alert_webhook_url: str | None = None
     """Where failed checks and their recovery are posted."""
     backfill_days: int = Field(default=31, ge=1, le=3660)

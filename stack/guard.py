@@ -35,6 +35,8 @@ def check_ports(procfile: Procfile, settings: Settings) -> None:
         _check_port(settings.ui_port, "the web UI", "ui_port")
     if procfile.has(API) and settings.api_port:
         _check_port(settings.api_port, "the HTTP API", "api_port")
+    if procfile.has(API) and settings.api_grpc_port:
+        _check_port(settings.api_grpc_port, "the gRPC API", "api_grpc_port")
 
 
 def _check_port(port: int, what: str, setting: str) -> None:

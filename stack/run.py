@@ -124,6 +124,8 @@ def _announce(procfile: Procfile, settings: Settings, console: Console) -> None:
         lines.append(f"  web UI     http://{HOST}:{settings.ui_port}")
     if procfile.has(API):
         lines.append(f"  HTTP API   http://{HOST}:{settings.api_port}/openapi.json")
+    if procfile.has(API) and settings.api_grpc_port:
+        lines.append(f"  gRPC API   {HOST}:{settings.api_grpc_port}")
     lines += [
         f"  Redis      {settings.redis_url}",
         f"  features   {example}",

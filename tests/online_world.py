@@ -2,8 +2,9 @@
 
 from redis import Redis
 
+from feature_store.access.keyring import Keyring, encode_keyring
 from feature_store.clock import ManualClock
-from feature_store.online.keys import features_key
+from feature_store.online.keys import access_key, features_key
 from feature_store.online.layout import (
     FeatureLayout,
     RatioItem,
@@ -108,6 +109,7 @@ class World:
     def publish(self, *views, services=()):
         self.views |= {view.id: view for view in views}
         publish_layouts(self.client, self.env, views, services)
+        self.client.setnx(access_key(self.env), encode_keyring(Keyring()))
 
     def put(self, view, key, *features, from_us=NOW_US - SECOND_US, age_us=SECOND_US, until_s=0, commit=(1, 7)):
         """Write one packed row; each feature an item."""

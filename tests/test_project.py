@@ -40,6 +40,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
+def test_the_wheel_has_the_proto_of_the_grpc_api_with_messages_stub_and_types(wheel):
+    names = ("features.proto", "features_pb2.py", "features_pb2.pyi", "features_pb2_grpc.py")
+
+    assert {f"feature_store/serving/grpc/v1/{name}" for name in names} <= set(zipfile.ZipFile(wheel).namelist())
+
+
 @dataclass(frozen=True)
 class Project:
     """A folder with a project, and the programs of a bare environment."""

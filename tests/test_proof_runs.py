@@ -8,8 +8,10 @@ from verify_world import registry
 
 from feature_store import FeatureStore, Settings
 from feature_store.clock import ManualClock
+from feature_store.errors import LakeError
 from feature_store.fold.archive import Archiver, CommitArchiver
 from feature_store.fold.run import LocalStream
+from feature_store.lake import Lake
 from feature_store.lake.records import STREAM_RUNS
 from feature_store.proof import ServedLog, append_served, prove
 from feature_store.proof.layout import conform, served_layout
@@ -128,6 +130,40 @@ def test_a_run_whose_snapshot_was_forgotten_is_unprovable_if_loads_changed_what_
 
     assert verdict.causes == {"unprovable": 20}
     assert (proof.unequal, proof.oracle_unequal) == (20, 20)
+
+
+def test_a_lake_that_cannot_be_read_is_an_error_not_something_unprovable(world, monkeypatch):
+    lake = world.store.lake
+    opened = Lake.open
+
+    def locked(*where, **options):
+        if options.get("read_only"):
+            raise LakeError("the catalog of the lake cannot be used: database is locked")
+        return opened(*where, **options)
+
+    monkeypatch.setattr(Lake, "open", locked)
+
+    with pytest.raises(LakeError, match="database is locked"):
+        prove(world.store.compiled, lake, world.log.table())
+    with pytest.raises(LakeError, match="database is locked"):
+        world.store.verify()
+
+
+def test_what_a_connection_remembers_of_old_snapshots_does_not_matter(world, monkeypatch):
+    """A connection may hold a wrong schema for the number of an old snapshot: it says there is no such table."""
+    lake, newest = world.store.lake, world.store.lake.snapshot()
+    read = Lake.events_sql
+
+    def forgetful(self, *given, loaded_at=None, **options):
+        if self is lake and loaded_at not in (None, newest):
+            raise LakeError(f"source 'rides' cannot be read at snapshot {loaded_at}")
+        return read(self, *given, loaded_at=loaded_at, **options)
+
+    monkeypatch.setattr(Lake, "events_sql", forgetful)
+
+    proof = prove(world.store.compiled, lake, world.log.table())
+
+    assert (proof.values, proof.unequal, proof.oracle_unequal) == (30, 0, 0)
 
 
 def test_the_shard_is_that_of_the_run_that_wrote_the_value_not_of_the_count_that_the_reader_saw(world):

@@ -149,13 +149,13 @@ def test_a_url_that_is_not_understood_is_refused(url, message):
 def test_a_url_may_name_a_user_a_password_a_database_and_a_socket():
     address = parse_url("rediss://me:p%40ss@cache:7000/3")
 
-    assert (address.host, address.port, address.tls) == ("cache", 7000, True)
+    assert (address.host, address.port, address.tls is None) == ("cache", 7000, False)
     assert address.hello == (("AUTH", "me", "p@ss"), ("SELECT", "3"))
     assert parse_url("unix:///run/redis.sock?db=2")[1:] == (
         "localhost",
         6379,
         "/run/redis.sock",
-        False,
+        None,
         (("SELECT", "2"),),
     )
 

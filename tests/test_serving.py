@@ -13,7 +13,8 @@ from online_world import NOW_US, World, departures, item, legs, ratio, service, 
 
 from feature_store.online.layout import KeyedItem
 from feature_store.reader import FeatureReader
-from feature_store.serving.app import State, build_app
+from feature_store.serving.about import State
+from feature_store.serving.app import build_app
 from feature_store.serving.reads import Limits
 from feature_store.time_rule import SECOND_US, from_us
 
@@ -292,7 +293,11 @@ def test_the_document_has_a_path_for_each_service_with_its_types(world):
         "STALE",
         "UNKNOWN",
     ]
-    assert set(operation["responses"]) == {"200", "400", "404", "406", "409", "413", "415", "422", "503", "504"}
+    assert set(operation["responses"]) == {
+        "200",
+        *("400", "401", "403", "404", "406", "409", "413", "415", "422"),
+        *("503", "504"),
+    }
     assert "/v1/services/delay/versions/2/features/batch" in document["paths"]
 
 

@@ -7,7 +7,9 @@ import msgspec
 import pytest
 from stream_world import NOW_US, SOURCE, World, compiled, rows
 
+from feature_store.access.keyring import Keyring, encode_keyring
 from feature_store.log.binding import open_log
+from feature_store.online.keys import access_key
 from feature_store.online.layout import publish_layouts, view_layout
 from feature_store.serving.app import build_app
 from feature_store.serving.publishing import Publishing
@@ -20,6 +22,7 @@ PATH = f"/v1/sources/{SOURCE}/events"
 @pytest.fixture
 def world(valkey, tmp_path, environment):
     made = World(valkey.url, tmp_path, environment)
+    made.client.set(access_key(environment), encode_keyring(Keyring()))
     yield made
     made.close()
 

@@ -5,9 +5,7 @@ Redis holds what readers need of it, and can be written again from it.
 
 from __future__ import annotations
 
-import getpass
 import json
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -15,9 +13,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyarrow as pa
 
+from feature_store.access.actor import whoever
+from feature_store.access.book import read_keyring
+from feature_store.access.keyring import encode_keyring
 from feature_store.changes import Meanings, compare, parse_meanings
 from feature_store.errors import ApplyConflict
-from feature_store.online.keys import applied_key, layouts_key, services_key
+from feature_store.online.keys import access_key, applied_key, layouts_key, services_key
 from feature_store.online.layout import ServiceLayout, ViewLayout, layout_fields, service_fields
 from feature_store.online.rollout import Rollout, rollout_fields
 from feature_store.proof.definitions import VERSIONS
@@ -164,7 +165,7 @@ def publish(
     services: Iterable[ServiceLayout] = (),
     stream: tuple[int, str] | None = None,
 ) -> None:
-    """Write layouts, services and the newest rollouts for the readers of an environment, all at once.
+    """Write layouts, services, the newest rollouts and the API keys for those who serve an environment, all at once.
 
     Of two who publish at once each writes what the lake says then, so it does not matter who is last: the layout of a view
     that somebody has given other features since stays theirs.
@@ -180,8 +181,9 @@ def publish(
     layouts, published = list(views), service_fields(services)
 
     def write(pipeline: Pipeline) -> None:
-        newest = read_applied(lake)  # while Redis is watched
+        newest, keyring = read_applied(lake), read_keyring(lake).published()  # while Redis is watched
         pipeline.multi()
+        pipeline.set(access_key(env), encode_keyring(keyring))
         for layout in layouts:
             put = pipeline.hset if _is_newest(layout, newest) else pipeline.hsetnx
             for name, value in layout_fields([layout]).items():
@@ -192,7 +194,7 @@ def publish(
         if stream is not None and stream[0] == newest.version:
             pipeline.set(applied_key(env), stream[1])
 
-    client.transaction(write, services_key(env))
+    client.transaction(write, services_key(env), access_key(env))
 
 
 def _is_newest(layout: ViewLayout, newest: Applied) -> bool:
@@ -206,7 +208,7 @@ def _apply_row(applied: Applied, changes: Sequence[str], at_us: int) -> pa.Table
         {
             "version": pa.array([applied.version], type=pa.int64()),
             "applied_us": pa.array([at_us], type=pa.int64()),
-            "applied_by": [_whoever()],
+            "applied_by": [whoever()],
             "changes": [json.dumps(list(changes))],
             "meanings": [applied.meanings.to_json()],
             "rollouts": [msgspec.json.encode(applied.rollouts).decode()],
@@ -223,12 +225,3 @@ def _feature_rows(fresh: Mapping[str, str], at_us: int) -> pa.Table:
             "applied_us": pa.array([at_us] * len(fresh), type=pa.int64()),
         }
     )
-
-
-def _whoever() -> str:
-    """Who runs this process, and where."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"

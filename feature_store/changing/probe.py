@@ -74,7 +74,7 @@ def cost_of(
         hashes: False if the entities' hashes are counted with another view.
     """
     source = view.source.name
-    if source not in lake.sources():
+    if not lake.has_source(source):
         return Cost(days=0, rows=0, entities=0, redis_bytes=0, seconds=0.0)
     plan, counts = compiled.plan(view), _events_of_days(lake, source)
     rows = _rows_read(view, counts)

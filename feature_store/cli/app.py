@@ -9,10 +9,12 @@ import typer
 from redis.exceptions import RedisError
 
 from feature_store.cli import (
+    acl,
     change,
     dead_letters,
     explain,
     history,
+    keys,
     lake,
     launch,
     live,
@@ -47,6 +49,7 @@ for command in (
     live.rebuild_online,
     live.get,
     serve.serve,
+    acl.acl,
     explain.explain,
     history.training_set,
     verify.verify,
@@ -54,6 +57,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(keys.app, name="keys")
 app.add_typer(lake.app, name="lake")
 app.add_typer(rollout.app, name="rollout")
 

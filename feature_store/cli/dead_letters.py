@@ -9,8 +9,11 @@ from rich.console import Console
 
 from feature_store.cli.days import moment
 from feature_store.cli.looks import age, counted, plain_table
+from feature_store.cli.reveal import Reveal, note_reveal
 from feature_store.dead_letters import KINDS, Wanted, count_letters, find_letter, place_name, place_of, replay
+from feature_store.dead_letters_shown import letter_text, shown_counts, shown_reasons
 from feature_store.errors import InputError
+from feature_store.masked import REVEAL
 from feature_store.store import FeatureStore
 from feature_store.time_rule import from_us, to_us
 
@@ -47,7 +50,7 @@ def list_letters(
         wanted = Wanted(
             source=source, kind=kind, reason=reason, since_us=_us("--since", since), until_us=_us("--until", until)
         )
-        found, now_us = count_letters(store.lake, wanted), store.clock.now_us()
+        found, now_us = shown_counts(store.registry, count_letters(store.lake, wanted)), store.clock.now_us()
     console = Console(highlight=False, soft_wrap=True)
     if not found:
         console.print("no dead letters")
@@ -66,24 +69,34 @@ def list_letters(
 
 
 @app.command()
-def show(source: Source, place: Annotated[str, typer.Argument(help="As `list` names it, such as 0:3-1200")]) -> None:
+def show(
+    source: Source,
+    place: Annotated[str, typer.Argument(help="As `list` names it, such as 0:3-1200")],
+    *,
+    reveal: Reveal = False,
+) -> None:
     """Show one dead letter: its place, arrival, reason and payload (what is not printable is escaped)."""
     with FeatureStore() as store:
         store.registry.source(source)
         letter = find_letter(store.lake, source, place_of(place))
+        if reveal and store.registry.is_personal(source):
+            note_reveal(store.settings, f"dead letter of {source} at {place}")
+        told = letter_text(store.registry, letter, reveal=reveal)
     lines = {
         "place": f"{source} {place_name(letter.partition, letter.offset)}",
         "arrived": from_us(letter.arrived_us).isoformat(),
         "kind": letter.kind,
-        "reason": _safe(letter.reason),
+        "reason": _safe(told.reason),
         "replayed": "no" if letter.replayed_us is None else from_us(letter.replayed_us).isoformat(),
-        "payload": _safe(letter.payload[:SHOWN_BYTES].decode(errors="backslashreplace")),
+        "payload": _safe(told.payload[:SHOWN_BYTES]),
     }
     console = Console(highlight=False, soft_wrap=True, markup=False)
     for name, text in lines.items():
         console.print(f"{name:<9}{text}")
-    if (rest := len(letter.payload) - SHOWN_BYTES) > 0:
-        console.print(f"{'':<9}... and {counted(rest, 'byte')}")
+    if (rest := len(told.payload) - SHOWN_BYTES) > 0:
+        console.print(f"{'':<9}... and {counted(rest, 'character')}")
+    if told.is_masked:
+        console.print(f"***: {REVEAL}")
 
 
 @app.command("replay")
@@ -108,10 +121,11 @@ def replay_letters(
             until_us=_us("--until", until),
             place=None if place is None else place_of(place),
         )
+        registry = store.registry
         done = replay(store.compiled, store.lake, store.log(source), wanted, clock=store.clock)
     console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(f"{source}: {counted(done.published, 'record')} published again")
-    for why, letters in list(done.unfit.items())[:SHOWN_REASONS]:
+    for why, letters in shown_reasons(registry, source, done.unfit)[:SHOWN_REASONS]:
         console.print(f"  {counted(letters, 'letter')} still rejected: {_safe(why)}")
 
 

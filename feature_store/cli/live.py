@@ -13,7 +13,9 @@ from rich.console import Console
 from feature_store.cli.days import moment
 from feature_store.cli.events_file import EventsFile
 from feature_store.cli.looks import age, counted, plain_table
+from feature_store.cli.reveal import Reveal, note_reveal
 from feature_store.errors import InputError
+from feature_store.masked import REVEAL, masked, masked_keys
 from feature_store.online.server import check_server
 from feature_store.reader import FeatureReader
 from feature_store.reader.given import load_functions
@@ -81,6 +83,7 @@ def get(
     ] = None,
     *,
     as_of: Annotated[str | None, typer.Option(help="A time with zone, such as 2013-12-24T08:00:00Z")] = None,
+    reveal: Reveal = False,
 ) -> None:
     """Show one entity's features: value, status and age. Needs Redis alone, neither the declarations nor the lake."""
     asked = None if as_of is None else moment(as_of, name="--as-of")
@@ -97,21 +100,32 @@ def get(
         kinds = reader.requested(wanted)
         row = {name: typed(text, kinds[name], name) if name in kinds else text for name, text in given.items()}
         vector = reader.get_online_features(wanted, row, as_of=asked)
+    is_masked = bool(vector.personal) and not reveal
+    if vector.personal and reveal:
+        note_reveal(settings, f"get {features}")
     now = from_us(settings.clock.now_us()) if asked is None else asked
     console = Console(highlight=False)
-    console.print(f"{features} of {' '.join(keys or ())} at {now:%Y-%m-%d %H:%M:%S %Z}", markup=False, soft_wrap=True)
-    console.print(_table(vector, to_us(now)))
+    told = " ".join(f"{name}={value}" for name, value in masked_keys(row, personal=is_masked).items())
+    console.print(f"{features} of {told} at {now:%Y-%m-%d %H:%M:%S %Z}", markup=False, soft_wrap=True)
+    console.print(_table(vector, to_us(now), hidden=vector.personal if is_masked else frozenset()))
+    if is_masked:
+        console.print(f"***: {REVEAL}")
     if hint := _hint({vector[name].status for name in vector.names}):
         console.print(hint)
 
 
-def _table(vector: FeatureVector, now_us: int) -> Table:
+def _table(vector: FeatureVector, now_us: int, *, hidden: frozenset[str]) -> Table:
     table = plain_table("feature", "value", "status", "newest event")
     for name in vector.names:
         found = vector[name]
         newest = "-" if found.event_time is None else age(now_us - to_us(found.event_time))
         colour = _COLOURS.get(found.status, "yellow")
-        table.add_row(name, _value(found.value), f"[{colour}]{found.status.name}[/{colour}]", newest)
+        table.add_row(
+            name,
+            _value(masked(found.value, personal=name in hidden)),
+            f"[{colour}]{found.status.name}[/{colour}]",
+            newest,
+        )
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from feature_store.changing.comparison import Comparison, Distribution, Scores
+    from feature_store.registry import Registry
 
 app = typer.Typer(help="A new version of a service beside the one that is served.")
 
@@ -104,17 +106,24 @@ def report_command(
             where=where,
         )
     console = Console(highlight=False)
-    console.print(_features(found))
+    console.print(_features(found, hidden=_personal(store.registry)))
     for name, vectors, score in zip(found.services, found.vectors, found.scores or (None, None), strict=True):
         console.print(f"{name}: {counted(vectors, 'vector')}{_scored(score)}", soft_wrap=True)
 
 
-def _features(found: Comparison) -> Table:
+def _personal(registry: Registry) -> Callable[[str], bool]:
+    """Whether a feature of a service, `view:feature` in a role or not, or one that is computed, may be personal data; that one if any view is."""
+    personal = tuple(view.name for view in registry.views if view.is_personal)
+    return lambda name: name.partition(":")[0].partition("@")[0].endswith(personal) if ":" in name else bool(personal)
+
+
+def _features(found: Comparison, *, hidden: Callable[[str], bool]) -> Table:
     table = plain_table("feature", "PSI", "missing", "unknown", "5 % / median / 95 %")
     for each in found.features:
         sides = (each.before, each.after)
+        quantiles = _hidden if hidden(each.name) else _quantiles
         psi = "-" if each.psi is None else f"{each.psi:.3f}"
-        table.add_row(each.name, psi, *(" -> ".join(map(shown, sides)) for shown in (_missing, _unknown, _quantiles)))
+        table.add_row(each.name, psi, *(" -> ".join(map(shown, sides)) for shown in (_missing, _unknown, quantiles)))
     return table
 
 
@@ -124,6 +133,10 @@ def _missing(side: Distribution | None) -> str:
 
 def _unknown(side: Distribution | None) -> str:
     return "-" if side is None else f"{side.unknown:.1%}"
+
+
+def _hidden(side: Distribution | None) -> str:
+    return "-" if side is None or side.quantiles is None else "***"
 
 
 def _quantiles(side: Distribution | None) -> str:

@@ -13,7 +13,9 @@ from rich.console import Console
 
 from feature_store.cli.days import moment
 from feature_store.cli.looks import counted, plain_table
+from feature_store.cli.reveal import Reveal, note_reveal
 from feature_store.errors import InputError
+from feature_store.masked import REVEAL
 from feature_store.store import FeatureStore
 from feature_store.time_rule import from_us, to_us
 
@@ -40,6 +42,7 @@ def verify(
     until: Annotated[str | None, typer.Option(help="Served before this time")] = None,
     *,
     shape: Annotated[Format, typer.Option("--format", help="text or json")] = Format.text,
+    reveal: Reveal = False,
 ) -> int:
     """Recompute served vectors from the lake; says what is unequal, and why. Exit code 1 if that is a defect.
 
@@ -53,10 +56,17 @@ def verify(
 
         verdicts = store.verify(service, since_us=since_us, until_us=until_us)
         others = {} if service else undeclared(store.compiled, store.lake)
+        personal = [each.service for each in verdicts if any(found.personal for found in each.unequals)]
+        if reveal and personal:
+            note_reveal(store.settings, f"verify {','.join(personal)}")
+    if not reveal:
+        verdicts = [each.masked for each in verdicts]
     if shape is Format.json:
         print(json.dumps(as_data(verdicts), default=str, indent=2))  # noqa: T201 - for machines, without rich's wrapping
     else:
         _tell(Console(highlight=False), verdicts, others)
+        if personal and not reveal:
+            Console(highlight=False).print(f"***: {REVEAL}")
     return int(any(verdict.defects for verdict in verdicts))
 
 

@@ -90,8 +90,10 @@ class Functions:
             self._known[digest] = built
         return self._known.get(digest)
 
-    def run(self, name: str, function: Function, columns: Sequence[Column], *, rows: int) -> Outcome:
-        """Run a function, count it, and log the first failure of each kind."""
+    def run(
+        self, name: str, function: Function, columns: Sequence[Column], *, rows: int, personal: bool = False
+    ) -> Outcome:
+        """Run a function, count it, and log the first failure of each kind; of personal data, without what it said."""
         began = time.perf_counter()
         outcome = run(function, columns, rows=rows)
         seconds = time.perf_counter() - began
@@ -106,5 +108,6 @@ class Functions:
         if outcome.error is not None and runs.failed == failed:
             import logging
 
-            logging.getLogger(__name__).warning("%s; the value is ERROR, others are served", outcome.error)
+            said = f"on-demand function '{function.name}' failed on personal data" if personal else outcome.error
+            logging.getLogger(__name__).warning("%s; the value is ERROR, others are served", said)
         return outcome

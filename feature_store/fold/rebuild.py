@@ -73,9 +73,9 @@ def tiles_table(plan: ViewPlan) -> str:
 def resolve_origin(compiled: Compiled, lake: Lake) -> Origin:
     """The newest state of the lake and the positions that belong to it."""
     snapshot = lake.snapshot()
-    known = set(lake.sources())
     positions = {
-        name: lake.positions(name, snapshot=snapshot) if name in known else {} for name in compiled.registry.sources
+        name: lake.positions(name, snapshot=snapshot) if lake.has_source(name) else {}
+        for name in compiled.registry.sources
     }
     return Origin(snapshot=snapshot, positions=positions)
 
@@ -85,10 +85,9 @@ def rebuild_shards(
 ) -> None:
     """Fill fresh shards (some of `count`) with what the lake knows at `origin`."""
     by_number = {shard.shard: shard for shard in shards}
-    known = set(lake.sources())
     for source in compiled.registry.sources:
         plans = [plan for plan in compiled.plans_of(source) if plan.view.online == "stream"]
-        if source not in known or not plans:
+        if not plans or not lake.has_source(source):
             continue
         for plan in plans:
             _rebuild_view(lake, plan, origin, by_number, count=count, now_us=now_us)
@@ -120,7 +119,7 @@ def open_intake(
     declared, schema = compiled.registry.source(source), compiled.schemas[source]
     by_id = declared.log is None or declared.log.partitioned_by == "event_id"
     known = KnownIds()
-    if source in lake.sources():
+    if lake.has_source(source):
         known = KnownIds(
             held=IdHashes(held_hashes(lake, source, origin.snapshot)),
             look_up=_look_up(lake, source, schema, partition=partition, by_id=by_id),

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from feature_store.declare.computed import Computed
 from feature_store.status import Status
 from feature_store.transforms.catalogue import Array, Values
 
 if TYPE_CHECKING:
     from feature_store.computed.kinds import Kind
     from feature_store.declare.feature import FeatureRef
+    from feature_store.declare.keyed import KeyedView
+    from feature_store.registry import Resolved
     from feature_store.transforms.plan import FeaturePlan
 
 _STORED = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "str": pa.string()}
@@ -87,3 +90,15 @@ def _list_column(plan: FeaturePlan, values: Values) -> pa.Array:
         for value, status in zip(values.values, values.status.tolist(), strict=True)
     ]
     return pa.array(lists, type=stored_type(plan))
+
+
+def personal_columns(names: Sequence[str], resolved: Sequence[Resolved], reads: Sequence[KeyedView]) -> frozenset[str]:
+    """The columns that hold personal data: features of views that are tagged so, their keys, and what is made of either."""
+    personal = {read.view.id for read in reads if read.view.is_personal}
+    keys = {column for read in reads if read.view.is_personal for column in read.columns.values()}
+
+    def is_personal(item: Resolved) -> bool:
+        requests = item.requests if isinstance(item, Computed) else ()
+        return any(ref.view_id in personal for ref in item.refs) or any(each.column in keys for each in requests)
+
+    return frozenset({*keys, *(name for name, item in zip(names, resolved, strict=True) if is_personal(item))})

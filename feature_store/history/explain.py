@@ -15,6 +15,7 @@ from feature_store.errors import InputError, OnlineStoreError, UnknownNameError
 from feature_store.history.spine import read_spine, spine_keys
 from feature_store.history.training import get_historical_features
 from feature_store.log.protocol import unpack_offset
+from feature_store.masked import masked, masked_keys
 from feature_store.status import Status
 from feature_store.time_rule import floor_us, from_us, tail_us, to_us
 from feature_store.transforms.project import ARRIVED, ID, KEY, OFFSET, PARTITION, TIME, project_sql
@@ -82,6 +83,8 @@ class Explanation:
     event_count: int
     rejected: Mapping[str, int]
     """Kind of dead letter -> how many have the id of one of these events."""
+    personal: bool = False
+    """Whether its view holds personal data: values, keys and ids are masked where it is shown."""
 
     @property
     def equal(self) -> bool | None:
@@ -91,22 +94,26 @@ class Explanation:
         return repr((self.online.value, self.online.status)) == repr(self.offline)
 
     def __repr__(self) -> str:
-        lines = [f"{self.feature} of {_told(self.entity)} at {self.as_of.isoformat()}", f"window     {self._window()}"]
+        entity = masked_keys(self.entity, personal=self.personal)
+        lines = [f"{self.feature} of {_told(entity)} at {self.as_of.isoformat()}", f"window     {self._window()}"]
         if self.online is None:
             lines.append(f"online     unknown: {self.away}")
         else:
             by = f"shard {self.online.shard}, run {self.online.run}, commit {self.online.n}"
-            lines.append(f"online     {self.online.value!r} {self.online.status.name}  ({by})")
+            lines.append(f"online     {self._shown(self.online.value)!r} {self.online.status.name}  ({by})")
         verdict = {None: "", True: "  equal", False: "  NOT EQUAL"}[self.equal]
-        lines.append(f"offline    {self.offline[0]!r} {self.offline[1].name}{verdict}")
+        lines.append(f"offline    {self._shown(self.offline[0])!r} {self.offline[1].name}{verdict}")
         if self.corrected != self.offline:
-            lines.append(f"hindsight  {self.corrected[0]!r} {self.corrected[1].name}")
+            lines.append(f"hindsight  {self._shown(self.corrected[0])!r} {self.corrected[1].name}")
         lines.append(f"events     {self.event_count:,} in {len(self.tiles):,} tiles shown" + self._letters())
         lines += [f"  tile {start.isoformat()}  {count:,}" for start, count in self.tiles]
-        lines += [f"  {_event(event)}" for event in self.events]
+        lines += [f"  {_event(event, self._shown(event.event_id))}" for event in self.events]
         if self.event_count > len(self.events):
             lines.append(f"  ... and {self.event_count - len(self.events):,} older ones")
         return "\n".join(lines)
+
+    def _shown(self, value: object) -> object:
+        return masked(value, personal=self.personal)
 
     def _window(self) -> str:
         first, end = self.window
@@ -162,6 +169,7 @@ def explain(
         tiles=_tiles(rows, feature),
         events=[_known(row) for row in rows.slice(0, EVENTS_SHOWN).to_pylist()],
         event_count=rows.num_rows,
+        personal=plan.view.is_personal,
         rejected=_rejected(lake, plan.view.source.name, rows.column(ID).to_pylist()),
     )
 
@@ -251,12 +259,12 @@ def _told(entity: Mapping[str, object]) -> str:
     return " ".join(f"{key}={value}" for key, value in entity.items()) or "everything"
 
 
-def _event(event: KnownEvent) -> str:
+def _event(event: KnownEvent, event_id: object) -> str:
     place = (
         "loaded"
         if event.partition is None
         else f"partition {event.partition}, offset {'-'.join(map(str, unpack_offset(event.offset or 0)))}"
     )
     if event.late_us is None:
-        return f"{event.event_time.isoformat()}  {event.event_id}  {place}, arrival not recorded"
-    return f"{event.event_time.isoformat()}  {event.event_id}  {place}, arrived {event.late_us / 1_000_000:+g} s"
+        return f"{event.event_time.isoformat()}  {event_id}  {place}, arrival not recorded"
+    return f"{event.event_time.isoformat()}  {event_id}  {place}, arrived {event.late_us / 1_000_000:+g} s"

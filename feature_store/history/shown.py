@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from feature_store.html_table import html_table
+from feature_store.masked import masked
 
 if TYPE_CHECKING:
     from feature_store.history.training import TrainingSet
@@ -38,5 +39,9 @@ def training_set_html(found: TrainingSet) -> str:
     ]
     head = table.slice(0, _HEAD)
     summary = html_table(f"Training set of {len(found):,} rows", ["column", "", "type", "null"], listed, notes=notes)
-    first = html_table(f"First {head.num_rows} rows", table.schema.names, [[*row.values()] for row in head.to_pylist()])
+    first = html_table(
+        f"First {head.num_rows} rows",
+        table.schema.names,
+        [[masked(value, personal=name in found.personal) for name, value in row.items()] for row in head.to_pylist()],
+    )
     return summary + first

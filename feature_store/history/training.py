@@ -15,7 +15,7 @@ from feature_store.declare.service import FeatureService
 from feature_store.errors import InputError
 from feature_store.history.answers import Answer, answer, with_defaults
 from feature_store.history.asof import batch_answers, check_materialized, rows_table
-from feature_store.history.columns import column_names
+from feature_store.history.columns import column_names, personal_columns
 from feature_store.history.computed import ComputedAnswers
 from feature_store.history.coverage import check_complete
 from feature_store.history.definitions import definitions
@@ -64,6 +64,10 @@ class TrainingSet:
     manifest: Manifest
     sample: str = ""
     """Which part of the events it rests on, in words; empty for all."""
+    personal: frozenset[str] = frozenset()
+    """Columns with personal data: features of views that are tagged so, their keys, and what is made of either. Masked
+    where it is shown.
+    """
 
     def to_arrow(self) -> pa.Table:
         """As an Arrow table."""
@@ -184,7 +188,7 @@ def get_historical_features(
             known=KnowledgeReport.of(facts, rows=len(rows)),
             labels={name: label.open for name, label in found_labels.items()},
         )
-    table = rows.table
+    table, personal = rows.table, personal_columns(names, resolved, reads)
     computed = ComputedAnswers(
         stored=lambda ref: job.answers[ref.read_id, ref.feature],
         requested=requests.__getitem__,
@@ -200,7 +204,13 @@ def get_historical_features(
         if name in table.schema.names:
             raise InputError(f"column '{name}' of the training set has the name of a label; rename it")
         table = table.append_column(name, label.column)
-    return TrainingSet(table=table, feature_columns=tuple(names), label_columns=tuple(found_labels), manifest=manifest)
+    return TrainingSet(
+        table=table,
+        feature_columns=tuple(names),
+        label_columns=tuple(found_labels),
+        manifest=manifest,
+        personal=personal,
+    )
 
 
 class _Job:

@@ -76,10 +76,13 @@ def ensure_source(session: Session, source: str, schema: pa.Schema) -> None:
         LakeError: a column has a type in the lake that cannot be widened to this one.
     """
     columns = declare_source(session, source, schema)
+    if session.fitted.get(source) == columns:
+        return
     with session.reading() as cursor:
-        if all(is_current(table_columns(cursor, table), columns) for table in _tables(source)):
-            return
-    session.commit(lambda transaction: fit_source(transaction, source, columns, schema))
+        fits = all(is_current(table_columns(cursor, table), columns) for table in _tables(source))
+    if not fits:
+        session.commit(lambda transaction: fit_source(transaction, source, columns, schema))
+    session.fitted[source] = columns
 
 
 def declare_source(session: Session, source: str, schema: pa.Schema) -> Columns:
@@ -152,6 +155,11 @@ def source_columns(cursor: duckdb.DuckDBPyConnection, source: str) -> Columns:
     if columns is None:
         raise UnknownNameError("source in the lake", source, sources(cursor))
     return columns
+
+
+def has_source(session: Session, source: str) -> bool:
+    """Whether a source has tables."""
+    return session.exists(live_table(source))
 
 
 def sources(cursor: duckdb.DuckDBPyConnection) -> list[str]:

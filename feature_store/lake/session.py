@@ -17,7 +17,7 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from feature_store.clock import Clock, SystemClock
-from feature_store.errors import FeatureStoreError, InputError, LakeError, unknown_name
+from feature_store.errors import FeatureStoreError, InputError, LakeError, SnapshotGone, unknown_name
 from feature_store.lake.connection import CATALOG, SQLITE, attach, connect, quote
 from feature_store.lake.location import S3_SCHEME, LakeLocation
 from feature_store.lake.locks import AdvisoryLock, CommitLock, FileCommitLock
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _ATTEMPTS = 8
+DROPPED = ("tiles_", "rows_")
+"""How the names of tables begin that go with the version of a view; all others stay."""
 _ENV = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 
@@ -72,6 +74,9 @@ class Session:
         self.server = None if location.catalog is None else Postgres(location.catalog)
         self.staging = location.directory / "staging" / uuid.uuid4().hex
         self.declared: dict[str, Mapping[str, str]] = {}
+        self._lasting: set[str] = set()
+        self.fitted: dict[str, Mapping[str, str]] = {}
+        """Source -> columns that its tables are known to have: they lose none, and are never dropped."""
         self.committed: dict[tuple[str, int], Days] = {}
         self._lock_timeout_s, self._read_only = lock_timeout_s, read_only
         self._thread_lock = threading.Lock()
@@ -209,23 +214,28 @@ class Session:
             shutil.rmtree(folder, ignore_errors=True)
 
     def exists(self, table: str) -> bool:
-        """Whether this environment has such a table."""
-        return self._reads(quote(table))
+        """Whether this environment has such a table. Of one that is never dropped it is asked until it is there."""
+        if table in self._lasting:
+            return True
+        found = self._reads(quote(table))
+        if found and not table.startswith(DROPPED):
+            self._lasting.add(table)
+        return found
 
     def check_snapshot(self, snapshot: int) -> None:
         """Read a snapshot.
 
         Raises:
-            LakeError: it was expired, or never was.
+            SnapshotGone: it was expired, or never was.
         """
         with self.working() as cursor:  # which an error does not end
             try:
                 cursor.execute(f"SELECT 1 FROM builds AT (VERSION => {int(snapshot)}) LIMIT 0")
-            except duckdb.Error as error:
+            except (duckdb.CatalogException, duckdb.InvalidInputException) as error:
                 found = f"SELECT min(snapshot_id), max(snapshot_id) FROM ducklake_snapshots('{CATALOG}')"
                 oldest, newest = cursor.execute(found).fetchone() or (None, None)
                 gone = "it was expired" if newest is not None and snapshot <= newest else "it never was"
-                raise LakeError(
+                raise SnapshotGone(
                     f"snapshot {snapshot} is not in the lake at {self.location}: {gone} (oldest {oldest}, newest {newest}); "
                     "what was read then cannot be read again"
                 ) from error

@@ -134,7 +134,7 @@ class Lake:
         the number of an older snapshot, so a connection reads the snapshot before anything else.
 
         Raises:
-            LakeError: the snapshot was expired, or never was.
+            SnapshotGone: the snapshot was expired, or never was.
         """
         if snapshot == self.snapshot():
             yield self
@@ -169,6 +169,10 @@ class Lake:
         """The sources that have tables here."""
         with self._session.reading() as cursor:
             return event_tables.sources(cursor)
+
+    def has_source(self, source: str) -> bool:
+        """Whether a source has tables here."""
+        return event_tables.has_source(self._session, source)
 
     def replace_loaded(
         self,

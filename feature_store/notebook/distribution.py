@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from feature_store.errors import InputError
 from feature_store.history.spine import read_spine
 from feature_store.html_table import html_table
+from feature_store.masked import MASK
 from feature_store.notebook.entities import TIME_COLUMN, Ask, describe, feature_name, one_feature, spine_at
 from feature_store.notebook.over_time import value_columns
 from feature_store.notebook.sample import WHOLE, Sample
@@ -45,6 +46,8 @@ class Distribution:
     """The spine's columns, `value`, and `status` as a name."""
     sample: str
     """Which part of the events it rests on, in words; empty for all."""
+    personal: bool = False
+    """Whether it is personal data: its summary is left out where it is shown, not where it is plotted."""
 
     def to_pandas(self) -> pd.DataFrame:
         """As a frame: the spine's columns, `value` and `status`."""
@@ -82,7 +85,8 @@ class Distribution:
         return f"Distribution({self.feature} over {self.over}: {self.table.num_rows:,} values, {self.nulls:,} null)"
 
     def _repr_html_(self) -> str:
-        rows = [[name, f"{value:.6g}" if isinstance(value, float) else value] for name, value in self.summary().items()]
+        summary = {"": MASK} if self.personal else self.summary()
+        rows = [[name, f"{value:.6g}" if isinstance(value, float) else value] for name, value in summary.items()]
         statuses = Counter(self.table.column("status").to_pylist())
         counted = ", ".join(f"{count:,} {status}" for status, count in statuses.most_common())
         return html_table(
@@ -129,4 +133,5 @@ def distribution(
         over=over,
         table=pa.table({**columns, **value_columns(found.table, found.feature_columns[0])}),
         sample=found.sample,
+        personal=found.feature_columns[0] in found.personal,
     )

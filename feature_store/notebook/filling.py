@@ -52,7 +52,7 @@ class Filled:
 def unfit(lake: Lake, source: EventSource, compiled: Compiled) -> str:
     """Why a lake cannot give a source's events with the columns that are declared; empty if it can."""
     name = source.name
-    if name not in lake.sources():
+    if not lake.has_source(name):
         return "it is not in the lake"
     there = lake.columns(f"events_{name}_live")
     for column, kind in arrow_columns(compiled.schemas[name]).items():

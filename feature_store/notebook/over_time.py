@@ -11,6 +11,7 @@ import pyarrow as pa
 from feature_store.declare.requests import requests_of
 from feature_store.errors import InputError
 from feature_store.html_table import html_table
+from feature_store.masked import masked, masked_keys
 from feature_store.notebook.entities import (
     TIME_COLUMN,
     Ask,
@@ -53,6 +54,8 @@ class OverTime:
     every_us: int
     sample: str
     """Which part of the events it rests on, in words; empty for all."""
+    personal: bool = False
+    """Whether it is personal data: values and keys are masked where it is shown, not where it is plotted."""
 
     def to_pandas(self) -> pd.DataFrame:
         """As a frame of `event_timestamp`, `value` and `status`."""
@@ -76,7 +79,8 @@ class OverTime:
     @property
     def who(self) -> str:
         """The entity in words."""
-        return ", ".join(f"{name} {value}" for name, value in self.entity.items())
+        keys = masked_keys(self.entity, personal=self.personal)
+        return ", ".join(f"{name} {value}" for name, value in keys.items())
 
     def __repr__(self) -> str:
         rows = self.table.num_rows
@@ -84,7 +88,10 @@ class OverTime:
 
     def _repr_html_(self) -> str:
         head = self.table.slice(0, 10)
-        rows = [[*row.values()] for row in head.to_pylist()]
+        rows = [
+            [masked(value, personal=self.personal and name == "value") for name, value in row.items()]
+            for row in head.to_pylist()
+        ]
         more = self.table.num_rows - head.num_rows
         return html_table(
             f"{self.feature} of {self.who}",
@@ -125,6 +132,7 @@ def over_time(
         ),
         every_us=every_us,
         sample=found.sample,
+        personal=found.feature_columns[0] in found.personal,
     )
 
 

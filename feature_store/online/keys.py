@@ -64,6 +64,11 @@ def applied_key(env: str) -> str:
     return f"applied:{env}"
 
 
+def access_key(env: str) -> str:
+    """String: the API keys, as digests with what they may do; nothing is served over HTTP while it is missing."""
+    return f"access:{env}"
+
+
 def commits_key(env: str) -> str:
     """Stream: one record for every batch of a shard."""
     return f"commits:{env}"

@@ -51,7 +51,11 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def _extension(code: int, data: memoryview) -> msgspec.msgpack.Ext:
-    return ERROR if code == ERROR.code else msgspec.msgpack.Ext(code, bytes(data))
+    if code == ERROR.code:
+        return ERROR
+    if code != OWN:
+        raise ValueError(f"extension type {code} is not known")
+    return msgspec.msgpack.Ext(code, bytes(data))
 
 
 _decode = msgspec.msgpack.Decoder(list, ext_hook=_extension).decode

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from feature_store.declare.computed import Computed
 from feature_store.declare.feature import FeatureRef, Ratio
-from feature_store.errors import LakeError
+from feature_store.errors import SnapshotGone
 from feature_store.lake.records import STREAM_COMMITS
 from feature_store.proof.layout import ServedFeature, ServedLayout
 from feature_store.proof.operands import Operand, operand
-from feature_store.proof.runs import Runs
+from feature_store.proof.runs import Runs, at_state
 from feature_store.proof.served_log import view_column
 from feature_store.status import Status
 from feature_store.time_rule import from_us, parse_duration
@@ -55,10 +57,9 @@ def consult(lake: Lake, layout: ServedLayout, record: pa.Table, *, snapshot: int
     Values that are STALE, or UNKNOWN, or replaced by a policy, promise nothing and are left out.
     """
     answers: dict[tuple[str, str], list[Answer]] = {}
-    with lake.reading() as cursor:
-        cursor.register("record", record.append_column("_i", pa.array(range(record.num_rows), type=pa.int64())))
-        for each in layout.reads.values():
-            answers |= _view_answers(cursor, lake, each.read, record.num_rows, snapshot)
+    record_rows = record.append_column("_i", pa.array(range(record.num_rows), type=pa.int64()))
+    for each in layout.reads.values():
+        answers |= _view_answers(lake, each.read, record_rows, snapshot)
     values, by_feature, differences = 0, {}, []
     for feature in layout.features:
         if isinstance(feature.item, Computed):
@@ -135,39 +136,34 @@ def _quotient(item: Ratio, top: Answer, bottom: Answer) -> Answer:
 # --- windows ---------------------------------------------------------------------------------------------------------
 
 
-def _view_answers(
-    cursor: duckdb.DuckDBPyConnection, lake: Lake, read: KeyedView, size: int, snapshot: int
-) -> dict[tuple[str, str], list[Answer]]:
+def _view_answers(lake: Lake, read: KeyedView, record: pa.Table, snapshot: int) -> dict[tuple[str, str], list[Answer]]:
     """Every feature of a view in its role: an answer per row of the record."""
     names = [feature.name for feature in read.view.declared]
-    found: dict[tuple[str, str], list[Answer]] = {(read.id, name): [None] * size for name in names}
-    for loaded_at, rows in _loaded_states(cursor, lake, read, snapshot):
-        cursor.execute(f"CREATE OR REPLACE TEMP TABLE mine AS SELECT * FROM record WHERE {rows}")
-        try:
-            answers = _answers(cursor, lake, read, snapshot, loaded_at)
-        except LakeError:
-            if loaded_at == snapshot:
-                raise
-            continue  # what these runs knew was forgotten
+    found: dict[tuple[str, str], list[Answer]] = {(read.id, name): [None] * record.num_rows for name in names}
+    for loaded_at, rows in _loaded_states(lake, read, record, snapshot):
+        answers: dict[str, dict[int, Answer]] = {}
+        # What runs knew may be forgotten.
+        with suppress(SnapshotGone), at_state(lake, loaded_at, snapshot=snapshot) as at, at.reading() as cursor:
+            cursor.register("record", record)
+            cursor.execute(f"CREATE OR REPLACE TEMP TABLE mine AS SELECT * FROM record WHERE {rows}")
+            answers = _answers(cursor, at, read, snapshot, loaded_at)
         for name, answered in answers.items():
             for i, each in answered.items():
                 found[read.id, name][i] = each
     return found
 
 
-def _loaded_states(
-    cursor: duckdb.DuckDBPyConnection, lake: Lake, read: KeyedView, snapshot: int
-) -> list[tuple[int, str]]:
+def _loaded_states(lake: Lake, read: KeyedView, record: pa.Table, snapshot: int) -> list[tuple[int, str]]:
     """The snapshots whose loaded events count, and for which rows of the record: as of its run's beginning."""
     if read.view.is_batch:
         return [(snapshot, "TRUE")]
-    as_of, run = (f'"{view_column(read.id, name)}"' for name in ("as_of_us", "run"))
-    span = cursor.execute(f"SELECT min({as_of}), max({as_of}) FROM record").fetchone()
-    if span is None or span[0] is None:
+    span = pc.min_max(record.column(view_column(read.id, "as_of_us"))).as_py()
+    if span["min"] is None:
         return [(snapshot, "TRUE")]
     window = read.view.longest_window_us
-    days = (date.min if window is None else _day(span[0] - window), _day(span[1]))
+    days = (date.min if window is None else _day(span["min"] - window), _day(span["max"]))
     changed = Runs.of(lake, snapshot=snapshot).loaded_at(lake, read.view.source.name, days=days, snapshot=snapshot)
+    run = f'"{view_column(read.id, "run")}"'
     states = {state: [r for r, other in changed.items() if other == state] for state in sorted(set(changed.values()))}
     listed = [(state, f"{run} IN ({', '.join(map(str, runs))})") for state, runs in states.items()]
     rest = f"coalesce({run}, 0) NOT IN ({', '.join(map(str, changed))})" if changed else "TRUE"

@@ -7,6 +7,7 @@ windows at the time of the published row over the events that the lake held when
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -15,11 +16,11 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import pyarrow as pa
 
-from feature_store.errors import LakeError
+from feature_store.errors import SnapshotGone
 from feature_store.history.spine import Spine, SpineKeys, spine_keys
 from feature_store.proof.knowledge import Commits, RunCommits, Snapshots
 from feature_store.proof.layout import PlannedRead, ServedLayout, conform
-from feature_store.proof.runs import Runs
+from feature_store.proof.runs import Runs, at_state
 from feature_store.proof.served_log import view_column
 from feature_store.status import Status
 from feature_store.time_rule import SECOND_US, from_us
@@ -170,11 +171,10 @@ def by_events(
     state = np.array([changed.get(order.run or 0, known.snapshot) for order in orders], dtype=np.int64)[asked.group]
     for loaded_at in np.unique(state).tolist():
         mine = asked.take(np.flatnonzero(state == loaded_at))
-        try:
-            yield _read_events(plan, lake, keys, mine, known.snapshot, loaded_at, reach), mine
-        except LakeError:
-            if loaded_at == known.snapshot:
-                raise
+        with suppress(SnapshotGone):
+            with at_state(lake, loaded_at, snapshot=known.snapshot) as read:
+                events = _read_events(plan, read, keys, mine, known.snapshot, loaded_at, reach)
+            yield events, mine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ and those of no later load. A run that is not on record knows what is loaded now
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
     from feature_store.history.spine import SpineKeys
     from feature_store.lake import Lake
     from feature_store.proof.layout import PlannedRead
+
+
+def at_state(lake: Lake, loaded_at: int, *, snapshot: int) -> AbstractContextManager[Lake]:
+    """A lake of which the loaded events of one snapshot are read beside what another one, the newest that counts, has.
+
+    Raises:
+        SnapshotGone: the first was expired.
+    """
+    return nullcontext(lake) if loaded_at == snapshot else lake.pinned(loaded_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

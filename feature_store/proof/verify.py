@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from feature_store.declare.feature import AS
 from feature_store.errors import UnknownNameError
+from feature_store.masked import masked, masked_keys
 from feature_store.proof.causes import EXCUSED, Cause, Examined, causes
 from feature_store.proof.compare import Difference, Judged, difference, judge
 from feature_store.proof.layout import ServedLayout, served_layout
@@ -53,6 +54,20 @@ class Unequal:
     """The join keys of the request."""
     cause: str
     detail: str
+    personal: bool = False
+    """Whether its service reads personal data."""
+
+    @property
+    def masked(self) -> Unequal:
+        """The same without what is personal: keys and values."""
+        if not self.personal:
+            return self
+        hidden = replace(
+            self.difference,
+            served=masked(self.difference.served, personal=True),
+            recomputed=masked(self.difference.recomputed, personal=True),
+        )
+        return replace(self, difference=hidden, entity=masked_keys(self.entity, personal=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +90,11 @@ class Verdict:
     """Those of which SQL says otherwise, though the kernel agrees."""
     unequals: Sequence[Unequal] = field(default=())
     """The first of them; defects come first."""
+
+    @property
+    def masked(self) -> Verdict:
+        """The same, whose examples show nothing personal."""
+        return replace(self, unequals=[each.masked for each in self.unequals])
 
     @property
     def values(self) -> int:
@@ -215,6 +235,7 @@ def _listed(
             entity={column: record.column(column)[row].as_py() for column in columns},
             cause=found[row, name].name,
             detail=found[row, name].detail,
+            personal=any(each.read.view.is_personal for each in layout.reads.values()),
         )
         for row, name in places
     ]

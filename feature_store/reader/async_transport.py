@@ -115,12 +115,7 @@ async def _connected(address: Address) -> _Connection:
     loop = asyncio.get_running_loop()
     if address.path is not None:
         return (await loop.create_unix_connection(_Connection, address.path))[1]
-    tls = None
-    if address.tls:
-        import ssl
-
-        tls = ssl.create_default_context()
-    return (await loop.create_connection(_Connection, address.host, address.port, ssl=tls))[1]
+    return (await loop.create_connection(_Connection, address.host, address.port, ssl=address.tls))[1]
 
 
 class _Connection(asyncio.Protocol):

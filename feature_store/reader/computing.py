@@ -123,7 +123,7 @@ def _run(read: FunctionRead, drafts: Sequence[Draft], functions: Functions) -> N
     if given is None:
         _place_damaged(read, ready, rows, functions)
         return
-    outcome = functions.run(layout.name, function, given, rows=len(ready))
+    outcome = functions.run(layout.name, function, given, rows=len(ready), personal=read.personal)
     found = [values_of(output.dtype, column) for output, column in zip(layout.outputs, outcome.columns, strict=True)]
     nulls = [null.tolist() for null in outcome.nulls]
     for i, (draft, worst) in enumerate(ready):

@@ -111,6 +111,8 @@ class FunctionRead(NamedTuple):
     layout: FunctionLayout
     inputs: tuple[InputRead, ...]
     outputs: tuple[int, ...]
+    personal: bool = False
+    """Whether an input is personal data, and so are the outputs."""
 
 
 class Places:
@@ -151,6 +153,10 @@ class Places:
                 for output in range(len(function.outputs))
             )
             self.functions.append(FunctionRead(function, inputs, outputs))
+        for number, read in enumerate(self.functions):  # now that all views are known
+            self.functions[number] = read._replace(
+                personal=any(self.is_personal(each.source) for each in read.layout.inputs)
+            )
 
     def find(self, item: StoredItem) -> int:
         """Where a feature stands; behind all others if it is not served itself."""
@@ -167,6 +173,17 @@ class Places:
             return self._service.functions[item.function].outputs[item.output].dtype
         [feature] = [each for each in self._layouts[item.view_id].features if each.name == item.feature]
         return f"{LIST}{feature.dtype}" if feature.is_list else feature.dtype
+
+    def is_personal(self, item: StoredItem | RatioItem | OnDemandItem | RequestItem | AskedItem) -> bool:
+        """Whether a value is personal data, once all is walked: of a view with such, a key of one, or made of either."""
+        if isinstance(item, RatioItem):
+            return self.is_personal(item.numerator) or self.is_personal(item.denominator)
+        if isinstance(item, OnDemandItem):
+            return self.functions[item.function].personal
+        if isinstance(item, RequestItem):
+            keys = (columns for view, (_, columns) in self.reads.values() if view.personal)
+            return any(item.column in columns for columns in keys)
+        return isinstance(item, StoredItem) and self._layouts[item.view_id].personal
 
     def _check(self, item: OnDemandItem, *, below: int) -> None:
         """Refuse an output that there is not: what stands in Redis is not `apply`'s."""

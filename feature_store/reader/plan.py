@@ -82,7 +82,7 @@ class ReadPlan:
     @property
     def personal(self) -> bool:
         """Whether a view with personal data is among what it reads."""
-        return any(view.layout.personal for fetch in self.fetches for view in fetch.views)
+        return bool(self.names.personal_views)
 
     @property
     def layouts(self) -> dict[str, int]:
@@ -110,6 +110,8 @@ def plan_read(env: str, service: ServiceLayout, layouts: Mapping[str, ViewLayout
             service,
             [view.name for fetch in fetches for view in fetch.views],
             tuple(places.kind(item) for item in service.features),
+            frozenset(item.name for item in service.features if places.is_personal(item)),
+            tuple(sorted({view.layout.view for fetch in fetches for view in fetch.views if view.layout.personal})),
         ),
         width=places.width,
         entities=tuple(places.entities.values()),
@@ -143,7 +145,13 @@ def _fetches(env: str, places: Places) -> tuple[Fetch, ...]:
     )
 
 
-def _names(service: ServiceLayout, views: Sequence[str], kinds: tuple[str, ...]) -> Names:
+def _names(
+    service: ServiceLayout,
+    views: Sequence[str],
+    kinds: tuple[str, ...],
+    personal: frozenset[str],
+    personal_views: tuple[str, ...],
+) -> Names:
     positions = {item.name: position for position, item in enumerate(service.features)}
     view_of: list[int | None] = []
     for position, item in enumerate(service.features):
@@ -153,7 +161,7 @@ def _names(service: ServiceLayout, views: Sequence[str], kinds: tuple[str, ...])
         else:
             view_of.append(None)
     features = tuple(item.name for item in service.features)
-    return Names(service.id, features, positions, tuple(views), tuple(view_of), kinds)
+    return Names(service.id, features, positions, tuple(views), tuple(view_of), kinds, personal, personal_views)
 
 
 def _default(service: ServiceLayout, item: StoredItem | RatioItem | OnDemandItem) -> Value:

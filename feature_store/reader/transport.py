@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from feature_store.errors import InputError, OnlineStoreError
+from feature_store.reader.tls import OPTIONS, tls_context
 
 if TYPE_CHECKING:
+    import ssl
+
     import hiredis
     from redis import Redis
 
@@ -48,7 +51,7 @@ class Address(NamedTuple):
     port: int
     path: str | None
     """Of a Unix socket."""
-    tls: bool
+    tls: ssl.SSLContext | None
     hello: tuple[Command, ...]
 
 
@@ -56,7 +59,7 @@ def parse_url(url: str) -> Address:
     """The address in `redis://`, `rediss://` or `unix://`, as redis-py spells it.
 
     Raises:
-        InputError: for another scheme, a wrong port or database, or an option.
+        InputError: for another scheme, a wrong port or database, or an option but `db` and, of TLS, files.
     """
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
@@ -72,11 +75,14 @@ def parse_url(url: str) -> Address:
         raise InputError(
             f"`url` must be like redis://user:password@host:6379/0, rediss://... or unix://..., got '{shown}'"
         )
+    files = {name: options.pop(name) for name in OPTIONS if name in options and parts.scheme == "rediss"}
     if options:
         raise InputError(
-            f"`url` takes no option but `db`, got {', '.join(f'`{name}`' for name in options)} in '{shown}'; "
+            f"`url` takes no option but `db`{' and files of TLS' if parts.scheme == 'rediss' else ''}, "
+            f"got {', '.join(f'`{name}`' for name in options)} in '{shown}'; "
             "for others pass a client of redis-py instead of a URL"
         )
+    tls = tls_context(files, shown=shown) if parts.scheme == "rediss" else None
     hello: list[Command] = []
     if parts.password:
         user = (unquote(parts.username),) if parts.username else ()
@@ -84,7 +90,7 @@ def parse_url(url: str) -> Address:
     if database != "0":
         hello.append(("SELECT", database))
     path = unquote(parts.path) if parts.scheme == "unix" else None
-    return Address(shown, parts.hostname or "localhost", port, path, parts.scheme == "rediss", tuple(hello))
+    return Address(shown, parts.hostname or "localhost", port, path, tls, tuple(hello))
 
 
 class SocketTransport:
@@ -195,11 +201,7 @@ def _open(address: Address, timeout_s: float) -> socket.socket:
         return local
     connected = socket.create_connection((address.host, address.port), timeout=timeout_s)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if not address.tls:
-        return connected
-    import ssl
-
-    return ssl.create_default_context().wrap_socket(connected, server_hostname=address.host)
+    return connected if address.tls is None else address.tls.wrap_socket(connected, server_hostname=address.host)
 
 
 class ClientTransport:

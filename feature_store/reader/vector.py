@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from feature_store.errors import InputError, UnknownNameError
+from feature_store.masked import masked
 from feature_store.status import Status
 from feature_store.time_rule import from_us
 
@@ -52,6 +53,10 @@ class Names(NamedTuple):
     """Of each feature, the position of its view; None for a ratio."""
     kinds: tuple[str, ...] = ()
     """What each value is: int, float, bool, str, timestamp, date, or `list of` one of them."""
+    personal: frozenset[str] = frozenset()
+    """Features of views with personal data, and what is made of such or of their keys: masked where a vector is shown."""
+    personal_views: tuple[str, ...] = ()
+    """The names of these views."""
 
 
 class FeatureVector:
@@ -140,12 +145,23 @@ class FeatureVector:
         run, n, as_of_us, shard, event_us = self._sources[view * 5 : view * 5 + 5]
         return Provenance(run or 0, n or 0, as_of_us or 0, shard, event_us)
 
+    @property
+    def personal(self) -> frozenset[str]:
+        """The names of features that are personal data."""
+        return self._names.personal
+
+    @property
+    def personal_views(self) -> tuple[str, ...]:
+        """The names of the views with personal data that were read."""
+        return self._names.personal_views
+
     def __len__(self) -> int:
         return len(self.values)
 
     def __repr__(self) -> str:
+        personal = self._names.personal
         shown = ", ".join(
-            f"{name}={value!r} {status.name}"
+            f"{name}={masked(value, personal=name in personal)!r} {status.name}"
             for name, value, status in zip(self.names, self.values, self.statuses, strict=True)
         )
         return f"FeatureVector({shown})"
@@ -156,7 +172,11 @@ class FeatureVector:
         return html_table(
             f"Features of {self.service}",
             ["feature", "value", "status", "newest event"],
-            [[name, each.value, each.status.name, each.event_time] for name in self.names for each in (self[name],)],
+            [
+                [name, masked(each.value, personal=name in self._names.personal), each.status.name, each.event_time]
+                for name in self.names
+                for each in (self[name],)
+            ],
         )
 
 

@@ -14,10 +14,12 @@ def main() -> int:
     try:
         settings = Settings()
         serve(
+            settings,
             host=settings.api_host,
             port=settings.api_port,
             workers=settings.api_workers,
             drain_s=settings.api_drain_s,
+            grpc_port=settings.api_grpc_port,
             said=lambda line: print(line, flush=True),  # noqa: T201 - for who started it
         )
     except FeatureStoreError as error:

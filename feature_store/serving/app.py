@@ -5,44 +5,34 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from feature_store.errors import FeatureStoreError
+from feature_store.access.audit import AuditLog
+from feature_store.clock import SystemClock
 from feature_store.reader import AsyncFeatureReader
 from feature_store.reader.async_transport import transport_to
 from feature_store.reader.given import Declared, functions_of
-from feature_store.serving.media import JSON
-from feature_store.serving.metrics import CONTENT_TYPE, Metrics
-from feature_store.serving.openapi import document
-from feature_store.serving.problem import KINDS, Problem, answer, problem_of
+from feature_store.serving.about import About, State
+from feature_store.serving.door import Door, Endpoint
+from feature_store.serving.guard import Guard
+from feature_store.serving.metrics import Metrics
+from feature_store.serving.problem import Problem, answer
 from feature_store.serving.published import Published
 from feature_store.serving.reads import Limits, Reads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from starlette.requests import Request
-
     from feature_store.clock import Clock
     from feature_store.serving.publishing import Publishing
-    from feature_store.serving.shapes import ServiceShape
 
 logger = logging.getLogger(__name__)
-
-Endpoint = Callable[["Request"], Awaitable[Response]]
-
-
-class State:
-    """Whether a server takes requests still."""
-
-    draining = False
 
 
 def build_app(
@@ -54,6 +44,8 @@ def build_app(
     state: State | None = None,
     publishing: Publishing | None = None,
     functions: Declared = (),
+    keys_required: bool = False,
+    audit: AuditLog | None = None,
 ) -> Starlette:
     """The API over one environment.
 
@@ -65,26 +57,35 @@ def build_app(
         state: told by the server when it is about to stop.
         publishing: takes events; none are taken without it.
         functions: on-demand features whose functions it may run, as for a reader.
+        keys_required: whether a key is asked for even if nobody ever made one.
+        audit: is told what was answered to whom.
     """
     state, metrics, limits = state or State(), Metrics(), limits or Limits()
-    published = Published(transport_to(url, timeout_s=limits.store_s), env)
+    transport = transport_to(url, timeout_s=limits.store_s)
+    published = Published(transport, env)
+    guard = Guard(transport, env, clock or SystemClock(), is_required=keys_required)
     may_run = functions_of(functions, watch=metrics.ran)
     reader = AsyncFeatureReader(url, env=env, clock=clock, timeout_s=limits.store_s, functions=may_run)
     reads = Reads(reader=reader, published=published, limits=limits, metrics=metrics)
-    about = _About(published, env, metrics, state, publishing)
+    about = About(published=published, guard=guard, env=env, metrics=metrics, state=state, publishing=publishing)
+    door = Door(guard=guard, metrics=metrics, audit=audit or AuditLog(None))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001
         yield
+        door.audit.close()
         await reader.close()
         await published.transport.close()
 
     def route(path: str, method: str, endpoint: Endpoint, name: str) -> Route:
-        return Route(path, _answering(endpoint, name, metrics), methods=[method], name=name)
+        return Route(path, door.closed(endpoint, name), methods=[method], name=name)
+
+    def public(path: str, endpoint: Callable[[Request], Awaitable[Response]], name: str) -> Route:
+        return Route(path, door.open(endpoint, name), methods=["GET"], name=name)
 
     taken = [] if publishing is None else [route("/v1/sources/{source}/events", "POST", publishing.events, "publish")]
     read, versioned = "/v1/services/{service}/features", "/v1/services/{service}/versions/{version:int}/features"
-    return Starlette(
+    app = Starlette(
         routes=[
             route(read, "POST", reads.one, "read"),
             route(f"{read}/batch", "POST", reads.many, "read_batch"),
@@ -94,32 +95,19 @@ def build_app(
             *taken,
             route("/v1/services", "GET", about.services, "services"),
             route("/v1/services/{service}", "GET", about.service, "service"),
-            route("/health", "GET", about.health, "health"),
-            route("/ready", "GET", about.ready, "ready"),
-            route("/metrics", "GET", about.metrics, "metrics"),
+            route("/v1/key", "GET", about.key, "key"),
+            route("/v1/keys", "GET", about.keys, "keys"),
+            route("/metrics", "GET", about.counts, "metrics"),
             route("/openapi.json", "GET", about.openapi, "openapi"),
-            route("/problems/{kind}", "GET", about.problem, "problem"),
+            public("/health", about.health, "health"),
+            public("/ready", about.ready, "ready"),
+            public("/problems/{kind}", about.problem, "problem"),
         ],
         exception_handlers={HTTPException: _unrouted, Exception: _failed},
         lifespan=lifespan,
     )
-
-
-def _answering(endpoint: Endpoint, name: str, metrics: Metrics) -> Endpoint:
-    """An endpoint whose problems are answers, and whose answers are counted."""
-
-    async def call(request: Request) -> Response:
-        try:
-            response = await endpoint(request)
-        except Problem as problem:
-            response = answer(problem)
-        except Exception:
-            metrics.answered(name, 500)
-            raise
-        metrics.answered(name, response.status_code)
-        return response
-
-    return call
+    app.state.reads, app.state.door = reads, door  # for those who serve them otherwise, too
+    return app
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:
@@ -135,85 +123,3 @@ async def _unrouted(request: Request, error: Exception) -> Response:
 async def _failed(request: Request, error: Exception) -> Response:
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return answer(Problem("internal", "the server failed to answer; its log says why"))
-
-
-class _About:
-    """What the API says of itself and of what it serves."""
-
-    def __init__(
-        self, published: Published, env: str, metrics: Metrics, state: State, publishing: Publishing | None
-    ) -> None:
-        self._published, self._env, self._metrics, self._state = published, env, metrics, state
-        self._events = {} if publishing is None else publishing.schemas()
-
-    async def services(self, request: Request) -> Response:
-        """All services, or those that have what is searched for in their name, keys or features."""
-        wanted = request.query_params.get("q", "").lower()
-        try:
-            found = await self._published.now()
-        except FeatureStoreError as error:
-            raise problem_of(error) from error
-        told = [
-            _described(shape, [v.id for v in found.versions.values() if v.name == shape.name])
-            for shape in found.served.values()
-        ]
-        return _json([each for each in told if wanted in msgspec.json.encode(each).decode().lower()])
-
-    async def service(self, request: Request) -> Response:
-        """One service."""
-        name = request.path_params["service"]
-        try:
-            shape = await self._published.shape(name)
-            found = await self._published.now()
-        except FeatureStoreError as error:
-            raise problem_of(error) from error
-        return _json(_described(shape, [v.id for v in found.versions.values() if v.name == shape.name]))
-
-    async def health(self, request: Request) -> Response:  # noqa: ARG002
-        """The process runs."""
-        return _json({"status": "ok"})
-
-    async def ready(self, request: Request) -> Response:  # noqa: ARG002
-        """Redis answers and something is published; not while the server is about to stop."""
-        if self._state.draining:
-            raise Problem("store-unavailable", "this server is about to stop", headers={"Retry-After": "1"})
-        try:
-            found = await self._published.now()
-            await self._published.ask()
-        except FeatureStoreError as error:
-            raise problem_of(error) from error
-        return _json({"status": "ready", "environment": self._env, "services": len(found.served)})
-
-    async def metrics(self, request: Request) -> Response:  # noqa: ARG002
-        """Prometheus' text format."""
-        return Response(self._metrics.text(), media_type=CONTENT_TYPE)
-
-    async def openapi(self, request: Request) -> Response:  # noqa: ARG002
-        """The document for what is published now."""
-        try:
-            found = await self._published.now()
-        except FeatureStoreError as error:
-            raise problem_of(error) from error
-        return _json(document(found, version=version("feature-store"), env=self._env, events=self._events))
-
-    async def problem(self, request: Request) -> Response:
-        """What a type of problem means."""
-        kind = request.path_params["kind"]
-        if kind not in KINDS:
-            raise Problem("unknown-name", f"there is no problem '{kind}'", {"name": kind, "known": sorted(KINDS)})
-        return _json(KINDS[kind]._asdict())
-
-
-def _described(shape: ServiceShape, versions: list[str]) -> dict[str, Any]:
-    return {
-        "name": shape.name,
-        "id": shape.id,
-        "versions": versions,
-        "keys": shape.keys,
-        "inputs": shape.inputs,
-        "features": shape.features,
-    }
-
-
-def _json(value: object) -> Response:
-    return Response(msgspec.json.encode(value), media_type=JSON)

@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from feature_store.errors import InputError, UnknownNameError
+
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that names the folder through which several workers count together."""
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -27,6 +29,7 @@ class Metrics:
 
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     _requests: Counter = field(init=False)
+    _calls: Counter = field(init=False)
     _latency: Histogram = field(init=False)
     _errors: Counter = field(init=False)
     _functions: Histogram = field(init=False)
@@ -34,6 +37,7 @@ class Metrics:
 
     def __post_init__(self) -> None:
         self._requests = Counter("http_requests", "Answered requests", ["operation", "status"], registry=self.registry)
+        self._calls = Counter("grpc_requests", "Answered gRPC calls", ["operation", "code"], registry=self.registry)
         self._latency = Histogram(
             "online_store_latency_seconds", "Reads of the online store", buckets=_SECONDS, registry=self.registry
         )
@@ -58,10 +62,12 @@ class Metrics:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Time a read; one that raises counts as failed."""
+        """Time a read; one that raises counts as failed, unless what was asked for is wrong."""
         began = time.perf_counter()
         try:
             yield
+        except (InputError, UnknownNameError):
+            raise
         except BaseException:
             self._errors.inc()
             raise
@@ -71,6 +77,10 @@ class Metrics:
     def answered(self, operation: str, status: int) -> None:
         """Count a request."""
         self._requests.labels(operation, str(status)).inc()
+
+    def called(self, operation: str, code: str) -> None:
+        """Count a gRPC call."""
+        self._calls.labels(operation, code).inc()
 
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""

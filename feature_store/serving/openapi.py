@@ -12,9 +12,19 @@ from feature_store.serving.problem import KINDS, MEDIA_TYPE
 from feature_store.serving.shapes import Listed, ServiceShape, StatusName
 
 if TYPE_CHECKING:
+    from feature_store.serving.guard import Caller
     from feature_store.serving.published import Publication
 
 Schemas = dict[str, Any]
+_KEY = "key"
+_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key. What an operation takes of its grants is listed beside it.",
+}
+_SEARCH = {"name": "q", "in": "query", "description": "A text that a service must have somewhere"}
+_SERVICE = {"name": "service", "in": "path", "required": True}
+_KIND = {"name": "kind", "in": "path", "required": True}
 _REFS = "#/components/schemas/{name}"
 _READ_PROBLEMS = (
     "malformed",
@@ -69,14 +79,15 @@ class Published(msgspec.Struct, kw_only=True):
     positions: list[Place]
 
 
-def document(found: Publication, *, version: str, env: str, events: Mapping[str, Schemas]) -> Schemas:
-    """The document for what is published now.
+def document(found: Publication, *, version: str, env: str, events: Mapping[str, Schemas], caller: Caller) -> Schemas:
+    """The document for what is published now, as far as it is described to somebody.
 
     Args:
         found: services and views.
         version: of this software.
         env: the environment that is served.
         events: source -> schema of its events, of those that are taken.
+        caller: who asks.
     """
     shapes = [*found.versions.values()]
     types: list[Any] = [Listed, Batch, ProblemDetails, *([Published] if events else [])]
@@ -92,13 +103,30 @@ def document(found: Publication, *, version: str, env: str, events: Mapping[str,
             "version": version,
             "description": f"Features of the environment '{env}'. Each feature service is a path with its own types.",
         },
-        "paths": dict(_paths(found))
-        | {f"/v1/sources/{name}/events": _publish(name, event) for name, event in events.items()},
-        "components": {"schemas": components},
+        "paths": {
+            path: {method: _guarded(operation, caller) for method, operation in operations.items()}
+            for path, operations in (*_paths(found, caller), *_publishes(events))
+        },
+        "components": {"schemas": components, "securitySchemes": {_KEY: _SCHEME}},
     }
 
 
-def _paths(found: Publication) -> Iterator[tuple[str, Schemas]]:
+def _guarded(operation: Schemas, caller: Caller) -> Schemas:
+    """An operation with what it takes: `needs`, the grants of a key; without that, it is for everybody."""
+    grants = operation.pop("needs", None)
+    if grants is None:
+        return operation | {"security": []}
+    nobody: list[Schemas] = [{}] if caller.key is None else []
+    responses = dict(sorted((operation["responses"] | _problems("unauthenticated", "forbidden")).items()))
+    return operation | {"security": [*nobody, {_KEY: grants}], "responses": responses}
+
+
+def _publishes(events: Mapping[str, Schemas]) -> Iterator[tuple[str, Schemas]]:
+    for name, event in events.items():
+        yield f"/v1/sources/{name}/events", _publish(name, event)
+
+
+def _paths(found: Publication, caller: Caller) -> Iterator[tuple[str, Schemas]]:
     for name, served in found.served.items():
         shapes = [served, *([found.beside[name]] if name in found.beside else [])]
         yield f"/v1/services/{name}/features", _post(f"read_{name}", served, shapes, many=False)
@@ -117,19 +145,31 @@ def _paths(found: Publication) -> Iterator[tuple[str, Schemas]]:
                 "tags": ["features"],
                 "requestBody": _body(_ref("Listed")),
                 "responses": {"200": _batch(), **_problems("unknown-name", *_READ_PROBLEMS)},
+                "needs": [],
             }
         },
     )
-    for path, operation, summary in (
-        ("/v1/services", "list_services", "The feature services, with their keys and features; `q` searches"),
-        ("/health", "health", "Whether this process runs"),
-        ("/ready", "ready", "Whether it can serve: the online store answers, and something is published"),
-    ):
-        yield path, {"get": _get(operation, summary, query=["q"] if operation == "list_services" else [])}
+    about = [
+        (
+            "/v1/services",
+            _get("list_services", "The feature services, with their keys and features", _SEARCH, needs=[]),
+        ),
+        ("/v1/services/{service}", _get("describe_service", "One feature service", _SERVICE, "unknown-name", needs=[])),
+        ("/v1/key", _get("describe_key", "The key that is sent: what it may do, and until when", needs=[])),
+        ("/openapi.json", _get("describe_api", "This document", needs=[])),
+        *([("/v1/keys", _get("list_keys", "Who has which key", needs=["admin"]))] if caller.may.admin else []),
+        *([("/metrics", _get("metrics", "Counts for Prometheus", needs=["metrics"]))] if caller.may.metrics else []),
+        ("/health", _get("health", "Whether this process runs")),
+        ("/ready", _get("ready", "Whether it can serve: the online store answers, and something is published")),
+        ("/problems/{kind}", _get("describe_problem", "What a type of problem means", _KIND, "unknown-name")),
+    ]
+    for path, described in about:
+        yield path, {"get": described}
 
 
 def _post(operation: str, asked: ServiceShape, answered: Sequence[ServiceShape], *, many: bool) -> Schemas:
     vectors = [_ref(_vector_name(shape)) for shape in answered]
+    personal = sorted({view for shape in answered for view in shape.personal})
     one = {"description": "The vector", "content": _content(vectors[0] if len(vectors) == 1 else {"oneOf": vectors})}
     return {
         "post": {
@@ -138,6 +178,7 @@ def _post(operation: str, asked: ServiceShape, answered: Sequence[ServiceShape],
             "tags": [asked.name],
             "requestBody": _body(_ref((asked.many if many else asked.one).type.__name__)),
             "responses": {"200": _batch() if many else one, **_problems("unknown-name", *_READ_PROBLEMS)},
+            "needs": [f"service:{asked.name}", *(f"personal:{view}" for view in personal)],
         }
     }
 
@@ -161,20 +202,25 @@ def _publish(source: str, event: Schemas) -> Schemas:
                 "200": {"description": "They are in the log", "content": _content(_ref("Published"))},
                 **problems,
             },
+            "needs": [f"source:{source}"],
         }
     }
 
 
-def _get(operation: str, summary: str, *, query: Sequence[str]) -> Schemas:
+def _get(
+    operation: str, summary: str, parameter: Schemas | None = None, *problems: str, needs: Sequence[str] | None = None
+) -> Schemas:
+    content = "text/plain" if operation == "metrics" else JSON
     return {
         "operationId": operation,
         "summary": summary,
         "tags": ["about"],
-        "parameters": [{"name": name, "in": "query", "schema": {"type": "string"}} for name in query],
+        "parameters": [] if parameter is None else [parameter | {"schema": {"type": "string"}}],
         "responses": {
-            "200": {"description": "The answer", "content": {JSON: {"schema": {}}}},
-            **_problems("store-unavailable"),
+            "200": {"description": "The answer", "content": {content: {"schema": {}}}},
+            **_problems(*problems, "store-unavailable"),
         },
+        "needs": needs,
     }
 
 

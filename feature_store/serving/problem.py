@@ -9,9 +9,19 @@ from typing import NamedTuple
 import msgspec
 from starlette.responses import Response
 
-from feature_store.errors import FeatureStoreError, InputError, OnlineStoreError, UnknownNameError, ValueRefused
+from feature_store.errors import (
+    FeatureStoreError,
+    InputError,
+    KeyRefused,
+    NotGranted,
+    OnlineStoreError,
+    UnknownNameError,
+    ValueRefused,
+)
 
 MEDIA_TYPE = "application/problem+json"
+CHALLENGE = "WWW-Authenticate"
+REALM = "feature-store"
 
 
 class Kind(NamedTuple):
@@ -24,6 +34,10 @@ class Kind(NamedTuple):
 
 KINDS: Mapping[str, Kind] = {
     "malformed": Kind(400, "The request cannot be read", "The body is not of the media type that it claims to be."),
+    "unauthenticated": Kind(
+        401, "Nobody knows who asks", "The header `Authorization: Bearer <key>` must name a key that works."
+    ),
+    "forbidden": Kind(403, "The key does not allow this", "`grant` is what it would take."),
     "unknown-name": Kind(404, "There is no such thing", "`known` lists what there is."),
     "no-such-path": Kind(404, "There is no such path", "The OpenAPI document lists all paths."),
     "wrong-method": Kind(405, "The path has another method", "The header Allow lists its methods."),
@@ -61,6 +75,14 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
 
 def problem_of(error: FeatureStoreError) -> Problem:
     """The problem that an error of the library is to a client."""
+    if isinstance(error, KeyRefused):
+        challenge = _challenge() if error.is_missing else _challenge("invalid_token", str(error))
+        return Problem("unauthenticated", str(error), headers={CHALLENGE: challenge})
+    if isinstance(error, NotGranted) and error.key is None:
+        return Problem("unauthenticated", str(error), {"grant": error.grant}, {CHALLENGE: _challenge()})
+    if isinstance(error, NotGranted):
+        headers = {CHALLENGE: _challenge("insufficient_scope", str(error))}
+        return Problem("forbidden", str(error), {"grant": error.grant}, headers)
     if isinstance(error, UnknownNameError):
         return Problem("unknown-name", str(error), {"name": error.name, "known": list(error.known)})
     if isinstance(error, InputError):
@@ -70,6 +92,13 @@ def problem_of(error: FeatureStoreError) -> Problem:
     if isinstance(error, OnlineStoreError):
         return Problem("store-unavailable", str(error), headers={"Retry-After": "1"})
     return Problem("internal", str(error))
+
+
+def _challenge(error: str = "", said: str = "") -> str:
+    """What a client must do to be known (RFC 6750, section 3), in the characters that a header may have."""
+    plain = "".join(char for char in said if " " <= char <= "~" and char not in '"\\')
+    told = f', error="{error}", error_description="{plain}"' if error else ""
+    return f'Bearer realm="{REALM}"{told}'
 
 
 def answer(problem: Problem) -> Response:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from feature_store.reader.async_transport import AsyncTransport
     from feature_store.reader.plan import ReadPlan
     from feature_store.reader.route import Route
+    from feature_store.serving.guard import Caller
 
 AGE_S = 5.0
 """How long a server goes on with what it has looked up."""
@@ -49,6 +50,26 @@ class Publication:
         if found is None:
             raise UnknownNameError("service", name, self.versions if "@" in name else self.served)
         return found
+
+    def versions_of(self, name: str) -> list[str]:
+        """`name@version` of all versions of a service."""
+        return [shape.id for shape in self.versions.values() if shape.name == name]
+
+    def personal(self, view: str) -> bool | None:
+        """Whether any version of a view holds personal data; None if there is no such view."""
+        found = [layout.personal for layout in self.views.values() if layout.view == view]
+        return any(found) if found else None
+
+    def for_whom(self, caller: Caller) -> Publication:
+        """What is described to somebody: the services that he can read, and their versions; all to who administers."""
+
+        def seen(shapes: Mapping[str, ServiceShape]) -> dict[str, ServiceShape]:
+            return {name: shape for name, shape in shapes.items() if caller.sees_service(shape.name, shape.personal)}
+
+        beside = seen(self.beside)
+        served = {name: shape for name, shape in seen(self.served).items() if (name in beside) == (name in self.beside)}
+        views = {name: view for name, view in self.views.items() if caller.sees_view(view.view, personal=view.personal)}
+        return Publication(served=served, beside=beside, versions=seen(self.versions), views=views)
 
 
 @dataclass(slots=True)
@@ -85,6 +106,38 @@ class Published:
                 raise
             self._until_s = 0.0
         return (await self.now()).shape(name)
+
+    async def described(self, name: str, caller: Caller) -> tuple[ServiceShape, Publication]:
+        """As `shape`, for somebody to whom the service is described, with what else is.
+
+        Raises:
+            NotGranted: it is not.
+            UnknownNameError: it is not published; lists what is described to him.
+        """
+        bare, may = name.partition("@")[0], caller.may
+        caller.needs(f"service:{bare}", has=may.admin or may.service(bare))
+        try:
+            shape = await self.shape(name)
+        except UnknownNameError as error:
+            seen = (await self.now()).for_whom(caller)
+            raise UnknownNameError("service", name, set(error.known) & {*seen.served, *seen.versions}) from None
+        caller.reads_personal(() if may.admin else shape.personal)
+        return shape, (await self.now()).for_whom(caller)
+
+    async def personal(self, view: str) -> bool:
+        """Whether a view holds personal data; one that is not known is looked for again, once a second.
+
+        Raises:
+            UnknownNameError: there is no such view.
+        """
+        found = await self.now()
+        if found.personal(view) is None and time.monotonic() >= self._until_s - AGE_S + 1:
+            self._until_s = 0.0
+            found = await self.now()
+        is_personal = found.personal(view)
+        if is_personal is None:
+            raise UnknownNameError("online view", view, {layout.view for layout in found.views.values()})
+        return is_personal
 
     async def ask(self) -> None:
         """Whether Redis answers.

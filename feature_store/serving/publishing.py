@@ -30,11 +30,14 @@ if TYPE_CHECKING:
     from feature_store.clock import Clock
     from feature_store.declare.source import EventSource
     from feature_store.log.protocol import Position
+    from feature_store.serving.guard import Caller
     from feature_store.serving.reads import Limits
     from feature_store.transforms.compiled import Compiled
 
 SHOWN = 20
 """Events that are named with what is wrong; the others are counted."""
+SHOWN_NAME = 1_000
+"""Characters of a source's name that the audit log has."""
 
 
 class Events(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -56,12 +59,13 @@ class Publishing:
     clock: Clock
     limits: Limits
 
-    async def events(self, request: Request) -> Response:
+    async def events(self, request: Request, caller: Caller) -> Response:
         """Publish events. One whose id was published before is dropped by all who read the log, so a request may be repeated."""
         written = answer_type(request.headers.get("accept"))
-        source = self._source(request.path_params["source"])
+        source = self._source(request.path_params["source"], caller)
         body = await body_of(request, limit=self.limits.body_bytes)
         given = _EVENTS.decode(body, body_type(request.headers.get("content-type"), default="")).events
+        caller.rows = len(given)
         if len(given) > self.limits.rows:
             limit = self.limits.rows
             raise Problem("too-large", f"`events` may be {limit} at most, got {len(given)}", {"limit": limit})
@@ -80,16 +84,20 @@ class Publishing:
         ]
         return Response(encode[written]({"positions": told}), media_type=written)
 
-    def schemas(self) -> dict[str, dict[str, Any]]:
-        """Source -> JSON schema of its events, of those that take events."""
-        names = [name for name, source in self.compiled.registry.sources.items() if source.log is not None]
-        return {name: _schema(self.compiled.schemas[name]) for name in names}
+    def schemas(self, caller: Caller) -> dict[str, dict[str, Any]]:
+        """Source -> JSON schema of its events, of those that take events of who asks; of all to who administers."""
+        return {name: _schema(self.compiled.schemas[name]) for name in self._seen(caller)}
 
-    def _source(self, name: str) -> EventSource:
+    def _seen(self, caller: Caller) -> list[str]:
+        sources = self.compiled.registry.sources.items()
+        return [name for name, source in sources if source.log is not None and caller.sees_source(name)]
+
+    def _source(self, name: str, caller: Caller) -> EventSource:
+        caller.what = name[:SHOWN_NAME]
+        caller.needs(f"source:{name}", has=caller.may.source(name))
         found = self.compiled.registry.sources.get(name)
         if found is None or found.log is None:
-            known = [each for each, source in self.compiled.registry.sources.items() if source.log is not None]
-            raise problem_of(UnknownNameError("source with a log", name, known))
+            raise UnknownNameError("source with a log", name, self._seen(caller))
         return found
 
     def _publish(self, source: EventSource, given: Sequence[dict[str, Any]]) -> Sequence[Position]:

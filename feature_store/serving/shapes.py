@@ -101,6 +101,8 @@ class ServiceShape:
     """The request for many."""
     values: type[msgspec.Struct]
     statuses: type[msgspec.Struct]
+    personal: tuple[str, ...] = ()
+    """Views with personal data that it reads."""
 
     def plain(self, asked: Any) -> dict[str, object]:
         """The row of a request for one row, as the reader takes it."""
@@ -142,6 +144,7 @@ def shape_of(plan: ReadPlan) -> ServiceShape:
         many=_request(f"{title}BatchRequest", {"rows": rows}),
         values=_struct(f"{title}Values", {name: _value(kind) for name, kind in kinds.items()}),
         statuses=_struct(f"{title}Statuses", dict.fromkeys(kinds, StatusName)),
+        personal=plan.names.personal_views,
     )
 
 

@@ -1,4 +1,7 @@
-"""One process of the server, on a socket that listens already: `python -m feature_store.serving.worker FD DRAIN_S`."""
+"""One process of the server, on a socket that listens already.
+
+`python -m feature_store.serving.worker FD DRAIN_S KEYS [GRPC]`.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +12,41 @@ import signal
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 
+from feature_store.access.audit import AuditLog
 from feature_store.reader.given import Declared, load_functions
 from feature_store.registry import load_registry
-from feature_store.serving.app import State, build_app
+from feature_store.serving.about import State
+from feature_store.serving.app import build_app
+from feature_store.serving.certificate import CIPHERS, Certificate, certificate_of
 from feature_store.serving.reads import Limits
 from feature_store.settings import Settings
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from starlette.applications import Starlette
+
+    from feature_store.serving.grpc.api import GrpcApi
     from feature_store.serving.publishing import Publishing
 
+KEYS_REQUIRED, KEYS_AS_MADE = "keys-required", "keys-as-made"
 _ENDING_S = 10
 """How long requests under way may take once the server takes no more."""
 
 
-def work(listening: socket.socket, *, drain_s: float) -> None:
+def work(listening: socket.socket, *, drain_s: float, keys_required: bool, grpc: str | None = None) -> None:
     """Serve this deployment's API until SIGTERM or SIGINT.
 
     Args:
         listening: the socket.
         drain_s: for how long, after SIGTERM, `/ready` says no while all else is answered still, so that a balancer can
             take this server out before it is gone.
+        keys_required: whether a key is asked for even if nobody ever made one.
+        grpc: `host:port` of the gRPC API, which all workers listen on; None: there is none.
     """
     settings, state = Settings(), State()
     limits = Limits()
@@ -46,9 +58,15 @@ def work(listening: socket.socket, *, drain_s: float) -> None:
         state=state,
         publishing=_publishing(settings, limits) if settings.api_publish else None,
         functions=_functions(settings),
+        keys_required=keys_required,
+        audit=AuditLog(settings.audit_log),
     )
+    certificate = certificate_of(settings)
     config = uvicorn.Config(
         app,
+        ssl_certfile=certificate and certificate.file,
+        ssl_keyfile=certificate and certificate.key,
+        ssl_ciphers=CIPHERS,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -56,7 +74,7 @@ def work(listening: socket.socket, *, drain_s: float) -> None:
     )
     for number in (signal.SIGTERM, signal.SIGINT):  # which the server raises again when it has ended
         signal.signal(number, lambda *_: sys.exit(0))
-    DrainingServer(config, state, drain_s=drain_s).run(sockets=[listening])
+    DrainingServer(config, state, drain_s=drain_s, grpc=grpc, certificate=certificate).run(sockets=[listening])
 
 
 def _functions(settings: Settings) -> Declared:
@@ -86,15 +104,36 @@ def _publishing(settings: Settings, limits: Limits) -> Publishing:
 class DrainingServer(uvicorn.Server):
     """A server that, asked to stop, says so for a while before it takes no more connections."""
 
-    def __init__(self, config: uvicorn.Config, state: State, *, drain_s: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        state: State,
+        *,
+        drain_s: float,
+        grpc: str | None = None,
+        certificate: Certificate | None = None,
+    ) -> None:
         super().__init__(config)
-        self._state, self._drain_s = state, drain_s
+        self._state, self._drain_s, self._grpc, self._certificate = state, drain_s, grpc, certificate
+        self._beside: GrpcApi | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start. What was made until here lives as long as the process: the collector need not look through it again."""
         await super().startup(sockets)
+        if self._grpc is not None and self.started:
+            from feature_store.serving.grpc.api import GrpcApi
+
+            shared = cast("Starlette", self.config.app).state
+            self._beside = GrpcApi(shared.reads, self._state, door=shared.door, certificate=self._certificate)
+            await self._beside.start(self._grpc)
         gc.collect()
         gc.freeze()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what is under way; the gRPC API first, as it has the reader of the application."""
+        if self._beside is not None:
+            await self._beside.stop()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain first; a second signal, or Ctrl-C, ends at once."""
@@ -119,7 +158,14 @@ def _end_with_parent() -> None:
 def main(arguments: list[str]) -> None:
     """Serve on an inherited socket."""
     _end_with_parent()
-    work(socket.socket(fileno=int(arguments[0])), drain_s=float(arguments[1]))
+    number, drain_s, keys, *grpc = arguments
+    required = keys == KEYS_REQUIRED
+    work(
+        socket.socket(fileno=int(number)),
+        drain_s=float(drain_s),
+        keys_required=required,
+        grpc=grpc[0] if grpc else None,
+    )
 
 
 if __name__ == "__main__":

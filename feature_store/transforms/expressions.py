@@ -32,8 +32,6 @@ class Expressions:
     def __init__(self, schema: pa.Schema) -> None:
         self.schema = schema
         self._columns = set(schema.names)
-        self._connection = scratch(threads=1)
-        self._connection.register("events", schema.empty_table())
 
     def problem(self, expression: str) -> str | None:
         """What is wrong with the expression, or None."""
@@ -41,8 +39,7 @@ class Expressions:
 
     def type_of(self, expression: str) -> str:
         """DuckDB's name for the expression's type, such as `BIGINT` or `DECIMAL(10,2)`."""
-        row = self._connection.execute(f"DESCRIBE SELECT TRY({expression}) AS x FROM events").fetchone()
-        return str(row[1]) if row else "NULL"
+        return _type_of(expression, self.schema)
 
     def _column_problem(self, expression: str) -> str | None:
         names = {
@@ -63,6 +60,14 @@ class Expressions:
         except duckdb.Error as error:
             return str(error).splitlines()[0]
         return None
+
+
+@lru_cache(maxsize=4096)
+def _type_of(expression: str, schema: pa.Schema) -> str:
+    with scratch(threads=1) as session:
+        session.register("events", schema.empty_table())
+        row = session.execute(f"DESCRIBE SELECT TRY({expression}) AS x FROM events").fetchone()
+    return str(row[1]) if row else "NULL"
 
 
 _COMPARING = {"COMPARISON", "BETWEEN", "CONJUNCTION", "OPERATOR", "CONSTANT", "COLUMN_REF"}

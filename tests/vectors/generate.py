@@ -1,15 +1,24 @@
-"""Writes `packed_values.json`, `own_values.json` and `entity_keys.json`: what a reader in any language must make of packed values, byte for
-byte, and of join keys.
+"""Writes what a reader in any language must make of packed values, byte for byte (`packed_values.json`, `own_values.json`),
+of join keys (`entity_keys.json`), and of requests (`reads.json`).
 
-The cases are chosen by hand; the bytes come from `encode_rows` and the answers from the naive function below, which
-shares no code with the reader. Run it as `python tests/vectors/generate.py` after a change of the format, and look at
-the difference: readers that exist must still understand what was there before.
+The cases are chosen by hand. Of packed values the bytes come from `encode_rows` and the answers from the naive function
+below, which shares no code with the reader. Of `reads.json` the bytes come from the library, and each answer was written
+by hand from `docs/wire-format.md`: a store is everything that a reader may ask for, keys and what they hold, text as text,
+JSON as JSON, other bytes as `{"hex": ...}`; its reads name a service, a row, the reader's clock, the time asked, and what
+must come of it. Values stand as they travel: timestamps as microseconds, dates as days; `{"int": "..."}` and
+`{"float": "..."}` are numbers that JSON does not have, or not everywhere.
+
+Run it in `tests/` as `python -m vectors.generate` after a change of the format, and look at the difference: readers that
+exist must still understand what was there before.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+
+from vectors import rows, scoring, services
+from vectors.building import Json, shown_stores
 
 from feature_store.declare.key import KeyKind, entity_key
 from feature_store.online.keys import features_key, shard_of
@@ -18,6 +27,7 @@ from feature_store.online.packed import ERROR, encode_own, encode_rows
 FILE = Path(__file__).with_name("packed_values.json")
 OWN_FILE = Path(__file__).with_name("own_values.json")
 KEYS_FILE = Path(__file__).with_name("entity_keys.json")
+READS_FILE = Path(__file__).with_name("reads.json")
 FROM_US = 1_357_041_600_250_000
 """2013-01-01T12:00:00.25Z"""
 
@@ -85,13 +95,24 @@ def keys() -> list[dict[str, object]]:
         {
             "entity": entity,
             "kinds": kinds,
-            "values": values,
+            "values": [shown(value) for value in values],
             "key": (key := entity_key(values, kinds, columns=kinds)),
             "hash": None if key is None else features_key("prod", entity, key),
             "shard_of_8": None if key is None else shard_of(entity, key, shards=8),
         }
         for entity, kinds, values in drawn
     ]
+
+
+def stores() -> list[dict[str, Json]]:
+    """What stands in Redis, and what must come of reads."""
+    made = (
+        rows.rows_that_are_there, rows.kinds_of_values, rows.rows_that_are_missing, rows.what_the_shards_say,
+        rows.batch_rows, rows.older_layouts, rows.damaged_rows,
+        services.policies, services.ratios, services.entities, services.versions,
+        scoring.own_events, scoring.on_demand,
+    )  # fmt: skip
+    return [each for make in made for each in make()]
 
 
 def case(
@@ -132,7 +153,9 @@ def naive_value(item: object, from_us: int, time_us: int) -> object:
 
 
 def shown(value: object) -> object:
-    """JSON has no extension types."""
+    """JSON has no extension types, and in some languages no integers beyond 2^53."""
+    if isinstance(value, int) and abs(value) >= 2**53:
+        return {"int": str(value)}
     return {"error": True} if value is ERROR else value
 
 
@@ -140,3 +163,4 @@ if __name__ == "__main__":
     FILE.write_text(json.dumps(cases(), indent=1) + "\n")
     OWN_FILE.write_text(json.dumps(own_cases(), indent=1) + "\n")
     KEYS_FILE.write_text(json.dumps(keys(), indent=1) + "\n")
+    READS_FILE.write_text(shown_stores(stores()))

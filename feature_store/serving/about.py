@@ -1,0 +1,121 @@
+"""What the API says of itself and of what it serves: to each caller, what concerns him."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.responses import Response
+
+from feature_store.serving.media import JSON
+from feature_store.serving.metrics import CONTENT_TYPE, Metrics
+from feature_store.serving.openapi import document
+from feature_store.serving.problem import KINDS, Problem
+from feature_store.time_rule import from_us
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from feature_store.access.keys import ApiKey
+    from feature_store.serving.guard import Caller, Guard
+    from feature_store.serving.published import Publication, Published
+    from feature_store.serving.publishing import Publishing
+    from feature_store.serving.shapes import ServiceShape
+
+
+class State:
+    """Whether a server takes requests still."""
+
+    draining = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What the API says of itself and of what it serves."""
+
+    published: Published
+    guard: Guard
+    env: str
+    metrics: Metrics
+    state: State
+    publishing: Publishing | None
+
+    async def services(self, request: Request, caller: Caller) -> Response:
+        """All services that he may know, or those that have what is searched for in their name, keys or features."""
+        wanted = request.query_params.get("q", "").lower()
+        found = (await self.published.now()).for_whom(caller)
+        told = [_described(shape, found) for shape in found.served.values()]
+        return _json([each for each in told if wanted in msgspec.json.encode(each).decode().lower()])
+
+    async def service(self, request: Request, caller: Caller) -> Response:
+        """One service."""
+        caller.what = name = request.path_params["service"]
+        return _json(_described(*await self.published.described(name, caller)))
+
+    async def key(self, request: Request, caller: Caller) -> Response:  # noqa: ARG002
+        """The key that was sent, without its secret."""
+        return _json({} if caller.key is None else self._told(caller.key))
+
+    async def keys(self, request: Request, caller: Caller) -> Response:  # noqa: ARG002
+        """All keys that are not revoked, without their secrets."""
+        caller.needs("admin", has=caller.may.admin)
+        keyring = await self.guard.keyring()
+        return _json([self._told(key) for key in sorted(keyring.keys.values(), key=lambda key: key.created_us)])
+
+    async def counts(self, request: Request, caller: Caller) -> Response:  # noqa: ARG002
+        """Prometheus' text format."""
+        caller.needs("metrics", has=caller.may.metrics)
+        return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+
+    async def openapi(self, request: Request, caller: Caller) -> Response:  # noqa: ARG002
+        """The document for what is published now, as far as it concerns him."""
+        found = (await self.published.now()).for_whom(caller)
+        events = {} if self.publishing is None else self.publishing.schemas(caller)
+        return _json(document(found, version=version("feature-store"), env=self.env, events=events, caller=caller))
+
+    async def health(self, request: Request) -> Response:  # noqa: ARG002
+        """The process runs."""
+        return _json({"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:  # noqa: ARG002
+        """Redis answers, something is published and keys are known; not while the server is about to stop."""
+        if self.state.draining:
+            raise Problem("store-unavailable", "this server is about to stop", headers={"Retry-After": "1"})
+        await self.published.now()
+        await self.guard.keyring()
+        await self.published.ask()
+        return _json({"status": "ready", "environment": self.env})
+
+    async def problem(self, request: Request) -> Response:
+        """What a type of problem means."""
+        kind = request.path_params["kind"]
+        if kind not in KINDS:
+            raise Problem("unknown-name", f"there is no problem '{kind}'", {"name": kind, "known": sorted(KINDS)})
+        return _json(KINDS[kind]._asdict())
+
+    def _told(self, key: ApiKey) -> dict[str, Any]:
+        return {
+            "id": key.id,
+            "name": key.name,
+            "grants": key.grants,
+            "state": key.state(self.guard.clock.now_us()),
+            "created": from_us(key.created_us),
+            "expires": None if key.expires_us is None else from_us(key.expires_us),
+        }
+
+
+def _described(shape: ServiceShape, found: Publication) -> dict[str, Any]:
+    return {
+        "name": shape.name,
+        "id": shape.id,
+        "versions": found.versions_of(shape.name),
+        "keys": shape.keys,
+        "inputs": shape.inputs,
+        "features": shape.features,
+    }
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), media_type=JSON)
