@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 
 import grpc
 
+from benchmarks.http import TEXT, asking_for_keys
 from benchmarks.reader import ENTITIES, ENV, at, served
 from benchmarks.results import Result, median, row
 from feature_store.serving.grpc.v1.features_pb2 import GetFeaturesRequest, Value
@@ -21,14 +22,16 @@ from feature_store.serving.grpc.v1.features_pb2_grpc import FeatureStoreStub
 
 CHANNELS = 8
 TURN_S, TURNS = 2.0, 5
+KEY = (("authorization", f"Bearer {TEXT}"),)
 LATENCY_S = 10.0
 
 
 def rows() -> list[Result]:
     """All measurements of this file."""
     with (
-        served() as (_, url),
-        running("feature_store.serving.worker", "{fd}", "0", "{grpc}", url=url) as ours,
+        served() as (client, url),
+        asking_for_keys(client),
+        running("feature_store.serving.worker", "{fd}", "0", "keys-required", "{grpc}", url=url) as ours,
         running("benchmarks.bare_grpc", url, "{grpc}", url=url) as bare,
     ):
         return list(_rows(ours, bare))
@@ -91,7 +94,7 @@ def rate(address: str, requests: Sequence[GetFeaturesRequest]) -> float:
         async def ask(number: int) -> None:
             nonlocal counted
             while time.perf_counter() < until:
-                await stubs[number].GetFeatures(requests[(number + counted) % len(requests)])
+                await stubs[number].GetFeatures(requests[(number + counted) % len(requests)], metadata=KEY)
                 counted += 1
 
         await asyncio.gather(*(ask(number) for number in range(CHANNELS)))
@@ -111,7 +114,7 @@ async def paced(address: str, requests: Sequence[GetFeaturesRequest], *, per_s: 
         for number in range(first, total, CHANNELS):
             due = began + number / per_s
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            await stubs[first].GetFeatures(requests[number % len(requests)])
+            await stubs[first].GetFeatures(requests[number % len(requests)], metadata=KEY)
             taken.append((time.perf_counter() - due) * 1e6)
 
     await asyncio.gather(*(ask(first) for first in range(CHANNELS)))

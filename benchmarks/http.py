@@ -26,7 +26,7 @@ CONNECTIONS = 16
 TURN_S, TURNS = 2.0, 7
 PATHS = {1: "/v1/services/one/features", 100: "/v1/services/one/features/batch"}
 LATENCY_S = 10.0
-_KEY, _TEXT = make_key("the load", Grants(services=("one",)), now_us=0, by="the benchmark")
+_KEY, TEXT = make_key("the load", Grants(services=("one",)), now_us=0, by="the benchmark")
 
 
 def rows() -> list[Result]:
@@ -98,7 +98,7 @@ def made_requests(path: str, entities: int) -> list[bytes]:
         head = (
             f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         )
-        head += f"Authorization: Bearer {_TEXT}\r\n\r\n"
+        head += f"Authorization: Bearer {TEXT}\r\n\r\n"
         found.append(head.encode() + body)
     return found
 

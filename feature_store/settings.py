@@ -56,7 +56,9 @@ class Settings(BaseSettings):
     api_keys_required: bool = False
     """Whether it asks for a key even if nobody ever made one; it does on any but a loopback address."""
     api_tls_certificate: Path | None = None
-    """A file with its certificate and those between it and the authority (PEM): it then speaks HTTPS alone."""
+    """A file with its certificate and those between it and the authority (PEM): it then speaks HTTPS alone, and
+    gRPC over TLS alone.
+    """
     api_tls_key: Path | None = None
     """The file with the certificate's private key (PEM, without a password)."""
     audit_log: str | None = None

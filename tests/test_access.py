@@ -114,7 +114,7 @@ def test_a_key_is_created_listed_rotated_and_revoked(said, valkey, environment, 
     ("options", "problem"),
     [
         ([], "a key must be granted something: services, views, sources, metrics or admin, got nothing"),
-        (["--service=rsik"], "unknown service 'rsik'; did you mean 'risk'? (known: person, risk)"),
+        (["--service=rsik"], "unknown service 'rsik'; did you mean 'risk'? (known: broken, person, risk, scored)"),
         (["--view=profil"], "unknown view 'profil'; did you mean 'profile'?"),
         (["--source=refunds"], "unknown source 'refunds' (known: payments)"),
         (["--service=risk@1"], "`service` must be a name, in which `*` stands for any text, got 'risk@1'"),

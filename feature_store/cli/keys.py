@@ -1,4 +1,4 @@
-"""`keys create | list | rotate | revoke`: who may ask the HTTP API for what."""
+"""`keys create | list | rotate | revoke`: who may ask the HTTP and gRPC APIs for what."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from feature_store.time_rule import from_us, parse_duration
 if TYPE_CHECKING:
     from rich.table import Table
 
-app = typer.Typer(help="Who may ask the HTTP API for what.")
+app = typer.Typer(help="Who may ask the HTTP and gRPC APIs for what.")
 
 Key = Annotated[str, typer.Argument(help="The key's id, as `list` names it", metavar="ID")]
 Step = Callable[[Keyring], tuple[Keyring, str, tuple[ApiKey, str]]]

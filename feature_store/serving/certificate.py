@@ -1,4 +1,4 @@
-"""The certificate with which the API speaks HTTPS."""
+"""The certificate with which the API speaks HTTPS, and gRPC over TLS."""
 
 from __future__ import annotations
 
