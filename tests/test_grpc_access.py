@@ -13,12 +13,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from feature_store.access.audit import AuditLog
+from feature_store.online.keys import access_key
 from feature_store.serving.about import State
 from feature_store.serving.app import build_app
 from feature_store.serving.grpc.api import GrpcApi
 from feature_store.serving.grpc.v1 import features_pb2 as pb
 from feature_store.serving.grpc.v1 import features_pb2_grpc as rpc
 from feature_store.serving.grpc.values import column_of, value_of
+from feature_store.serving.grpc.visit import _host
 
 METHODS = {method.name: method for method in pb.DESCRIPTOR.services_by_name["FeatureStore"].methods}
 READ = pb.GetFeaturesRequest(service="delay", keys={"origin": value_of("JFK")})
@@ -205,6 +207,30 @@ def test_health_is_told_to_everybody_and_the_descriptors_to_who_has_a_key(world)
             return health.status, await reflected(channel, None), await reflected(channel, key)
 
     assert asyncio.run(run()) == (health_pb2.HealthCheckResponse.SERVING, "UNAUTHENTICATED", 3)
+
+
+def test_a_store_that_does_not_say_who_may_answers_nobody_and_shows_in_the_health(valkey, environment):
+    world = AccessWorld(valkey.url, environment)
+    world.client.delete(access_key(environment))
+
+    async def run():
+        async with api(world) as channel:
+            health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+            return health.status, await answer(channel, "GetFeatures", READ)
+
+    health, refused = asyncio.run(run())
+
+    assert health == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert (code(refused), info(refused)[0]) == ("UNAVAILABLE", "STORE_UNAVAILABLE")
+    assert refused.details().endswith("run `feature-store apply`")
+
+
+@pytest.mark.parametrize(
+    ("peer", "host"),
+    [("ipv4:10.0.3.17:5000", "10.0.3.17"), ("ipv6:%5B::1%5D:5000", "::1"), ("unix:/run/store", "unix:/run/store")],
+)
+def test_the_host_of_who_calls_is_told_without_its_port(peer, host):
+    assert _host(peer) == host
 
 
 def test_calls_are_on_record_and_counted_by_who_made_them(world, tmp_path):
