@@ -134,8 +134,8 @@ class MemoryLake:
         cursor.register("events_in_lake", self.events())
         return cursor
 
-    def sources(self):
-        return ["happenings"]
+    def has_source(self, source):
+        return source == "happenings"
 
     def exists(self, _table):
         return False

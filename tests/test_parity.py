@@ -168,8 +168,8 @@ class LakeOf:
         cursor.register("events_in_lake", self._connection.table("events_in_lake").to_arrow_table())
         return cursor
 
-    def sources(self):
-        return ["happenings"]
+    def has_source(self, source):
+        return source == "happenings"
 
     def exists(self, _table):
         return False
