@@ -30,6 +30,10 @@ HEAD_START_S = 12.0
 """The flow rebuilds its state and the others start up before midnight; at this speed it is two and a half hours."""
 
 
+ENDING_S = 40.0
+"""For how long a process may end: the flow gives its own run twenty seconds, and then kills it."""
+
+
 def replay_day(stage: Stage, model: DelayModel, *, day: datetime) -> tuple[pa.Table, pd.DataFrame]:
     """Replay a day; returns the vectors that were served and the scores that were given.
 
@@ -67,7 +71,11 @@ def _processes(home: Path, environment: dict[str, str], day: datetime) -> Iterat
         for process in running.values():
             process.terminate()
         for process in running.values():
-            process.wait(timeout=20)
+            try:
+                process.wait(timeout=ENDING_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _watch(stage: Stage, processes: dict[str, subprocess.Popen[bytes]], clock: ReplayClock, day: datetime) -> None:

@@ -20,7 +20,7 @@ from feature_store.embedded import HOST, PORT_ATTEMPTS, free_ports
 from feature_store.errors import FeatureStoreError, FlowSuperseded
 
 if TYPE_CHECKING:
-    import threading
+    from feature_store_deploy.streams.stop import Stop
 
     from feature_store.fold.run import Start
 
@@ -76,7 +76,7 @@ def _started(orders: Orders) -> Process:
     return process
 
 
-def _first_to_end(processes: Sequence[Process], stop: threading.Event) -> Process | None:
+def _first_to_end(processes: Sequence[Process], stop: Stop) -> Process | None:
     """The process that ended for a reason of its own; None if all are to end."""
     lost_s: float | None = None
     while not stop.wait(_POLL_S):

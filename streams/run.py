@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import threading
 
     from feature_store_deploy.streams.context import FlowContext
+    from feature_store_deploy.streams.stop import Stop
 
     from feature_store.lake import Lake
 
@@ -56,7 +57,7 @@ def run_once(context: FlowContext, *, tick: timedelta, ask: Callable[[str], None
         raise
 
 
-def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: threading.Event | None = None) -> bool:
+def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: Stop | threading.Event | None = None) -> bool:
     """Bring every live source, the commit records and what readers logged to the lake every few seconds, until SIGTERM
     or `stop`, or until a source has got columns that its declaration did not have when this began.
 
