@@ -26,6 +26,10 @@ class Stop:
         with suppress(BlockingIOError):  # said often enough
             os.write(self._tell, b".")
 
+    def is_set(self) -> bool:
+        """Whether it was set."""
+        return self.wait(0)
+
     def wait(self, timeout: float | None = None) -> bool:
         """Whether it was set within so many seconds."""
         return bool(select.select([self._told], [], [], timeout)[0])
