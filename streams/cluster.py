@@ -12,17 +12,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
-from feature_store_deploy.streams.stop import stop_on_signal
 from feature_store_deploy.streams.succession import SUPERSEDED
 from feature_store_deploy.streams.worker import FAILED, PEER_LOST, PORT_TAKEN, Orders, Place
 
 from feature_store.embedded import HOST, PORT_ATTEMPTS, free_ports
 from feature_store.errors import FeatureStoreError, FlowSuperseded
+from feature_store.stop import stop_on_signal
 
 if TYPE_CHECKING:
-    from feature_store_deploy.streams.stop import Stop
-
     from feature_store.fold.run import Start
+    from feature_store.stop import Stop
 
 Process = subprocess.Popen[bytes]
 

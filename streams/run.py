@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import duckdb
 from feature_store_deploy.streams.cluster import run_cluster
-from feature_store_deploy.streams.stop import stop_on_signal
 from feature_store_deploy.streams.watch import watch_in_background
 from feature_store_deploy.streams.worker import run_worker
 from redis.exceptions import RedisError
@@ -22,14 +21,15 @@ from feature_store.lake.events import live_table
 from feature_store.online.server import check_server
 from feature_store.online.writer import passes
 from feature_store.proof.served_archive import ServedArchiver
+from feature_store.stop import stop_on_signal
 
 if TYPE_CHECKING:
     import threading
 
     from feature_store_deploy.streams.context import FlowContext
-    from feature_store_deploy.streams.stop import Stop
 
     from feature_store.lake import Lake
+    from feature_store.stop import Stop
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,8 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from feature_store_deploy.streams.stop import stop_on_signal
-
 from feature_store.errors import FeatureStoreError
+from feature_store.stop import stop_on_signal
 
 logger = logging.getLogger(__name__)
 

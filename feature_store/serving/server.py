@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -21,6 +19,7 @@ from feature_store.errors import InputError, OnlineStoreError
 from feature_store.serving.certificate import certificate_of
 from feature_store.serving.metrics import SHARED, forget
 from feature_store.serving.worker import KEYS_AS_MADE, KEYS_REQUIRED, work
+from feature_store.stop import stop_on_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -167,10 +166,7 @@ def _supervise(
     metrics: str | Path,
 ) -> None:
     """Keep so many workers running until a signal comes; then let them end."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-
+    stop = stop_on_signal()
     keys = KEYS_REQUIRED if keys_required else KEYS_AS_MADE
     arguments = [str(listening.fileno()), str(drain_s), keys, *([] if grpc is None else [grpc])]
 

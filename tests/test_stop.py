@@ -5,7 +5,7 @@ import sys
 import time
 
 WAITS = """
-from feature_store_deploy.streams.stop import stop_on_signal
+from feature_store.stop import stop_on_signal
 stop = stop_on_signal()
 print("ready", flush=True)
 while not stop.wait(0):
