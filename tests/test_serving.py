@@ -1,6 +1,7 @@
 """The HTTP API over a real Valkey: every answer is what the Python reader says, every wrong request one typed problem."""
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -16,6 +17,7 @@ from feature_store.reader import FeatureReader
 from feature_store.serving.about import State
 from feature_store.serving.app import build_app
 from feature_store.serving.reads import Limits
+from feature_store.status import Status
 from feature_store.time_rule import SECOND_US, from_us
 
 COUNT, MEAN = item("departures", "count_1h"), item("departures", "mean_1h")
@@ -285,13 +287,10 @@ def test_the_document_has_a_path_for_each_service_with_its_types(world):
     }
     assert schemas["TripV1Keys"]["required"] == ["origin", "dest"]
     assert schemas["TripV1Values"]["properties"]["legs:count_1d"] == {"anyOf": [{"type": "integer"}, {"type": "null"}]}
-    assert schemas["DelayV1Statuses"]["properties"]["share"]["enum"] == [
-        "AHEAD",
-        "EMPTY",
-        "ERROR",
-        "PRESENT",
-        "STALE",
-        "UNKNOWN",
+    assert schemas["DelayV1Statuses"]["properties"]["share"] == {"$ref": "#/components/schemas/StatusName"}
+    assert set(schemas["StatusName"]["enum"]) == set(Status.__members__)
+    assert schemas["TripV1BatchRow"]["properties"]["values"]["prefixItems"] == [
+        *schemas["TripV1Values"]["properties"].values()
     ]
     assert set(operation["responses"]) == {
         "200",
@@ -314,10 +313,27 @@ def test_requests_and_answers_are_what_the_document_says(world):
         check(f"{title}Vector", post(world, f"/v1/services/{service_id}/features", request).json())
         batch = {"rows": [keys], "event_times": True}
         check(f"{title}BatchRequest", batch)
-        check("Batch", post(world, f"/v1/services/{service_id}/features/batch", batch).json())
+        check(f"{title}Batch", post(world, f"/v1/services/{service_id}/features/batch", batch).json())
     check("ProblemDetails", post(world, "/v1/services/delay/features", {}).json())
     with pytest.raises(jsonschema.ValidationError, match="7 is not valid"):
         check("DelayV1Request", {"keys": {"origin": 7}})
+
+
+def test_services_of_any_names_have_operations_and_types_of_their_own(world):
+    names = ["fraud", "fraud_batch", "fraud_v1", "features", "about", "a_b", "aB", "AB", "A_B", "a1", "a_1", "größe"]
+    world.publish(services=[service(COUNT, name=name) for name in names])
+
+    document = ask(world, "GET", "/openapi.json").json()
+
+    operations = [each["operationId"] for path in document["paths"].values() for each in path.values()]
+    bodies = [
+        path["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        for name, path in document["paths"].items()
+        if name.endswith("versions/1/features")
+    ]
+    assert len(set(operations)) == len(operations)
+    assert len(set(bodies)) == len(bodies) == len(names) + 2
+    assert all(re.fullmatch(r"[a-zA-Z0-9._-]+", name) for name in document["components"]["schemas"])
 
 
 def test_a_view_in_a_role_asks_for_the_columns_of_the_role(world):

@@ -127,9 +127,10 @@ def test_the_document_has_the_schema_of_the_events(world):
 
     answer = ask(world, "GET", "/openapi.json")
 
-    event = answer.json()["paths"][PATH]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"][
-        "events"
-    ]["items"]
+    document = answer.json()
+    body = document["paths"][PATH]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body == {"$ref": "#/components/schemas/ReadingsEvents"}
+    event = document["components"]["schemas"]["ReadingsEvent"]
 
     assert event["required"] == ["uid", "at"]
     assert event["properties"]["at"] == {"type": "string", "format": "date-time"}

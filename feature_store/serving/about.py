@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.responses import Response
 
+from feature_store.serving.answers import Health, Key, ProblemKind, Readiness, Service
 from feature_store.serving.media import JSON
 from feature_store.serving.metrics import CONTENT_TYPE, Metrics
 from feature_store.serving.openapi import document
@@ -77,7 +78,7 @@ class About:
 
     async def health(self, request: Request) -> Response:  # noqa: ARG002
         """The process runs."""
-        return _json({"status": "ok"})
+        return _json(Health(status="ok"))
 
     async def ready(self, request: Request) -> Response:  # noqa: ARG002
         """Redis answers, something is published and keys are known; not while the server is about to stop."""
@@ -86,35 +87,35 @@ class About:
         await self.published.now()
         await self.guard.keyring()
         await self.published.ask()
-        return _json({"status": "ready", "environment": self.env})
+        return _json(Readiness(status="ready", environment=self.env))
 
     async def problem(self, request: Request) -> Response:
         """What a type of problem means."""
         kind = request.path_params["kind"]
         if kind not in KINDS:
             raise Problem("unknown-name", f"there is no problem '{kind}'", {"name": kind, "known": sorted(KINDS)})
-        return _json(KINDS[kind]._asdict())
+        return _json(ProblemKind(**KINDS[kind]._asdict()))
 
-    def _told(self, key: ApiKey) -> dict[str, Any]:
-        return {
-            "id": key.id,
-            "name": key.name,
-            "grants": key.grants,
-            "state": key.state(self.guard.clock.now_us()),
-            "created": from_us(key.created_us),
-            "expires": None if key.expires_us is None else from_us(key.expires_us),
-        }
+    def _told(self, key: ApiKey) -> Key:
+        return Key(
+            id=key.id,
+            name=key.name,
+            grants=key.grants,
+            state=key.state(self.guard.clock.now_us()),
+            created=from_us(key.created_us),
+            expires=None if key.expires_us is None else from_us(key.expires_us),
+        )
 
 
-def _described(shape: ServiceShape, found: Publication) -> dict[str, Any]:
-    return {
-        "name": shape.name,
-        "id": shape.id,
-        "versions": found.versions_of(shape.name),
-        "keys": shape.keys,
-        "inputs": shape.inputs,
-        "features": shape.features,
-    }
+def _described(shape: ServiceShape, found: Publication) -> Service:
+    return Service(
+        name=shape.name,
+        id=shape.id,
+        versions=found.versions_of(shape.name),
+        keys=dict(shape.keys),
+        inputs=dict(shape.inputs),
+        features=dict(shape.features),
+    )
 
 
 def _json(value: object) -> Response:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from feature_store.serving.media import ARROW, JSON, MSGPACK
 from feature_store.serving.problem import KINDS, MEDIA_TYPE
-from feature_store.serving.shapes import Listed, ServiceShape, StatusName
+from feature_store.serving.schemas import Schemas, components, list_of, ref, rows_of, vector_of
+from feature_store.serving.shapes import ServiceShape, title
 
 if TYPE_CHECKING:
     from feature_store.serving.guard import Caller
     from feature_store.serving.published import Publication
 
-Schemas = dict[str, Any]
 _KEY = "key"
 _SCHEME = {
     "type": "http",
@@ -25,7 +23,6 @@ _SCHEME = {
 _SEARCH = {"name": "q", "in": "query", "description": "A text that a service must have somewhere"}
 _SERVICE = {"name": "service", "in": "path", "required": True}
 _KIND = {"name": "kind", "in": "path", "required": True}
-_REFS = "#/components/schemas/{name}"
 _READ_PROBLEMS = (
     "malformed",
     "not-acceptable",
@@ -38,47 +35,6 @@ _READ_PROBLEMS = (
 )
 
 
-class Row(msgspec.Struct, kw_only=True):
-    """One row of an answer; `features` of the answer names the values of its service."""
-
-    service: str
-    values: list[Any]
-    statuses: list[StatusName]
-    event_times: list[str | None] | msgspec.UnsetType = msgspec.UNSET
-
-
-class Batch(msgspec.Struct, kw_only=True):
-    """The rows of a read, in the order in which they were asked for."""
-
-    features: Annotated[
-        dict[str, list[str]],
-        msgspec.Meta(description="`name@version` of what was served -> its features, in the order of `values`"),
-    ]
-    rows: list[Row]
-
-
-class ProblemDetails(msgspec.Struct, kw_only=True):
-    """RFC 9457; the type is a path of this server that explains it."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-
-
-class Place(msgspec.Struct, kw_only=True):
-    """Where an event stands in the log."""
-
-    partition: int
-    offset: str
-
-
-class Published(msgspec.Struct, kw_only=True):
-    """The places of events, in their order."""
-
-    positions: list[Place]
-
-
 def document(found: Publication, *, version: str, env: str, events: Mapping[str, Schemas], caller: Caller) -> Schemas:
     """The document for what is published now, as far as it is described to somebody.
 
@@ -89,13 +45,6 @@ def document(found: Publication, *, version: str, env: str, events: Mapping[str,
         events: source -> schema of its events, of those that are taken.
         caller: who asks.
     """
-    shapes = [*found.versions.values()]
-    types: list[Any] = [Listed, Batch, ProblemDetails, *([Published] if events else [])]
-    for shape in shapes:
-        types += [shape.one.type, shape.many.type, shape.values, shape.statuses]
-    _, components = msgspec.json.schema_components(types, ref_template=_REFS)
-    for shape in shapes:
-        components[_vector_name(shape)] = _vector(shape)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -107,7 +56,7 @@ def document(found: Publication, *, version: str, env: str, events: Mapping[str,
             path: {method: _guarded(operation, caller) for method, operation in operations.items()}
             for path, operations in (*_paths(found, caller), *_publishes(events))
         },
-        "components": {"schemas": components, "securitySchemes": {_KEY: _SCHEME}},
+        "components": {"schemas": components(found, events), "securitySchemes": {_KEY: _SCHEME}},
     }
 
 
@@ -122,84 +71,109 @@ def _guarded(operation: Schemas, caller: Caller) -> Schemas:
 
 
 def _publishes(events: Mapping[str, Schemas]) -> Iterator[tuple[str, Schemas]]:
-    for name, event in events.items():
-        yield f"/v1/sources/{name}/events", _publish(name, event)
+    for name in events:
+        yield f"/v1/sources/{name}/events", _publish(name)
 
 
 def _paths(found: Publication, caller: Caller) -> Iterator[tuple[str, Schemas]]:
     for name, served in found.served.items():
         shapes = [served, *([found.beside[name]] if name in found.beside else [])]
         yield f"/v1/services/{name}/features", _post(f"read_{name}", served, shapes, many=False)
-        yield f"/v1/services/{name}/features/batch", _post(f"read_{name}_batch", served, shapes, many=True)
+        yield f"/v1/services/{name}/features/batch", _post(f"read_{name}.batch", served, shapes, many=True)
     for shape in found.versions.values():
         number = shape.id.partition("@")[2]
-        path, operation = f"/v1/services/{shape.name}/versions/{number}/features", f"read_{shape.name}_v{number}"
+        path, operation = f"/v1/services/{shape.name}/versions/{number}/features", f"read_{shape.name}.v{number}"
         yield path, _post(operation, shape, [shape], many=False)
-        yield f"{path}/batch", _post(f"{operation}_batch", shape, [shape], many=True)
+        yield f"{path}/batch", _post(f"{operation}.batch", shape, [shape], many=True)
     yield (
         "/v1/features",
         {
             "post": {
-                "operationId": "read_features",
+                "operationId": "get_online_features",
                 "summary": "Read any features of many rows",
                 "tags": ["features"],
-                "requestBody": _body(_ref("Listed")),
-                "responses": {"200": _batch(), **_problems("unknown-name", *_READ_PROBLEMS)},
+                "requestBody": _body(ref("Listed")),
+                "responses": {"200": _batch(ref("Batch")), **_problems("unknown-name", *_READ_PROBLEMS)},
                 "needs": [],
             }
         },
     )
+    key = {"anyOf": [ref("Key"), ref("NoKey")]}
     about = [
+        ("/v1/services", _get("list_services", "The feature services", _SEARCH, tells=list_of("Service"), needs=[])),
         (
-            "/v1/services",
-            _get("list_services", "The feature services, with their keys and features", _SEARCH, needs=[]),
+            "/v1/services/{service}",
+            _get("describe_service", "One feature service", _SERVICE, "unknown-name", tells=ref("Service"), needs=[]),
         ),
-        ("/v1/services/{service}", _get("describe_service", "One feature service", _SERVICE, "unknown-name", needs=[])),
-        ("/v1/key", _get("describe_key", "The key that is sent: what it may do, and until when", needs=[])),
-        ("/openapi.json", _get("describe_api", "This document", needs=[])),
-        *([("/v1/keys", _get("list_keys", "Who has which key", needs=["admin"]))] if caller.may.admin else []),
-        *([("/metrics", _get("metrics", "Counts for Prometheus", needs=["metrics"]))] if caller.may.metrics else []),
-        ("/health", _get("health", "Whether this process runs")),
-        ("/ready", _get("ready", "Whether it can serve: the online store answers, and something is published")),
-        ("/problems/{kind}", _get("describe_problem", "What a type of problem means", _KIND, "unknown-name")),
+        ("/v1/key", _get("describe_key", "The key that is sent: what it may do, and until when", tells=key, needs=[])),
+        ("/openapi.json", _get("describe_api", "This document", tells={"type": "object"}, needs=[])),
+        (
+            "/v1/keys",
+            _get("list_keys", "Who has which key", tells=list_of("Key"), needs=["admin"]) if caller.may.admin else None,
+        ),
+        (
+            "/metrics",
+            _get("metrics", "Counts for Prometheus", tells={"type": "string"}, needs=["metrics"])
+            if caller.may.metrics
+            else None,
+        ),
+        ("/health", _get("health", "Whether this process runs", tells=ref("Health"))),
+        (
+            "/ready",
+            _get(
+                "ready",
+                "Whether it can serve: the online store answers, and something is published",
+                tells=ref("Readiness"),
+            ),
+        ),
+        (
+            "/problems/{kind}",
+            _get("describe_problem", "What a type of problem means", _KIND, "unknown-name", tells=ref("ProblemKind")),
+        ),
     ]
     for path, described in about:
-        yield path, {"get": described}
+        if described is not None:
+            yield path, {"get": described}
 
 
 def _post(operation: str, asked: ServiceShape, answered: Sequence[ServiceShape], *, many: bool) -> Schemas:
-    vectors = [_ref(_vector_name(shape)) for shape in answered]
     personal = sorted({view for shape in answered for view in shape.personal})
-    one = {"description": "The vector", "content": _content(vectors[0] if len(vectors) == 1 else {"oneOf": vectors})}
     return {
         "post": {
             "operationId": operation,
             "summary": f"Read {asked.id} for {'many rows' if many else 'one row'}",
             "tags": [asked.name],
-            "requestBody": _body(_ref((asked.many if many else asked.one).type.__name__)),
-            "responses": {"200": _batch() if many else one, **_problems("unknown-name", *_READ_PROBLEMS)},
+            "requestBody": _body(ref((asked.many if many else asked.one).type.__name__)),
+            "responses": {
+                "200": _batch(rows_of(answered))
+                if many
+                else {"description": "The vector", "content": _content(vector_of(answered))},
+                **_problems("unknown-name", *_READ_PROBLEMS),
+            },
             "needs": [f"service:{asked.name}", *(f"personal:{view}" for view in personal)],
         }
     }
 
 
-def _publish(source: str, event: Schemas) -> Schemas:
-    body = {
-        "type": "object",
-        "properties": {"events": {"type": "array", "minItems": 1, "items": event}},
-        "required": ["events"],
-    }
+def _publish(source: str) -> Schemas:
     problems = _problems(
-        "malformed", "unknown-name", "too-large", "unsupported-media-type", "invalid", "log-full", "store-unavailable"
+        "malformed",
+        "not-acceptable",
+        "unknown-name",
+        "too-large",
+        "unsupported-media-type",
+        "invalid",
+        "log-full",
+        "store-unavailable",
     )
     return {
         "post": {
             "operationId": f"publish_{source}",
             "summary": f"Publish events of {source}: all of them, or none",
             "tags": [source],
-            "requestBody": _body(body),
+            "requestBody": _body(ref(f"{title(source)}Events")),
             "responses": {
-                "200": {"description": "They are in the log", "content": _content(_ref("Published"))},
+                "200": {"description": "They are in the log", "content": _content(ref("Published"))},
                 **problems,
             },
             "needs": [f"source:{source}"],
@@ -208,7 +182,12 @@ def _publish(source: str, event: Schemas) -> Schemas:
 
 
 def _get(
-    operation: str, summary: str, parameter: Schemas | None = None, *problems: str, needs: Sequence[str] | None = None
+    operation: str,
+    summary: str,
+    parameter: Schemas | None = None,
+    *problems: str,
+    tells: Schemas,
+    needs: Sequence[str] | None = None,
 ) -> Schemas:
     content = "text/plain" if operation == "metrics" else JSON
     return {
@@ -217,41 +196,22 @@ def _get(
         "tags": ["about"],
         "parameters": [] if parameter is None else [parameter | {"schema": {"type": "string"}}],
         "responses": {
-            "200": {"description": "The answer", "content": {content: {"schema": {}}}},
+            "200": {"description": "The answer", "content": {content: {"schema": tells}}},
             **_problems(*problems, "store-unavailable"),
         },
         "needs": needs,
     }
 
 
-def _vector(shape: ServiceShape) -> Schemas:
-    times = {"type": "object", "additionalProperties": {"type": ["string", "null"], "format": "date-time"}}
-    return {
-        "title": _vector_name(shape),
-        "type": "object",
-        "properties": {
-            "service": {"const": shape.id},
-            "values": _ref(shape.values.__name__),
-            "statuses": _ref(shape.statuses.__name__),
-            "event_times": times,
-        },
-        "required": ["service", "values", "statuses"],
-    }
-
-
-def _vector_name(shape: ServiceShape) -> str:
-    return shape.values.__name__.removesuffix("Values") + "Vector"
-
-
 def _body(schema: Schemas) -> Schemas:
     return {"required": True, "content": _content(schema)}
 
 
-def _batch() -> Schemas:
+def _batch(rows: Schemas) -> Schemas:
     arrow = {ARROW: {"schema": {"type": "string", "contentMediaType": ARROW}}}
     return {
         "description": "The rows; as Arrow, a column for each feature and one for its status",
-        "content": _content(_ref("Batch")) | arrow,
+        "content": _content(rows) | arrow,
     }
 
 
@@ -263,11 +223,7 @@ def _problems(*kinds: str) -> Schemas:
     by_status: dict[str, list[str]] = {}
     for kind in kinds:
         by_status.setdefault(str(KINDS[kind].status), []).append(KINDS[kind].title)
-    content = {MEDIA_TYPE: {"schema": _ref("ProblemDetails")}}
+    content = {MEDIA_TYPE: {"schema": ref("ProblemDetails")}}
     return {
         status: {"description": "; ".join(titles), "content": content} for status, titles in sorted(by_status.items())
     }
-
-
-def _ref(name: str) -> Schemas:
-    return {"$ref": _REFS.format(name=name)}

@@ -5,13 +5,15 @@ They follow from what `apply` has published, so a server knows them without the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Union
+from typing import TYPE_CHECKING, Annotated, Any, Optional, Union
 
 import msgspec
 
+from feature_store.serving.answers import StatusName
 from feature_store.serving.media import JSON, MSGPACK
 from feature_store.serving.problem import Problem
 from feature_store.status import Status
@@ -22,15 +24,14 @@ if TYPE_CHECKING:
 Moment = Annotated[
     datetime, msgspec.Meta(tz=True, description="The time asked, with its zone; without it each value is of now")
 ]
-StatusName = Literal["PRESENT", "EMPTY", "UNKNOWN", "STALE", "AHEAD", "ERROR"]
 
 _KEYS: Mapping[str, type] = {"int": int, "str": str, "bool": bool, "date": date, "bytes": bytes}
-_VALUES: Mapping[str, type] = {
+_VALUES: Mapping[str, Any] = {
     "int": int,
     "float": float,
     "bool": bool,
     "str": str,
-    "timestamp": datetime,
+    "timestamp": Annotated[datetime, msgspec.Meta(tz=True)],
     "date": date,
 }
 _TAKEN: Mapping[str, Any] = {
@@ -55,7 +56,15 @@ class Listed(Asked, forbid_unknown_fields=True, kw_only=True):
     features: Annotated[
         list[str], msgspec.Meta(min_length=1, description="`view:feature`, or `view@2:feature` for a version")
     ]
-    rows: list[dict[str, Any]]
+    rows: list[
+        Annotated[
+            dict[str, Any],
+            msgspec.Meta(
+                description="Columns of the join keys",
+                extra_json_schema={"additionalProperties": {"type": ["string", "number", "boolean", "null"]}},
+            ),
+        ]
+    ]
 
 
 class Body:
@@ -124,15 +133,15 @@ def shape_of(plan: ReadPlan) -> ServiceShape:
     for entity in plan.entities:
         keys.update(zip(entity.columns, entity.kinds, strict=True))
     kinds = dict(zip(plan.names.features, plan.names.kinds, strict=True))
-    title = _title(plan.service.id)
+    called = title(plan.service.name, str(plan.service.version))
     asked = {each.column: each for each in plan.requests if each.column not in keys}
     own = {name: Optional[_KEYS[kind]] for name, kind in keys.items()}  # noqa: UP045
     given = {name: Optional[_TAKEN[each.kind]] for name, each in asked.items()}  # noqa: UP045
     optional = [name for name, each in asked.items() if each.default is not None]
-    one: dict[str, Any] = {"keys": _struct(f"{title}Keys", own)}
+    one: dict[str, Any] = {"keys": _struct(f"{called}Keys", own)}
     if asked:
-        one["inputs"] = _struct(f"{title}Inputs", given, optional=optional)
-    row = _struct(f"{title}Row", own | given, optional=optional) if asked else one["keys"]
+        one["inputs"] = _struct(f"{called}Inputs", given, optional=optional)
+    row = _struct(f"{called}Row", own | given, optional=optional) if asked else one["keys"]
     rows: Any = list.__class_getitem__(row)
     return ServiceShape(
         id=plan.service.id,
@@ -140,10 +149,10 @@ def shape_of(plan: ReadPlan) -> ServiceShape:
         keys=keys,
         inputs={name: each.kind for name, each in asked.items()},
         features=kinds,
-        one=_request(f"{title}Request", one, optional=["inputs"] if len(optional) == len(asked) else []),
-        many=_request(f"{title}BatchRequest", {"rows": rows}),
-        values=_struct(f"{title}Values", {name: _value(kind) for name, kind in kinds.items()}),
-        statuses=_struct(f"{title}Statuses", dict.fromkeys(kinds, StatusName)),
+        one=_request(f"{called}Request", one, optional=["inputs"] if len(optional) == len(asked) else []),
+        many=_request(f"{called}BatchRequest", {"rows": rows}),
+        values=_struct(f"{called}Values", {name: _value(kind) for name, kind in kinds.items()}),
+        statuses=_struct(f"{called}Statuses", dict.fromkeys(kinds, StatusName)),
         personal=plan.names.personal_views,
     )
 
@@ -179,14 +188,24 @@ def _request(name: str, fields: Mapping[str, Any], *, optional: Sequence[str] = 
 
 
 def _value(kind: str) -> object:
+    """The type of a value: JSON has null for NaN, also in a list."""
     element = _VALUES[kind.removeprefix("list of ")]
-    return Optional[list[element]] if kind.startswith("list") else Optional[element]  # type: ignore[valid-type]  # noqa: UP045
+    if not kind.startswith("list"):
+        return Optional[element]  # noqa: UP045
+    within: Any = Optional[element] if element is float else element  # noqa: UP045
+    return Optional[list[within]]  # noqa: UP045
 
 
-def _title(service_id: str) -> str:
-    """`arrival_delay@2` as `ArrivalDelayV2`."""
-    name, _, version = service_id.partition("@")
-    return "".join(part[:1].upper() + part[1:] for part in name.split("_")) + f"V{version}"
+def title(name: str, version: str = "") -> str:
+    """The name of a service or source as types are called: letters of ASCII, different for different names.
+
+    >>> title("arrival_delay", "2"), title("top_10"), title("arrivalDelay", "2"), title("größe")
+    ('ArrivalDelayV2', 'Top_10', 'arrivalDelay.V2', 'gr.f6..df.e.')
+    """
+    shown = f"V{version}" if version else ""
+    if re.fullmatch(r"[a-z0-9_]+", name):
+        return re.sub(r"(?:^|(?<=[a-z0-9])_)([a-z])", lambda found: found[1].upper(), name) + shown
+    return "".join(char if char.isascii() else f".{ord(char):x}." for char in name) + f".{shown}".rstrip(".")
 
 
 def _place_first(said: str) -> str:
