@@ -31,10 +31,27 @@ Bad *data* is not an error: a record that does not fit is a value with a reason 
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 
 EPOCH_BITS = 46
 """An offset of the log is `epoch << EPOCH_BITS | n`; see `feature_store.log.protocol`."""
+
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = 200
+
+
+def shown(value: object) -> str:
+    """What came, for a message: short, whatever its size and depth.
+
+    >>> shown("7"), shown("ab" * 500)[-5:], shown([[[[[[[[1]]]]]]]])
+    ("'7'", "abab'", '[[[[[[[...]]]]]]]')
+    """
+    try:
+        return _repr.repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return f"<{type(value).__name__}>"
 
 
 class FeatureStoreError(Exception):

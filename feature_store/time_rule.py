@@ -36,6 +36,10 @@ _HOPS_US = sorted(
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+EARLIEST_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+LATEST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+"""The times that Python has: the years 1 to 9999."""
+
 
 def parse_duration(value: str | timedelta, *, name: str = "over") -> int:
     """The duration in microseconds: '30s', '5m', '1h', '7d', '2w' or a timedelta; whole seconds, more than zero.

@@ -47,7 +47,7 @@ TYPES = {"int": pa.int64(), "str": pa.string(), "bool": pa.bool_(), "date": pa.d
 DIRTY = st.text(st.sampled_from("ab|%{}7C \n\t\0é漢\U0001f600'\"\\"), max_size=12)
 VALUES = {
     "int": st.integers(-(2**63), 2**63 - 1),
-    "str": st.one_of(st.text(max_size=12), DIRTY, st.text(string.printable, min_size=900, max_size=2000)),
+    "str": st.one_of(st.text(max_size=12), DIRTY, st.text(string.printable, min_size=900, max_size=5000)),
     "bool": st.booleans(),
     "date": st.dates(),
     "bytes": st.binary(max_size=12),
@@ -82,15 +82,20 @@ def read_of(kinds):
 def test_python_sql_and_the_spine_give_one_text(drawn):
     kinds, rows = drawn
     names, table = names_of(kinds), table_of(kinds, rows)
+    spine = Spine(table=table, time_column="", time_us=np.zeros(len(rows), dtype=np.int64))
 
-    read = [read_of(kinds).key(dict(zip(names, row, strict=True))) for row in rows]
+    try:
+        read = [read_of(kinds).key(dict(zip(names, row, strict=True))) for row in rows]
+    except InputError:
+        with pytest.raises(InputError, match="must be at most 4,096 bytes as text, got"):
+            spine_keys(spine, keyed(names), table.schema)
+        return
 
     connection = in_memory()
     connection.register("events", table)
     sql = entity_key_sql(dict(zip(names, kinds, strict=True)))
     assert [row[0] for row in connection.execute(f"SELECT {sql} FROM events").fetchall()] == read
     connection.close()
-    spine = Spine(table=table, time_column="", time_us=np.zeros(len(rows), dtype=np.int64))
     found = spine_keys(spine, keyed(names), table.schema)
     texts = found.text.to_pylist()
     assert [None if code < 0 else texts[code] for code in found.codes.tolist()] == read
@@ -108,6 +113,31 @@ def test_the_text_is_what_the_reference_says(rows):
 def keyed(names):
     source = EventSource("s", schema=pandera.DataFrameModel, event_time="t", event_id="i")
     return KeyedView(FeatureView("v", entity=Entity("e", join_keys=names), source=source, features=[]))
+
+
+def test_an_entity_has_a_longest_text_in_serving_and_in_training():
+    schema, read = pa.schema([("k0", pa.string()), ("k1", pa.binary())]), read_of(["str", "bytes"])
+
+    def numbered(text, token):
+        table = pa.table([[text], [token]], schema=schema)
+        return spine_keys(
+            Spine(table=table, time_column="", time_us=np.zeros(1, dtype=np.int64)), keyed(read.columns), schema
+        )
+
+    longest = ("é" * 1_000, b"\x00" * 1_047 + b"\xff")  # 2,000 + 1 + 2,096 bytes, one too many
+    assert (
+        read.key({"k0": longest[0][1:] + "a", "k1": longest[1]})
+        == numbered("é" * 999 + "a", longest[1]).text[0].as_py()
+    )
+    with pytest.raises(InputError, match=r"entity 'e': `k0, k1` must be at most 4,096 bytes as text, got 4,097"):
+        read.key({"k0": longest[0], "k1": longest[1]})
+    with pytest.raises(InputError, match="spine: `k0, k1` must be at most 4,096 bytes as text, got 4,097"):
+        numbered(*longest)
+    assert read_of(["str"]).key({"k0": "a" * 4_096}) == "a" * 4_096
+    with pytest.raises(InputError, match="got 4,097"):
+        read_of(["str"]).key({"k0": "a" * 4_097})
+    with pytest.raises(InputError, match="`k0` must be an integer or its canonical text, got <int>"):
+        read_of(["int"]).key({"k0": 10**5_000})
 
 
 UID = uuid.UUID("A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11")

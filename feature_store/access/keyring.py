@@ -11,6 +11,7 @@ from feature_store.access.keys import ApiKey, id_of, is_secret_of
 from feature_store.errors import KeyRefused, UnknownNameError
 from feature_store.online.keys import access_key
 from feature_store.time_rule import from_us
+from feature_store.untrusted import decoded
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -77,7 +78,7 @@ def decode_keyring(value: bytes | str) -> Keyring:
     Raises:
         msgspec.DecodeError: if it is none.
     """
-    return _decode(value)
+    return decoded(_decode, value.encode() if isinstance(value, str) else value)
 
 
 def read_published(client: Redis, env: str) -> Keyring | None:

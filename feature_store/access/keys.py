@@ -16,6 +16,7 @@ import msgspec
 
 from feature_store.access.grants import Grants
 from feature_store.errors import InputError
+from feature_store.time_rule import EARLIEST_US, LATEST_US
 
 PREFIX = "fsk"
 _FORM = re.compile(r"fsk_([a-z0-9]{8})_[A-Za-z0-9_-]{43}")
@@ -43,6 +44,11 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     created_by: str
     expires_us: int | None = None
     revoked_us: int | None = None
+
+    def __post_init__(self) -> None:
+        for time_us in (self.created_us, self.expires_us, self.revoked_us):
+            if time_us is not None and not EARLIEST_US <= time_us <= LATEST_US:
+                raise ValueError(f"times must lie in the years 1 to 9999, got {time_us}")
 
     def state(self, now_us: int) -> str:
         """`active`, `expired` or `revoked`."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from feature_store.errors import InputError
+from feature_store.errors import InputError, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +92,7 @@ def of_kind(value: object, kind: Kind) -> object:
         return None
     found = _CONVERTED[kind](bare)
     if found is None:
-        raise InputError(f"must be {_NAMED[kind]}, got {value!r}")
+        raise InputError(f"must be {_NAMED[kind]}, got {shown(value)}")
     return None if isinstance(found, float) and not math.isfinite(found) else found
 
 

@@ -14,13 +14,16 @@ from datetime import date, datetime
 from typing import Literal, SupportsIndex, cast
 
 from feature_store.computed.kinds import plain
-from feature_store.errors import InputError
+from feature_store.errors import InputError, shown
 
 KeyKind = Literal["int", "str", "bool", "date", "bytes"]
 """What a join key is. A UUID is text."""
 
 WHOLE_FLOAT = 2**53
 """Whole floats up to here are exact; pandas makes floats of integers with nulls."""
+
+LONGEST = 4_096
+"""Bytes of the text of an entity: longer ones cannot be asked for, in serving or in training."""
 
 _ESCAPES = str.maketrans({"%": "%25", "|": "%7C", "{": "%7B", "}": "%7D"})
 _NAMED: Mapping[KeyKind, str] = {
@@ -36,7 +39,7 @@ def entity_key(parts: Sequence[object], kinds: Sequence[KeyKind], *, columns: Se
     """Join key values as one text: `%|{}` are percent-escaped, parts are joined by `|`; None if a part is null.
 
     Raises:
-        InputError: a value is no key of its kind; names its column.
+        InputError: a value is no key of its kind, which names its column; or all of them together are too long.
     """
     texts: list[str] = []
     is_null = False
@@ -47,7 +50,12 @@ def entity_key(parts: Sequence[object], kinds: Sequence[KeyKind], *, columns: Se
             raise InputError(f"`{column}` {error}") from None
         is_null |= text is None
         texts.append((text or "").translate(_ESCAPES))
-    return None if is_null else "|".join(texts)
+    if is_null:
+        return None
+    key = "|".join(texts)
+    if len(key) > LONGEST // 4 and len(key.encode()) > LONGEST:
+        raise InputError(f"`{', '.join(columns)}` must be at most {LONGEST:,} bytes as text, got {len(key.encode()):,}")
+    return key
 
 
 def entity_key_sql(kinds: Mapping[str, KeyKind]) -> str:
@@ -78,7 +86,7 @@ def key_text(value: object, kind: KeyKind) -> str | None:
         if kind == "int" and bare.is_integer() and abs(bare) <= WHOLE_FLOAT:
             return str(int(bare))
     elif (text := _text(bare)) is not None and kind != "bytes" and (kind == "date" or not isinstance(bare, datetime)):
-        return _checked(text, kind, shown=value)
+        return _checked(text, kind, given=value)
     raise _misfit(value, kind)
 
 
@@ -87,21 +95,21 @@ def is_canonical(text: str, kind: KeyKind) -> bool:
     return _CANONICAL[kind](text)
 
 
-def _checked(text: str, kind: KeyKind, *, shown: object = None) -> str:
+def _checked(text: str, kind: KeyKind, *, given: object = None) -> str:
     if not is_canonical(text, kind):
-        raise _misfit(text if shown is None else shown, kind)
+        raise _misfit(text if given is None else given, kind)
     return text
 
 
 def _misfit(value: object, kind: KeyKind) -> InputError:
-    return InputError(f"must be {_NAMED[kind]} or its canonical text, got {value!r}")
+    return InputError(f"must be {_NAMED[kind]} or its canonical text, got {shown(value)}")
 
 
 def _text(value: object) -> str | None:
     """The canonical text of a plain value; None if it has none."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    with suppress(TypeError):
+    with suppress(TypeError, ValueError):  # ValueError: more digits than Python writes
         return str(operator.index(cast("SupportsIndex", value)))
     if isinstance(value, datetime):
         midnight = value.tzinfo is None and value == datetime(value.year, value.month, value.day)  # noqa: DTZ001

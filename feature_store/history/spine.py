@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.declare.key import KeyKind, entity_key_sql
+from feature_store.declare.key import LONGEST, KeyKind, entity_key_sql
 from feature_store.duck import scratch
 from feature_store.errors import InputError, unknown_name
 from feature_store.history.join_keys import as_key
@@ -90,7 +90,7 @@ def spine_keys(spine: Spine, read: KeyedView, schema: pa.Schema, *, asked_by: st
         asked_by: who needs the columns, for errors.
 
     Raises:
-        InputError: a column is missing, or its values cannot be join keys of the source's type.
+        InputError: a column is missing, or its values cannot be join keys of the source's type, or are too long.
     """
     columns = {}
     for key, name in read.columns.items():
@@ -100,7 +100,12 @@ def spine_keys(spine: Spine, read: KeyedView, schema: pa.Schema, *, asked_by: st
         columns[key] = as_key(spine.table.column(name), schema.field(key).type, name)
     if not columns:
         return _one(len(spine))
-    return _numbered(pa.table(columns), {key: key_kind(column.type) for key, column in columns.items()})
+    found = _numbered(pa.table(columns), {key: key_kind(column.type) for key, column in columns.items()})
+    longest = pc.max(pc.binary_length(found.text)).as_py() or 0
+    if longest > LONGEST:
+        named = ", ".join(read.columns.values())
+        raise InputError(f"spine: `{named}` must be at most {LONGEST:,} bytes as text, got {longest:,}")
+    return found
 
 
 def _one(rows: int) -> SpineKeys:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
@@ -14,6 +15,7 @@ from feature_store.declare.feature import OWN, FeatureRef, Ratio
 from feature_store.declare.key import KeyKind
 from feature_store.declare.service import FeatureService
 from feature_store.online.keys import layouts_key, services_key
+from feature_store.untrusted import decoded
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -50,6 +52,12 @@ class ViewLayout(msgspec.Struct, frozen=True, kw_only=True):
     online: Literal["stream", "batch"]
     sla_us: int
     personal: bool = False
+
+    def __post_init__(self) -> None:
+        if len({feature.name for feature in self.features}) < len(self.features):
+            raise ValueError("two features have one name")
+        if self.key_kinds and len(self.key_kinds) != len(self.join_keys):
+            raise ValueError("`key_kinds` and `join_keys` differ in length")
 
     @property
     def id(self) -> str:
@@ -164,10 +172,18 @@ class ServiceLayout(msgspec.Struct, frozen=True, kw_only=True):
     log_rate: float = 0.01
     """Share of the entities whose served vectors are logged."""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.log_rate <= 1:
+            raise ValueError(f"`log_rate` must be between 0 and 1, got {self.log_rate}")
+
     @property
     def id(self) -> str:
         """`name@version`."""
         return f"{self.name}@{self.version}"
+
+
+_decode_view = msgspec.json.Decoder(ViewLayout).decode
+_decode_service = msgspec.json.Decoder(ServiceLayout).decode
 
 
 class Resolver(Protocol):
@@ -271,13 +287,36 @@ def service_fields(services: Iterable[ServiceLayout]) -> dict[str, bytes]:
 
 
 def parse_layout(value: bytes) -> ViewLayout:
-    """A view's layout from its JSON."""
-    return msgspec.json.decode(value, type=ViewLayout)
+    """A view's layout from its JSON.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    return decoded(_decode_view, value)
+
+
+def layouts_in_use(fields: Mapping[bytes, bytes]) -> dict[str, ViewLayout]:
+    """The layouts in use of the hash `layouts:<env>`, by `view@version`.
+
+    One that cannot be read, such as that of another version of this library, is as good as none: others are served.
+    """
+    found: dict[str, ViewLayout] = {}
+    for field, value in fields.items():
+        if b"#" not in field:
+            with suppress(msgspec.DecodeError):
+                layout = parse_layout(value)
+                if layout.id.encode() == field:
+                    found[layout.id] = layout
+    return found
 
 
 def parse_service(value: bytes) -> ServiceLayout:
-    """A service from its JSON."""
-    return msgspec.json.decode(value, type=ServiceLayout)
+    """A service from its JSON.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    return decoded(_decode_service, value)
 
 
 def _item(

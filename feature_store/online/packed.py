@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from feature_store.time_rule import SECOND_US
+from feature_store.time_rule import EARLIEST_US, LATEST_US, SECOND_US
 
 Scalar = int | float | str | bool | None | msgspec.msgpack.Ext
 Item = object
@@ -109,7 +109,7 @@ def own_row(row: PackedRow, at_us: int) -> PackedRow | None:
         return None
     try:
         return row._replace(items=_decode(kept.data))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"not a packed value: {error}") from error
 
 
@@ -121,7 +121,7 @@ def decode_row(value: bytes) -> PackedRow:
     """
     try:
         row = _decode(value)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"not a packed value: {error}") from error
     if len(row) < HEAD:
         raise ValueError(f"not a packed value: it has {len(row)} elements, at least {HEAD} are needed")
@@ -129,6 +129,8 @@ def decode_row(value: bytes) -> PackedRow:
     whole = type(layout_id) is type(run) is type(n) is type(from_us) is type(until_s) is int
     if not whole or (age_us is not None and type(age_us) is not int):
         raise ValueError(f"not a packed value: it begins with {row[:HEAD]}, integers are needed")
+    if not (EARLIEST_US <= from_us <= LATEST_US and EARLIEST_US <= from_us - (age_us or 0) <= LATEST_US):
+        raise ValueError(f"not a packed value: it begins with {row[:HEAD]}, times of the years 1 to 9999 are needed")
     return PackedRow(layout_id, run, n, from_us, age_us, until_s, items)
 
 

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from feature_store.online.keys import generation_key, ready_key
+from feature_store.untrusted import decoded
 
 if TYPE_CHECKING:
     from redis import Redis
 
 SHARDS = "shards"
 """The field of `ready:<env>` that says how many shards there are."""
+
+_SHARD_DIGITS = 9
 
 EXPIRY_SLACK_US = 3_600_000_000
 """How much longer than its validity a value must stay in Redis at least, by the clock of the flow. A read of a time
@@ -70,7 +73,7 @@ def decode_ready(value: bytes) -> ReadyRecord:
     Raises:
         msgspec.DecodeError: if it is none.
     """
-    return _decode(value)
+    return decoded(_decode, value)
 
 
 def write_ready(client: Redis, env: str, record: ReadyRecord) -> None:
@@ -99,12 +102,11 @@ def parse_ready(fields: Mapping[bytes, bytes]) -> dict[str, ReadyRecord]:
     """The records of the hash `ready:<env>`."""
     records: dict[str, ReadyRecord] = {}
     for field, value in fields.items():
-        name = field.decode()
-        if name == SHARDS:
+        if field == SHARDS.encode():
             continue
         try:
-            records[name] = decode_ready(value)
-        except msgspec.DecodeError:
+            records[field.decode()] = decode_ready(value)
+        except (msgspec.DecodeError, UnicodeDecodeError):
             continue  # no record at all is what such bytes are worth
     return records
 
@@ -112,7 +114,7 @@ def parse_ready(fields: Mapping[bytes, bytes]) -> dict[str, ReadyRecord]:
 def shards_of(fields: Mapping[bytes, bytes]) -> int:
     """The number of shards that the hash `ready:<env>` names; 1 if it names none."""
     value = fields.get(SHARDS.encode(), b"1")
-    return int(value) if value.isdigit() and int(value) > 0 else 1
+    return int(value) if value.isdigit() and len(value) <= _SHARD_DIGITS and int(value) > 0 else 1
 
 
 def store_generation(client: Redis, env: str) -> str:

@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from feature_store.untrusted import decoded
+
 Mode = Literal["off", "shadow", "split"]
 SUFFIX = "#rollout"
 """Of the field of `services:<env>` that says how a service is rolled out."""
@@ -28,10 +30,17 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     previous: int | None = None
     """What was served before `serve` was promoted."""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 100:
+            raise ValueError(f"`share` must be between 0 and 100, got {self.share}")
+
     @property
     def versions(self) -> set[int]:
         """The versions that are read."""
         return {self.serve} if self.to is None else {self.serve, self.to}
+
+
+_decode = msgspec.json.Decoder(Rollout).decode
 
 
 def rollout_field(name: str) -> str:
@@ -54,7 +63,7 @@ def parse_rollout(value: bytes) -> Rollout:
     Raises:
         msgspec.DecodeError: if it is none.
     """
-    return msgspec.json.decode(value, type=Rollout)
+    return decoded(_decode, value)
 
 
 def is_in_share(service: str, key: str, share: float) -> bool:

@@ -12,9 +12,9 @@ from typing import cast
 
 from feature_store.clock import Clock
 from feature_store.computed.functions import Functions
-from feature_store.errors import InputError, OnlineStoreError
+from feature_store.errors import InputError, OnlineStoreError, shown
 from feature_store.online.keys import generation_key, layouts_key, ready_key, services_key
-from feature_store.online.layout import parse_layout
+from feature_store.online.layout import layouts_in_use
 from feature_store.online.rollout import rollout_field
 from feature_store.reader.decode import UnknownLayout, decode_vectors
 from feature_store.reader.listed import list_service
@@ -25,13 +25,17 @@ from feature_store.reader.sample import ServedSample, may_choose
 from feature_store.reader.transport import Command, Reply, as_hash
 from feature_store.reader.vector import FeatureVector
 from feature_store.reader.worth import Moment
-from feature_store.time_rule import to_us
+from feature_store.time_rule import EARLIEST_US, LATEST_US, to_us
 
 AsOf = datetime | int | None
 Features = str | Sequence[str]
 Row = Mapping[str, object]
 Read = Generator[list[Command], list[Reply], list[FeatureVector]]
 Packed = Sequence[bytes | None]
+
+
+LISTS = 256
+"""So many lists of features a reader remembers; services are as many as there are."""
 
 
 class ReaderCore:
@@ -145,10 +149,7 @@ class ReaderCore:
                 )
             except UnknownLayout as unknown:
                 [found] = yield [("HGET", layouts_key(self._env), str(unknown))]
-                if isinstance(found, bytes):
-                    unknown.view.learn(parse_layout(found))
-                else:
-                    unknown.view.give_up(unknown.layout_id)
+                unknown.view.learn(unknown.layout_id, found if isinstance(found, bytes) else None)
 
     def _refreshing(self, followed: Sequence[str]) -> list[Command]:
         """What is asked once a second: how far the shards have read, and how services are rolled out."""
@@ -194,7 +195,7 @@ class ReaderCore:
     def _load(self, name: str | tuple[str, ...]) -> Generator[list[Command], list[Reply], Route]:
         """What is read for a service or a list of features, from what `apply` has published."""
         services, layouts = yield [("HGETALL", services_key(self._env)), ("HGETALL", layouts_key(self._env))]
-        views = {field.decode(): parse_layout(value) for field, value in as_hash(layouts).items() if b"#" not in field}
+        views = layouts_in_use(as_hash(layouts))
         if not views:
             raise OnlineStoreError(
                 f"nothing is published in the environment '{self._env}'; run `feature-store apply`, or name another"
@@ -206,6 +207,10 @@ class ReaderCore:
             route = find_route(self._env, name, fields, views)
             if "@" not in name:
                 self._followed[name] = (fields[name.encode()], fields.get(rollout_field(name).encode()))
+        if isinstance(name, tuple):
+            lists = [each for each in tuple(self._routes) if isinstance(each, tuple)]
+            if len(lists) >= LISTS:  # the oldest goes: whoever asks for it again has one more round trip
+                self._routes.pop(lists[0], None)
         self._routes[name] = route
         return route
 
@@ -219,13 +224,20 @@ def as_of_us(as_of: object) -> int | None:
     if as_of is None:
         return None
     if isinstance(as_of, int) and not isinstance(as_of, bool):
-        return as_of
+        return _within(as_of, as_of)
     if not isinstance(as_of, datetime):
-        raise InputError(f"`as_of` must be a datetime with a time zone or whole microseconds, got {as_of!r}")
+        raise InputError(f"`as_of` must be a datetime with a time zone or whole microseconds, got {shown(as_of)}")
     try:
-        return to_us(as_of, name="as_of")
+        return _within(to_us(as_of, name="as_of"), as_of)
     except ValueError as error:
         raise InputError(str(error)) from None
+
+
+def _within(time_us: int, as_of: object) -> int:
+    """A time that a row may have, too: in another zone it may lie in the year 0."""
+    if not EARLIEST_US <= time_us <= LATEST_US:
+        raise InputError(f"`as_of` must lie in the years 1 to 9999, UTC, got {shown(as_of)}")
+    return time_us
 
 
 def as_of_each(as_of: object, rows: int) -> list[int | None]:

@@ -14,7 +14,7 @@ from feature_store.online import packed
 from feature_store.online.layout import Policy, Value
 from feature_store.online.packed import PackedRow, decode_row, item_at, own_row, seconds_since
 from feature_store.reader.computing import compute
-from feature_store.reader.places import Slot
+from feature_store.reader.places import Slot, fitting
 from feature_store.reader.plan import ReadPlan, ViewRead
 from feature_store.reader.vector import FeatureVector
 from feature_store.reader.worth import (
@@ -185,7 +185,7 @@ def _read_view(draft: _Draft, view: ViewRead, key: str, *, value: bytes | None, 
 
 
 def _slots(view: ViewRead, layout_id: int) -> tuple[Slot, ...]:
-    slots = view.layouts.get(layout_id)
+    slots = view.slots_of(layout_id)
     if slots is None:
         raise UnknownLayout(view, layout_id)
     return slots
@@ -196,7 +196,7 @@ def _place_row(draft: _Draft, slots: Sequence[Slot], row: PackedRow, *, status: 
     values, statuses, items = draft.values, draft.statuses, row.items
     seconds = seconds_since(row.from_us, at_us)
     draft.plain &= status is PRESENT
-    for position, index, convert, empty in slots:
+    for position, index, kind, convert, empty in slots:
         if index < 0:
             draft.plain = False
             continue
@@ -211,6 +211,8 @@ def _place_row(draft: _Draft, slots: Sequence[Slot], row: PackedRow, *, status: 
             statuses[position] = ERROR
             draft.plain = False
         else:
+            if type(item) is not kind:
+                item = fitting(item, kind)
             values[position] = item if convert is None else convert(item)
             statuses[position] = status
 
@@ -218,7 +220,7 @@ def _place_row(draft: _Draft, slots: Sequence[Slot], row: PackedRow, *, status: 
 def _place_nothing(draft: _Draft, slots: Sequence[Slot], status: Status) -> None:
     """Give features without a row one status and, unless nothing is known, the value of an empty window."""
     draft.plain &= status is EMPTY
-    for position, index, _, empty in slots:
+    for position, index, _, _, empty in slots:
         if index < 0:  # nobody vouches for it; it stays UNKNOWN
             draft.plain = False
             continue

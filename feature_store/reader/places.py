@@ -8,8 +8,8 @@ from datetime import date, timedelta
 from typing import Any, NamedTuple
 
 from feature_store.computed.kinds import LIST, Kind
-from feature_store.declare.key import KeyKind, entity_key
-from feature_store.errors import InputError, OnlineStoreError, UnknownNameError
+from feature_store.declare.key import LONGEST, KeyKind, entity_key
+from feature_store.errors import InputError, OnlineStoreError, UnknownNameError, shown
 from feature_store.online.layout import (
     AskedItem,
     FeatureLayout,
@@ -38,8 +38,10 @@ class Slot(NamedTuple):
     """In the vector; parts of what is computed that are not served stand behind the served ones."""
     item: int
     """Among the items of a packed row; -1: rows of this layout do not have it."""
+    kind: type
+    """Of its items; another type is damage."""
     convert: Convert | None
-    """Of timestamps and dates, from the integers as which they travel."""
+    """Of timestamps and dates, from the integers as which they travel; of lists, from theirs."""
     empty: Value | list[Value]
     """The value of an empty window."""
 
@@ -65,8 +67,14 @@ class EntityRead:
             parts = [row[name] for name in self.columns]
         except KeyError as error:
             raise self._missing(error.args[0], row) from None
-        if len(parts) == 1 and type(parts[0]) is str and self.kinds[0] == "str" and parts[0].isalnum():
-            return parts[0]  # the usual case: one text without anything to escape
+        if (
+            len(parts) == 1
+            and type(only := parts[0]) is str
+            and self.kinds[0] == "str"
+            and only.isalnum()
+            and len(only) <= LONGEST // 4
+        ):
+            return only  # the usual case: one text, short and without anything to escape
         try:
             return entity_key(parts, self.kinds, columns=self.columns)
         except InputError as error:
@@ -255,12 +263,24 @@ class Places:
         return view.entity, columns
 
 
+def fitting(item: object, kind: type) -> object:
+    """An item of a packed row as one of its feature's type.
+
+    Raises:
+        TypeError: it is of another; a whole number may stand for a float.
+    """
+    if type(item) is kind:
+        return item
+    if kind is float and type(item) is int:
+        return float(item)
+    raise TypeError(f"must be {kind.__name__}, got {shown(item)}")
+
+
 def _slot(position: int, index: int, feature: FeatureLayout) -> Slot:
-    convert: Convert | None = None
-    if feature.dtype in ("timestamp", "date"):
-        convert = _to_time if feature.dtype == "timestamp" else _to_date
-        convert = _each(convert) if feature.is_list else convert
-    return Slot(position, index, convert, feature.empty)
+    kind, convert = _TRAVELS[feature.dtype]
+    if feature.is_list:
+        return Slot(position, index, list, _each(kind, convert), feature.empty)
+    return Slot(position, index, kind, convert, feature.empty)
 
 
 def _to_time(micros: int) -> object:
@@ -271,8 +291,21 @@ def _to_date(days: int) -> object:
     return date(1970, 1, 1) + timedelta(days=days)
 
 
-def _each(convert: Convert) -> Convert:
-    return lambda values: [convert(value) for value in values]
+def _each(kind: type, convert: Convert | None) -> Convert:
+    if convert is None:
+        return lambda values: [fitting(value, kind) for value in values]
+    return lambda values: [convert(fitting(value, kind)) for value in values]
+
+
+_TRAVELS: Mapping[str, tuple[type, Convert | None]] = {
+    "int": (int, None),
+    "float": (float, None),
+    "bool": (bool, None),
+    "str": (str, None),
+    "timestamp": (int, _to_time),
+    "date": (int, _to_date),
+}
+"""Kind of a feature -> the type of its items, and what makes values of them."""
 
 
 def _listed(row: Mapping[str, object]) -> str:

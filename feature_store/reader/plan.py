@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+import msgspec
+
 from feature_store.online.keys import features_prefix
-from feature_store.online.layout import OnDemandItem, RatioItem, ServiceLayout, StoredItem, Value, ViewLayout
+from feature_store.online.layout import (
+    OnDemandItem,
+    RatioItem,
+    ServiceLayout,
+    StoredItem,
+    Value,
+    ViewLayout,
+    parse_layout,
+)
 from feature_store.reader.places import EntityRead, FunctionRead, Places, RatioRead, RequestRead, Slot
 from feature_store.reader.vector import Names
 
+KNOWN = 64
+"""Layouts that a reader remembers of a view: each added feature makes one."""
 HASHES = 1 << 32
 """How many hashes of an entity there are."""
 
@@ -34,17 +47,26 @@ class ViewRead:
         """Of the layout in use."""
         return self.layouts[self.layout.layout_id]
 
-    def learn(self, layout: ViewLayout) -> None:
-        """Prepare for rows that were written with another layout."""
-        names = {feature.name: i for i, feature in enumerate(layout.features)}
-        mine = [feature.name for feature in self.layout.features]
-        self.layouts[layout.layout_id] = tuple(
-            slot._replace(item=names.get(mine[slot.item], -1)) for slot in self.slots
-        )
+    def slots_of(self, layout_id: int) -> tuple[Slot, ...] | None:
+        """Of the layout of a row; None if it is not known yet. A row may name any number: so many are asked for, no more."""
+        found = self.layouts.get(layout_id)
+        return self._of({}) if found is None and len(self.layouts) >= KNOWN else found
 
-    def give_up(self, layout_id: int) -> None:
-        """Take a layout that nobody knows for one without features: their values are UNKNOWN."""
-        self.layouts[layout_id] = tuple(slot._replace(item=-1) for slot in self.slots)
+    def learn(self, layout_id: int, value: bytes | None) -> None:
+        """Prepare for rows that were written with another layout.
+
+        One that nobody knows, or that cannot be read, is one without features: their values are UNKNOWN.
+        """
+        names: dict[str, int] = {}
+        with suppress(msgspec.DecodeError):
+            layout = None if value is None else parse_layout(value)
+            if layout is not None and (layout.id, layout.layout_id) == (self.id, layout_id):
+                names = {feature.name: i for i, feature in enumerate(layout.features)}
+        self.layouts[layout_id] = self._of(names)
+
+    def _of(self, items: Mapping[str, int]) -> tuple[Slot, ...]:
+        mine = [feature.name for feature in self.layout.features]
+        return tuple(slot._replace(item=items.get(mine[slot.item], -1)) for slot in self.slots)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

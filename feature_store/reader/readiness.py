@@ -105,7 +105,7 @@ def parse_readiness(
     generation: bytes | None, fields: Mapping[bytes, bytes], *, progress: Progress, now_us: int, now_s: float
 ) -> Readiness:
     """What the hash `ready:<env>` says. Records of another generation of the store say nothing."""
-    current = "" if generation is None else generation.decode()
+    current = "" if generation is None else generation.decode(errors="replace")
     found = {field: record for field, record in parse_ready(fields).items() if record.generation == current}
     records = {field: _vouched(record) for field, record in progress.believed(found).items()}
     return Readiness(shards_of(fields), records, now_us, now_s, generation)

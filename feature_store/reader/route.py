@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
 
-from feature_store.errors import InputError, OnlineStoreError, UnknownNameError
+from feature_store.errors import InputError, OnlineStoreError, UnknownNameError, shown
 from feature_store.online.layout import ServiceLayout, ViewLayout, parse_service
 from feature_store.online.rollout import Rollout, is_in_share, is_service, parse_rollout, rollout_field
 from feature_store.reader.computing import requested
@@ -114,11 +116,11 @@ def find_route(env: str, name: str, services: Mapping[bytes, bytes], views: Mapp
         return Route(plan=plan_read(env, _service(name, services), views))
     version = services.get(name.encode())
     if version is None:
-        known = [field.decode() for field in services if is_service(field) and b"@" not in field]
-        raise UnknownNameError("service", name, known)
-    plan = plan_read(env, _service(f"{name}@{int(version)}", services), views)
+        raise UnknownNameError("service", name, [each for each in _names(services) if "@" not in each])
+    number = _version(name, version)
+    plan = plan_read(env, _service(f"{name}@{number}", services), views)
     rollout = _rollout(name, services)
-    if rollout is None or rollout.to is None or rollout.serve != int(version):
+    if rollout is None or rollout.to is None or rollout.serve != number:
         return Route(plan=plan)
     try:
         beside = plan_read(env, _service(f"{name}@{rollout.to}", services), views)
@@ -141,7 +143,7 @@ def services_of(
     """
     routes: dict[str, Route] = {}
     plans: list[ReadPlan] = []
-    for name in sorted(field.decode() for field in services if is_service(field)):
+    for name in sorted(_names(services)):
         try:
             route = find_route(env, name, services, views)
         except (OnlineStoreError, UnknownNameError):
@@ -156,14 +158,35 @@ def services_of(
 def _service(service_id: str, services: Mapping[bytes, bytes]) -> ServiceLayout:
     found = services.get(service_id.encode())
     if found is None:
-        known = [field.decode() for field in services if is_service(field) and b"@" in field]
-        raise UnknownNameError("service", service_id, known)
+        raise UnknownNameError("service", service_id, [each for each in _names(services) if "@" in each])
     try:
-        return parse_service(found)
+        service = parse_service(found)
     except msgspec.DecodeError as error:
         raise OnlineStoreError(
             f"service '{service_id}' was published by another version of this library: {error}"
         ) from error
+    if service.id != service_id:
+        raise OnlineStoreError(
+            f"in the place of service '{service_id}' stands '{service.id}'; run `feature-store apply`"
+        )
+    return service
+
+
+def _names(services: Mapping[bytes, bytes]) -> list[str]:
+    """The names of services and `name@version` of their versions."""
+    names = []
+    for field in filter(is_service, services):
+        with suppress(UnicodeDecodeError):
+            names.append(field.decode())
+    return names
+
+
+def _version(name: str, value: bytes) -> int:
+    if not re.fullmatch(rb"[1-9][0-9]{0,8}", value):
+        raise OnlineStoreError(
+            f"the version of service '{name}' cannot be read: {shown(value)}; run `feature-store apply`"
+        )
+    return int(value)
 
 
 def _rollout(name: str, services: Mapping[bytes, bytes]) -> Rollout | None:

@@ -84,7 +84,7 @@ def build_app(
         return Route(path, door.open(endpoint, name), methods=["GET"], name=name)
 
     taken = [] if publishing is None else [route("/v1/sources/{source}/events", "POST", publishing.events, "publish")]
-    read, versioned = "/v1/services/{service}/features", "/v1/services/{service}/versions/{version:int}/features"
+    read, versioned = "/v1/services/{service}/features", "/v1/services/{service}/versions/{version}/features"
     app = Starlette(
         routes=[
             route(read, "POST", reads.one, "read"),

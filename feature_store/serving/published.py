@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from feature_store.errors import OnlineStoreError, UnknownNameError
 from feature_store.online.keys import layouts_key, services_key
-from feature_store.online.layout import ViewLayout, parse_layout
+from feature_store.online.layout import ViewLayout, layouts_in_use
 from feature_store.reader.route import services_of
 from feature_store.reader.transport import as_hash
 from feature_store.serving.shapes import ServiceShape, shape_of
@@ -159,7 +156,7 @@ class Published:
         self._until_s = time.monotonic() + AGE_S
         if (services, layouts) == self._raw:
             return
-        views = _parsed(layouts)
+        views = layouts_in_use(layouts)
         if not views and self._found is not None:
             return  # a store that has lost what was published says nothing
         if not views:
@@ -175,16 +172,6 @@ class Published:
             views=views,
         )
         self._raw = (services, layouts)
-
-
-def _parsed(layouts: Mapping[bytes, bytes]) -> dict[str, ViewLayout]:
-    """The layouts in use; without those that another version of this library has published."""
-    views: dict[str, ViewLayout] = {}
-    for name, value in layouts.items():
-        if b"#" not in name:
-            with suppress(msgspec.DecodeError):
-                views[name.decode()] = parse_layout(value)
-    return views
 
 
 def _split(route: Route) -> ReadPlan | None:

@@ -36,6 +36,8 @@ class Limits:
 
     rows: int = 1_000
     """Of one request."""
+    features: int = 1_000
+    """That a request may list."""
     body_bytes: int = 1 << 20
     deadline_s: float = 2.0
     """In which a read must have ended."""
@@ -106,9 +108,11 @@ class Reads:
         Raises:
             InputError: one is no `view:feature`.
             NotGranted: he may not, or not the personal data that they hold.
+            Problem: too many features.
             UnknownNameError: there is no such view.
         """
         caller.what = ",".join(features)[:SHOWN]
+        self._check_size("features", len(features), self.limits.features)
         views = dict.fromkeys(_view(name) for name in features)
         for view in views:
             caller.reads_view(view)
@@ -140,10 +144,7 @@ class Reads:
             UnknownNameError: a feature that there is not; lists those that he may see.
         """
         caller.rows = len(rows)
-        if len(rows) > self.limits.rows:
-            raise Problem(
-                "too-large", f"`rows` may be {self.limits.rows} at most, got {len(rows)}", {"limit": self.limits.rows}
-            )
+        self._check_size("rows", len(rows), self.limits.rows)
         try:
             with self.metrics.reading():
                 async with asyncio.timeout(self.limits.deadline_s):
@@ -159,6 +160,11 @@ class Reads:
         if isinstance(name, str) and len(batch):
             caller.what = ",".join(sorted({vector.service for vector in batch}))
         return batch
+
+    @staticmethod
+    def _check_size(name: str, size: int, limit: int) -> None:
+        if size > limit:
+            raise Problem("too-large", f"`{name}` may be {limit} at most, got {size}", {"limit": limit})
 
     def _batch(self, written: str, batch: FeatureBatch, asked: Asked) -> Response:
         if written == ARROW:

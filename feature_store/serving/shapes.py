@@ -17,6 +17,7 @@ from feature_store.serving.answers import StatusName
 from feature_store.serving.media import JSON, MSGPACK
 from feature_store.serving.problem import Problem
 from feature_store.status import Status
+from feature_store.untrusted import decoded
 
 if TYPE_CHECKING:
     from feature_store.reader.plan import ReadPlan
@@ -81,10 +82,10 @@ class Body:
             Problem: it is malformed, or breaks a rule; says where.
         """
         try:
-            return self._decoders[media_type].decode(body)
+            return decoded(self._decoders[media_type].decode, body)
         except msgspec.ValidationError as error:
             raise Problem("invalid", _place_first(str(error))) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except msgspec.DecodeError as error:
             raise Problem("malformed", f"the body is no {media_type.partition('/')[2]}: {error}") from None
 
 
