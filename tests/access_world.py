@@ -16,8 +16,8 @@ from feature_store.clock import ManualClock
 from feature_store.online.keys import access_key
 from feature_store.online.layout import service_layout
 from feature_store.serving.app import build_app
+from feature_store.serving.limits import Limits
 from feature_store.serving.publishing import Publishing
-from feature_store.serving.reads import Limits
 
 COUNT = item("departures", "count_1h")
 JFK = {"origin": "JFK"}

@@ -12,9 +12,10 @@ from stream_world import compiled
 from feature_store.clock import ManualClock
 from feature_store.serving.about import State
 from feature_store.serving.app import build_app
+from feature_store.serving.connection import within
 from feature_store.serving.grpc.api import GrpcApi
+from feature_store.serving.limits import Limits
 from feature_store.serving.publishing import Publishing
-from feature_store.serving.reads import Limits
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def running(world, *, limits=None):
     publishing = Publishing(compiled=compiled, client=world.client, env=world.env, clock=clock, limits=limits)
     app = build_app(world.url, env=world.env, clock=world.clock, publishing=publishing, limits=limits)
     beside = GrpcApi(app.state.reads, State(), door=app.state.door)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
+    server = uvicorn.Server(uvicorn.Config(app, http=within(limits), port=0, log_level="critical"))
     ports = []
 
     async def serve():

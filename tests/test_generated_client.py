@@ -1,54 +1,28 @@
 """A client generated from the API's own document: strictly typed, and what it reads over a real port is what the reader says."""
 
-import asyncio
 import dataclasses
 import importlib
 import os
 import re
 import subprocess
 import sys
-import threading
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import msgspec
 import pytest
-import uvicorn
 from access_world import SOURCE, bearer
-from stream_world import compiled
+from api_server import running
 from typed_world import COLUMNS, ROW, TypedWorld
 
-from feature_store.clock import ManualClock
 from feature_store.declare.key import entity_key
 from feature_store.online.rollout import is_in_share
 from feature_store.reader import FeatureReader
-from feature_store.serving.app import build_app
-from feature_store.serving.publishing import Publishing
-from feature_store.serving.reads import Limits
 
 TESTS = Path(__file__).parent
 # What is checked is the client's types, not those of the HTTP library below them, which take most of the time.
 CONFIGURATION = "[mypy]\nstrict = true\n[mypy-httpx.*]\nfollow_imports = skip\n"
-
-
-@contextmanager
-def served(world):
-    """A real server of this process and its URL."""
-    limits, clock = Limits(), ManualClock(world.clock.at_us)
-    publishing = Publishing(compiled=compiled, client=world.client, env=world.env, clock=clock, limits=limits)
-    app = build_app(world.url, env=world.env, clock=world.clock, publishing=publishing)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=asyncio.run, args=[server.serve()])
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +37,8 @@ def key(world):
 
 @pytest.fixture(scope="module")
 def url(world):
-    with served(world) as url:
-        yield url
+    with running(world) as api:
+        yield api.url
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from feature_store.serving.grpc.api import SERVICE, GrpcApi
 from feature_store.serving.grpc.v1 import features_pb2 as pb
 from feature_store.serving.grpc.v1 import features_pb2_grpc as rpc
 from feature_store.serving.grpc.values import column_of, python_column, python_value, value_of
-from feature_store.serving.reads import Limits
+from feature_store.serving.limits import Limits
 from feature_store.time_rule import SECOND_US, from_us, to_us
 
 COUNT, MEAN = item("departures", "count_1h"), item("departures", "mean_1h")

@@ -16,7 +16,7 @@ from feature_store.online.layout import KeyedItem
 from feature_store.reader import FeatureReader
 from feature_store.serving.about import State
 from feature_store.serving.app import build_app
-from feature_store.serving.reads import Limits
+from feature_store.serving.limits import Limits
 from feature_store.status import Status
 from feature_store.time_rule import SECOND_US, from_us
 
@@ -294,7 +294,7 @@ def test_the_document_has_a_path_for_each_service_with_its_types(world):
     ]
     assert set(operation["responses"]) == {
         "200",
-        *("400", "401", "403", "404", "406", "409", "413", "415", "422"),
+        *("400", "401", "403", "404", "406", "408", "409", "413", "415", "422"),
         *("503", "504"),
     }
     assert "/v1/services/delay/versions/2/features/batch" in document["paths"]

@@ -12,8 +12,8 @@ from feature_store.log.binding import open_log
 from feature_store.online.keys import access_key
 from feature_store.online.layout import publish_layouts, view_layout
 from feature_store.serving.app import build_app
+from feature_store.serving.limits import Limits
 from feature_store.serving.publishing import Publishing
-from feature_store.serving.reads import Limits
 from feature_store.time_rule import DAY_US, from_us
 
 PATH = f"/v1/sources/{SOURCE}/events"

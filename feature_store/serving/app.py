@@ -21,10 +21,11 @@ from feature_store.reader.given import Declared, functions_of
 from feature_store.serving.about import About, State
 from feature_store.serving.door import Door, Endpoint
 from feature_store.serving.guard import Guard
+from feature_store.serving.limits import Limits
 from feature_store.serving.metrics import Metrics
 from feature_store.serving.problem import Problem, answer
 from feature_store.serving.published import Published
-from feature_store.serving.reads import Limits, Reads
+from feature_store.serving.reads import Reads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

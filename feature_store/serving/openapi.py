@@ -25,6 +25,7 @@ _SERVICE = {"name": "service", "in": "path", "required": True}
 _KIND = {"name": "kind", "in": "path", "required": True}
 _READ_PROBLEMS = (
     "malformed",
+    "too-slow",
     "not-acceptable",
     "value-refused",
     "too-large",
@@ -158,6 +159,7 @@ def _post(operation: str, asked: ServiceShape, answered: Sequence[ServiceShape],
 def _publish(source: str) -> Schemas:
     problems = _problems(
         "malformed",
+        "too-slow",
         "not-acceptable",
         "unknown-name",
         "too-large",

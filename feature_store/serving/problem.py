@@ -41,6 +41,7 @@ KINDS: Mapping[str, Kind] = {
     "unknown-name": Kind(404, "There is no such thing", "`known` lists what there is."),
     "no-such-path": Kind(404, "There is no such path", "The OpenAPI document lists all paths."),
     "wrong-method": Kind(405, "The path has another method", "The header Allow lists its methods."),
+    "too-slow": Kind(408, "The request does not come", "Its headers and its body must come in time."),
     "not-acceptable": Kind(406, "No such media type is offered", "The header Accept names none of those in `offered`."),
     "value-refused": Kind(
         409, "A value must not be served", "It is STALE or AHEAD, and the service says that this fails the read."
@@ -51,6 +52,7 @@ KINDS: Mapping[str, Kind] = {
     "log-full": Kind(
         429, "The log has no room", "Its readers must catch up first; try again after `Retry-After` seconds."
     ),
+    "headers-too-large": Kind(431, "The headers are too large", "`limit` says what is allowed."),
     "internal": Kind(500, "The server failed", "It is noted in the server's log."),
     "store-unavailable": Kind(503, "The online store does not answer", "Try again after `Retry-After` seconds."),
     "deadline": Kind(504, "The answer took too long", "Nothing was changed; try again."),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from feature_store.declare.source import EventSource
     from feature_store.log.protocol import Position
     from feature_store.serving.guard import Caller
-    from feature_store.serving.reads import Limits
+    from feature_store.serving.limits import Limits
     from feature_store.transforms.compiled import Compiled
 
 SHOWN = 20
@@ -63,7 +63,7 @@ class Publishing:
         """Publish events. One whose id was published before is dropped by all who read the log, so a request may be repeated."""
         written = answer_type(request.headers.get("accept"))
         source = self._source(request.path_params["source"], caller)
-        body = await body_of(request, limit=self.limits.body_bytes)
+        body = await body_of(request, self.limits)
         given = _EVENTS.decode(body, body_type(request.headers.get("content-type"), default="")).events
         caller.rows = len(given)
         if len(given) > self.limits.rows:

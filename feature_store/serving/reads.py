@@ -12,6 +12,7 @@ from starlette.responses import Response
 from feature_store.declare.feature import FeatureRef
 from feature_store.errors import FeatureStoreError, InputError, UnknownNameError
 from feature_store.serving.bodies import body_of
+from feature_store.serving.limits import Limits
 from feature_store.serving.media import ARROW, WRITTEN, answer_type, arrow_stream, body_type, encode
 from feature_store.serving.problem import Problem, problem_of
 from feature_store.serving.shapes import LISTED, Asked, Body, ServiceShape, status_names
@@ -28,21 +29,6 @@ if TYPE_CHECKING:
 
 SHOWN = 1_000
 """Characters of what was asked for that the audit log has."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a request may ask for."""
-
-    rows: int = 1_000
-    """Of one request."""
-    features: int = 1_000
-    """That a request may list."""
-    body_bytes: int = 1 << 20
-    deadline_s: float = 2.0
-    """In which a read must have ended."""
-    store_s: float = 1.0
-    """In which Redis must answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +111,7 @@ class Reads:
 
     async def _body(self, request: Request, wanted: Body) -> Any:
         media_type = body_type(request.headers.get("content-type"))
-        return wanted.decode(await body_of(request, limit=self.limits.body_bytes), media_type)
+        return wanted.decode(await body_of(request, self.limits), media_type)
 
     async def vectors(
         self, caller: Caller, name: str | Sequence[str], rows: Sequence[Row], *, as_of: AsOf

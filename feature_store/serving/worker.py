@@ -22,7 +22,8 @@ from feature_store.registry import load_registry
 from feature_store.serving.about import State
 from feature_store.serving.app import build_app
 from feature_store.serving.certificate import CIPHERS, Certificate, certificate_of
-from feature_store.serving.reads import Limits
+from feature_store.serving.connection import within
+from feature_store.serving.limits import Limits
 from feature_store.settings import Settings
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def work(listening: socket.socket, *, drain_s: float, keys_required: bool, grpc:
     certificate = certificate_of(settings)
     config = uvicorn.Config(
         app,
+        http=within(limits),
         ssl_certfile=certificate and certificate.file,
         ssl_keyfile=certificate and certificate.key,
         ssl_ciphers=CIPHERS,
