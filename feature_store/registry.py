@@ -117,6 +117,7 @@ class Registry:
         """The features of a service or a list, in order, each with its view's version pinned.
 
         Raises:
+            InputError: for a text that names no feature.
             UnknownNameError: for a view or feature that is not declared.
         """
         items = features.features if isinstance(features, FeatureService) else features
@@ -189,7 +190,7 @@ class Registry:
             for item in service.features:
                 try:
                     found.extend(self._resolve_item(item))
-                except (UnknownNameError, ValueError) as error:
+                except (UnknownNameError, InputError) as error:
                     yield f"service '{service.name}': {error}"
             try:
                 self.reads(found)

@@ -281,6 +281,16 @@ def test_the_three_computations_agree_on_any_events(replay, events, asked, seed)
             result.vector(ANY_SPENDING.views, time=minutes(after), customer=customer)
 
 
+def test_an_entity_whose_only_event_was_no_new_one_has_no_newest_event(replay):
+    """Its event id had been seen with another entity: a row may be written, in which nothing has ever happened."""
+    events = [Arrived(payment(0, 0), at=minutes(5)), payment(0, 0, customer="b|b"), payment(1, 15)]
+
+    result = replay(ANY_SPENDING, {"payments": events}, seed=76)
+
+    vector = result.vector([ANY_SPENDING.view("spending")], time=minutes(15), customer="ada")
+    assert {vector[name].event_time for name in vector.names} == {None}
+
+
 def of_finite_numbers(event):
     """JSON has no form for the others."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in event.items()}

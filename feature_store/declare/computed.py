@@ -256,7 +256,7 @@ def as_input(given: Given, told: str, *, column: str) -> Input:
     if isinstance(given, str):
         try:
             return Input(source=FeatureRef.parse(given))
-        except ValueError as error:
+        except InputError as error:
             raise InputError(f"{told}: {error}") from None
     if isinstance(given, RequestInput):
         return Input(source=given if given.column else replace(given, column=column))

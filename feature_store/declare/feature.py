@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from feature_store.errors import InputError, shown
 from feature_store.time_rule import DAY_US, MAX_TILES, default_hop_us, format_duration, parse_duration
 
 Duration = str | timedelta
@@ -132,11 +133,11 @@ class FeatureRef:
         """Read `view:feature` or `view@2:feature`.
 
         Raises:
-            ValueError: for any other form.
+            InputError: for any other form.
         """
-        match = re.fullmatch(r"(\w+)(?:@(\d+))?:(\w+)", text)
+        match = re.fullmatch(r"(\w+)(?:@(\d{1,9}))?:(\w+)", text) if type(text) is str else None
         if match is None:
-            raise ValueError(f"a feature must be named as 'view:feature' or 'view@2:feature', got {text!r}")
+            raise InputError(f"a feature must be named as 'view:feature' or 'view@2:feature', got {shown(text)}")
         return cls(view=match[1], version=int(match[2]) if match[2] else None, feature=match[3])
 
     def __str__(self) -> str:

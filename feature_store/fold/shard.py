@@ -18,7 +18,7 @@ from feature_store.online.packed import ERROR, Item, encode_own, encode_rows
 from feature_store.online.ready import EXPIRY_SLACK_US, Positions
 from feature_store.online.writer import Write
 from feature_store.status import Status
-from feature_store.time_rule import SECOND_US, tail_us
+from feature_store.time_rule import BEGINNING_US, SECOND_US, tail_us
 from feature_store.transforms.catalogue import Ints, Values
 from feature_store.transforms.plan import ViewPlan
 from feature_store.transforms.steps import FOREVER_US, FeatureSteps, ViewSteps
@@ -254,12 +254,12 @@ def _plain_values(found: Values) -> list[Item]:
 
 
 def _ages(plan: ViewPlan, steps: ViewSteps, now_us: int) -> list[int | None]:
-    """How long before its beginning the newest event of each value happened; None if it has left every window: then
-    it depends on when the state was rebuilt whether it is still known.
+    """How long before its beginning the newest event of each value happened; None if there is none, or if it has left
+    every window: then it depends on when the state was rebuilt whether it is still known.
     """
     oldest_us = min(tail_us(now_us, feature.window_us, feature.hop_us) for feature in plan.view.declared)
     ages: list[int | None] = (steps.from_us - steps.newest_us).tolist()
-    for row in np.flatnonzero(steps.newest_us < oldest_us).tolist():
+    for row in np.flatnonzero((steps.newest_us < oldest_us) | (steps.newest_us <= BEGINNING_US)).tolist():
         ages[row] = None
     return ages
 

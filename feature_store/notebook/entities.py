@@ -44,10 +44,7 @@ def one_feature(registry: Registry, feature: object) -> Resolved:
         raise InputError(
             f"`feature` must be 'view:feature', a handle such as view['count_1h'] or a ratio, got {feature!r}"
         )
-    try:
-        found = registry.resolve([feature])
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    found = registry.resolve([feature])
     if len(found) > 1:
         raise InputError(
             f"`feature` must be one feature, got {', '.join(item.name for item in found)}; choose one of them"

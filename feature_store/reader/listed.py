@@ -24,10 +24,7 @@ def list_service(names: Sequence[str], layouts: Mapping[str, ViewLayout]) -> Ser
         raise InputError("`features` must name a service or at least one feature such as 'view:feature', got none")
     items = []
     for name in names:
-        try:
-            ref = FeatureRef.parse(name)
-        except (TypeError, ValueError) as error:
-            raise InputError(str(error)) from None
+        ref = FeatureRef.parse(name)
         version = ref.version or _newest(ref.view, layouts)
         items.append(StoredItem(view=ref.view, version=version, feature=ref.feature, name=name))
     return ServiceLayout(name="features", version=1, features=list(items), log_rate=0.0)

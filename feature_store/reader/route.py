@@ -109,9 +109,12 @@ def find_route(env: str, name: str, services: Mapping[bytes, bytes], views: Mapp
         views: the layouts in use.
 
     Raises:
+        InputError: the name is none.
         UnknownNameError: the service, or a view or feature of it, is not published.
-        OnlineStoreError: it was published by another version of this library.
+        OnlineStoreError: it was published by another version of this library, or is damaged.
     """
+    if not name.isprintable():
+        raise InputError(f"the name of a service must be printable text, got {shown(name)}")
     if "@" in name:
         return Route(plan=plan_read(env, _service(name, services), views))
     version = services.get(name.encode())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from feature_store.declare.feature import FeatureRef
-from feature_store.errors import FeatureStoreError, InputError, UnknownNameError
+from feature_store.errors import FeatureStoreError, UnknownNameError
 from feature_store.serving.bodies import body_of
 from feature_store.serving.limits import Limits
 from feature_store.serving.media import ARROW, WRITTEN, answer_type, arrow_stream, body_type, encode
@@ -191,10 +191,7 @@ def _view(feature: str) -> str:
     Raises:
         InputError: it is neither.
     """
-    try:
-        return FeatureRef.parse(feature).view
-    except (TypeError, ValueError) as error:
-        raise InputError(str(error)) from None
+    return FeatureRef.parse(feature).view
 
 
 def _name(request: Request) -> str:

@@ -141,10 +141,7 @@ class Replay:
         keys: Mapping[str, object],
     ) -> FeatureVector:
         time_us = moment_us(time, "time")
-        try:
-            resolved = self._compiled.registry.resolve(service)
-        except ValueError as error:
-            raise InputError(str(error)) from None
+        resolved = self._compiled.registry.resolve(service)
         reads = self._compiled.registry.reads(resolved)
         row = self._row(reads, requests_of(resolved), {**(entity or {}), **keys})
         known = (repr(service), repr(resolved), time_us, *((name, repr(value)) for name, value in row.items()))
