@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
+from fuzzing import BOMBS, damaged, tried
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from registry_server import schema_registry
@@ -201,6 +202,20 @@ def test_every_payload_is_either_a_row_or_rejected(decoder, payloads):
 
     rows = [*found.table["_row"].to_pylist(), *(rejected.row for rejected in found.rejected)]
     assert sorted(rows) == list(range(len(payloads)))
+
+
+@tried(10)
+@given(data=st.data())
+def test_a_damaged_payload_costs_only_itself(decoder, data):
+    first, second = decoder.encode([ROW, SPARSE])
+    bad = data.draw(st.one_of(damaged(first), damaged(second), st.sampled_from(BOMBS)))
+
+    found = decoder.decode([first, bad, second], SCHEMA)
+
+    rows = [*found.table["_row"].to_pylist(), *(rejected.row for rejected in found.rejected)]
+    assert sorted(rows) == [0, 1, 2]
+    kept = [row for row in found.table.to_pylist() if row["_row"] != 1]
+    assert kept == [ROW | {"_row": 0}, SPARSE | {"_row": 2}]
 
 
 @pytest.mark.parametrize("library", ["fastavro", "google.protobuf"])

@@ -119,6 +119,10 @@ def test_numbers_times_and_names_of_any_size_are_refused_with_a_short_word(clien
     for as_of in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
         assert "years 1 to 9999" in problem(read(as_of=as_of), 422, "invalid")
     assert read(as_of="0001-01-01T00:00:00Z").status_code == 200
+    for due in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        body = {"keys": row, "inputs": {"amount": 1.0, "code": 1, "due": due}}
+        told = problem(client.post("/v1/services/asked/features", content=json.dumps(body).encode()), 422, "invalid")
+        assert "`due` must be a datetime with a time zone" in told
     assert read(keys=row | {"number": 10**300}).status_code == 200
     assert "4,096 bytes" in problem(read(keys=row | {"shop": "x" * 5_000}), 422, "invalid")
     assert read(keys=row | {"shop": "\x00\r\n|{}%\U0010ffff" * 200}).status_code == 200

@@ -114,7 +114,10 @@ def _number(value: object) -> float | None:
 def _time(value: object) -> datetime | None:
     if not isinstance(value, datetime) or value.tzinfo is None:
         return None
-    value = value.astimezone(UTC)
+    try:
+        value = value.astimezone(UTC)
+    except OverflowError:  # in the year 0 or 10000
+        return None
     # Those of pandas have nanoseconds, which are rounded down.
     return datetime(
         value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond, tzinfo=UTC

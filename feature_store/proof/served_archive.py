@@ -17,12 +17,13 @@ import pyarrow as pa
 
 from feature_store.errors import InputError, UnknownNameError
 from feature_store.online.keys import served_key
-from feature_store.proof.layout import ServedLayout, served_layout
+from feature_store.proof.layout import ServedLayout, conform, served_layout
 from feature_store.proof.served_log import ENTRY, SERVICE, ServedLog
 from feature_store.proof.served_table import SERVED_TABLE, append_served
 from feature_store.reader.sample import FIELD, ServedRecord
 from feature_store.reader.vector import FeatureVector, Names, feature_column
 from feature_store.status import Status
+from feature_store.untrusted import decoded
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -79,7 +80,7 @@ class ServedArchiver:
         decode = msgspec.msgpack.Decoder(ServedRecord).decode
         for entry, fields in entries:
             try:
-                yield _Logged(entry.decode(), decode(fields[FIELD.encode()]))
+                yield _Logged(entry.decode(), decoded(decode, fields[FIELD.encode()]))
             except (KeyError, msgspec.DecodeError) as error:
                 self._skip(1, "entries", f"no served vector: {error}")
 
@@ -87,13 +88,27 @@ class ServedArchiver:
         service = alike[0].record.service
         try:
             layout = served_layout(self._compiled, service)
-            append_served(self._compiled, self._lake, _table(layout, alike))
+            table = self._readable(layout, alike)
+            if table is not None:
+                append_served(self._compiled, self._lake, table)
         except (InputError, UnknownNameError) as error:
             self._skip(len(alike), service, str(error))
 
+    def _readable(self, layout: ServedLayout, alike: Sequence[_Logged]) -> pa.Table | None:
+        """The record of the vectors that are some. Whoever may read a service may log, so anything may stand there."""
+        try:
+            return conform(layout, _table(layout, alike))
+        except _MISFITS as error:
+            if len(alike) == 1:
+                why = str(error) if isinstance(error, InputError) else f"no served vector ({type(error).__name__})"
+                self._skip(1, alike[0].record.service, why)
+                return None
+        tables = [table for each in alike if (table := self._readable(layout, [each])) is not None]
+        return pa.concat_tables(tables) if tables else None
+
     def _skip(self, count: int, what: str, why: str) -> None:
         self.skipped += count
-        if what not in self._told:
+        if what not in self._told and len(self._told) < _TOLD:
             self._told.add(what)
             logger.warning("served vectors of %s are not archived: %s", what, why)
 
@@ -102,6 +117,11 @@ class ServedArchiver:
         services = [service.id for service in self._compiled.registry.services]
         newest = newest_entries(self._lake)
         return min((newest.get(service, BEGINNING) for service in services), key=_order, default=BEGINNING)
+
+
+_TOLD = 100
+_MISFITS = (ArithmeticError, InputError, LookupError, TypeError, ValueError)
+"""What building the record of a vector raises that has other values than its service."""
 
 
 def newest_entries(lake: Lake) -> dict[str, str]:
