@@ -63,12 +63,13 @@ def arrow_schema(source: EventSource) -> pa.Schema:
     A column with a default may be missing in an event, so it is nullable here until `with_defaults` has filled it.
 
     Raises:
-        DeclarationError: naming each column whose type has no equivalent, or whose default is no value of it.
+        DeclarationError: naming each column whose name has quotation marks, whose type has no equivalent, or whose default
+            is no value of it.
     """
     fields, problems = [], []
     for name, column in source.schema.to_schema().columns.items():
         try:
-            field = pa.field(name, _arrow_type(str(column.dtype)), nullable=bool(column.nullable))
+            field = pa.field(_checked_name(name), _arrow_type(str(column.dtype)), nullable=bool(column.nullable))
             own = name in (source.event_time, *source.id_columns)
             fields.append(field if column.default is None else _with_default(field, column.default, own=own))
         except ValueError as error:
@@ -84,6 +85,12 @@ def arrow_schema(source: EventSource) -> pa.Schema:
         fields,
         metadata={UNKNOWN: b"keep"} if getattr(innermost(source.decode), "unknown_fields", "") == "keep" else None,
     )
+
+
+def _checked_name(name: str) -> str:
+    if not name.isprintable() or '"' in name:
+        raise ValueError("a name must be printable and without quotation marks")
+    return name
 
 
 def _with_default(field: pa.Field, default: object, *, own: bool) -> pa.Field:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from feature_store.declare.keyed import KeyedView
-from feature_store.duck import literal
 from feature_store.errors import InputError, OnlineStoreError, UnknownNameError
 from feature_store.history.spine import read_spine, spine_keys
 from feature_store.history.training import get_historical_features
@@ -220,7 +219,8 @@ def _events(compiled: Compiled, plan: ViewPlan, lake: Lake, spine: pa.Table, *, 
     projected = project_sql(plan, events, extra=[ARRIVED, PARTITION, OFFSET])
     with lake.reading() as cursor:
         return cursor.execute(
-            f"SELECT {columns} FROM ({projected}) WHERE {KEY} = {literal(keys.text[0].as_py())} ORDER BY {TIME} DESC, {ID} DESC"
+            f"SELECT {columns} FROM ({projected}) WHERE {KEY} = $key ORDER BY {TIME} DESC, {ID} DESC",
+            {"key": keys.text[0].as_py()},
         ).to_arrow_table()
 
 
