@@ -5,7 +5,15 @@ import { crc32, entityKey, InputError } from "./key.js";
 /** A name that is not published. */
 export class UnknownNameError extends Error {}
 
-/** @typedef {{position: number, item: number, empty: unknown}} Slot item: among those of a row, -1: its layout has it not */
+const isWhole = (value) => typeof value === "bigint" || Number.isInteger(value);
+/** Type of a feature -> whether a value is of it; times and dates are whole numbers. JavaScript does not tell 1.0 from 1. */
+const FITS = {
+  float: (value) => typeof value === "number" || typeof value === "bigint",
+  bool: (value) => typeof value === "boolean",
+  str: (value) => typeof value === "string",
+};
+
+/** @typedef {{position: number, item: number, empty: unknown, fits: (value: unknown) => boolean}} Slot item: among those of a row, -1: its layout has it not */
 
 /** What is read of one view under one key. */
 class ViewRead {
@@ -23,7 +31,9 @@ class ViewRead {
   place(feature, position) {
     const item = this.layout.features.findIndex(({ name }) => name === feature);
     if (item < 0) throw new UnknownNameError(`view ${this.id} has no feature ${feature}`);
-    this.slots.push({ position, item, empty: this.layout.features[item].empty });
+    const { empty, dtype, is_list } = this.layout.features[item];
+    const fits = FITS[dtype] ?? isWhole;
+    this.slots.push({ position, item, empty, fits: is_list ? (value) => Array.isArray(value) && value.every(fits) : fits });
     return this.layout.features[item];
   }
 

@@ -177,7 +177,7 @@ export class FeatureReader {
     let [status, atUs] = worthOfRow(view, row, moment, record);
     const own = status === "AHEAD" ? ownRow(row, moment.atUs) : undefined;
     if (own !== undefined) [row, [status, atUs]] = [own, worthOfOwn(view, moment, record)];
-    if (status !== "UNKNOWN" && slots.some(({ item }) => item >= row.items.length)) return damaged;
+    if (status !== "UNKNOWN" && slots.some((slot) => isDamaged(slot, row, atUs))) return damaged;
     return slots.map(({ position, item, empty }) => {
       if (item < 0 || status === "UNKNOWN") return [position, null, "UNKNOWN"];
       const value = itemAt(row.items[item], row.fromUs, atUs);
@@ -226,4 +226,12 @@ function asMap(flat) {
   const found = new Map();
   for (let i = 0; i < flat.length; i += 2) found.set(String(flat[i]), String(flat[i + 1]));
   return found;
+}
+
+/** Whether a row lacks the item of a feature, or has one of another type. */
+function isDamaged({ item, fits }, row, atUs) {
+  if (item < 0) return false;
+  if (item >= row.items.length) return true;
+  const value = itemAt(row.items[item], row.fromUs, atUs);
+  return value !== ERROR && value !== null && !fits(value);
 }

@@ -297,6 +297,12 @@ def damaged_rows() -> Iterable[dict[str, Json]]:
         "fewer": bytes([head[0] - 1]) + head[1:] + b"\x05",
         "foreign": good.replace(b"\x05\xcb", b"\xd4\x07\0\xcb"),
         "utf8": bytes([head[0]]) + head[1:] + b"\xa1\xff\xc0",
+        "text for a number": good.replace(b"\x05\xcb", b"\xa1a\xcb"),
+        "a boolean for a number": good.replace(b"\x05\xcb", b"\xc3\xcb"),
+        "a map": good.replace(b"\x05\xcb", b"\x80\xcb"),
+        "a list for a number": good.replace(b"\x05\xcb", b"\x91\x91\x05\xcb"),
+        "arrays in arrays": b"\x91" * 5_000,
+        "a time that is none": row(orders, [5], [2.5], from_us=300_000_000_000_000_000),
     }
     yield store(
         "damaged rows say so, whatever they are worth",
