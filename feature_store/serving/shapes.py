@@ -200,13 +200,13 @@ def _value(kind: str) -> object:
 def title(name: str, version: str = "") -> str:
     """The name of a service or source as types are called: letters of ASCII, different for different names.
 
-    >>> title("arrival_delay", "2"), title("top_10"), title("arrivalDelay", "2"), title("größe")
-    ('ArrivalDelayV2', 'Top_10', 'arrivalDelay.V2', 'gr.f6..df.e.')
+    >>> title("arrival_delay", "2"), title("top_10"), title("arrivalDelay", "2"), title("AB"), title("größe")
+    ('ArrivalDelayV2', 'Top_10', 'arrivalDelay.V2', 'AB.', 'gr.f6..df.e.')
     """
     shown = f"V{version}" if version else ""
     if re.fullmatch(r"[a-z0-9_]+", name):
         return re.sub(r"(?:^|(?<=[a-z0-9])_)([a-z])", lambda found: found[1].upper(), name) + shown
-    return "".join(char if char.isascii() else f".{ord(char):x}." for char in name) + f".{shown}".rstrip(".")
+    return "".join(char if char.isascii() else f".{ord(char):x}." for char in name) + f".{shown}"
 
 
 def _place_first(said: str) -> str:
