@@ -1,5 +1,7 @@
 """Requests generated from the API's own document, by its rules and against them: every answer is one that the document has."""
 
+import itertools
+
 import httpx
 import msgspec
 import pytest
@@ -9,7 +11,6 @@ from access_world import SOURCE, bearer
 from api_server import running
 from fuzzing import FACTOR, tried
 from hypothesis import given, reject
-from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import load_all_checks, not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -65,18 +66,20 @@ def session():
 
 
 def answer(api, session, case, **headers):
-    response = case.call(base_url=api.url, session=session, headers=headers)
+    given = {name.title(): value for name, value in headers.items()}  # else those of the session win
+    response = case.call(base_url=api.url, session=session, headers=given)
     case.validate_response(response, checks=CHECKS)
     return response
 
 
 def fuzz(operations, mode, check):
+    number = itertools.count()
     for operation in operations:
 
         @tried(5)
-        @given(case=operation.as_strategy(generation_mode=mode), chance=st.randoms(use_true_random=False))
-        def one(case, chance):
-            check(case, chance)
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def one(case):
+            check(case, next(number))
 
         one()
 
@@ -85,20 +88,20 @@ def test_requests_by_the_document_are_answered_as_it_says(api, operations, sessi
     """Not all of them by 200: of MessagePack's bytes and of what there is a schema knows nothing."""
     statuses = set()
 
-    def check(case, chance):
-        response = answer(api, session, case, **bearer(key), accept=chance.choice(KINDS))
+    def check(case, number):
+        response = answer(api, session, case, **bearer(key), accept=KINDS[number % len(KINDS)])
         statuses.add(response.status_code)
 
     fuzz(operations, GenerationMode.POSITIVE, check)
-    assert 200 in statuses
+    assert {200, 406} <= statuses
     assert statuses <= {200} | REFUSED
 
 
 def test_requests_against_the_document_are_refused_as_it_says(api, operations, session, key):
     statuses = set()
 
-    def check(case, chance):
-        response = answer(api, session, case, **(bearer(key) if chance.random() < 0.8 else {}))
+    def check(case, number):
+        response = answer(api, session, case, **(bearer(key) if number % 4 else {}))
         statuses.add(response.status_code)
 
     fuzz([each for each in operations if each.method == "post"], GenerationMode.NEGATIVE, check)

@@ -1,5 +1,7 @@
 """Any bytes, for everything that reads what others have written: a value, or the one error that is said."""
 
+import itertools
+
 import msgspec
 import pytest
 from fuzzing import BOMBS, damaged, edited, json_values, packed_values, texts, tried
@@ -102,6 +104,26 @@ def test_hashes_with_any_fields_are_read(fields):
     assert parse_ready(fields) == {}
     assert shards_of(fields) >= 1
     assert layouts_in_use(fields) == {}
+
+
+PARTS = ["", "a", "|", "%", "%7C", "%257C", "a|", "|a", "{", "}", "%7B", "{}", "7C"]
+
+
+def test_texts_that_look_like_each_other_are_entities_of_their_own():
+    pairs = list(itertools.product(PARTS, PARTS))
+
+    assert len({entity_key(pair, ["str", "str"], columns=["a", "b"]) for pair in pairs}) == len(pairs)
+
+
+OUTSIDE = [(2**62, 0), (-(2**62), 0), (NOW_US, 2**62), (NOW_US, -(2**62)), (2**64 - 1, None)]
+
+
+@pytest.mark.parametrize(("from_us", "age_us"), OUTSIDE)
+def test_a_row_of_a_time_that_there_is_not_is_damaged(from_us, age_us):
+    value = msgspec.msgpack.encode([7, 1, 7, from_us, age_us, 0, 5])
+
+    with pytest.raises(ValueError, match="times of the years 1 to 9999 are needed"):
+        decode_row(value)
 
 
 ANY = {

@@ -184,6 +184,19 @@ def test_a_body_beyond_the_limit_is_not_read_whether_it_says_its_length_or_not(w
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30 << 10  # KiB
 
 
+def test_a_body_without_end_that_nobody_wants_ends_the_connection(wire):
+    wire.head("/v1/nothing", "transfer-encoding: chunked")
+    sent = 0
+    try:
+        while sent < 50 << 20:
+            wire.send(b"40000\r\n" + b" " * 0x40000 + b"\r\n")
+            sent += 0x40000
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+
+    assert sent < 20 << 20
+
+
 def test_a_body_that_is_too_large_is_a_problem_and_ends_the_connection(wire):
     wire.head(READ, "content-length: 2000000")
     wire.send(b" " * 1_200_000)

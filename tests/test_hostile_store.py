@@ -15,12 +15,15 @@ from fuzzing import BOMBS, damaged, edited, json_values, packed_values, tried
 from hypothesis import given
 from hypothesis import strategies as st
 from online_world import features_key
-from typed_world import ROW, TypedWorld
+from typed_world import COLUMNS, ITEMS, KINDS, ROW, TypedWorld
 
 from feature_store import AsyncFeatureReader
-from feature_store.errors import FeatureStoreError
+from feature_store.declare.key import entity_key
+from feature_store.errors import FeatureStoreError, OnlineStoreError
 from feature_store.online.keys import access_key, generation_key, layouts_key, ready_key, services_key
+from feature_store.online.packed import encode_rows
 from feature_store.reader import FeatureReader, Status
+from feature_store.reader.plan import KNOWN as PLAN_KNOWN
 from feature_store.serving.grpc.v1 import features_pb2 as pb
 from feature_store.serving.grpc.v1 import features_pb2_grpc as rpc
 from feature_store.serving.grpc.values import value_of
@@ -252,3 +255,39 @@ def test_layouts_services_rollouts_and_keys_with_other_things_in_them_are_typed_
 
     with having(hostile, place, json.dumps(value).encode()):
         check_reads(hostile, http, stub, key)
+
+
+def test_rows_of_layouts_that_nobody_knows_cost_neither_memory_nor_a_read_without_end(world):
+    """One layout is that of another row, as `apply` never writes it; of a hundred there is none."""
+    strange = [world.ledger.layout_id + number for number in range(1, 101)]
+    world.client.hset(layouts_key(world.env), f"ledger@1#{strange[0]}", msgspec.json.encode(world.ledger))
+    rows = [{**ROW, "number": number} for number in range(100)]
+    for row, layout_id in zip(rows, strange, strict=True):
+        key = entity_key([*row.values()], KINDS, columns=COLUMNS)
+        [value] = encode_rows(layout_id, 1, 7, [world.clock.at_us], [0], [0], [[item] for _, item in ITEMS.values()])
+        world.put_bytes(world.ledger, key, value)
+
+    with FeatureReader(world.url, env=world.env, clock=world.clock, log_served=False) as reader:
+        vectors = reader.get_online_features_batch("account", rows)
+        [view] = [view for fetch in reader._core._routes["account"].plan.fetches for view in fetch.views]
+
+    assert {status for vector in vectors for status in vector.statuses} == {Status.UNKNOWN}
+    assert len(view.layouts) <= PLAN_KNOWN
+
+
+def test_what_stands_in_the_place_of_another_is_taken_for_neither(hostile, http, world):
+    other_view = msgspec.json.encode(world.views["legs@1"])
+    other_service = world.client.hget(services_key(world.env), "trip@1")
+
+    with having(hostile, "a layout", other_view):
+        hostile.forget()
+        named = {"features": ["ledger:count_1h"], "rows": [ROW | {"day": "2024-02-29", "token": ""}]}
+        assert "unknown online view 'ledger'" in http.post("/v1/features", json=named).json()["detail"]
+    with having(hostile, "a service", other_service):
+        hostile.forget()
+        reader = FeatureReader(world.url, env=world.env, clock=world.clock)
+        with reader, pytest.raises(OnlineStoreError, match="in the place of service 'account@1' stands 'trip@1'"):
+            reader.get_online_features("account", ROW)
+        paths = http.get("/openapi.json").json()["paths"]
+        assert "/v1/services/trip/features" in paths
+        assert "/v1/services/account/features" not in paths

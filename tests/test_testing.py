@@ -287,7 +287,7 @@ def test_an_entity_whose_only_event_was_no_new_one_has_no_newest_event(replay):
 
     result = replay(ANY_SPENDING, {"payments": events}, seed=76)
 
-    vector = result.vector([ANY_SPENDING.view("spending")], time=minutes(15), customer="ada")
+    vector = result.vector(ANY_SPENDING.views, time=minutes(15), customer="ada")
     assert {vector[name].event_time for name in vector.names} == {None}
 
 
