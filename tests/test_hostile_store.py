@@ -276,13 +276,15 @@ def test_rows_of_layouts_that_nobody_knows_cost_neither_memory_nor_a_read_withou
 
 
 def test_what_stands_in_the_place_of_another_is_taken_for_neither(hostile, http, world):
-    other_view = msgspec.json.encode(world.views["legs@1"])
+    other_view = msgspec.json.encode(msgspec.structs.replace(world.views["legs@1"], features=[]))
     other_service = world.client.hget(services_key(world.env), "trip@1")
 
     with having(hostile, "a layout", other_view):
         hostile.forget()
         named = {"features": ["ledger:count_1h"], "rows": [ROW | {"day": "2024-02-29", "token": ""}]}
         assert "unknown online view 'ledger'" in http.post("/v1/features", json=named).json()["detail"]
+        legs = {"features": ["legs:count_1d"], "rows": [KEYS["trip"]]}
+        assert http.post("/v1/features", json=legs).json()["rows"][0]["values"] == [2]
     with having(hostile, "a service", other_service):
         hostile.forget()
         reader = FeatureReader(world.url, env=world.env, clock=world.clock)
