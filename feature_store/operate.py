@@ -30,7 +30,7 @@ from feature_store.log.binding import open_log
 from feature_store.log.placing import place_text, place_texts
 from feature_store.log.protocol import Record, unpack_offset
 from feature_store.online.keys import layouts_key
-from feature_store.online.layout import parse_layout, service_layout, view_layout
+from feature_store.online.layout import layouts_in_use, service_layout, view_layout
 from feature_store.online.ready import ReadyRecord, read_ready
 from feature_store.online.rollout import settle
 from feature_store.online.server import check_server, inspect_server
@@ -137,7 +137,8 @@ def _moved(compiled: Compiled, client: Redis, env: str) -> list[str]:
         f"view '{new.view}': its values stand in Redis as {'' if not new.personal else 'not '}personal data, under keys of "
         f"which others are granted (tag `pii`); give the view a new `version`, and retire version {new.version}"
         for new, old in zip(layouts, served, strict=True)
-        if old is not None and parse_layout(old).personal != new.personal
+        for before in layouts_in_use({} if old is None else {new.id.encode(): old}).values()
+        if before.personal != new.personal
     ]
 
 

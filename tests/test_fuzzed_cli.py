@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
-from fuzzing import damaged, json_values, noise, tried
+from fuzzing import DEEP, damaged, json_values, noise, tried
 from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_store import FeatureStore
 from feature_store.cli.app import run
+from feature_store.online.keys import access_key, applied_key, generation_key, layouts_key, ready_key, services_key
 from feature_store.settings import PREFIX
 
 EVENT = {"payment_id": "e1", "customer": "ada", "amount": 5.5, "paid_at": "2026-03-02T09:00:00Z"}
@@ -113,19 +114,19 @@ def commands(draw, templates):
     return [draw(words) if part is ANY else part for part in draw(st.sampled_from(templates))]
 
 
-@tried(60)
+@tried(40)
 @given(command=commands(CHEAP))
 def test_texts_that_are_judged_at_once(shop, command):
     check(command)
 
 
-@tried(25)
+@tried(20)
 @given(command=commands(DEAR))
 def test_texts_that_are_looked_up(shop, command):
     check(command)
 
 
-@tried(10)
+@tried(8)
 @given(data=st.data())
 def test_files_of_anything(shop, data):
     lines = [
@@ -143,3 +144,26 @@ def test_files_of_anything(shop, data):
     (shop / name).write_bytes(content)
 
     check(["publish", "payments", name])
+
+
+@pytest.mark.parametrize("garbage", [b"\xff", b"{}", b"[" * DEEP], ids=["bytes", "nothing", "deep"])
+def test_what_cannot_be_read_in_redis_is_said_and_mended_by_apply(shop, garbage):
+    with FeatureStore() as store:
+        env, client = store.settings.environment, store.redis
+        for name in (layouts_key(env), services_key(env), ready_key(env)):
+            client.hset(
+                name, mapping={**dict.fromkeys(client.hkeys(name), garbage), b"\xff": garbage, b"old@1": garbage}
+            )
+        client.mset({access_key(env): garbage, generation_key(env): garbage, applied_key(env): garbage})
+
+    for command in (
+        ["status"],
+        ["get", "risk", "customer=ada"],
+        ["rollout", "status"],
+        ["doctor"],
+        ["retire", "old@1"],
+        ["plan"],
+    ):
+        check(command)
+    assert said(["apply"])[0] == 0
+    assert said(["get", "risk", "customer=ada"])[0] == 0

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, cast
+
+import msgspec
 
 from feature_store.changing.applied import Applied, read_applied, record, recorded_features, view_of
 from feature_store.errors import InputError, UnknownNameError
@@ -148,10 +151,15 @@ def _delete_values(client: Redis, env: str, view_id: str) -> int:
 
 
 def _prefixes(client: Redis, env: str, layouts: Sequence[bytes]) -> set[str]:
-    """Where rows of these layouts stand: a view may have become personal data while it was served."""
+    """Where rows of these layouts stand: a view may have become personal data while it was served.
+
+    Of one that cannot be read nobody knows; its rows go when they expire.
+    """
     found: set[str] = set()
     for value in cast("list[bytes | None]", client.hmget(layouts_key(env), layouts) if layouts else []):
-        if value is not None:
+        if value is None:
+            continue
+        with suppress(msgspec.DecodeError):
             layout = parse_layout(value)
             found.add(features_prefix(env, layout.entity, personal=layout.personal))
     return found
