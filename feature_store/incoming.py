@@ -49,9 +49,12 @@ class Incoming:
         self.problems |= {numbers[row]: _reworded(reason) for row, reason in decoded.rejected}
         left = [numbers[row] for row in decoded.table.column("_row").to_pylist()]
         table = decoded.table.select(self.schema.names)
-        self.problems |= {left[row]: why for row, why in check_rows(self.source.schema, table).rejected}
-        rows: list[Row] = table.to_pylist()
-        self._check_times_and_ids(dict(zip(left, rows, strict=True)), now_us)
+        checked = check_rows(self.source.schema, table)
+        refused = dict(checked.rejected)
+        self.problems |= {left[row]: why for row, why in refused.items()}
+        rows: list[Row] = checked.good.to_pylist()
+        kept = [number for row, number in enumerate(left) if row not in refused]
+        self._check_times_and_ids(dict(zip(kept, rows, strict=True)), now_us)
         return rows
 
     def _is_object(self, number: int, payload: bytes) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from feature_store.errors import DeclarationError
 from feature_store.row_checks import row_rule
+from feature_store.time_rule import EARLIEST_US, LATEST_US
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,6 +177,10 @@ def check_rows(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Check
 
     The good rows come back in their order, with the table's own Arrow types.
     """
+    outside = _outside(table)
+    if outside:
+        numbers = [row for row in range(table.num_rows) if row not in outside]
+        return _with_rejected(check_rows(schema, table.take(pa.array(numbers, type=pa.int64()))), numbers, outside)
     rule = row_rule(schema, table.schema, _to_frame)
     if rule is None:
         return _judge(schema, table)
@@ -191,6 +197,33 @@ def check_rows(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Check
     return Checked(table.filter(pa.array(kept)), rejected)
 
 
+_YEARS = {
+    "timestamp": (EARLIEST_US, LATEST_US),
+    "date32": ((date.min - date(1970, 1, 1)).days, (date.max - date(1970, 1, 1)).days),
+}
+
+
+def _outside(table: pa.Table) -> dict[int, str]:
+    """Rows with a time or a date that Python does not have, and why they are none: whatever reads them would fail."""
+    found: dict[int, str] = {}
+    for field in table.schema:
+        first, last = _YEARS.get(str(field.type).partition("[")[0], (0, -1))
+        if first > last:
+            continue
+        column = table.column(field.name).cast(pa.int32() if pa.types.is_date(field.type) else pa.int64())
+        bounds = pc.min_max(column).as_py()
+        if bounds["min"] is not None and not first <= bounds["min"] <= bounds["max"] <= last:
+            wrong = pc.or_(pc.less(column, first), pc.greater(column, last)).fill_null(False)
+            reason = f"column '{field.name}': must lie in the years 1 to 9999, UTC"
+            found |= dict.fromkeys(np.flatnonzero(wrong.to_numpy()).tolist(), reason)
+    return found
+
+
+def _with_rejected(checked: Checked, numbers: Sequence[int], rejected: Mapping[int, str]) -> Checked:
+    """What was found of some rows by the numbers that they have among all, with others that are rejected."""
+    return Checked(checked.good, sorted([*rejected.items(), *((numbers[row], why) for row, why in checked.rejected)]))
+
+
 def _judge(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Checked:
     """What Pandera says. It has no place for a null in a column of plain booleans, so such rows are judged here."""
     lacking = {
@@ -201,8 +234,7 @@ def _judge(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Checked:
     if not lacking:
         return _judge_frame(schema, table)
     numbers = [row for row in range(table.num_rows) if row not in lacking]
-    rest = _judge_frame(schema, table.take(pa.array(numbers, type=pa.int64())))
-    return Checked(rest.good, sorted([*lacking.items(), *((numbers[row], reason) for row, reason in rest.rejected)]))
+    return _with_rejected(_judge_frame(schema, table.take(pa.array(numbers, type=pa.int64()))), numbers, lacking)
 
 
 def _judge_frame(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Checked:

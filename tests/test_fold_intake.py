@@ -53,6 +53,10 @@ def only_rejected(records):
         (payloads([row()])[0].replace(b'"u"', b"null"), "null"),
         (payloads([row()])[0].replace(b'"level":1', b'"level":"1"'), "level"),
         (payloads([row()])[0].replace(b"Z", b""), "at"),
+        (
+            payloads([row()])[0].replace(ISO[:19].encode(), b"0001-01-01T00:00:00").replace(b"Z", b"+14:00"),
+            "years 1 to 9999",
+        ),
     ],
 )
 def test_a_record_that_is_no_event_is_kept_with_its_place_and_reason(payload, reason):

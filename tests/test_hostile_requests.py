@@ -119,6 +119,11 @@ def test_numbers_times_and_names_of_any_size_are_refused_with_a_short_word(clien
     for as_of in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
         assert "years 1 to 9999" in problem(read(as_of=as_of), 422, "invalid")
     assert read(as_of="0001-01-01T00:00:00Z").status_code == 200
+    for at in ("0001-01-01T00:00:00+00:03", "9999-12-31T23:59:59-14:00"):
+        body = {"events": [{"uid": "far", "at": at}, {"uid": "near", "at": "2023-11-14T20:00:00Z"}]}
+        answer = client.post(f"/v1/sources/{SOURCE}/events", json=body)
+        problem(answer, 422, "invalid")
+        assert answer.json()["events"] == [{"event": 0, "reason": "column 'at': must lie in the years 1 to 9999, UTC"}]
     for due in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
         body = {"keys": row, "inputs": {"amount": 1.0, "code": 1, "due": due}}
         told = problem(client.post("/v1/services/asked/features", content=json.dumps(body).encode()), 422, "invalid")
