@@ -58,12 +58,11 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
         *(build(view, env=env) for view in served for build in (build_freshness_check, build_parity_check)),
         *(build_skew_check(service, env=env) for service in registry.services),
     ]
-    ui_url = f"http://127.0.0.1:{settings.ui_port}"
     return dg.Definitions(
         asset_checks=checks,
         assets=[*events, *views, *online, *shown, *training, *vectors, build_maintenance_asset(env=env)],
         sensors=[
-            build_alert_sensor(env=env, webhook_url=settings.alert_webhook_url, ui_url=ui_url),
+            build_alert_sensor(env=env, webhook_url=settings.alert_webhook_url, ui_url=settings.dagster_url),
             *(build_late_sensor(view, env=env) for view in registry.views if is_recomputed(view)),
         ],
         schedules=[
