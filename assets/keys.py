@@ -36,6 +36,11 @@ def maintenance_key(env: str) -> dg.AssetKey:
     return dg.AssetKey([env, "lake", "maintenance"])
 
 
+def statistics_key(env: str) -> dg.AssetKey:
+    """What the catalog tells of values."""
+    return dg.AssetKey([env, "catalog", "statistics"])
+
+
 def op_name(key: dg.AssetKey) -> str:
     """A key as the name of a step or a schedule."""
     return "__".join(key.path)

@@ -162,6 +162,12 @@ class CatalogWorld:
         with self.store(declared) as store:
             store.apply()
 
+    def measure(self):
+        """Load a week of events, and tell how the values are distributed."""
+        with self.store() as store:
+            store.load("payments", start=NOON - timedelta(days=5, hours=12), end=NOON - timedelta(hours=12))
+            return store.publish_statistics()
+
     def live(self, behind_us=2_000_000):
         """A stream that is two seconds behind."""
         with self.store() as store:

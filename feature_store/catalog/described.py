@@ -138,7 +138,8 @@ def _served(name: str, item: FeatureRef | Ratio | Computed, compiled: Compiled, 
         kind, dtype, description = "ratio", "float", item.description
         inputs = {"numerator": item.numerator.meaning, "denominator": item.denominator.meaning}
     else:
-        kind, dtype, description, code = "on_demand", item.output.kind, item.description, _code(item)
+        kind = "encoding" if item.of.function.encoding else "on_demand"
+        dtype, description, code = item.output.kind, item.description, _code(item)
         given = zip(item.of.function.parameters, item.of.inputs, strict=True)
         inputs = {parameter: _input(each) for parameter, each in given}
     return ServedEntry(

@@ -67,7 +67,7 @@ class ServedEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     kind: str
-    """stored, ratio or on_demand."""
+    """stored, ratio, encoding or on_demand."""
     reads: Sequence[str]
     """`view@version:feature` of what it is made of."""
     inputs: Mapping[str, str]

@@ -9,7 +9,7 @@ import msgspec
 
 from feature_store.catalog.document import Revision
 
-_UNTOLD = {"assets", "name", "version"}
+_UNTOLD = {"assets", "name", "version", "window_error"}
 """Fields that follow from others."""
 
 

@@ -53,6 +53,7 @@ for command in (
     explain.explain,
     history.training_set,
     verify.verify,
+    overview.statistics,
     overview.status,
 ):
     app.command()(command)

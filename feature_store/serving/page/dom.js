@@ -33,15 +33,13 @@ export function facts(pairs) {
   return h("dl", { class: "facts" }, told.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 }
 
-/** A table that scrolls by itself where it is too wide. */
+/** A table that scrolls by itself where it is too wide; on a phone, each row is a list of named values. */
 export function table(columns, rows, label) {
-  const head = h("tr", {}, columns.map((column) => h("th", { scope: "col" }, column)));
-  const body = rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell ?? ""))));
-  return h(
-    "div",
-    { class: "wide", tabindex: "0", role: "region", "aria-label": label },
-    h("table", {}, h("thead", {}, head), h("tbody", {}, body)),
-  );
+  const head = h("tr", { role: "row" }, columns.map((column) => h("th", { scope: "col", role: "columnheader" }, column)));
+  const cell = (value, place) => h("td", { role: "cell", "data-name": place ? columns[place] : null }, value ?? "");
+  const body = rows.map((row) => h("tr", { role: "row" }, row.map(cell)));
+  const parts = [h("thead", { role: "rowgroup" }, head), h("tbody", { role: "rowgroup" }, body)];
+  return h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": label }, h("table", { role: "table" }, parts));
 }
 
 /** A part of a page under a heading, for which there is an anchor. */

@@ -7,6 +7,12 @@ import { href, newest } from "./search.js";
 import { ofFeatures, ofService, sample, shown as shownCode } from "./snippets.js";
 import { counted, percent, shown } from "./text.js";
 
+const COMPUTED = {
+  ratio: "a ratio, computed when it is read",
+  encoding: "on demand: an encoding of the catalogue",
+  on_demand: "on demand: a function of the request and of features",
+};
+
 /** What the start shows: all there is, by kind. */
 export function start(shop) {
   const views = newest(shop.views);
@@ -94,7 +100,6 @@ export function view(shop, one, detail) {
 export function service(shop, one, detail) {
   const others = shop.versionsOf("services", one.name).filter((each) => each !== one);
   const served = Object.values(shop.served).includes(id(one)) ? "under the bare name" : Object.values(shop.beside).includes(id(one)) ? "to a share of the entities" : "by its version alone";
-  const sources = new Set(viewsOf(shop, one).map((each) => each.source));
   return page(
     one.name,
     [
@@ -114,7 +119,7 @@ export function service(shop, one, detail) {
       ])),
       listed("Features, in their order", ["feature", "made of", "type", "default"], one.features.map((each) => [servedLink(shop, one, each), each.kind === "stored" ? columnsOf(each) : Object.values(each.inputs).join(", "), each.dtype, shown(each.default)])),
       lineage([
-        ["Sources", [...sources].map((name) => link(href("sources", name), name))],
+        ["Sources", sourceLinks(viewsOf(shop, one))],
         ["Views", viewsOf(shop, one).map((each) => to("views", each, id(each)))],
         ["Service", [h("strong", {}, id(one))]],
       ]),
@@ -133,12 +138,12 @@ export function computed(shop, of, one) {
     [
       one.description ? h("p", { class: "lead" }, one.description) : null,
       section("Definition", facts([
-        ["Kind", one.kind === "ratio" ? "a ratio, computed when it is read" : "on demand: a function of the request and of features"],
+        ["Kind", COMPUTED[one.kind]],
         ["Type", one.dtype],
         ["Default", shown(one.default)],
         ...Object.entries(one.inputs).map(([name, text]) => [name, code(text)]),
       ]), one.code ? h("pre", { tabindex: "0" }, h("code", {}, one.code)) : null),
-      lineage([["Features", stored], ["This", [h("strong", {}, one.name)]], ["Service", [to("services", of, id(of))]]]),
+      lineage([["Sources", sourceLinks(viewsAmong(shop, one.reads))], ["Features", stored], ["This", [h("strong", {}, one.name)]], ["Service", [to("services", of, id(of))]]]),
       section("Use it", shownCode(ofService(shop.env, of, rowFor(shop, of), asked(of)))),
     ],
     { kind: "feature", over: [to("services", of, id(of))] },
@@ -249,8 +254,16 @@ function servedLink(shop, service, each) {
 }
 
 function viewsOf(shop, service) {
-  const ids = new Set(service.features.flatMap((each) => each.reads).map((name) => name.split(":")[0]));
+  return viewsAmong(shop, service.features.flatMap((each) => each.reads));
+}
+
+function viewsAmong(shop, reads) {
+  const ids = new Set(reads.map((name) => name.split(":")[0]));
   return shop.views.filter((each) => ids.has(id(each)));
+}
+
+function sourceLinks(views) {
+  return [...new Set(views.map((each) => each.source))].map((name) => link(href("sources", name), name));
 }
 
 function rowOf(shop, view) {

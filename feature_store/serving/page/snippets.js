@@ -32,7 +32,7 @@ export function ofService(env, service, row, asked) {
   const body = { keys: row, ...(Object.keys(asked).length ? { inputs: asked } : {}) };
   const whole = { ...row, ...asked };
   return [
-    ["Read it in Python", reading(env, python(`${name}@${version}`), whole)],
+    ["Read it in Python", reading(env, python(`${name}@${version}`), whole, service.features.some(isFunction))],
     ["Read it over HTTP", posting(`v1/services/${name}/versions/${version}/features`, body)],
     ["Train with it", training(`store.registry.service(${python(`${name}@${version}`)})`, whole)],
   ];
@@ -52,12 +52,18 @@ export function shown(pieces) {
   }
 }
 
-function reading(env, features, row) {
+function isFunction(feature) {
+  return feature.kind === "on_demand";
+}
+
+function reading(env, features, row, functions = false) {
+  const declared = functions ? "from features import registry  # or wherever its on-demand functions are declared\n" : "";
   return `import os
 
 from feature_store.reader import FeatureReader
-
-with FeatureReader(os.environ["FEATURE_STORE_REDIS_URL"], env=${python(env)}) as reader:
+${declared}
+url = os.environ["FEATURE_STORE_REDIS_URL"]
+with FeatureReader(url, env=${python(env)}${functions ? ", functions=registry" : ""}) as reader:
     vector = reader.get_online_features(${features}, ${python(row)})
 print(vector.values, vector.statuses)
 `;

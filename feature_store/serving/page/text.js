@@ -43,7 +43,9 @@ export function momentOf(micros) {
 /** Any value of a definition as a text. */
 export function shown(value) {
   if (value === null || value === undefined || value === "") return "none";
-  return typeof value === "string" ? value : JSON.stringify(value);
+  if (typeof value !== "object") return String(value);
+  const told = Array.isArray(value) ? value.map(shown) : Object.entries(value).map(([name, each]) => `${name}: ${shown(each)}`);
+  return told.length ? told.join(", ") : "none";
 }
 
 export function counted(count, one, many = `${one}s`) {
