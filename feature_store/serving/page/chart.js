@@ -18,7 +18,7 @@ export function distribution(found, of) {
       ["Different values", found.distinct === null ? null : number(found.distinct)],
     ]),
     found.quantiles?.length
-      ? table(found.quantiles.map(([name]) => name), [found.quantiles.map(([, value]) => number(value))], "Quantiles")
+      ? table(["quantile", ...found.quantiles.map(([name]) => name)], [["value", ...found.quantiles.map(([, value]) => number(value))]], "Quantiles")
       : null,
     h("p", { class: "note" }, told),
   ];
