@@ -1,9 +1,11 @@
 // What is shown at which address, and what keys and the search do.
 
-import { Refused, ask, keep, key } from "./api.js";
+import { ask, keep, key } from "./api.js";
 import { h } from "./dom.js";
-import * as pages from "./pages.js";
+import { found, start } from "./overview.js";
+import { page } from "./page.js";
 import { Shop, refresh } from "./parts.js";
+import { made } from "./routes.js";
 import { href, indexOf, search } from "./search.js";
 
 const MOST = 50;
@@ -14,6 +16,7 @@ const said = document.getElementById("said");
 let shop = null;
 let index = [];
 let shown = 0;
+let looking = 0;
 
 async function begin() {
   try {
@@ -25,18 +28,19 @@ async function begin() {
   index = indexOf(shop);
   document.getElementById("env").textContent = shop.env;
   await show({ focus: false });
+  clearInterval(looking);
+  looking = setInterval(look, LOOK_MS);
   await look();
-  setInterval(look, LOOK_MS);
 }
 
 /** Ask how fresh everything is, while somebody looks. */
 async function look() {
-  if (document.hidden) return;
+  if (document.hidden || !shop) return;
   try {
     shop.freshness = await ask("catalog", "freshness");
     refresh(shop);
-  } catch {
-    // What was said last stands until the server answers again.
+  } catch (problem) {
+    if (problem.status === 401) failed(problem); // else what was said last stands until the server answers again
   }
 }
 
@@ -50,8 +54,12 @@ async function show({ focus = true } = {}) {
     return;
   }
   query.value = "";
-  const page = await made(group, name, part);
-  if (turn === shown) put(page, { focus });
+  try {
+    const there = await made(shop, group, name, part);
+    if (turn === shown) put(there, { focus });
+  } catch (problem) {
+    failed(problem);
+  }
 }
 
 function decoded(text) {
@@ -62,47 +70,11 @@ function decoded(text) {
   }
 }
 
-async function made(group, name = "", part = undefined) {
-  if (!group) return pages.start(shop);
-  const missing = pages.nothing(`There is no ${group} '${name}', or your key may not see it.`);
-  if (group === "entities") {
-    const entity = shop.entity(name);
-    return entity ? pages.entity(shop, entity) : missing;
-  }
-  if (group === "sources") {
-    const source = shop.source(name);
-    return source ? pages.source(shop, source, await detail("sources", name)) : missing;
-  }
-  if (group === "services") {
-    const service = shop.find("services", name);
-    if (!service) return missing;
-    const one = part === undefined ? null : service.features.find((each) => each.name === part);
-    if (part !== undefined) return one ? pages.computed(shop, service, one) : missing;
-    return pages.service(shop, service, await detail("services", service.name));
-  }
-  const [viewName, featureName] = name.split(":");
-  const view = group === "views" || group === "features" ? shop.find("views", viewName) : null;
-  if (!view) return missing;
-  const history = await detail("views", view.name);
-  if (group === "views") return pages.view(shop, view, history);
-  const feature = view.features.find((each) => each.name === featureName);
-  return feature ? pages.feature(shop, view, feature, history) : missing;
-}
-
-async function detail(group, name) {
-  try {
-    return await ask("catalog", group, name);
-  } catch (problem) {
-    if (problem instanceof Refused && problem.status === 401) throw problem;
-    return { versions: [], statistics: {} };
-  }
-}
-
 function hits(text) {
-  if (!text.trim()) return pages.start(shop);
+  if (!text.trim()) return start(shop);
   const entries = search(index, text);
   said.textContent = `${entries.length} results`;
-  return pages.found(text, entries, MOST);
+  return found(text, entries, MOST);
 }
 
 function put({ title, node }, { focus }) {
@@ -117,11 +89,13 @@ function put({ title, node }, { focus }) {
 function failed(problem) {
   if (problem.status === 401 || problem.status === 403) return askForKey(problem);
   const again = h("button", { type: "button", click: () => location.reload() }, "Try again");
-  put(pages.page("The catalog cannot be shown", [h("p", {}, problem.message), h("p", {}, again)]), { focus: true });
+  put(page("The catalog cannot be shown", [h("p", {}, problem.message), h("p", {}, again)]), { focus: true });
 }
 
 function askForKey(problem) {
   const refused = key() !== null;
+  shop = null;
+  clearInterval(looking);
   keep(null);
   const input = h("input", { id: "key", type: "password", autocomplete: "off", required: true, spellcheck: "false" });
   const form = h(
@@ -138,8 +112,10 @@ function askForKey(problem) {
     input,
     h("button", { type: "submit" }, "Open the catalog"),
   );
-  const why = refused ? `That key was refused: ${problem.message}` : "You see what your key may read. It stays in this tab and is forgotten when you close it.";
-  put(pages.page("A key is needed", [h("p", { role: refused ? "alert" : null }, why), form]), { focus: false });
+  const why = refused
+    ? `That key was refused: ${problem.message}`
+    : "You see what your key may read. It stays in this tab and is forgotten when you close it.";
+  put(page("A key is needed", [h("p", { role: refused ? "alert" : null }, why), form]), { focus: false });
   input.focus();
 }
 

@@ -18,7 +18,11 @@ export function distribution(found, of) {
       ["Different values", found.distinct === null ? null : number(found.distinct)],
     ]),
     found.quantiles?.length
-      ? table(["quantile", ...found.quantiles.map(([name]) => name)], [["value", ...found.quantiles.map(([, value]) => number(value))]], "Quantiles")
+      ? table(
+          ["quantile", ...found.quantiles.map(([name]) => name)],
+          [["value", ...found.quantiles.map(([, value]) => number(value))]],
+          "Quantiles",
+        )
       : null,
     h("p", { class: "note" }, told),
   ];
@@ -37,7 +41,11 @@ function histogram(bins) {
   return h(
     "figure",
     { class: "chart" },
-    s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label, preserveAspectRatio: "none" }, columns),
+    s(
+      "svg",
+      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label, preserveAspectRatio: "none" },
+      columns,
+    ),
     h("figcaption", {}, h("span", {}, number(first)), h("span", {}, number(last))),
   );
 }

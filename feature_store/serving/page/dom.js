@@ -29,17 +29,31 @@ export function link(href, ...children) {
 
 /** Names and values beside each other; a value that is nothing takes its name with it. */
 export function facts(pairs) {
-  const told = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "" && value?.length !== 0);
-  return h("dl", { class: "facts" }, told.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+  const told = pairs.filter(
+    ([, value]) => value !== null && value !== undefined && value !== "" && value?.length !== 0,
+  );
+  return h(
+    "dl",
+    { class: "facts" },
+    told.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
+  );
 }
 
 /** A table that scrolls by itself where it is too wide; on a phone, each row is a list of named values. */
 export function table(columns, rows, label) {
-  const head = h("tr", { role: "row" }, columns.map((column) => h("th", { scope: "col", role: "columnheader" }, column)));
+  const head = h(
+    "tr",
+    { role: "row" },
+    columns.map((column) => h("th", { scope: "col", role: "columnheader" }, column)),
+  );
   const cell = (value, place) => h("td", { role: "cell", "data-name": place ? columns[place] : null }, value ?? "");
   const body = rows.map((row) => h("tr", { role: "row" }, row.map(cell)));
   const parts = [h("thead", { role: "rowgroup" }, head), h("tbody", { role: "rowgroup" }, body)];
-  return h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": label }, h("table", { role: "table" }, parts));
+  return h(
+    "div",
+    { class: "wide", tabindex: "0", role: "region", "aria-label": label },
+    h("table", { role: "table" }, parts),
+  );
 }
 
 /** A part of a page under a heading, for which there is an anchor. */

@@ -47,7 +47,9 @@ export class Shop {
 
   readersOf(view) {
     const start = `${view.name}@${view.version}:`;
-    return this.services.filter(({ features }) => features.some(({ reads }) => reads.some((each) => each.startsWith(start))));
+    return this.services.filter(({ features }) =>
+      features.some(({ reads }) => reads.some((each) => each.startsWith(start))),
+    );
   }
 }
 
@@ -61,7 +63,9 @@ export function to(group, thing, text = thing.name) {
 }
 
 export function owner(name) {
-  return name && /^[^\s@]+@[^\s@]+\.[^\s@]+$/.test(name) ? h("a", { href: `mailto:${encodeURIComponent(name)}` }, name) : name;
+  return name && /^[^\s@]+@[^\s@]+\.[^\s@]+$/.test(name)
+    ? h("a", { href: `mailto:${encodeURIComponent(name)}` }, name)
+    : name;
 }
 
 /** Where a thing is among Dagster's assets. */
@@ -105,7 +109,18 @@ function tell(element, found, view) {
 /** The way of data: each step a list of links. */
 export function lineage(steps) {
   const told = steps.filter(([, links]) => links.length);
-  const drawn = told.map(([title, links]) => h("li", {}, h("span", {}, title), h("ul", {}, links.map((each) => h("li", {}, each)))));
+  const drawn = told.map(([title, links]) =>
+    h(
+      "li",
+      {},
+      h("span", {}, title),
+      h(
+        "ul",
+        {},
+        links.map((each) => h("li", {}, each)),
+      ),
+    ),
+  );
   return section("Lineage", h("ol", { class: "lineage" }, drawn));
 }
 
@@ -123,7 +138,10 @@ export function history(versions, of) {
       version.changes.length ? diff(version.changes) : h("p", { class: "note" }, "as it was first applied"),
     );
   });
-  return section("Versions", items.length ? h("ol", { class: "history" }, items) : h("p", { class: "note" }, "Nothing is on record."));
+  return section(
+    "Versions",
+    items.length ? h("ol", { class: "history" }, items) : h("p", { class: "note" }, "Nothing is on record."),
+  );
 }
 
 function diff(changes) {

@@ -21,7 +21,9 @@ export function indexOf(catalog) {
     found.push({ kind, title, href, place, description, words });
   };
   for (const view of newest(catalog.views)) {
-    const tags = Object.entries(view.tags).map(([name, value]) => `${name}:${value} ${name}=${value}`).join(" ");
+    const tags = Object.entries(view.tags)
+      .map(([name, value]) => `${name}:${value} ${name}=${value}`)
+      .join(" ");
     const place = `${view.entity} · ${view.source}`;
     add("view", view.name, href("views", view.name), { place, owner: view.owner, tags, description: view.description });
     for (const feature of view.features) {

@@ -57,7 +57,9 @@ function isFunction(feature) {
 }
 
 function reading(env, features, row, functions = false) {
-  const declared = functions ? "from features import registry  # or wherever its on-demand functions are declared\n" : "";
+  const declared = functions
+    ? "from features import registry  # or wherever its on-demand functions are declared\n"
+    : "";
   return `import os
 
 from feature_store.reader import FeatureReader
@@ -94,7 +96,10 @@ export function python(value) {
   if (value === null || value === undefined) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";
   if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
-  if (typeof value === "object") return `{${Object.entries(value).map(([k, v]) => `${python(k)}: ${python(v)}`).join(", ")}}`;
+  if (typeof value === "object")
+    return `{${Object.entries(value)
+      .map(([k, v]) => `${python(k)}: ${python(v)}`)
+      .join(", ")}}`;
   return JSON.stringify(value);
 }
 

@@ -29,7 +29,9 @@ export function percent(share) {
 export function number(value) {
   if (typeof value !== "number") return String(value);
   if (Number.isInteger(value)) return value.toLocaleString("en");
-  return Math.abs(value) >= 1e6 || Math.abs(value) < 1e-3 ? value.toExponential(2) : Number(value.toPrecision(4)).toLocaleString("en", { maximumFractionDigits: 6 });
+  return Math.abs(value) >= 1e6 || Math.abs(value) < 1e-3
+    ? value.toExponential(2)
+    : Number(value.toPrecision(4)).toLocaleString("en", { maximumFractionDigits: 6 });
 }
 
 export function moment(text) {
@@ -44,7 +46,9 @@ export function momentOf(micros) {
 export function shown(value) {
   if (value === null || value === undefined || value === "") return "none";
   if (typeof value !== "object") return String(value);
-  const told = Array.isArray(value) ? value.map(shown) : Object.entries(value).map(([name, each]) => `${name}: ${shown(each)}`);
+  const told = Array.isArray(value)
+    ? value.map(shown)
+    : Object.entries(value).map(([name, each]) => `${name}: ${shown(each)}`);
   return told.length ? told.join(", ") : "none";
 }
 
