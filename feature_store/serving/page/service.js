@@ -1,7 +1,7 @@
 // One service.
 
 import { facts, h, link, section } from "./dom.js";
-import { listed, page, sourceLinks, viewsOf } from "./page.js";
+import { code, listed, page, sourceLinks, viewsOf } from "./page.js";
 import { dagster, history, id, lineage, owner, to } from "./parts.js";
 import { asked, rowFor } from "./rows.js";
 import { href } from "./search.js";
@@ -55,7 +55,7 @@ export function service(shop, one, detail) {
         ["feature", "made of", "type", "default"],
         one.features.map((each) => [
           servedLink(shop, one, each),
-          each.kind === "stored" ? columnsOf(each) : Object.values(each.inputs).join(", "),
+          each.kind === "stored" ? storedAs(shop, each) : Object.values(each.inputs).join(", "),
           each.dtype,
           shown(each.default),
         ]),
@@ -76,9 +76,12 @@ function policy(text) {
   return { serve: "is served", default: "gives way to the default", fail: "makes the read fail" }[text] ?? text;
 }
 
-function columnsOf(each) {
-  const told = Object.entries(each.columns).map(([name, column]) => `${name} = ${column}`);
-  return told.length ? `for ${told.join(", ")}` : "";
+function storedAs(shop, each) {
+  const [view, name] = each.reads[0].split(":");
+  const one = shop.find("views", view)?.features.find((found) => found.name === name);
+  const columns = Object.entries(each.columns).map(([key, column]) => `${key} = ${column}`);
+  const told = one ? [code(`${one.aggregate}(${one.column ?? ""})`), ` ${one.window ?? ""}`] : [];
+  return [...told, columns.length ? ` for ${columns.join(", ")}` : null];
 }
 
 function servedLink(shop, service, each) {
