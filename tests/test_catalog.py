@@ -19,14 +19,23 @@ from online_world import NOW_US, World, departures, weather
 
 from feature_store import Registry, Settings
 from feature_store.catalog.book import BOOK, catalog_fields, read_revisions
-from feature_store.catalog.document import DECLARED, unpack_catalog
-from feature_store.catalog.statistics import CATEGORIES, feature_statistics
+from feature_store.catalog.document import (
+    DECLARED,
+    ViewEntry,
+    history_field,
+    pack,
+    unpack_catalog,
+    unpack_history,
+)
+from feature_store.catalog.statistics import CATEGORIES, feature_statistics, sample_spine
 from feature_store.changes import meanings
 from feature_store.errors import SettingsError
 from feature_store.online.keys import catalog_key, statistics_key
 from feature_store.reader import FeatureReader
+from feature_store.reader.readiness import Progress, parse_readiness
 from feature_store.restore import publish_again
 from feature_store.serving.app import build_app
+from feature_store.serving.freshness import freshness_of
 from feature_store.serving.site import HEADERS
 from feature_store.time_rule import HOUR_US, MINUTE_US, SECOND_US
 
@@ -234,8 +243,6 @@ def test_two_thousand_features_are_a_small_document(shop):
         for n in range(100)
     ]  # fmt: skip
 
-    from feature_store.catalog.document import pack
-
     assert len(pack(msgspec.structs.replace(catalog, views=many))) < 60_000
 
 
@@ -277,6 +284,29 @@ def test_of_a_view_that_only_a_service_reads_other_features_stay_unknown(shop):
     assert "amount_mean" not in json.dumps(found)
     assert (hidden.status_code, unknown.status_code) == (403, 403)
     assert set(fresh.json()) == {"spending@1", "profile@1"}
+
+
+def test_a_version_that_was_personal_data_stays_untold_to_who_may_not_read_it(shop):
+    field = history_field("view", "spending")
+    kept = shop.client.hget(catalog_key(shop.env), field)
+    history = unpack_history(kept)
+    entry = msgspec.json.decode(history[-1].definition, type=ViewEntry)
+    entry = msgspec.structs.replace(entry, version=3, personal=True, description="whom one pays for what")
+    shop.client.hset(catalog_key(shop.env), field, pack([*history, msgspec.structs.replace(
+        history[-1], id="spending@3", applied_us=history[-1].applied_us + 1, definition=msgspec.Raw(msgspec.json.encode(entry)),
+    )]))  # fmt: skip
+    try:
+        with keys(shop) as key:
+            grants = ({"views": ("spending",)}, {"views": ("spending",), "personal": ("spending",)}, {"admin": True})
+            seen = [told(shop, "/v1/catalog/views/spending", key(**each))["versions"] for each in grants]
+    finally:
+        shop.client.hset(catalog_key(shop.env), field, kept)
+
+    assert [[version["id"] for version in versions] for versions in seen] == [
+        ["spending@2", "spending@1"],
+        ["spending@3", "spending@2", "spending@1"],
+        ["spending@3", "spending@2", "spending@1"],
+    ]
 
 
 def test_without_a_key_that_works_nothing_is_told_but_the_page_is(shop):
@@ -322,8 +352,6 @@ def test_what_a_key_sees_changes_with_its_grants_in_one_running_server(shop, mon
 
 
 def test_statistics_are_those_of_the_training_set_over_the_same_moments(shop):
-    from feature_store.catalog.statistics import sample_spine
-
     found = told(shop, "/v1/catalog/views/spending")["statistics"]["spending@2"]
     with shop.store() as store:
         last = (NOON - timedelta(days=1)).date()
@@ -390,9 +418,6 @@ def test_a_view_that_nobody_vouches_for_is_not_known_or_still_computed(valkey, e
 
 def _freshness(world):
     """What is told of views that only have layouts: as if they were in the catalog, too."""
-    from feature_store.reader.readiness import Progress, parse_readiness
-    from feature_store.serving.freshness import freshness_of
-
     ready, generation = (
         world.client.hgetall(f"ready:{world.env}"),
         world.client.get(f"generation:{world.env}"),

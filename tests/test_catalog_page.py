@@ -182,7 +182,9 @@ def test_two_thousand_features_are_searched_in_a_moment(open_page, shop):
         shop.client.hset(catalog_key(shop.env), DECLARED, before)
 
     print({word: [round(ms, 1) for ms in each] for word, each in taken.items()})
-    assert {word: each for word, each in taken.items() if min(each) > SEARCH_MS} == {}  # others may keep the machine busy
+    assert {
+        word: each for word, each in taken.items() if min(each) > SEARCH_MS
+    } == {}  # others may keep the machine busy
     assert page.complaints == []
 
 

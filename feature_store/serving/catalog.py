@@ -18,7 +18,7 @@ from feature_store.errors import OnlineStoreError, UnknownNameError
 from feature_store.online.keys import catalog_key, generation_key, ready_key, statistics_key
 from feature_store.reader.readiness import Progress, parse_readiness
 from feature_store.reader.transport import as_hash
-from feature_store.serving.described import Seen, seen_by
+from feature_store.serving.described import Seen, is_seen, seen_by
 from feature_store.serving.freshness import freshness_of
 from feature_store.serving.media import JSON
 from feature_store.serving.published import AGE_S
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 GROUPS = {"views": "view", "services": "service", "sources": "source"}
 """Part of a path -> kind of what has a history."""
+_GZIP = zlib.MAX_WBITS | 16
 _REMEMBERED = 64
 """Callers for whom the answer is kept as it was written."""
 
@@ -73,7 +74,7 @@ class CatalogApi:
             or written.found is not found
             or written.may is not caller.may
         ):
-            written = self._write(catalog, found, caller)
+            written = await self._write(catalog, found, caller)
             if len(self._written) >= _REMEMBERED:
                 self._written.clear()
             self._written[caller.id] = written
@@ -81,7 +82,7 @@ class CatalogApi:
         if request.headers.get("if-none-match") == written.etag:
             return Response(status_code=304, headers=headers)
         if "gzip" not in request.headers.get("accept-encoding", ""):
-            return Response(zlib.decompress(written.body, zlib.MAX_WBITS | 16), headers=headers, media_type=JSON)
+            return Response(zlib.decompress(written.body, _GZIP), headers=headers, media_type=JSON)
         return Response(written.body, headers=headers | {"Content-Encoding": "gzip"}, media_type=JSON)
 
     async def entry(self, request: Request, caller: Caller) -> Response:
@@ -127,7 +128,7 @@ class CatalogApi:
     async def _seen(self, caller: Caller) -> Seen:
         return seen_by(await self._now(), caller)
 
-    def _write(self, catalog: Catalog, found: Publication, caller: Caller) -> _Written:
+    async def _write(self, catalog: Catalog, found: Publication, caller: Caller) -> _Written:
         seen, mine = seen_by(catalog, caller), found.for_whom(caller)
         told = {
             "env": self.published.env,
@@ -136,8 +137,7 @@ class CatalogApi:
             "beside": {name: shape.id for name, shape in mine.beside.items()},
             **{group: getattr(seen.catalog, group) for group in Catalog.__struct_fields__},
         }
-        packer = zlib.compressobj(5, wbits=zlib.MAX_WBITS | 16)
-        body = packer.compress(msgspec.json.encode(told)) + packer.flush()
+        body = await asyncio.to_thread(_compressed, msgspec.json.encode(told))  # while others are answered
         etag = f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
         return _Written(catalog, found, caller.may, body, etag)
 
@@ -168,13 +168,18 @@ class CatalogApi:
 
 
 def _told(raw: bytes, name: str, kind: str, seen: Seen, caller: Caller) -> list[Version]:
-    """The versions of something with what he may know of each change."""
+    """The versions of something that are described to him, with what he may know of each change."""
     told = []
-    for version in versions(unpack_history(raw)):
+    for version in versions([each for each in unpack_history(raw) if is_seen(kind, name, each, caller)]):
         changes = [each for each in version.changes if kind != "view" or seen.may_know(name, each)]
         who = version.applied_by if caller.may.admin else None
         told.append(msgspec.structs.replace(version, changes=changes, applied_by=who))
     return told
+
+
+def _compressed(text: bytes) -> bytes:
+    packer = zlib.compressobj(5, wbits=_GZIP)
+    return packer.compress(text) + packer.flush()
 
 
 def _json(value: object) -> Response:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from feature_store.catalog.document import Catalog, ViewEntry
+from feature_store.catalog.document import Catalog, ServiceEntry, ViewEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from feature_store.catalog.document import Revision
     from feature_store.catalog.history import FieldChange
     from feature_store.serving.guard import Caller
 
@@ -34,6 +35,17 @@ class Seen:
         if known is None:
             return found
         return {**found, "features": [each for each in found["features"] if each["name"] in known]}
+
+
+def is_seen(kind: str, name: str, revision: Revision, caller: Caller) -> bool:
+    """Whether how something was declared once is described to who sees what it is now: not if it was personal data then."""
+    if kind == "service":
+        service = msgspec.json.decode(revision.definition, type=ServiceEntry)
+        return caller.sees_service(name, service.personal)
+    if kind == "view":
+        view = msgspec.json.decode(revision.definition, type=ViewEntry)
+        return caller.may.admin or not view.personal or caller.may.personal(name)
+    return True
 
 
 def seen_by(catalog: Catalog, caller: Caller) -> Seen:
