@@ -7,9 +7,9 @@ from urllib.parse import quote
 import httpx
 import msgspec
 import pytest
-from browser import NO_BROWSER, PROGRAM, running_browser
 from catalog_world import DAGSTER, HOSTILE, CatalogWorld, served
 
+from benchmarks.browser import NO_BROWSER, PROGRAM, running_browser
 from feature_store.access.keyring import Keyring
 from feature_store.catalog.document import DECLARED, pack, unpack_catalog
 from feature_store.online.keys import catalog_key
