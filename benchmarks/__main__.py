@@ -20,7 +20,10 @@ PARTS = (
     "http",
     "grpc",
     "catalog",
+    "feast",
+    "endurance",
     "stream",
+    "publishing",
     "handover",
     "recovery",
     "kafka",
@@ -29,7 +32,7 @@ PARTS = (
     "agreement",
     "project",
 )
-LONG = ("scale", "agreement")
+LONG = ("endurance", "scale", "agreement")
 """These take a quarter of an hour, so they are measured when they are named."""
 RESULTS = HERE / "results.jsonl"
 DEMO_LINE = HERE / "demo.txt"
@@ -54,6 +57,11 @@ HOW = {
     "catalog": "A hundred views of twenty features with a sentence for each, applied and served by a process of its own; Chromium without a window, "
     "on the same machine. Eight words are typed five times, a key every 60 ms; from the key's event to the first message after the frame in which the results "
     "were drawn, so waiting for the next frame (up to 17 ms) is in it.",
+    "feast": "Feast in an environment of its own, over the same Redis server; ten features that are floats, values held as of now. The reader against "
+    "`FeatureStore.get_online_features(...).to_dict()` in turns; a worker of `feature-store serve` against `feast serve` with one worker "
+    "that is not restarted and keeps no access log, loaded as in Http.",
+    "endurance": "As Http, at a fixed rate; the resident memory of the server at the end of each minute.",
+    "publishing": "As the stream, but every event is published over HTTP, by requests with fifty events each, one after the other.",
     "stream": "The real flow, server, publisher and reader, each a process of its own; medians of three. Throughput: "
     "the flow is stopped, the log filled, the flow let go; until the last value is acknowledged. The floor writes the "
     "same bytes by a redis-py pipeline of single-field `HSETEX`; of two workers, one. Workers and server share the machine's "

@@ -42,7 +42,7 @@ def rows() -> list[Result]:
             feast_server(python, home) as theirs,
             running("feature_store.serving.worker", "{fd}", "0", "keys-required", url=url) as ours,
         ):
-            return read + list(_server_rows(ours, theirs))
+            return read + list(_server_rows(ours.port, theirs))
 
 
 def environment(folder: Path) -> Path:

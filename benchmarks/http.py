@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 import msgspec
 import uvloop
@@ -41,7 +42,7 @@ def rows() -> list[Result]:
         running("feature_store.serving.worker", "{fd}", "0", "keys-required", url=url) as ours,
         running("benchmarks.bare_http", url, "{fd}", url=url) as bare,
     ):
-        return list(_rows(ours, bare))
+        return list(_rows(ours.port, bare.port))
 
 
 def _rows(ours: int, bare: int) -> Iterator[Result]:
@@ -73,9 +74,16 @@ def asking_for_keys(client: Redis) -> Iterator[None]:
     yield
 
 
+class Server(NamedTuple):
+    """A process that answers on a port."""
+
+    port: int
+    pid: int
+
+
 @contextmanager
-def running(module: str, *arguments: str, url: str) -> Iterator[int]:
-    """A server in a process of its own; yields its port."""
+def running(module: str, *arguments: str, url: str) -> Iterator[Server]:
+    """A server in a process of its own."""
     with ExitStack() as ending:
         listening = ending.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1024))
         environment = os.environ | {"FEATURE_STORE_REDIS_URL": url, "FEATURE_STORE_ENVIRONMENT": ENV}
@@ -90,7 +98,7 @@ def running(module: str, *arguments: str, url: str) -> Iterator[int]:
         ending.callback(process.terminate)
         port = listening.getsockname()[1]
         paced(port, made_requests(PATHS[1], 1), per_s=200, seconds=2.0)  # it is up, and warm
-        yield port
+        yield Server(port, process.pid)
 
 
 def made_requests(path: str, entities: int) -> list[bytes]:
