@@ -8,8 +8,8 @@ import { Shop, refresh } from "./parts.js";
 import { made } from "./routes.js";
 import { href, indexOf, search } from "./search.js";
 
-const MOST = 50;
-const LOOK_MS = 5000;
+const MOST = 40;
+const LOOK_MS = 15000;
 const main = document.getElementById("main");
 const query = document.getElementById("query");
 const said = document.getElementById("said");
