@@ -152,7 +152,13 @@ def _paths(found: Publication, caller: Caller) -> Iterator[tuple[str, Schemas]]:
             }
         },
     )
-    about = [
+    for path, described in _about(caller):
+        yield path, {"get": described}
+
+
+def _about(caller: Caller) -> list[tuple[str, Schemas]]:
+    """What is asked for with GET: path and operation."""
+    return [
         (
             "/v1/services",
             _get("list_services", "The feature services, with their keys and features", [_SEARCH], needs=[]),
@@ -190,8 +196,6 @@ def _paths(found: Publication, caller: Caller) -> Iterator[tuple[str, Schemas]]:
         ("/ready", _get("ready", "Whether it can serve: the online store answers, and something is published")),
         ("/problems/{kind}", _get("describe_problem", "What a type of problem means", [_KIND], "unknown-name")),
     ]
-    for path, described in about:
-        yield path, {"get": described}
 
 
 def _post(operation: str, asked: ServiceShape, answered: Sequence[ServiceShape], *, many: bool) -> Schemas:
