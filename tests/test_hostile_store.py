@@ -1,7 +1,10 @@
 """Whatever stands in Redis, readers and APIs answer: with a status, or with an error that is theirs. Nothing crashes, hangs or grows."""
 
 import asyncio
+import functools
 import json
+import resource
+import zlib
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
 
@@ -11,16 +14,25 @@ import msgspec
 import pytest
 from access_world import JFK, KEYS, bearer
 from api_server import running
-from fuzzing import BOMBS, damaged, edited, json_values, packed_values, tried
+from fuzzing import BOMBS, DEEP, damaged, edited, json_values, packed_values, tried
 from hypothesis import given
 from hypothesis import strategies as st
 from online_world import features_key
 from typed_world import COLUMNS, ITEMS, KINDS, ROW, TypedWorld
 
 from feature_store import AsyncFeatureReader
+from feature_store.catalog.document import DECLARED, history_field
 from feature_store.declare.key import entity_key
 from feature_store.errors import FeatureStoreError, OnlineStoreError
-from feature_store.online.keys import access_key, generation_key, layouts_key, ready_key, services_key
+from feature_store.online.keys import (
+    access_key,
+    catalog_key,
+    generation_key,
+    layouts_key,
+    ready_key,
+    services_key,
+    statistics_key,
+)
 from feature_store.online.packed import encode_rows
 from feature_store.reader import FeatureReader, Status
 from feature_store.reader.plan import KNOWN as PLAN_KNOWN
@@ -39,6 +51,7 @@ ASKED = {
 TYPES = {
     "int": {int}, "float": {float, int}, "bool": {bool}, "str": {str}, "timestamp": {datetime}, "date": {date}
 }  # fmt: skip
+CATALOG = ["/v1/catalog", "/v1/catalog/freshness", "/v1/catalog/views/legs"]
 INPUTS = {"amount", "due", "code"}
 CODES = {
     grpc.StatusCode.OK,
@@ -99,15 +112,20 @@ class Hostile:
             "the number of shards": (ready_key(env), "shards"),
             "the generation": (generation_key(env), None),
             "the keys": (access_key(env), None),
+            "the catalog": (catalog_key(env), DECLARED),
+            "a history": (catalog_key(env), history_field("view", "legs")),
+            "statistics": (statistics_key(env), "legs@1"),
         }
 
     def found(self, place):
         name, field = self.places[place]
-        return (self.world.client.get(name) if field is None else self.world.client.hget(name, field)) or b"1"
+        return (self.world.client.get(name) if field is None else self.world.client.hget(name, field)) or b""
 
     def put(self, place, value):
         name, field = self.places[place]
-        if field is None:
+        if not value and place in ("a history", "statistics"):
+            self.world.client.hdel(name, field)
+        elif field is None:
             self.world.client.set(name, value)
         else:
             self.world.client.hset(name, field, value)
@@ -119,6 +137,10 @@ class Hostile:
         reads.reader._core._routes.clear()
         reads.reader._core.connection_lost()
         guard._look_at_s, guard._raw = 0.0, None
+        for route in self.api.app.routes:
+            if route.path == "/v1/catalog":
+                catalog = route.endpoint.__closure__[0].cell_contents.__self__
+                catalog._until_s, catalog._raw = 0.0, None
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +177,7 @@ def check_reads(hostile, http, stub, key):
     for name, row in ASKED.items():
         check_paths(http, name, row)
         check_call(stub, key, name, row)
-    for path in ("/openapi.json", "/v1/services", "/v1/services/account", "/v1/keys", "/v1/key", "/ready"):
+    for path in ("/openapi.json", "/v1/services", "/v1/services/account", "/v1/keys", "/v1/key", "/ready", *CATALOG):
         check_answer(http.get(path))
 
 
@@ -255,6 +277,30 @@ def test_layouts_services_rollouts_and_keys_with_other_things_in_them_are_typed_
 
     with having(hostile, place, json.dumps(value).encode()):
         check_reads(hostile, http, stub, key)
+
+
+@functools.cache
+def packed_bomb():
+    packer = zlib.compressobj(1)
+    return b"".join([*(packer.compress(b" " * (1 << 20)) for _ in range(200)), packer.flush()])
+
+
+@pytest.mark.parametrize("place", ["the catalog", "a history", "statistics"])
+@pytest.mark.parametrize(
+    "value", [b"\xff", packed_bomb, zlib.compress(b"[" * DEEP), zlib.compress(b'[{"at": 1}]')[:-3], b"[1]"]
+)
+def test_a_catalog_that_cannot_be_read_is_a_store_that_says_nothing(hostile, http, place, value):
+    value = value() if callable(value) else value
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with having(hostile, place, value):
+        hostile.forget()
+        statuses = [http.get(path).status_code for path in CATALOG]
+
+    assert set(statuses) <= {200, 503}
+    assert 503 in statuses
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
+    hostile.forget()
+    assert http.get("/v1/catalog").status_code == 200
 
 
 def test_rows_of_layouts_that_nobody_knows_cost_neither_memory_nor_a_read_without_end(world):

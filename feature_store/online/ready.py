@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from feature_store.online.keys import generation_key, ready_key
+from feature_store.time_rule import EARLIEST_US, LATEST_US
 from feature_store.untrusted import decoded
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class ReadyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     caught_up: bool = True
     evicts: bool = False
     """The server may drop values when memory is short."""
+
+    def __post_init__(self) -> None:
+        for time_us in (self.beat_us, self.oldest_unread_us):
+            if time_us is not None and not EARLIEST_US <= time_us <= LATEST_US:
+                raise ValueError(f"times must lie in the years 1 to 9999, got {time_us}")
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -22,6 +22,9 @@ _SCHEME = {
 }
 _SEARCH = {"name": "q", "in": "query", "description": "A text that a service must have somewhere"}
 _SERVICE = {"name": "service", "in": "path", "required": True}
+_GROUP = {"name": "group", "in": "path", "required": True, "description": "views, services or sources"}
+_NAME = {"name": "name", "in": "path", "required": True}
+_FILE = {"name": "file", "in": "path", "required": True}
 _KIND = {"name": "kind", "in": "path", "required": True}
 _READ_PROBLEMS = (
     "malformed",
@@ -99,24 +102,67 @@ def _paths(found: Publication, caller: Caller) -> Iterator[tuple[str, Schemas]]:
             }
         },
     )
+    for path, described in _about(caller):
+        yield path, {"get": described}
+
+
+def _about(caller: Caller) -> list[tuple[str, Schemas]]:
+    """What is asked for with GET: path and operation."""
+    anything, text = {"type": "object"}, {"type": "string"}
     key = {"anyOf": [ref("Key"), ref("NoKey")]}
-    about = [
-        ("/v1/services", _get("list_services", "The feature services", _SEARCH, tells=list_of("Service"), needs=[])),
+    freshness = {"type": "object", "additionalProperties": ref("Freshness")}
+    return [
+        ("/v1/services", _get("list_services", "The feature services", [_SEARCH], tells=list_of("Service"), needs=[])),
         (
             "/v1/services/{service}",
-            _get("describe_service", "One feature service", _SERVICE, "unknown-name", tells=ref("Service"), needs=[]),
+            _get("describe_service", "One feature service", [_SERVICE], "unknown-name", tells=ref("Service"), needs=[]),
+        ),
+        (
+            "/v1/catalog",
+            _get(
+                "catalog", "Everything that is declared: views, services, sources, entities", tells=anything, needs=[]
+            ),
+        ),
+        ("/v1/catalog/freshness", _get("freshness", "How fresh each view is now", tells=freshness, needs=[])),
+        (
+            "/v1/catalog/{group}/{name}",
+            _get(
+                "catalog_entry",
+                "How a view, service or source was declared over time, and how the values of a view are distributed",
+                [_GROUP, _NAME],
+                "unknown-name",
+                tells=anything,
+                needs=[],
+            ),
         ),
         ("/v1/key", _get("describe_key", "The key that is sent: what it may do, and until when", tells=key, needs=[])),
-        ("/openapi.json", _get("describe_api", "This document", tells={"type": "object"}, needs=[])),
-        (
-            "/v1/keys",
-            _get("list_keys", "Who has which key", tells=list_of("Key"), needs=["admin"]) if caller.may.admin else None,
+        ("/openapi.json", _get("describe_api", "This document", tells=anything, needs=[])),
+        *(
+            [("/v1/keys", _get("list_keys", "Who has which key", tells=list_of("Key"), needs=["admin"]))]
+            if caller.may.admin
+            else []
         ),
-        (
-            "/metrics",
-            _get("metrics", "Counts for Prometheus", tells={"type": "string"}, needs=["metrics"])
+        *(
+            [
+                (
+                    "/metrics",
+                    _get("metrics", "Counts for Prometheus", tells=text, needs=["metrics"], content="text/plain"),
+                )
+            ]
             if caller.may.metrics
-            else None,
+            else []
+        ),
+        ("/catalog", _get("page", "The catalog as a web page", tells=text, content="text/html")),
+        (
+            "/catalog/{file}",
+            _get(
+                "page_file",
+                "A script or a style of that page",
+                [_FILE],
+                "no-such-path",
+                tells=text,
+                content="text/javascript",
+            ),
         ),
         ("/health", _get("health", "Whether this process runs", tells=ref("Health"))),
         (
@@ -129,12 +175,9 @@ def _paths(found: Publication, caller: Caller) -> Iterator[tuple[str, Schemas]]:
         ),
         (
             "/problems/{kind}",
-            _get("describe_problem", "What a type of problem means", _KIND, "unknown-name", tells=ref("ProblemKind")),
+            _get("describe_problem", "What a type of problem means", [_KIND], "unknown-name", tells=ref("ProblemKind")),
         ),
     ]
-    for path, described in about:
-        if described is not None:
-            yield path, {"get": described}
 
 
 def _post(operation: str, asked: ServiceShape, answered: Sequence[ServiceShape], *, many: bool) -> Schemas:
@@ -186,17 +229,17 @@ def _publish(source: str) -> Schemas:
 def _get(
     operation: str,
     summary: str,
-    parameter: Schemas | None = None,
+    parameters: Sequence[Schemas] = (),
     *problems: str,
     tells: Schemas,
     needs: Sequence[str] | None = None,
+    content: str = JSON,
 ) -> Schemas:
-    content = "text/plain" if operation == "metrics" else JSON
     return {
         "operationId": operation,
         "summary": summary,
         "tags": ["about"],
-        "parameters": [] if parameter is None else [parameter | {"schema": {"type": "string"}}],
+        "parameters": [parameter | {"schema": {"type": "string"}} for parameter in parameters],
         "responses": {
             "200": {"description": "The answer", "content": {content: {"schema": tells}}},
             **_problems(*problems, "store-unavailable"),

@@ -18,6 +18,7 @@ from feature_store.serving.answers import (
     Service,
     StatusName,
 )
+from feature_store.serving.freshness import Freshness
 from feature_store.serving.shapes import Listed, ServiceShape, title
 
 if TYPE_CHECKING:
@@ -50,7 +51,18 @@ def components(found: Publication, events: Mapping[str, Schemas]) -> Schemas:
         found: services and views.
         events: source -> schema of its events, of those that are taken.
     """
-    types: list[Any] = [Listed, Batch, StatusName, ProblemDetails, ProblemKind, Service, Key, Health, Readiness]
+    types: list[Any] = [
+        Listed,
+        Batch,
+        StatusName,
+        ProblemDetails,
+        ProblemKind,
+        Service,
+        Key,
+        Health,
+        Readiness,
+        Freshness,
+    ]
     types += [Published] if events else []
     for shape in found.versions.values():
         types += [shape.one.type, shape.many.type, shape.values, shape.statuses]
