@@ -169,6 +169,7 @@ class CatalogApi:
             try:
                 self._catalog, self._raw = unpack_catalog(raw), raw
             except msgspec.DecodeError as error:
+                self._until_s = 0.0  # and no empty catalog in its place
                 raise OnlineStoreError(
                     f"the catalog in Redis cannot be read, `feature-store apply` writes it: {error}"
                 ) from error
