@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 SHARDS = "shards"
 """The field of `ready:<env>` that says how many shards there are."""
 
-_SHARD_DIGITS = 9
+MOST_SHARDS = 1 << 16
+"""That a reader believes in: it looks for the record of each."""
 
 EXPIRY_SLACK_US = 3_600_000_000
 """How much longer than its validity a value must stay in Redis at least, by the clock of the flow. A read of a time
@@ -120,7 +121,7 @@ def parse_ready(fields: Mapping[bytes, bytes]) -> dict[str, ReadyRecord]:
 def shards_of(fields: Mapping[bytes, bytes]) -> int:
     """The number of shards that the hash `ready:<env>` names; 1 if it names none."""
     value = fields.get(SHARDS.encode(), b"1")
-    return int(value) if value.isdigit() and len(value) <= _SHARD_DIGITS and int(value) > 0 else 1
+    return int(value) if value.isdigit() and len(value) <= 5 and 0 < int(value) <= MOST_SHARDS else 1
 
 
 def store_generation(client: Redis, env: str) -> str:
