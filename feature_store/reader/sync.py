@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from feature_store.clock import Clock, SystemClock
 from feature_store.computed.functions import Runs
 from feature_store.reader.batch import FeatureBatch
+from feature_store.reader.client_transport import ClientTransport
 from feature_store.reader.core import AsOf, Features, ReaderCore, Row, as_of_each
 from feature_store.reader.given import Declared, functions_of
 from feature_store.reader.push import Pusher
 from feature_store.reader.sample import Sampled, ServedSample
-from feature_store.reader.transport import ClientTransport, Command, Reply, SocketTransport, Transport
+from feature_store.reader.servers import servers_of
+from feature_store.reader.transport import Command, Reply, SocketTransport, Transport
 from feature_store.reader.vector import FeatureVector
 
 if TYPE_CHECKING:
-    from redis import Redis
+    from feature_store.reader.servers import Client
 
 _T = TypeVar("_T")
 
@@ -25,7 +27,8 @@ class FeatureReader:
     """Reads the features of an environment; threads may share it.
 
     Args:
-        url: of Redis (`redis://`, `rediss://`, `unix://`), or a client of redis-py.
+        url: of Redis (`redis://`, `rediss://`, `unix://`), or a client of redis-py: `Redis`, also of a Sentinel's primary
+            or its replicas, or `RedisCluster`.
         env: the environment.
         clock: what `now` is; a replay brings its own.
         timeout_s: how long to wait for Redis; a client of redis-py has its own.
@@ -36,7 +39,7 @@ class FeatureReader:
 
     def __init__(
         self,
-        url: str | Redis,
+        url: str | Client,
         *,
         env: str = "dev",
         clock: Clock | None = None,
@@ -46,7 +49,11 @@ class FeatureReader:
     ) -> None:
         self._sample = ServedSample(env)
         self._core = ReaderCore(
-            env, clock or SystemClock(), self._sample if log_served else None, functions_of(functions)
+            env,
+            clock or SystemClock(),
+            self._sample if log_served else None,
+            functions_of(functions),
+            servers=servers_of(url),
         )
         self._transport: Transport = (
             SocketTransport(url, timeout_s=timeout_s, on_lost=self._core.connection_lost)

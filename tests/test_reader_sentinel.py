@@ -1,0 +1,177 @@
+"""Reads by a Sentinel's clients: a real primary, replica and Sentinel, and a failover that loses the last write.
+
+primary  JFK=3, beat 9 ---- JFK=4, beat 10 | dies
+replica  JFK=3, beat 9 --- (hears nothing) -------- is promoted -------- JFK=5, beat 11
+reads    3 PRESENT        4 PRESENT        errors, then 3 STALE          5 PRESENT
+"""
+
+import threading
+import time
+
+import pytest
+import redis
+import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
+from online_world import SLA_US, World, departures, item, service
+from reader_kinds import Awaited, Blocking, read_until_answered, until
+from redis.backoff import ConstantBackoff
+
+from chaos.failover import NOWHERE, running_sentinel
+from feature_store.embedded import HOST, EmbeddedValkey
+from feature_store.errors import OnlineStoreError
+from feature_store.online.ready import withdraw_shards
+from feature_store.time_rule import SECOND_US
+
+VIEW = departures(features=["count_1h"])
+ROWS = [{"origin": "JFK"}, {"origin": "LGA"}]
+PROMPT = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
+EITHER = pytest.mark.parametrize("kind", [Blocking, Awaited])
+
+
+class Guarded:
+    """A primary, its replica and the Sentinel that watches both."""
+
+    def __init__(self, primary, replica, sentinel):
+        self.primary, self.replica = primary, replica
+        self.at = (HOST, sentinel.get_connection_kwargs()["port"])
+        self.world = World(primary.url, "dev")
+        self.clock = self.world.clock
+        self.world.publish(VIEW, services=[service(item("departures", "count_1h"))])
+        self.give("JFK", 3, n=9)
+
+    def give(self, origin, count, *, n):
+        """A write as the flow's, and its beat behind it."""
+        self.world.put(VIEW, origin, count)
+        self.world.ready(n=n)
+
+    def replicated(self):
+        """Whether the replica has everything."""
+        return self.world.client.wait(1, 5000) == 1
+
+    def cut_off(self):
+        """The replica hears nothing any more."""
+        assert self.replicated()
+        with redis.Redis.from_url(self.replica.url) as client:
+            client.replicaof(HOST, NOWHERE)
+
+    def promoted(self):
+        """From here on the world writes to the replica, which was promoted."""
+        self.world.client.close()
+        with redis.Redis.from_url(self.replica.url) as client:
+            until(lambda: client.info("replication")["role"] == "master")
+        self.world = World(self.replica.url, "dev")
+        self.world.clock, self.world.views = self.clock, {VIEW.id: VIEW}
+
+    def reads(self, kind, *, of_replicas=False):
+        """A reader of the client that Sentinel's own client makes."""
+        package = redis.asyncio if kind is Awaited else redis
+
+        def connect(reads):
+            retry = package.retry.Retry(ConstantBackoff(0.05), 3)
+            found = reads.sentinel = package.sentinel.Sentinel([self.at], **PROMPT, retry=retry)
+            return found.slave_for("main") if of_replicas else found.master_for("main")
+
+        return kind(connect, self.clock)
+
+    @staticmethod
+    def close(reads):
+        """End a reader, its client and the Sentinel's."""
+        if isinstance(reads, Awaited):
+            reads.loop.run_until_complete(reads.sentinel.aclose())
+        else:
+            reads.sentinel.close()
+        reads.close()
+
+
+@pytest.fixture
+def shop(tmp_path):
+    quick = {"repl-diskless-sync-delay": "0"}
+    with EmbeddedValkey(tmp_path / "primary", options=quick) as primary:
+        follows = {"replicaof": (HOST, str(primary.port))}
+        with EmbeddedValkey(tmp_path / "replica", options={**quick, **follows}) as replica:
+            with redis.Redis.from_url(replica.url) as client:
+                until(lambda: client.info("replication").get("master_link_status") == "up")
+            with running_sentinel(tmp_path / "sentinel", primary.port) as sentinel:
+                until(lambda: sentinel.sentinel_slaves("main"))
+                shop = Guarded(primary, replica, sentinel)
+                yield shop
+                shop.world.client.close()
+
+
+@EITHER
+def test_a_failover_that_loses_an_acknowledged_write_is_noticed_by_a_reader_that_had_not_seen_it(shop, kind):
+    reads = shop.reads(kind)
+    assert reads.read(ROWS) == [(3, "PRESENT"), (0, "EMPTY")]
+
+    shop.cut_off()
+    for origin in ("JFK", "LGA"):
+        shop.give(origin, 4, n=10)
+    shop.primary.kill()
+    found, errors, longest = read_until_answered(reads, ROWS)
+
+    assert found == [(3, "STALE"), (None, "UNKNOWN")]
+    assert all("the primary of Sentinel's 'main' cannot be reached" in error for error in errors)
+    assert longest < 5
+    shop.promoted()
+    shop.give("JFK", 5, n=11)
+    shop.clock.move_to(shop.clock.at_us + SECOND_US)
+    assert reads.read(ROWS) == [(5, "PRESENT"), (0, "EMPTY")]
+    shop.close(reads)
+
+
+def test_threads_that_read_through_a_failover_never_see_an_older_value_as_a_right_one(shop):
+    reads, answers, ended = shop.reads(Blocking), [], threading.Event()
+
+    def read_on():
+        while not ended.wait(0.005):
+            began = time.monotonic()
+            try:
+                answers.append((began, reads.read(ROWS[:1])[0]))
+            except OnlineStoreError as error:
+                answers.append((began, error))
+
+    threads = [threading.Thread(target=read_on) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    shop.cut_off()
+    shop.give("JFK", 4, n=10)
+    acknowledged = time.monotonic()
+    time.sleep(0.1)
+    shop.primary.kill()
+    shop.promoted()
+    until(lambda: answers[-1][1] == (3, "STALE"))
+    shop.give("JFK", 5, n=11)
+    shop.clock.move_to(shop.clock.at_us + SECOND_US)
+    until(lambda: all(answer == (5, "PRESENT") for _, answer in answers[-30:]))
+    ended.set()
+    for thread in threads:
+        thread.join()
+    shop.close(reads)
+
+    later = {answer for began, answer in answers if began > acknowledged and not isinstance(answer, OnlineStoreError)}
+    assert later == {(4, "PRESENT"), (3, "STALE"), (5, "PRESENT")} | (later & {(5, "STALE")})
+
+
+@EITHER
+def test_a_replica_is_believed_as_far_as_its_own_record_says_and_no_other_record_is(shop, kind):
+    reads, trips = shop.reads(kind, of_replicas=True), []
+    assert reads.read(ROWS) == [(3, "PRESENT"), (0, "EMPTY")]
+    exchange = reads.transport.exchange
+    reads.transport.exchange = lambda commands: trips.append(1) or exchange(commands)
+
+    shop.give("JFK", 2, n=8)  # as if this were another replica, which is behind
+    assert shop.replicated()
+    assert reads.read(ROWS) == [(2, "PRESENT"), (0, "EMPTY")]
+    withdraw_shards(shop.world.client, "dev")
+    assert shop.replicated()
+    assert reads.read(ROWS) == [(2, "STALE"), (None, "UNKNOWN")]
+    assert len(trips) == 2  # a round trip each, what vouches included
+
+    shop.give("JFK", 3, n=9)
+    shop.cut_off()
+    shop.give("JFK", 4, n=10)
+    assert reads.read(ROWS) == [(3, "PRESENT"), (0, "EMPTY")]
+    shop.clock.move_to(shop.clock.at_us + SLA_US + 1)
+    assert reads.read(ROWS) == [(3, "STALE"), (None, "UNKNOWN")]
+    shop.close(reads)
