@@ -10,7 +10,7 @@ PATIENCE_S = 20.0
 
 
 class Blocking:
-    """The blocking reader of a client."""
+    """The blocking reader of a client or a URL."""
 
     def __init__(self, connect, clock, **options):
         self.client = connect(self)
@@ -23,11 +23,12 @@ class Blocking:
 
     def close(self):
         self.reader.close()
-        self.client.close()
+        if not isinstance(self.client, str):
+            self.client.close()
 
 
 class Awaited:
-    """The reader for asyncio of a client, in a loop of its own."""
+    """The reader for asyncio of a client or a URL, in a loop of its own."""
 
     def __init__(self, connect, clock, **options):
         self.loop = asyncio.new_event_loop()
@@ -42,7 +43,8 @@ class Awaited:
     def close(self):
         async def end():
             await self.reader.close()
-            await self.client.aclose()
+            if not isinstance(self.client, str):
+                await self.client.aclose()
 
         self.loop.run_until_complete(end())
         self.loop.close()

@@ -1,6 +1,7 @@
 """Reads from a real Redis Cluster, which holds a copy of what a server was given: keys that move, and a node that dies."""
 
 import itertools
+import re
 import threading
 import time
 
@@ -193,5 +194,5 @@ def test_reads_go_on_after_a_failover_and_none_of_them_is_wrong(kind, cluster, w
     doubted = [(number, "STALE") for number, _ in RIGHT]
     assert all(answer in (RIGHT, doubted) for answer in answers if not isinstance(answer, OnlineStoreError))
     errors = [str(answer) for answer in answers if isinstance(answer, OnlineStoreError)]
-    assert all("Redis at the cluster of 127.0.0.1" in error for error in errors)
+    assert all(re.match(r"Redis at the cluster of 127.* cannot be reached: ", error) for error in errors)
     assert longest[0] < 5

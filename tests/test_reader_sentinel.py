@@ -19,8 +19,15 @@ from redis.backoff import ConstantBackoff
 
 from chaos.failover import NOWHERE, running_sentinel
 from feature_store.embedded import HOST, EmbeddedValkey
-from feature_store.errors import OnlineStoreError
+from feature_store.errors import InputError, OnlineStoreError, StoreLost, StoreUnavailable
+from feature_store.online.address import connect, disconnect, parse_sentinels
+from feature_store.online.fence import Fence
+from feature_store.online.owner import take_over
 from feature_store.online.ready import withdraw_shards
+from feature_store.online.server import check_server
+from feature_store.online.writer import OnlineWriter, Write
+from feature_store.reader import FeatureReader
+from feature_store.settings import Settings
 from feature_store.time_rule import SECOND_US
 
 VIEW = departures(features=["count_1h"])
@@ -36,6 +43,7 @@ class Guarded:
         self.primary, self.replica = primary, replica
         self.at = (HOST, sentinel.get_connection_kwargs()["port"])
         self.world = World(primary.url, "dev")
+        self.url = f"redis+sentinel://{HOST}:1,{HOST}:{self.at[1]}/main"
         self.clock = self.world.clock
         self.world.publish(VIEW, services=[service(item("departures", "count_1h"))])
         self.give("JFK", 3, n=9)
@@ -63,9 +71,11 @@ class Guarded:
         self.world = World(self.replica.url, "dev")
         self.world.clock, self.world.views = self.clock, {VIEW.id: VIEW}
 
-    def reads(self, kind, *, of_replicas=False):
+    def reads(self, kind, *, by="client", of_replicas=False):
         """A reader of the client that Sentinel's own client makes."""
         package = redis.asyncio if kind is Awaited else redis
+        if by == "url":
+            return kind(lambda _: self.url, self.clock, timeout_s=0.5)
 
         def connect(reads):
             retry = package.retry.Retry(ConstantBackoff(0.05), 3)
@@ -77,10 +87,8 @@ class Guarded:
     @staticmethod
     def close(reads):
         """End a reader, its client and the Sentinel's."""
-        if isinstance(reads, Awaited):
-            reads.loop.run_until_complete(reads.sentinel.aclose())
-        else:
-            reads.sentinel.close()
+        for each in reads.sentinel.sentinels if hasattr(reads, "sentinel") else []:
+            reads.loop.run_until_complete(each.aclose()) if isinstance(reads, Awaited) else each.close()
         reads.close()
 
 
@@ -100,8 +108,9 @@ def shop(tmp_path):
 
 
 @EITHER
-def test_a_failover_that_loses_an_acknowledged_write_is_noticed_by_a_reader_that_had_not_seen_it(shop, kind):
-    reads = shop.reads(kind)
+@pytest.mark.parametrize("by", ["client", "url"])
+def test_a_failover_that_loses_an_acknowledged_write_is_noticed_by_a_reader_that_had_not_seen_it(shop, kind, by):
+    reads = shop.reads(kind, by=by)
     assert reads.read(ROWS) == [(3, "PRESENT"), (0, "EMPTY")]
 
     shop.cut_off()
@@ -175,3 +184,54 @@ def test_a_replica_is_believed_as_far_as_its_own_record_says_and_no_other_record
     shop.clock.move_to(shop.clock.at_us + SLA_US + 1)
     assert reads.read(ROWS) == [(3, "STALE"), (None, "UNKNOWN")]
     shop.close(reads)
+
+
+def test_a_writer_by_the_url_follows_the_failover_and_finds_that_a_write_was_lost(shop):
+    client = connect(shop.url, socket_timeout=0.5)
+    assert check_server(client).name == "Valkey"
+    owner = take_over(client, "dev", 1, shards=1)
+    writer = OnlineWriter(client, "dev", fence=Fence("dev", owner, 0))
+
+    def write(number):
+        writer.write([Write(f"features:dev:{{airport:X{number}}}", VIEW.id, b"x", 60_000)])
+
+    write(1)
+    shop.cut_off()
+    write(2)
+    shop.primary.kill()
+    errors, deadline = [], time.monotonic() + 20
+    while not any(isinstance(error, StoreLost) for error in errors):
+        assert time.monotonic() < deadline, errors
+        try:
+            write(3)
+        except OnlineStoreError as error:
+            errors.append(error)
+        time.sleep(0.05)
+    disconnect(client)
+
+    assert all(isinstance(error, StoreUnavailable) for error in errors[:-1])
+    shop.promoted()
+    assert sorted(shop.world.client.keys("*X*")) == [b"features:dev:{airport:X1}"]
+
+
+@pytest.mark.parametrize(
+    ("url", "sentinels", "options"),
+    [
+        ("redis+sentinel://a:1,b/main", [("a", 1), ("b", 26379)], {"db": 0}),
+        ("redis+sentinel://:p%40@[::1]:3/main?db=2", [("::1", 3)], {"db": 2, "password": "p@"}),
+        ("redis+sentinel://u:p@a/main", [("a", 26379)], {"db": 0, "username": "u", "password": "p"}),
+    ],
+)
+def test_a_url_of_sentinels_names_them_the_primary_and_how_it_is_greeted(url, sentinels, options):
+    assert parse_sentinels(url) == (sentinels, "main", options)
+    assert Settings(redis_url=url).redis_url == url
+
+
+@pytest.mark.parametrize(
+    "rest", ["a:x/main", "a:99999/main", "a", "a/", "a/b/c", "/main", "a,/main", "[::1/main", "a/main?ssl=1"]
+)
+def test_another_url_of_sentinels_is_refused_without_its_password(rest):
+    with pytest.raises(InputError, match=r"must be like redis\+sentinel://user:password@host:26379,.*, got '") as error:
+        FeatureReader(f"redis+sentinel://u:secret@{rest}")
+
+    assert "secret" not in str(error.value)

@@ -85,7 +85,10 @@ def check_server(client: redis.Redis) -> ServerFacts:
 
 def address(client: redis.Redis) -> str:
     """Where a client connects to, without its password."""
-    where: Mapping[str, object] = client.get_connection_kwargs()
+    pool = client.connection_pool
+    if name := getattr(pool, "service_name", None):
+        return f"{'the primary' if getattr(pool, 'is_master', True) else 'a replica'} of Sentinel's '{name}'"
+    where: Mapping[str, object] = pool.connection_kwargs
     return str(where["path"]) if "path" in where else f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from feature_store.errors import OnlineStoreError
+from feature_store.online.address import SENTINEL, connect_async
 from feature_store.reader.client_transport import AsyncClientTransport
 from feature_store.reader.transport import Address, Command, Reply, away, checked, parse_url
 
@@ -38,7 +39,13 @@ class AsyncTransport(Protocol):
 def transport_to(
     url: str | AsyncClient, *, timeout_s: float, on_lost: Callable[[], None] = lambda: None
 ) -> AsyncTransport:
-    """A connection of our own to a URL, or the client that is given."""
+    """A connection of our own to a URL, redis-py's where Sentinels are asked, or the client that is given."""
+    if isinstance(url, str) and url.startswith(SENTINEL):
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        once_more, waits = Retry(NoBackoff(), 1), {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        return AsyncClientTransport(connect_async(url, retry=once_more, **waits), on_lost=on_lost, owned=True)
     if isinstance(url, str):
         return AsyncSocketTransport(url, timeout_s=timeout_s, on_lost=on_lost)
     return AsyncClientTransport(url, on_lost=on_lost)

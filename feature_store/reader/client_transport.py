@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from feature_store.online.address import disconnect, disconnect_async
 from feature_store.reader.servers import Servers, servers_of, shown_client
 from feature_store.reader.transport import Command, Reply, away, checked
 
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
 class ClientTransport:
     """A client of redis-py."""
 
-    def __init__(self, client: Client, *, on_lost: Callable[[], None] = lambda: None) -> None:
-        """`on_lost` is called when the client has connected again, perhaps to another server, or gives up."""
+    def __init__(self, client: Client, *, on_lost: Callable[[], None] = lambda: None, owned: bool = False) -> None:
+        """`on_lost` is called when the client has connected again, perhaps to another server, or gives up.
+
+        A client that is `owned` is closed with the transport; another belongs to whoever made it.
+        """
         self._client: Any = client
+        self._owned = owned
         self._watch = _Watch(client, servers_of(client), on_lost)
 
     def exchange(self, commands: Sequence[Command]) -> list[Reply]:
@@ -41,15 +46,17 @@ class ClientTransport:
         return self._watch.checked(replies, commands)
 
     def close(self) -> None:
-        """Nothing: the client belongs to whoever made it."""
+        if self._owned:
+            disconnect(self._client)
 
 
 class AsyncClientTransport:
     """A client of `redis.asyncio`."""
 
-    def __init__(self, client: AsyncClient, *, on_lost: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, client: AsyncClient, *, on_lost: Callable[[], None] = lambda: None, owned: bool = False) -> None:
         """As `ClientTransport`."""
         self._client: Any = client
+        self._owned = owned
         self._watch = _Watch(client, servers_of(client, asyncio=True), on_lost)
 
     async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
@@ -68,7 +75,8 @@ class AsyncClientTransport:
         return self._watch.checked(replies, commands)
 
     async def close(self) -> None:
-        """Nothing: the client belongs to whoever made it."""
+        if self._owned:
+            await disconnect_async(self._client)
 
 
 class _Watch:

@@ -58,11 +58,9 @@ def shown_client(client: Client | AsyncClient) -> str:
     """How errors name where a client of redis-py connects to, without passwords."""
     if nodes := getattr(client, "nodes_manager", None):
         return f"the cluster of {', '.join(sorted(nodes.startup_nodes))}"
-    pool = cast("redis.Redis", client).connection_pool
-    if name := getattr(pool, "service_name", None):
-        return f"{'the primary' if cast('Any', pool).is_master else 'a replica'} of Sentinel's '{name}'"
-    options = pool.connection_kwargs
-    return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
+    from feature_store.online.server import address
+
+    return address(cast("redis.Redis", client))
 
 
 def _is_cluster(client: object, *, asyncio: bool) -> bool:

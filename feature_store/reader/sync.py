@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from feature_store.clock import Clock, SystemClock
 from feature_store.computed.functions import Runs
+from feature_store.online.address import SENTINEL, connect
 from feature_store.reader.batch import FeatureBatch
 from feature_store.reader.client_transport import ClientTransport
 from feature_store.reader.core import AsOf, Features, ReaderCore, Row, as_of_each
@@ -27,8 +28,8 @@ class FeatureReader:
     """Reads the features of an environment; threads may share it.
 
     Args:
-        url: of Redis (`redis://`, `rediss://`, `unix://`), or a client of redis-py: `Redis`, also of a Sentinel's primary
-            or its replicas, or `RedisCluster`.
+        url: of Redis (`redis://`, `rediss://`, `unix://`) or of Sentinels (`redis+sentinel://`), or a client of redis-py:
+            `Redis`, also of a Sentinel's primary or its replicas, or `RedisCluster`.
         env: the environment.
         clock: what `now` is; a replay brings its own.
         timeout_s: how long to wait for Redis; a client of redis-py has its own.
@@ -55,11 +56,7 @@ class FeatureReader:
             functions_of(functions),
             servers=servers_of(url),
         )
-        self._transport: Transport = (
-            SocketTransport(url, timeout_s=timeout_s, on_lost=self._core.connection_lost)
-            if isinstance(url, str)
-            else ClientTransport(url, on_lost=self._core.connection_lost)
-        )
+        self._transport = _transport_to(url, timeout_s=timeout_s, on_lost=self._core.connection_lost)
         self._pusher = Pusher(self._sample, self._transport)
 
     def get_online_features(self, features: Features, row: Row, *, as_of: AsOf = None) -> FeatureVector:
@@ -122,3 +119,16 @@ class FeatureReader:
         except StopIteration as done:
             found: _T = done.value
             return found
+
+
+def _transport_to(url: str | Client, *, timeout_s: float, on_lost: Callable[[], None]) -> Transport:
+    """Connections of our own to a URL, redis-py's where Sentinels are asked, or the client that is given."""
+    if isinstance(url, str) and url.startswith(SENTINEL):
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        once_more, waits = Retry(NoBackoff(), 1), {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        return ClientTransport(connect(url, retry=once_more, **waits), on_lost=on_lost, owned=True)
+    if isinstance(url, str):
+        return SocketTransport(url, timeout_s=timeout_s, on_lost=on_lost)
+    return ClientTransport(url, on_lost=on_lost)
