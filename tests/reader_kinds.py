@@ -3,7 +3,6 @@
 import asyncio
 import time
 
-from feature_store.errors import OnlineStoreError
 from feature_store.reader import AsyncFeatureReader, FeatureReader
 
 PATIENCE_S = 20.0
@@ -20,6 +19,14 @@ class Blocking:
     def read(self, rows):
         """Value and status of the first feature of each row."""
         return shown(self.reader.get_online_features_batch("delay", rows))
+
+    def take(self, pool):
+        """A connection out of a pool."""
+        return pool.get_connection()
+
+    def give_back(self, pool, connection):
+        """Return it."""
+        pool.release(connection)
 
     def close(self):
         self.reader.close()
@@ -40,6 +47,14 @@ class Awaited:
         """Value and status of the first feature of each row."""
         return shown(self.loop.run_until_complete(self.reader.get_online_features_batch("delay", rows)))
 
+    def take(self, pool):
+        """A connection out of a pool."""
+        return self.loop.run_until_complete(pool.get_connection())
+
+    def give_back(self, pool, connection):
+        """Return it."""
+        self.loop.run_until_complete(pool.release(connection))
+
     def close(self):
         async def end():
             await self.reader.close()
@@ -58,21 +73,4 @@ def until(condition):
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-
-
-def read_until_answered(reads, rows):
-    """The first answer, the errors before it and the seconds that the longest of all these reads took."""
-    errors, longest, deadline = [], 0.0, time.monotonic() + PATIENCE_S
-    while True:
-        began = time.monotonic()
-        assert began < deadline, errors
-        try:
-            found = reads.read(rows)
-        except OnlineStoreError as error:
-            found = None
-            errors.append(str(error))
-        longest = max(longest, time.monotonic() - began)
-        if found is not None:
-            return found, errors, longest
         time.sleep(0.02)

@@ -14,7 +14,7 @@ import redis.asyncio
 import redis.asyncio.sentinel
 import redis.sentinel
 from online_world import SLA_US, World, departures, item, service
-from reader_kinds import Awaited, Blocking, read_until_answered, until
+from reader_kinds import Awaited, Blocking, until
 from redis.backoff import ConstantBackoff
 
 from chaos.failover import NOWHERE, running_sentinel
@@ -66,8 +66,8 @@ class Guarded:
     def promoted(self):
         """From here on the world writes to the replica, which was promoted."""
         self.world.client.close()
-        with redis.Redis.from_url(self.replica.url) as client:
-            until(lambda: client.info("replication")["role"] == "master")
+        with redis.Redis(*self.at) as sentinel:  # which ends all connections to the replica when it promotes it
+            until(lambda: sentinel.sentinel_masters()["main"]["port"] == self.replica.port)
         self.world = World(self.replica.url, "dev")
         self.world.clock, self.world.views = self.clock, {VIEW.id: VIEW}
 
@@ -107,25 +107,33 @@ def shop(tmp_path):
                 shop.world.client.close()
 
 
+def read_promptly(reads):
+    began = time.monotonic()
+    found = reads.read(ROWS)
+    assert time.monotonic() - began < 2
+    return found
+
+
 @EITHER
 @pytest.mark.parametrize("by", ["client", "url"])
-def test_a_failover_that_loses_an_acknowledged_write_is_noticed_by_a_reader_that_had_not_seen_it(shop, kind, by):
+def test_a_failover_that_loses_an_acknowledged_write_is_noticed_by_a_reader_that_did_not_look_meanwhile(shop, kind, by):
     reads = shop.reads(kind, by=by)
-    assert reads.read(ROWS) == [(3, "PRESENT"), (0, "EMPTY")]
+    assert read_promptly(reads) == [(3, "PRESENT"), (0, "EMPTY")]
+    if by == "client":  # somebody else uses the connection, so the next read has one that was never lost
+        held = reads.take(reads.client.connection_pool)
 
     shop.cut_off()
     for origin in ("JFK", "LGA"):
         shop.give(origin, 4, n=10)
     shop.primary.kill()
-    found, errors, longest = read_until_answered(reads, ROWS)
-
-    assert found == [(3, "STALE"), (None, "UNKNOWN")]
-    assert all("the primary of Sentinel's 'main' cannot be reached" in error for error in errors)
-    assert longest < 5
     shop.promoted()
+
+    assert read_promptly(reads) == [(3, "STALE"), (None, "UNKNOWN")]
     shop.give("JFK", 5, n=11)
     shop.clock.move_to(shop.clock.at_us + SECOND_US)
     assert reads.read(ROWS) == [(5, "PRESENT"), (0, "EMPTY")]
+    if by == "client":
+        reads.give_back(reads.client.connection_pool, held)
     shop.close(reads)
 
 
@@ -159,7 +167,8 @@ def test_threads_that_read_through_a_failover_never_see_an_older_value_as_a_righ
     shop.close(reads)
 
     later = {answer for began, answer in answers if began > acknowledged and not isinstance(answer, OnlineStoreError)}
-    assert later == {(4, "PRESENT"), (3, "STALE"), (5, "PRESENT")} | (later & {(5, "STALE")})
+    assert {answer for answer in later if answer[1] != "STALE"} == {(4, "PRESENT"), (5, "PRESENT")}
+    assert (3, "STALE") in later
 
 
 @EITHER

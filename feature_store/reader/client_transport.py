@@ -34,16 +34,23 @@ class ClientTransport:
         """One round trip through the client's pipeline; one to each node of a cluster, all under way at once."""
         if not commands:
             return []
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
         try:
-            if self._watch.connections:
-                pipeline.connection = self._watch.watched(self._client.connection_pool.get_connection())
-            replies = pipeline.execute(raise_on_error=False)
+            try:
+                replies = self._execute(commands)
+            except self._watch.again:
+                replies = self._execute(commands)
         except self._watch.failures as error:
             raise self._watch.away(error) from error
         return self._watch.checked(replies, commands)
+
+    def _execute(self, commands: Sequence[Command]) -> list[Reply]:
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        if self._watch.connections:
+            pipeline.connection = self._watch.watched(self._client.connection_pool.get_connection())
+        found: list[Reply] = pipeline.execute(raise_on_error=False)
+        return found
 
     def close(self) -> None:
         if self._owned:
@@ -63,16 +70,23 @@ class AsyncClientTransport:
         """As `ClientTransport.exchange`."""
         if not commands:
             return []
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
         try:
-            if self._watch.connections:
-                pipeline.connection = self._watch.watched(await self._client.connection_pool.get_connection())
-            replies = await pipeline.execute(raise_on_error=False)
+            try:
+                replies = await self._execute(commands)
+            except self._watch.again:
+                replies = await self._execute(commands)
         except self._watch.failures as error:
             raise self._watch.away(error) from error
         return self._watch.checked(replies, commands)
+
+    async def _execute(self, commands: Sequence[Command]) -> list[Reply]:
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        if self._watch.connections:
+            pipeline.connection = self._watch.watched(await self._client.connection_pool.get_connection())
+        found: list[Reply] = await pipeline.execute(raise_on_error=False)
+        return found
 
     async def close(self) -> None:
         if self._owned:
@@ -92,6 +106,9 @@ class _Watch:
 
         self.connections = servers is not Servers.CLUSTER
         self.failures: tuple[type[Exception], ...] = (RedisError, RedisClusterException, OSError)
+        by_sentinel = hasattr(getattr(client, "connection_pool", None), "sentinel_manager")
+        self.again: tuple[type[Exception], ...] = (NoConnection,) if by_sentinel else ()
+        """Upon which a read is tried once more: redis-py's own retries ask the server that Sentinel had named before."""
         self._unreached = (NoConnection, NoAnswer, ClusterDownError, OSError)
         self._shown, self._servers, self._on_lost = shown_client(client), servers, on_lost
         self._losses = 0
