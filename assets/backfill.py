@@ -145,7 +145,7 @@ def submit(
         run_config=None,
     )
     context.instance.add_backfill(backfill)
-    return backfill.backfill_id
+    return str(backfill.backfill_id)
 
 
 def _has_day(partitions: dg.PartitionsDefinition | None, day: date) -> bool:

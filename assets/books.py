@@ -10,11 +10,12 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from dagster._core.events import ASSET_EVENTS
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, CursorResult, event
 from sqlalchemy.engine import Engine
 
 _BATCH = "1000"
@@ -29,7 +30,7 @@ def quicken_books() -> None:
     """
     event.listen(Engine, "connect", _relax)
     os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", _BATCH)
-    SqliteEventLogStorage.store_event_batch = _store_event_batch  # type: ignore[method-assign]
+    SqliteEventLogStorage.store_event_batch = _store_event_batch  # type: ignore[method-assign, assignment]
 
 
 def _relax(connection: object, _record: object) -> None:
@@ -56,9 +57,16 @@ def _store_asset_events(storage: SqliteEventLogStorage, run_id: str, events: Seq
         for insert in inserts:
             connection.execute(insert)
     with storage.index_transaction() as connection:
-        numbers = [connection.execute(insert).inserted_primary_key[0] for insert in inserts]
+        numbers = [_number(connection.execute(insert)) for insert in inserts]
         storage._store_asset_event_tags(connection, events, numbers)  # noqa: SLF001
         _store_newest(storage, connection, events, numbers)
+
+
+def _number(inserted: CursorResult[Any]) -> int:
+    """Of the row that an insert made."""
+    key = inserted.inserted_primary_key
+    assert key is not None, "an INSERT of one row"
+    return int(key[0])
 
 
 def _store_newest(

@@ -1,6 +1,7 @@
 """What a materialization tells: rows, snapshot, a preview."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import dagster as dg
 from feature_store_deploy.assets.markdown import table
@@ -19,7 +20,7 @@ def written(
     snapshot: int,
     days: tuple[datetime, datetime],
     columns: dg.TableSchema,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Metadata of days that were written to a table of the lake; the second of `days` is the end, excluded."""
     first, last = days[0].date(), (days[1] - timedelta(days=1)).date()
     relation = store.lake.table_sql(name)
@@ -34,7 +35,7 @@ def written(
     }
 
 
-def told_late(late: LateEvents) -> dict[str, object]:
+def told_late(late: LateEvents) -> dict[str, Any]:
     """Metadata of the late events of days that were built."""
     return {
         "late": late.late,

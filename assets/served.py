@@ -1,5 +1,7 @@
 """Assets of served vectors: what readers have logged, brought to the lake, a service each."""
 
+from typing import Any
+
 import dagster as dg
 from feature_store_deploy.assets.declared import owners, service_version
 from feature_store_deploy.assets.keys import online_key, served_vectors_key
@@ -43,7 +45,7 @@ def archive_served(store: FeatureStore) -> None:
         store.lake.compact(SERVED_TABLE)
 
 
-def _told(store: FeatureStore, service: FeatureService) -> dict[str, object]:
+def _told(store: FeatureStore, service: FeatureService) -> dict[str, Any]:
     if not store.lake.exists(SERVED_TABLE):
         return {"vectors": 0}
     mine = f"{store.lake.table_sql(SERVED_TABLE)} WHERE {SERVICE} = '{service.id}'"

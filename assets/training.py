@@ -1,6 +1,7 @@
 """`training/<service>`: a point-in-time correct training set as a Parquet file with its manifest."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import dagster as dg
 import pyarrow.parquet as pq
@@ -120,10 +121,10 @@ def _spine(config: TrainingConfig, store: FeatureStore, service: FeatureService)
 def _knowledge(text: str) -> Knowledge:
     if text not in ("served", "corrected"):
         raise InputError(f"`knowledge` must be 'served' or 'corrected', got {text!r}")
-    return text
+    return cast("Knowledge", text)
 
 
-def _metadata(found: TrainingSet, path: Path) -> dict[str, object]:
+def _metadata(found: TrainingSet, path: Path) -> dict[str, Any]:
     missing = {name: found.table.column(name).null_count / max(len(found), 1) for name in found.feature_columns}
     shown = found.table.select(found.table.column_names[:PREVIEW_COLUMNS]).slice(0, PREVIEW_ROWS)
     rows = [list(row.values()) for row in shown.to_pylist()]

@@ -19,7 +19,10 @@ PARTS = (
     "reader",
     "http",
     "grpc",
+    "feast",
+    "endurance",
     "stream",
+    "publishing",
     "handover",
     "recovery",
     "kafka",
@@ -28,7 +31,7 @@ PARTS = (
     "agreement",
     "project",
 )
-LONG = ("scale", "agreement")
+LONG = ("endurance", "scale", "agreement")
 """These take a quarter of an hour, so they are measured when they are named."""
 RESULTS = HERE / "results.jsonl"
 DEMO_LINE = HERE / "demo.txt"
@@ -50,6 +53,11 @@ HOW = {
     "a call under way on each all the time, in turns of two seconds; the median of the turns' ratios. The client is Python's, too, and "
     "takes as much of the machine as the server. The floor fetches the same bytes by `redis.asyncio` and sends them as they are. Latency is from the "
     "time at which a call was due.",
+    "feast": "Feast in an environment of its own, over the same Redis server; ten features that are floats, values held as of now. The reader against "
+    "`FeatureStore.get_online_features(...).to_dict()` in turns; a worker of `feature-store serve` against `feast serve` with one worker "
+    "that is not restarted and keeps no access log, loaded as in Http.",
+    "endurance": "As Http, at a fixed rate; the resident memory of the server at the end of each minute.",
+    "publishing": "As the stream, but every event is published over HTTP, by requests with fifty events each, one after the other.",
     "stream": "The real flow, server, publisher and reader, each a process of its own; medians of three. Throughput: "
     "the flow is stopped, the log filled, the flow let go; until the last value is acknowledged. The floor writes the "
     "same bytes by a redis-py pipeline of single-field `HSETEX`; of two workers, one. Workers and server share the machine's "

@@ -14,7 +14,7 @@ from pathlib import Path
 from redis import Redis
 
 from benchmarks.results import Result, median, row
-from benchmarks.stream import ENV, RATE, clicks, deployment, p99, probed, publish, rate_of, timed, user
+from benchmarks.stream import ENV, RATE, clicks, deployment, p99, probed, publish_directly, rate_of, timed, user
 from feature_store import FeatureStore, FeatureView, Registry, Settings, agg
 from feature_store.online.owner import read_owner
 
@@ -75,4 +75,4 @@ def grow(file: Path, settings: Settings, client: Redis) -> int:
 
 
 if __name__ == "__main__":
-    publish(sys.argv[2], clicks, rate=RATE, seconds=SECONDS)
+    publish_directly(sys.argv[2], clicks, rate=RATE, seconds=SECONDS)

@@ -9,10 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 import msgspec
+import uvloop
 from redis import Redis
 
 from benchmarks.reader import ENTITIES, ENV, at, served
@@ -26,6 +29,8 @@ CONNECTIONS = 16
 TURN_S, TURNS = 2.0, 7
 PATHS = {1: "/v1/services/one/features", 100: "/v1/services/one/features/batch"}
 LATENCY_S = 10.0
+PATIENCE_S = 30.0
+"""How long what is under way may take; a connection that the server closes is not answered."""
 _KEY, TEXT = make_key("the load", Grants(services=("one",)), now_us=0, by="the benchmark")
 
 
@@ -37,7 +42,7 @@ def rows() -> list[Result]:
         running("feature_store.serving.worker", "{fd}", "0", "keys-required", url=url) as ours,
         running("benchmarks.bare_http", url, "{fd}", url=url) as bare,
     ):
-        return list(_rows(ours, bare))
+        return list(_rows(ours.port, bare.port))
 
 
 def _rows(ours: int, bare: int) -> Iterator[Result]:
@@ -58,7 +63,7 @@ def _rows(ours: int, bare: int) -> Iterator[Result]:
             limit=limit,
             at_least=True,
         )
-    taken = asyncio.run(paced(ours, made_requests(PATHS[1], 1), per_s=rates[1] / 2, seconds=LATENCY_S))
+    taken = paced(ours, made_requests(PATHS[1], 1), per_s=rates[1] / 2, seconds=LATENCY_S)
     yield row("HTTP: 1 entity at half of that rate, p99", at(taken, 0.99) / 1000, "ms", limit=5.0)
 
 
@@ -69,9 +74,16 @@ def asking_for_keys(client: Redis) -> Iterator[None]:
     yield
 
 
+class Server(NamedTuple):
+    """A process that answers on a port."""
+
+    port: int
+    pid: int
+
+
 @contextmanager
-def running(module: str, *arguments: str, url: str) -> Iterator[int]:
-    """A server in a process of its own; yields its port."""
+def running(module: str, *arguments: str, url: str) -> Iterator[Server]:
+    """A server in a process of its own."""
     with ExitStack() as ending:
         listening = ending.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1024))
         environment = os.environ | {"FEATURE_STORE_REDIS_URL": url, "FEATURE_STORE_ENVIRONMENT": ENV}
@@ -85,8 +97,8 @@ def running(module: str, *arguments: str, url: str) -> Iterator[int]:
         ending.callback(process.wait)
         ending.callback(process.terminate)
         port = listening.getsockname()[1]
-        asyncio.run(paced(port, made_requests(PATHS[1], 1), per_s=200, seconds=2.0))  # it is up, and warm
-        yield port
+        paced(port, made_requests(PATHS[1], 1), per_s=200, seconds=2.0)  # it is up, and warm
+        yield Server(port, process.pid)
 
 
 def made_requests(path: str, entities: int) -> list[bytes]:
@@ -107,47 +119,73 @@ def rate(port: int, requests: Sequence[bytes]) -> float:
     """Answers a second, with a request under way on every connection all the time."""
 
     async def run() -> float:
-        until, counted = time.perf_counter() + TURN_S, 0
-
-        async def ask(number: int) -> None:
-            nonlocal counted
-            connection = await Connection.open(port)
-            while time.perf_counter() < until:
-                await connection.ask(requests[(number + counted) % len(requests)])
-                counted += 1
-            connection.close()
-
+        ended, counted = asyncio.get_running_loop().create_future(), 0
+        connections = [await Connection.open(port) for _ in range(CONNECTIONS)]
         began = time.perf_counter()
-        await asyncio.gather(*(ask(number) for number in range(CONNECTIONS)))
-        return counted / (time.perf_counter() - began)
 
-    return asyncio.run(run())
+        def answered(connection: Connection) -> None:
+            nonlocal counted
+            counted += 1
+            if time.perf_counter() < began + TURN_S:
+                connection.ask(requests[counted % len(requests)], answered)
+            elif not ended.done():
+                ended.set_result(None)
+
+        for number, connection in enumerate(connections):
+            connection.ask(requests[number], answered)
+        await asyncio.wait_for(ended, TURN_S + PATIENCE_S)
+        taken = time.perf_counter() - began
+        for connection in connections:
+            connection.close()
+        return counted / taken
+
+    return uvloop.run(run())
 
 
-async def paced(port: int, requests: Sequence[bytes], *, per_s: float, seconds: float) -> list[float]:
-    """Sorted durations in µs of requests that are due at a fixed rate, from when each was due: a late one counts as slow."""
-    connections = [await Connection.open(port) for _ in range(CONNECTIONS)]
-    began, total, taken = time.perf_counter() + 0.1, int(per_s * seconds), list[float]()
+def paced(port: int, requests: Sequence[bytes], *, per_s: float, seconds: float) -> list[float]:
+    """Sorted durations in µs of requests that are due at a fixed rate, from when each was due: a late one counts as slow.
 
-    async def ask(first: int) -> None:
-        for number in range(first, total, CONNECTIONS):
+    Those that are due while every connection is taken wait for one.
+    """
+
+    async def run() -> list[float]:
+        ended, taken = asyncio.get_running_loop().create_future(), list[float]()
+        free = [await Connection.open(port) for _ in range(CONNECTIONS)]
+        connections, waiting, total = list(free), deque[float](), int(per_s * seconds)
+        due_of: dict[Connection, float] = {}
+
+        def send(connection: Connection, due: float) -> None:
+            due_of[connection] = due
+            connection.ask(requests[len(taken) % len(requests)], answered)
+
+        def answered(connection: Connection) -> None:
+            taken.append((time.perf_counter() - due_of[connection]) * 1e6)
+            if waiting:
+                send(connection, waiting.popleft())
+            else:
+                free.append(connection)
+            if len(taken) == total:
+                ended.set_result(None)
+
+        began = time.perf_counter() + 0.1
+        for number in range(total):
             due = began + number / per_s
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            await connections[first].ask(requests[number % len(requests)])
-            taken.append((time.perf_counter() - due) * 1e6)
+            if (early := due - time.perf_counter()) > 0:
+                await asyncio.sleep(early)
+            if free:
+                send(free.pop(), due)
+            else:
+                waiting.append(due)
+        await asyncio.wait_for(ended, PATIENCE_S)
+        for connection in connections:
+            connection.close()
+        return sorted(taken)
 
-    await asyncio.gather(*(ask(first) for first in range(CONNECTIONS)))
-    for connection in connections:
-        connection.close()
-    return taken
+    return uvloop.run(run())
 
 
 class Connection(asyncio.Protocol):
     """One connection that is kept open; a request at a time."""
-
-    def __init__(self) -> None:
-        self._got = b""
-        self._done: asyncio.Future[None] | None = None
 
     @classmethod
     async def open(cls, port: int) -> Connection:
@@ -158,19 +196,17 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
 
-    def ask(self, request: bytes) -> asyncio.Future[None]:
-        """Send a request; done when all of its answer is here."""
-        self._got, self._done = b"", asyncio.get_running_loop().create_future()
+    def ask(self, request: bytes, answered: Callable[[Connection], None]) -> None:
+        """Send a request; `answered` is called when all of its answer is here."""
+        self._got, self._answered = b"", answered
         self._transport.write(request)
-        return self._done
 
     def data_received(self, data: bytes) -> None:
         self._got += data
         head, end, body = self._got.partition(b"\r\n\r\n")
         if end and len(body) >= int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]):
             assert b" 200 " in head[:16], self._got
-            if self._done is not None:
-                self._done.set_result(None)
+            self._answered(self)
 
     def close(self) -> None:
         """Close it."""

@@ -13,7 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.results import Result, median, row
-from benchmarks.stream import ENV, EVENTS, SEQ, Click, activity, deployment, latency, publish, seconds_for_backlog
+from benchmarks.stream import (
+    ENV,
+    EVENTS,
+    SEQ,
+    Click,
+    activity,
+    deployment,
+    latency,
+    publish_directly,
+    seconds_for_backlog,
+)
 from feature_store import EventSource, kafka
 from feature_store.log.binding import open_log
 from tests.kafka_broker import KafkaBroker, SharedBroker, missing
@@ -71,4 +81,4 @@ def latency_row() -> Result:
 
 
 if __name__ == "__main__":
-    publish(sys.argv[2], clicks, rate=RATE)
+    publish_directly(sys.argv[2], clicks, rate=RATE)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -299,29 +299,34 @@ def watch(url: str, publisher: subprocess.Popen[str], *, seconds: int) -> dict[i
     return seen
 
 
-def publish(url: str, source: EventSource, *, rate: int, seconds: int = SECONDS) -> None:
-    """Publish at a steady rate; prints when each probe's event was published."""
-    draw, size = random.Random(5), int(rate * PUBLISH_EVERY_S)
-    sent: list[int] = []
+def publish_directly(url: str, source: EventSource, *, rate: int, seconds: int = SECONDS) -> None:
+    """Publish to the log of a source, as `publish` says."""
     with Redis.from_url(url) as client:
         log = open_log(client, ENV, source)
-        began = time.perf_counter()
-        for tick in range(int(seconds / PUBLISH_EVERY_S)):
-            time.sleep(max(0.0, began + tick * PUBLISH_EVERY_S - time.perf_counter()))
-            now = datetime.now(UTC)
-            batch = [
-                {"uid": f"{tick}-{n}", "user": f"u{draw.randrange(USERS)}", "at": now, "amount": 1.5, "seq": None}
-                for n in range(size - 1)
-            ]
-            batch.append({"uid": f"p{tick}", "user": f"probe{tick % PROBES}", "at": now, "amount": 1.0, "seq": tick})
-            sent.append(time.time_ns() // 1000)
-            log.publish(records(batch))
+        publish(lambda batch: log.publish(records(batch)), rate=rate, seconds=seconds)
+
+
+def publish(send: Callable[[list[dict[str, object]]], object], *, rate: int, seconds: int = SECONDS) -> None:
+    """Send events at a steady rate; prints when each probe's event was published."""
+    draw, size = random.Random(5), int(rate * PUBLISH_EVERY_S)
+    sent: list[int] = []
+    began = time.perf_counter()
+    for tick in range(int(seconds / PUBLISH_EVERY_S)):
+        time.sleep(max(0.0, began + tick * PUBLISH_EVERY_S - time.perf_counter()))
+        now = datetime.now(UTC)
+        batch: list[dict[str, object]] = [
+            {"uid": f"{tick}-{n}", "user": f"u{draw.randrange(USERS)}", "at": now, "amount": 1.5, "seq": None}
+            for n in range(size - 1)
+        ]
+        batch.append({"uid": f"p{tick}", "user": f"probe{tick % PROBES}", "at": now, "amount": 1.0, "seq": tick})
+        sent.append(time.time_ns() // 1000)
+        send(batch)
     print(stdlib_json.dumps(sent))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["publish"]:
-        publish(sys.argv[2], clicks, rate=RATE)
+        publish_directly(sys.argv[2], clicks, rate=RATE)
     else:
         for line in rows():
             print(line)

@@ -1,6 +1,7 @@
 """What every check says of itself: its asset's owner, and which days it looked at."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 from feature_store_deploy.checks.window import Days
@@ -22,8 +23,8 @@ def outcome(
     owner: str | None,
     days: Days | None = None,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
-    metadata: Mapping[str, object] | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> dg.AssetCheckResult:
     """The result of a check."""
-    told = {OWNER: owner or "nobody", **({DAYS: str(days)} if days else {}), **(metadata or {})}
+    told: dict[str, Any] = {OWNER: owner or "nobody", **({DAYS: str(days)} if days else {}), **(metadata or {})}
     return dg.AssetCheckResult(passed=passed, severity=severity, description=description, metadata=told)

@@ -157,7 +157,7 @@ def _with_service(compiled: Compiled, service: FeatureService) -> Compiled:
 
 def _named_by_view(record: pa.Table, view: FeatureView) -> pa.Table:
     """Features read by `view@version:feature` under the names that a service gives them."""
-    names = {}
+    names: dict[str, str] = {}
     for feature in view.declared:
         asked, served = f"{view.id}:{feature.name}", f"{view.name}:{feature.name}"
         names |= {of(asked): of(served) for of in (feature_column, status_column)}

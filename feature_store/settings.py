@@ -1,25 +1,33 @@
-"""The settings of a deployment, from environment variables `FEATURE_STORE_*`."""
+"""The settings of a deployment, from environment variables `FEATURE_STORE_*` and a file."""
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from feature_store.clock import Clock, ReplayClock, SystemClock
 from feature_store.errors import SettingsError
 
 PREFIX = "FEATURE_STORE_"
+FILE = "feature_store.toml"
+"""Settings of the working folder, by their names in small letters."""
+CONFIG = f"{PREFIX}CONFIG"
+"""The variable that names another file instead."""
 ENVIRONMENT_RULE = "must be lower-case letters, digits and _ (at most 31)"
 
 
 class Settings(BaseSettings):
-    """Where things are and what they are called; every field can be given as `FEATURE_STORE_<FIELD>`.
+    """Where things are and what they are called. A variable `FEATURE_STORE_<FIELD>` comes before the file, an argument before both.
 
     Raises:
-        SettingsError: for a value that breaks a rule, in one line.
+        SettingsError: for a value that breaks a rule, in one line; the file cannot be read.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
@@ -82,9 +90,21 @@ class Settings(BaseSettings):
         try:
             super().__init__(**values)  # type: ignore[arg-type]
         except ValidationError as error:
-            raise SettingsError(
-                "; ".join(_sentence(problem["loc"], problem["msg"]) for problem in error.errors())
-            ) from error
+            problems = [_sentence(str(each["loc"][0]), each["msg"], each["type"], values) for each in error.errors()]
+            raise SettingsError("; ".join(problems)) from error
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, variables, the file: who comes first has it."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=dict(file_values()))
 
     @field_validator("environment")
     @classmethod
@@ -124,7 +144,60 @@ def is_environment_name(text: str) -> bool:
     return re.fullmatch(r"[a-z][a-z0-9_]{0,30}", text) is not None
 
 
-def _sentence(location: tuple[int | str, ...], message: str) -> str:
-    name = ".".join(map(str, location))
+def settings_file() -> Path | None:
+    """The file with settings: the one that is named, else that of the working folder if there is one."""
+    named = os.environ.get(CONFIG)
+    if named:
+        return Path(named)
+    return Path(FILE) if Path(FILE).exists() else None
+
+
+def file_values() -> Mapping[str, object]:
+    """What stands in the file; nothing without one.
+
+    Raises:
+        SettingsError: it cannot be read, or is no TOML.
+    """
+    path = settings_file()
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingsError(f"{CONFIG} names a file that cannot be read: {error.strerror or error}: {path}") from error
+    except ValueError as error:  # TOML, or the bytes of a text
+        raise SettingsError(f"{path} is no TOML: {error}") from error
+
+
+def origin_of(name: str, given: Mapping[str, object] = {}) -> str:
+    """Where a setting comes from: `argument`, a variable, a file, or `default`.
+
+    Args:
+        name: of the setting.
+        given: the arguments.
+    """
+    if name in given:
+        return "argument"
+    variables = {variable.upper() for variable in os.environ}  # of which pydantic takes small letters too
+    if f"{PREFIX}{name.upper()}" in variables:
+        return f"{PREFIX}{name.upper()}"
+    return str(settings_file()) if name in file_values() else "default"
+
+
+def meant(name: str, known: Mapping[str, object] | list[str]) -> str:
+    """A question whether a known name was meant, after a word that is none; nothing where none is near.
+
+    >>> meant("worker", ["workers", "replay"])
+    '; did you mean `workers`?'
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def _sentence(name: str, message: str, kind: str, given: Mapping[str, object]) -> str:
+    origin = origin_of(name, given)
+    place = origin if origin not in ("argument", "default") else f"{PREFIX}{name.upper()}"
+    if kind == "extra_forbidden":
+        return f"setting `{name}` ({place}) is not known{meant(name, Settings.model_fields)}"
     rule = message.removeprefix("Value error, ")
-    return f"setting `{name}` ({PREFIX}{name.upper()}): {rule[:1].lower()}{rule[1:]}"
+    return f"setting `{name}` ({place}): {rule[:1].lower()}{rule[1:]}"

@@ -14,7 +14,8 @@ from feature_store.errors import FeatureStoreError
 FORESEEN = (FeatureStoreError, RedisError, duckdb.IOException)
 """Errors that are no defect: a line says what they are."""
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def noting_failure(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:

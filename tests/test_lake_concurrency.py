@@ -31,6 +31,7 @@ def test_live_commits_beside_replacements_lose_nothing_and_readers_see_whole_loa
         while any(writer.is_alive() for writer in writers):
             check_whole(lake)
             reads += 1
+            time.sleep(0.02)  # the writers want the processors too
         for writer in writers:
             writer.join()
 

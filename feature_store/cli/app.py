@@ -11,7 +11,9 @@ from redis.exceptions import RedisError
 from feature_store.cli import (
     acl,
     change,
+    config,
     dead_letters,
+    examined,
     explain,
     history,
     keys,
@@ -24,11 +26,11 @@ from feature_store.cli import (
     verify,
 )
 from feature_store.cli.outcome import NAME, fail, outcome
-from feature_store.settings import PREFIX
+from feature_store.settings import FILE, PREFIX
 
 app = typer.Typer(
     name=NAME,
-    help=f"A real-time feature store: one declaration, two paths, the same numbers. Settings are {PREFIX}* variables.",
+    help=f"A real-time feature store: one declaration, two paths, the same numbers. Settings are {PREFIX}* variables and {FILE}.",
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -54,6 +56,8 @@ for command in (
     history.training_set,
     verify.verify,
     overview.status,
+    config.config,
+    examined.doctor,
 ):
     app.command()(command)
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -1,0 +1,214 @@
+"""`doctor` over a deployment that is well, and over each thing that is wrong with one."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from feature_store import doctor
+from feature_store.cli.app import run
+from feature_store.configured import unknown_variables
+from feature_store.doctor import Finding, State, examine
+from feature_store.settings import PREFIX, Settings
+
+if TYPE_CHECKING:
+    from feature_store.embedded import EmbeddedValkey
+
+SHOP = '''"""A view and its source."""
+import pandera.pandas as pa
+import pandas as pd
+from feature_store import Entity, EventSource, FeatureView, Registry, agg, redis_stream
+
+
+class Sale(pa.DataFrameModel):
+    uid: str
+    shop: str
+    at: pd.DatetimeTZDtype = pa.Field(dtype_kwargs={"unit": "us", "tz": "UTC"})
+
+
+sales = EventSource("sales", schema=Sale, event_time="at", event_id="uid", log=redis_stream("sales"))
+busy = FeatureView("busy", entity=Entity("shop", join_keys=["shop"]), source=sales, features=[agg.count(over="1h")])
+registry = Registry(views=[busy])
+'''
+
+
+@pytest.fixture
+def settings(tmp_path: Path, valkey: "EmbeddedValkey", environment: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A deployment that nobody has applied yet."""
+    module = f"doctored_{environment}"
+    (tmp_path / f"{module}.py").write_text(SHOP)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "HOME": str(tmp_path / "home"),
+        "REDIS_URL": valkey.url,
+        "ENVIRONMENT": environment,
+        "DECLARATIONS": f"{module}:registry",
+    }.items():
+        monkeypatch.setenv(f"{PREFIX}{name}", value)
+    for name in unknown_variables(os.environ):  # the tests' own
+        monkeypatch.delenv(name)
+    return Settings()
+
+
+def found(settings: Settings) -> dict[str, Finding]:
+    """The worst finding of each part."""
+    worst: dict[str, Finding] = {}
+    for each in examine(settings):
+        if each.part not in worst or each.state > worst[each.part].state:
+            worst[each.part] = each
+    return worst
+
+
+def test_a_deployment_that_was_applied_is_well(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    before = found(settings)
+    assert before["lake"].state is State.WARNING
+    assert "feature-store apply" in before["lake"].do
+    assert before["declarations"].said == "1 view, 1 source, 0 services"
+    assert run(["apply"]) == 0
+    capsys.readouterr()
+
+    after = found(settings)
+
+    wrong = {part: each for part, each in after.items() if each.state is not State.OK}
+    assert set(wrong) <= {"packages"}, wrong  # an extra may be missing
+    assert list(after) == [
+        "Python", "packages", "settings", "files", "home", "lake", "declarations", "Redis", "clock", "log sales",
+    ]  # fmt: skip
+    assert run(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "Redis" in said
+    assert "problem" not in said
+
+
+def test_a_redis_that_is_away_is_a_problem_that_says_what_to_do(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", "redis://127.0.0.1:1/0")
+
+    worst = found(Settings())
+
+    assert worst["Redis"].state is State.PROBLEM
+    assert "no Redis answers at 127.0.0.1:1" in worst["Redis"].said
+    assert "clock" not in worst  # nothing that it is compared with
+    assert run(["doctor"]) == 1
+    assert "1 problem" in capsys.readouterr().out
+
+
+@pytest.fixture
+def client(valkey: "EmbeddedValkey") -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(valkey.url) as client:
+        yield client
+
+
+def test_a_redis_that_evicts_or_keeps_nothing_on_disk_is_told(settings: Settings, client: redis.Redis) -> None:
+    before = client.config_get("maxmemory-policy", "appendonly", "save")
+    try:
+        client.config_set("appendonly", "no")
+        client.config_set("save", "")
+        assert found(settings)["Redis"].state is State.WARNING
+        assert "keeps nothing on disk" in found(settings)["Redis"].said
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        assert found(settings)["Redis"].state is State.PROBLEM
+        assert "noeviction" in found(settings)["Redis"].said
+    finally:
+        for name, value in before.items():
+            client.config_set(name, value)
+
+
+def test_a_redis_that_is_nearly_full_is_told(settings: Settings, client: redis.Redis) -> None:
+    used = int(client.info("memory")["used_memory"])
+    client.config_set("maxmemory", int(used * 1.1))
+    try:
+        assert found(settings)["Redis"].state is State.WARNING
+        assert "of its maxmemory" in found(settings)["Redis"].said
+    finally:
+        client.config_set("maxmemory", 0)
+
+
+def test_a_password_is_never_shown(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", settings.redis_url.replace("://", "://nobody:s3cret@"))
+
+    worst = found(Settings())
+
+    assert worst["Redis"].state is State.PROBLEM
+    assert not any("s3cret" in f"{each}" for each in worst.values())
+
+
+def test_clocks_apart_are_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "time", SimpleNamespace(time=lambda: time.time() - 30, perf_counter=time.perf_counter))
+
+    assert found(settings)["clock"].state is State.PROBLEM
+    assert "30.0 s" in found(settings)["clock"].said
+
+
+@pytest.mark.parametrize(("free", "state"), [(10 << 20, State.PROBLEM), (2 << 30, State.WARNING)])
+def test_a_disk_that_fills_is_told(settings, monkeypatch, free, state) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=1 << 40, used=0, free=free))
+
+    assert found(settings)["home"].state is state
+
+
+def test_declarations_that_are_wrong_are_told_and_all_else_is_looked_at(settings, monkeypatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}DECLARATIONS", "nowhere:registry")
+
+    worst = found(Settings())
+
+    assert worst["declarations"].state is State.PROBLEM
+    assert "nowhere:registry" in worst["declarations"].said
+    assert worst["Redis"].state is State.OK
+
+
+def test_declarations_that_raise_are_a_problem_and_no_traceback(settings, tmp_path, monkeypatch) -> None:
+    (tmp_path / "raises_when_imported.py").write_text("1 / 0\n")
+    monkeypatch.setenv(f"{PREFIX}DECLARATIONS", "raises_when_imported:registry")
+
+    worst = found(Settings())
+
+    assert worst["declarations"].state is State.PROBLEM
+    assert "ZeroDivisionError" in worst["declarations"].said
+
+
+def test_a_variable_that_is_no_setting_is_told(settings, monkeypatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}REDIS", "x")
+
+    assert found(settings)["settings"].state is State.WARNING
+    assert f"{PREFIX}REDIS_URL" in found(settings)["settings"].do
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_home_that_cannot_be_written_is_told(settings, tmp_path) -> None:
+    (tmp_path / "home").mkdir(mode=0o500)
+
+    assert found(settings)["home"].state is State.PROBLEM
+
+
+def test_a_home_that_is_a_file_is_told(settings, tmp_path) -> None:
+    (tmp_path / "home").write_text("")
+
+    assert found(settings)["home"].state is State.PROBLEM
+    assert "is no directory" in found(settings)["home"].said
+
+
+def test_a_lake_that_is_damaged_is_told(settings, tmp_path, capsys) -> None:
+    assert run(["apply"]) == 0
+    catalog = tmp_path / "home" / "lake" / "catalog.sqlite"
+    catalog.write_bytes(b"no database" * 1000)
+    for beside in catalog.parent.glob("catalog.sqlite-*"):
+        beside.unlink()
+
+    assert found(settings)["lake"].state is State.PROBLEM
+
+
+def test_packages_of_different_versions_are_told(settings, monkeypatch) -> None:
+    real = doctor.version
+    monkeypatch.setattr(doctor, "version", lambda name: "0.1" if name == "duckdb-extension-ducklake" else real(name))
+
+    assert found(settings)["packages"].state is State.PROBLEM
+    assert "duckdb-extension-ducklake 0.1" in found(settings)["packages"].said
