@@ -6,6 +6,8 @@ password are those of the primary and its replicas. `?db=1` chooses a database, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -69,6 +71,16 @@ def connect_async(url: str, **options: Any) -> redis.asyncio.Redis:
     asking = {**_timeouts(options), "retry": Retry(NoBackoff(), 1)}
     manager = Sentinel(sentinels, sentinel_kwargs=asking, **given, **options)  # type: ignore[no-untyped-call]
     return cast("redis.asyncio.Redis", manager.master_for(name))
+
+
+@contextmanager
+def connected(url: str, **options: Any) -> Iterator[redis.Redis]:
+    """A client as `connect` makes it, until the end of the block."""
+    client = connect(url, **options)
+    try:
+        yield client
+    finally:
+        disconnect(client)
 
 
 def disconnect(client: redis.Redis) -> None:

@@ -106,17 +106,15 @@ def check_keys(settings: Settings, host: str) -> None:
     """
     import redis
 
-    from feature_store.online.address import connect, disconnect
+    from feature_store.online.address import connected
 
-    client = connect(settings.redis_url, socket_timeout=5, socket_connect_timeout=5)
     try:
-        found = read_published(client, settings.environment)
+        with connected(settings.redis_url, socket_timeout=5, socket_connect_timeout=5) as client:
+            found = read_published(client, settings.environment)
     except (redis.RedisError, OSError) as error:
         raise OnlineStoreError(
             f"`host` is '{host}', which others can reach, and nobody says whether there are API keys: Redis does not answer ({error})"
         ) from error
-    finally:
-        disconnect(client)
     if found is None or found.is_open:
         raise InputError(
             f"`host` must be a loopback address as long as the environment '{settings.environment}' has no API keys, got '{host}'; "
