@@ -16,9 +16,10 @@ import redis.sentinel
 from online_world import SLA_US, World, departures, item, service
 from reader_kinds import Awaited, Blocking, until
 from redis.backoff import ConstantBackoff
+from sentinel_world import watched
 
-from chaos.failover import NOWHERE, running_sentinel
-from feature_store.embedded import HOST, EmbeddedValkey
+from chaos.failover import NOWHERE
+from feature_store.embedded import HOST
 from feature_store.errors import InputError, OnlineStoreError, StoreLost, StoreUnavailable
 from feature_store.online.address import connect, disconnect, parse_sentinels
 from feature_store.online.fence import Fence
@@ -37,13 +38,12 @@ EITHER = pytest.mark.parametrize("kind", [Blocking, Awaited])
 
 
 class Guarded:
-    """A primary, its replica and the Sentinel that watches both."""
+    """A store on a primary, its replica and the Sentinel that watches both."""
 
-    def __init__(self, primary, replica, sentinel):
-        self.primary, self.replica = primary, replica
-        self.at = (HOST, sentinel.get_connection_kwargs()["port"])
-        self.world = World(primary.url, "dev")
-        self.url = f"redis+sentinel://{HOST}:1,{HOST}:{self.at[1]}/main"
+    def __init__(self, servers):
+        self.servers, self.primary, self.replica = servers, servers.primary, servers.replica
+        self.url = servers.url
+        self.world = World(self.primary.url, "dev")
         self.clock = self.world.clock
         self.world.publish(VIEW, services=[service(item("departures", "count_1h"))])
         self.give("JFK", 3, n=9)
@@ -66,8 +66,7 @@ class Guarded:
     def promoted(self):
         """From here on the world writes to the replica, which was promoted."""
         self.world.client.close()
-        with redis.Redis(*self.at) as sentinel:  # which ends all connections to the replica when it promotes it
-            until(lambda: sentinel.sentinel_masters()["main"]["port"] == self.replica.port)
+        self.servers.wait_until_promoted()
         self.world = World(self.replica.url, "dev")
         self.world.clock, self.world.views = self.clock, {VIEW.id: VIEW}
 
@@ -79,7 +78,7 @@ class Guarded:
 
         def connect(reads):
             retry = package.retry.Retry(ConstantBackoff(0.05), 3)
-            found = reads.sentinel = package.sentinel.Sentinel([self.at], **PROMPT, retry=retry)
+            found = reads.sentinel = package.sentinel.Sentinel([self.servers.at], **PROMPT, retry=retry)
             return found.slave_for("main") if of_replicas else found.master_for("main")
 
         return kind(connect, self.clock)
@@ -94,17 +93,10 @@ class Guarded:
 
 @pytest.fixture
 def shop(tmp_path):
-    quick = {"repl-diskless-sync-delay": "0"}
-    with EmbeddedValkey(tmp_path / "primary", options=quick) as primary:
-        follows = {"replicaof": (HOST, str(primary.port))}
-        with EmbeddedValkey(tmp_path / "replica", options={**quick, **follows}) as replica:
-            with redis.Redis.from_url(replica.url) as client:
-                until(lambda: client.info("replication").get("master_link_status") == "up")
-            with running_sentinel(tmp_path / "sentinel", primary.port) as sentinel:
-                until(lambda: sentinel.sentinel_slaves("main"))
-                shop = Guarded(primary, replica, sentinel)
-                yield shop
-                shop.world.client.close()
+    with watched(tmp_path) as servers:
+        shop = Guarded(servers)
+        yield shop
+        shop.world.client.close()
 
 
 def read_promptly(reads):
