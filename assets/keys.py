@@ -2,32 +2,33 @@
 
 import dagster as dg
 
+from feature_store.catalog import names
 from feature_store.declare import EventSource, FeatureService, FeatureView
 
 
 def events_key(env: str, source: EventSource) -> dg.AssetKey:
     """The events of a source in the lake."""
-    return dg.AssetKey([env, "events", source.name])
+    return dg.AssetKey([env, *names.events_path(source)])
 
 
 def history_key(env: str, view: FeatureView) -> dg.AssetKey:
     """What a view keeps in the lake: rows of a batch view, tiles of any other."""
-    return dg.AssetKey([env, "rows" if view.is_batch else "tiles", versioned(view.name, view.version)])
+    return dg.AssetKey([env, *names.history_path(view)])
 
 
 def online_key(env: str, view: FeatureView) -> dg.AssetKey:
     """A view's values in Redis."""
-    return dg.AssetKey([env, "online", versioned(view.name, view.version)])
+    return dg.AssetKey([env, *names.online_path(view)])
 
 
 def training_key(env: str, service: FeatureService) -> dg.AssetKey:
     """The training set of a service."""
-    return dg.AssetKey([env, "training", versioned(service.name, service.version)])
+    return dg.AssetKey([env, *names.training_path(service)])
 
 
 def served_vectors_key(env: str, service: FeatureService) -> dg.AssetKey:
     """What readers of a service were served."""
-    return dg.AssetKey([env, "served", versioned(service.name, service.version)])
+    return dg.AssetKey([env, *names.served_vectors_path(service)])
 
 
 def maintenance_key(env: str) -> dg.AssetKey:
@@ -35,9 +36,9 @@ def maintenance_key(env: str) -> dg.AssetKey:
     return dg.AssetKey([env, "lake", "maintenance"])
 
 
-def versioned(name: str, version: int) -> str:
-    """The name of a version: the first one is called by the bare name, for ever."""
-    return name if version == 1 else f"{name}_v{version}"
+def statistics_key(env: str) -> dg.AssetKey:
+    """What the catalog tells of values."""
+    return dg.AssetKey([env, "catalog", "statistics"])
 
 
 def op_name(key: dg.AssetKey) -> str:

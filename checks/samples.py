@@ -8,17 +8,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from feature_store_deploy.checks.window import Days
 
+from feature_store.catalog.statistics import CATEGORIES, ROWS, sample_spine
 from feature_store.declare import EventSource, FeatureView
 from feature_store.store import FeatureStore
-from feature_store.transforms.project import ID, TIME
+from feature_store.transforms.project import ID
 
 if TYPE_CHECKING:
     import pandas as pd
 
-EVENTS, ROWS = 20_000, 2_000
-"""How large a sample is: of events, which are read, and of a view's rows, which are computed."""
-CATEGORIES = 50
-"""A text with more values than that is a name, not a category."""
+EVENTS = 20_000
+"""How large a sample of events is, which are only read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +47,7 @@ def sample_events(store: FeatureStore, source: EventSource, days: Days) -> Sampl
 
 def sample_view(store: FeatureStore, view: FeatureView, days: Days) -> Sample:
     """A view's features as they were just before a sample of its source's events."""
-    keys = "".join(f'"{key}", ' for key in view.entity.join_keys)
-    known = " AND ".join(f'"{key}" IS NOT NULL' for key in view.entity.join_keys) or "TRUE"
-    events = store.lake.events_sql(view.source.name, days=(days.first, days.last), where=known)
-    spine = (
-        f"SELECT {keys}make_timestamptz({TIME}) AS event_timestamp FROM ({events}) "
-        f"ORDER BY hash({ID}), {ID} LIMIT {ROWS}"
-    )
+    spine = sample_spine(store.lake, view, days.first, days.last, rows=ROWS)
     names = [f"{view.id}:{feature.name}" for feature in view.declared]
     found = store.get_historical_features(spine, names, knowledge="corrected", allow_incomplete=True)
     features = found.table.select(list(found.feature_columns))

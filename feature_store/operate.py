@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 
+from feature_store.catalog.book import new_rows
 from feature_store.changes import Meanings, meanings, source_changes
 from feature_store.changing.applied import (
     Applied,
@@ -90,7 +91,9 @@ def apply(
     for service in registry.services:
         versions.setdefault(service.name, []).append(service.version)
     after = Applied(meanings=with_declared(before, declared), rollouts=settle(before.rollouts, versions))
-    now = record(lake, before, after, at_us=clock.now_us(), sources=compiled.schemas)
+    at_us = clock.now_us()
+    definitions = new_rows(compiled, lake, at_us=at_us)
+    now = record(lake, before, after, at_us=at_us, sources=compiled.schemas, definitions=definitions)
     publish(
         client,
         env,

@@ -49,6 +49,10 @@ class Settings(BaseSettings):
     """Processes of the flow, all on one machine; each keeps its share of the entities."""
     ui_port: int = Field(default=3000, ge=1, le=65535)
     """The loopback port of Dagster's web UI, as `make up` starts it."""
+    ui_url: str | None = None
+    """Where people reach that UI, for links to it; by default on the machine's loopback address."""
+    api_url: str | None = None
+    """Where people reach the HTTP API and its catalog, for links to it; by default at `api_host` and `api_port`."""
     api_host: str = "127.0.0.1"
     """Where the HTTP API listens: a loopback address, or another if there are API keys."""
     api_port: int = Field(default=8700, ge=0, le=65535)
@@ -120,6 +124,13 @@ class Settings(BaseSettings):
             raise ValueError(f"must start with redis://, rediss://, unix:// or redis+sentinel://, got {value!r}")
         return value
 
+    @field_validator("ui_url", "api_url")
+    @classmethod
+    def _web_address(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
+            raise ValueError(f"must be an http:// or https:// address without `?` and `#`, got {value!r}")
+        return None if value is None else value.rstrip("/")
+
     replay: str | None = None
     """`origin_us/started_us/speed`: live in a past that runs again instead of now; a demo's or a test's clock."""
 
@@ -132,6 +143,18 @@ class Settings(BaseSettings):
     def clock(self) -> Clock:
         """The clock that everything of this deployment runs on."""
         return SystemClock() if self.replay is None else ReplayClock.parse(self.replay)
+
+    @property
+    def dagster_url(self) -> str:
+        """Where people reach Dagster's web UI."""
+        return self.ui_url or f"http://127.0.0.1:{self.ui_port}"
+
+    @property
+    def catalog_url(self) -> str:
+        """Where people reach the catalog."""
+        scheme = "http" if self.api_tls_certificate is None else "https"
+        host = f"[{self.api_host}]" if ":" in self.api_host else self.api_host
+        return f"{self.api_url or f'{scheme}://{host}:{self.api_port}'}/catalog"
 
     @property
     def lake_directory(self) -> Path:

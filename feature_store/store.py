@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from redis import Redis
 
+    from feature_store.catalog.statistics import ViewStatistics
     from feature_store.changing.applied import Applied
     from feature_store.changing.planned import Planned
     from feature_store.changing.retire import Retired
@@ -248,6 +249,12 @@ class FeatureStore:
             env=self.settings.environment,
             clock=self.clock,
         )
+
+    def publish_statistics(self) -> Mapping[str, ViewStatistics | None]:
+        """Compute how the values of features are distributed, for the catalog. See `catalog.statistics`."""
+        from feature_store.catalog.statistics import publish_statistics
+
+        return publish_statistics(self.compiled, self.lake, self.redis, env=self.settings.environment)
 
     def rebuild_online(self) -> Mapping[str, int]:
         """Write everything in the online store again from lake and logs. See `restore.rebuild_online`."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 from feature_store_deploy.assets.books import quicken_books
+from feature_store_deploy.assets.catalog_links import with_links
 from feature_store_deploy.assets.events import build_events_asset
 from feature_store_deploy.assets.late import build_late_sensor, is_recomputed
 from feature_store_deploy.assets.maintenance import build_maintenance_asset, build_maintenance_schedule
@@ -14,6 +15,7 @@ from feature_store_deploy.assets.partitions import daily_partitions
 from feature_store_deploy.assets.resource import STORE, feature_store_resource
 from feature_store_deploy.assets.schedules import build_view_schedule
 from feature_store_deploy.assets.served import build_served_asset
+from feature_store_deploy.assets.statistics import build_statistics_asset, build_statistics_schedule
 from feature_store_deploy.assets.training import build_training_asset
 from feature_store_deploy.assets.views import build_view_asset
 from feature_store_deploy.checks.alerts import build_alert_sensor
@@ -58,17 +60,26 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
         *(build(view, env=env) for view in served for build in (build_freshness_check, build_parity_check)),
         *(build_skew_check(service, env=env) for service in registry.services),
     ]
-    ui_url = f"http://127.0.0.1:{settings.ui_port}"
     return dg.Definitions(
         asset_checks=checks,
-        assets=[*events, *views, *online, *shown, *training, *vectors, build_maintenance_asset(env=env)],
+        assets=[
+            *with_links(
+                [*events, *views, *online, *shown, *training, *vectors],
+                registry,
+                env=env,
+                catalog_url=settings.catalog_url,
+            ),
+            build_statistics_asset(registry, settings),
+            build_maintenance_asset(env=env),
+        ],
         sensors=[
-            build_alert_sensor(env=env, webhook_url=settings.alert_webhook_url, ui_url=ui_url),
+            build_alert_sensor(env=env, webhook_url=settings.alert_webhook_url, ui_url=settings.dagster_url),
             *(build_late_sensor(view, env=env) for view in registry.views if is_recomputed(view)),
         ],
         schedules=[
             *(build_view_schedule(view, env=env) for view in batch),
             *build_check_schedules(checks, env=env),
+            build_statistics_schedule(env=env),
             build_maintenance_schedule(env=env),
         ],
         resources={STORE: feature_store_resource(registry, settings, clock=clock)},

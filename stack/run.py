@@ -124,6 +124,7 @@ def _announce(procfile: Procfile, settings: Settings, console: Console) -> None:
     if procfile.has(DAGSTER):
         lines.append(f"  web UI     http://{HOST}:{settings.ui_port}")
     if procfile.has(API):
+        lines.append(f"  catalog    http://{HOST}:{settings.api_port}/catalog")
         lines.append(f"  HTTP API   http://{HOST}:{settings.api_port}/openapi.json")
     if procfile.has(API) and settings.api_grpc_port:
         lines.append(f"  gRPC API   {HOST}:{settings.api_grpc_port}")

@@ -12,8 +12,18 @@ from feature_store import FeatureService, encode, request
 from feature_store.access.grants import Grants
 from feature_store.access.keyring import Keyring, encode_keyring
 from feature_store.access.keys import make_key, revoked
+from feature_store.catalog.document import (
+    DECLARED,
+    Catalog,
+    FeatureEntry,
+    ServedEntry,
+    ServiceEntry,
+    SourceEntry,
+    ViewEntry,
+    pack,
+)
 from feature_store.clock import ManualClock
-from feature_store.online.keys import access_key
+from feature_store.online.keys import access_key, catalog_key
 from feature_store.online.layout import service_layout
 from feature_store.serving.app import build_app
 from feature_store.serving.publishing import Publishing
@@ -26,6 +36,8 @@ KEYS = {"delay": JFK, "trip": JFK | {"dest": "LAX"}, "stay": JFK, "score": JFK}
 SERVICES = tuple(KEYS)
 VIEWS = {"departures": "count_1h", "legs": "count_1d", "guests": "count_1h"}
 """View -> a feature of it; `guests` is personal, `stay` reads it, and so do the functions of `score`."""
+READS = {"delay": {"departures"}, "trip": {"legs"}, "stay": {"departures", "guests"}, "score": {"guests"}}
+"""Service -> views that it is made of."""
 READ = "/v1/services/delay/features"
 DAY_US = 86_400_000_000
 
@@ -82,6 +94,46 @@ class Pinned:
         return [feature for item in service.features for feature in item.features]
 
 
+def catalog():
+    """What is declared of the views, services and the source, as far as it decides who sees it."""
+    return Catalog(
+        views=[_view(name, feature) for name, feature in VIEWS.items()],
+        services=[_service(name, reads) for name, reads in READS.items()],
+        sources=[
+            SourceEntry(
+                name=SOURCE, owner=None, description="", event_time="at", event_id=["uid"], history=None, log=None,
+                personal=False, assets=[], columns=[],
+            )
+        ],
+    )  # fmt: skip
+
+
+def _view(name, feature):
+    one = FeatureEntry(
+        name=feature, aggregate="count", column=None, window="1h", hop="2m", window_error=1 / 30, cap=None,
+        dtype="int", empty=0, description="",
+    )  # fmt: skip
+    return ViewEntry(
+        name=name, version=1, entity="airport", source="flights", where=None, online="stream", every=None, sla="5m",
+        late_events="correct", lateness=None, score_own_event=False, owner=None, description="", tags={},
+        personal=name == "guests", assets=[], features=[one],
+    )  # fmt: skip
+
+
+def _service(name, reads):
+    served = [
+        ServedEntry(
+            name=f"{view}:{VIEWS[view]}", kind="stored", reads=[f"{view}@1:{VIEWS[view]}"], inputs={}, columns={},
+            dtype="int", default=None, code="", description="",
+        )
+        for view in sorted(reads)
+    ]  # fmt: skip
+    return ServiceEntry(
+        name=name, version=1, owner=None, description="", on_stale="serve", on_ahead="serve", log_rate=0.0,
+        personal=["guests"] if "guests" in reads else [], keys=["origin"], requests={}, assets=[], features=served,
+    )  # fmt: skip
+
+
 class AccessWorld(World):
     """A world whose API asks for keys once one is made."""
 
@@ -103,6 +155,7 @@ class AccessWorld(World):
             self.put(view, "JFK", 3, 12.0)
         self.put(route, "JFK|LAX", 2)
         self.ready()
+        self.client.hset(catalog_key(env), DECLARED, pack(catalog()))
         self.keyring = Keyring()
 
     def key(self, *, expires_us=None, **grants):

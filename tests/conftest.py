@@ -12,6 +12,8 @@ import pytest
 from guardian import guarded
 from hypothesis import settings
 
+from benchmarks.browser import NO_BROWSER
+
 if TYPE_CHECKING:
     from kafka_broker import SharedBroker
     from shared_servers import ObjectServer, PostgresServer, SharedLakes
@@ -194,6 +196,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say loudly what a green run has not shown."""
     skipped = terminalreporter.getreports("skipped")
-    if count := sum(NO_KAFKA in str(report.longrepr) for report in skipped):
-        line = f"{NO_KAFKA.upper()}: {count} tests skipped, Java 17 and Maven are needed"
-        terminalreporter.write_sep("!", line, red=True, bold=True)
+    for what, needed in ((NO_KAFKA, "Java 17 and Maven are"), (NO_BROWSER, "one is")):
+        if count := sum(what in str(report.longrepr) for report in skipped):
+            line = f"{what.upper()}: {count} tests skipped, {needed} needed"
+            terminalreporter.write_sep("!", line, red=True, bold=True)

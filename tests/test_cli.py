@@ -69,6 +69,13 @@ def test_a_day_with_the_shop(shop_folder: Path, environment: str, capsys: pytest
     assert said(f"materialize spending {days}", capsys) == "spending@1: 2 tiles in 1 day\n"
     assert said(f"materialize habits {days}", capsys) == "habits@1: 1 row in 1 day\n"
 
+    assert said("statistics", capsys).splitlines() == [
+        f"spending@1: 1 sample of {YESTERDAY.date() - timedelta(days=6)} to {YESTERDAY.date()}",
+        f"habits@1: 1 sample of {YESTERDAY.date() - timedelta(days=6)} to {YESTERDAY.date()}",
+        "returns@1: no events yet",
+        "to be seen at http://127.0.0.1:8700/catalog",
+    ]
+
     (shop_folder / "new.csv").write_text(HEADER + "".join(f"n{n},ada,{n},{NOW.isoformat()}\n" for n in (1, 2)))
     assert said("publish payments new.csv", capsys) == "payments: 2 events published\n"
     with FeatureStore() as store:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from dagster_world import Deployment, day, evaluations, midnight, quiet, ride, told
 
+from feature_store.online.keys import statistics_key
 from feature_store.reader import Status
 
 LAKE = ("events/rides", "tiles/hourly", "rows/daily")
@@ -177,3 +178,16 @@ def test_a_training_set_may_be_asked_for_any_spine(deployment):
 
     rows = pq.read_table(told(result, "training/pricing")["path"])
     assert rows.column("hourly__fare_mean_1d").to_pylist() == [(2 + 3 + 4 + 5) / 4]
+
+
+def test_the_catalog_is_told_how_values_are_distributed(deployment):
+    deployment.run("events/rides", first=day(0), last=day(4))
+
+    result = told(deployment.run("catalog/statistics"), "catalog/statistics")
+
+    assert result["views"] == 2
+    assert "| `hourly@1` | 20 | 2024-02-28 | 2024-03-05 |" in result["samples"]
+    with deployment.store() as store:
+        kept = store.redis.hget(statistics_key(deployment.environment), "hourly@1")
+    counted = json.loads(kept)["features"][0]
+    assert (counted["name"], dict(counted["quantiles"])["max"]) == ("count_1h", 0.0)

@@ -28,8 +28,8 @@ def flights(tmp_path_factory):
 
 
 def test_every_asset_says_whose_it_is_what_it_is_and_where_it_belongs(flights):
-    # The lake is everybody's: its upkeep is not declared and has no owner.
-    specs = [spec for spec in flights.resolve_all_asset_specs() if spec.key.path[1] != "lake"]
+    # Lake and catalog are everybody's: what keeps them is not declared and has no owner.
+    specs = [spec for spec in flights.resolve_all_asset_specs() if spec.key.path[1] not in ("lake", "catalog")]
 
     assert len(specs) == len(FLIGHTS.sources) + 2 * len(FLIGHTS.views) + 2 * len(FLIGHTS.services)
     for spec in specs:
@@ -60,6 +60,20 @@ def test_keys_begin_with_the_environment_and_follow_the_lineage(flights):
     assert graph.get(dg.AssetKey(["staging", "tiles", "airport_departures"])).parent_keys == {
         dg.AssetKey(["staging", "events", "departures"])
     }
+
+
+def test_assets_link_to_their_pages_in_the_catalog(tmp_path):
+    settings = Settings(home=tmp_path, api_url="https://features.example/shop/")
+    specs = {"/".join(spec.key.path): spec for spec in build_definitions(FLIGHTS, settings).resolve_all_asset_specs()}
+
+    links = {name: spec.metadata["catalog"].value for name, spec in specs.items() if "catalog" in spec.metadata}
+    assert set(specs) - set(links) == {"dev/lake/maintenance"}
+    base = "https://features.example/shop/catalog"
+    assert links["dev/events/departures"] == f"{base}#/sources/departures"
+    assert links["dev/tiles/airport_departures"] == f"{base}#/views/airport_departures@1"
+    assert links["dev/online/airport_departures"] == f"{base}#/views/airport_departures@1"
+    assert links["dev/training/arrival_delay"] == f"{base}#/services/arrival_delay@1"
+    assert specs["dev/tiles/airport_departures"].metadata["entity"] == "airport (origin)"
 
 
 def test_a_changed_feature_changes_the_code_version_of_its_view_and_of_the_services_that_use_it(tmp_path):

@@ -80,6 +80,8 @@ def test_with_the_readers_password_personal_data_cannot_be_read_and_all_else_can
             lambda: client.xrange(f"served-pii:{world.env}"),
             lambda: client.xrange(f"log:{world.env}:{{{SOURCE}}}:0"),
             lambda: client.get(f"access:{world.env}"),
+            lambda: client.hgetall(f"catalog:{world.env}"),
+            lambda: client.hgetall(f"statistics:{world.env}"),
             lambda: client.hgetall("features:other:{airport:JFK}"),
             lambda: client.hset(f"features:{world.env}:{{airport:JFK}}", "departures@1", b"x"),
             client.scan,
@@ -123,18 +125,23 @@ def test_the_api_serves_and_publishes_with_its_own_password_and_changes_no_value
                 event = {"uid": "u1", "at": "2023-11-14T20:00:00Z"}
                 path = f"/v1/sources/{SOURCE}/events"
                 published = await client.post(path, json={"events": [event]}, headers=bearer(key))
-            return read, published
+                paths = ("/v1/catalog", "/v1/catalog/freshness", "/v1/catalog/views/guests")
+                described = [await client.get(path, headers=bearer(key)) for path in paths]
+            return read, published, described
         finally:
             world.client.close()
             world.url, world.client = plain, admin
 
-    read, published = asyncio.run(ask())
+    read, published, described = asyncio.run(ask())
 
+    assert [answer.status_code for answer in described] == [200, 200, 200]
     assert read.json()["values"] == {"departures:count_1h": 3, "guests:count_1h": 3}
     assert (published.status_code, len(published.json().get("positions", []))) == (200, 1)
     with Redis.from_url(url_of(world, "api")) as client:
         for attempt in (
             lambda: client.set(f"access:{world.env}", b"{}"),
+            lambda: client.hset(f"catalog:{world.env}", "declared", b"x"),
+            lambda: client.hdel(f"statistics:{world.env}", "departures@1"),
             lambda: client.hset(f"features:{world.env}:{{airport:JFK}}", "departures@1", b"x"),
             lambda: client.hset(f"services:{world.env}", "delay", b"2"),
             lambda: client.xrange(f"log:{world.env}:{{{SOURCE}}}:0"),

@@ -4,10 +4,10 @@ import asyncio
 import re
 
 import pytest
-from access_world import KEYS, ROLES, SERVICES, SOURCE, UNKNOWN, VIEWS, AccessWorld, api, bearer, keys_of_roles
+from access_world import KEYS, READS, ROLES, SERVICES, SOURCE, UNKNOWN, VIEWS, AccessWorld, api, bearer, keys_of_roles
 
-OPEN = {"GET /health", "GET /ready", "GET /problems/{kind}"}
-ANYBODY = {"GET /v1/services", "GET /v1/key", "GET /openapi.json"}
+OPEN = {"GET /health", "GET /ready", "GET /problems/{kind}", "GET /catalog", "GET /catalog/{file}"}
+ANYBODY = {"GET /v1/services", "GET /v1/key", "GET /openapi.json", "GET /v1/catalog", "GET /v1/catalog/freshness"}
 """Which take a key, but no grant."""
 
 
@@ -25,10 +25,17 @@ def requests_of(path, method):
         return [(f"view {view}", path, {"features": [f"{view}:{name}"], "rows": rows}) for view, name in VIEWS.items()]
     if path == "/v1/services/{service}":
         return [(f"describe {name}", f"/v1/services/{name}", None) for name in SERVICES]
+    if path == "/v1/catalog/{group}/{name}":
+        groups = {"views": VIEWS, "services": SERVICES, "sources": (SOURCE,)}
+        return [
+            (f"catalog {group} {name}", f"/v1/catalog/{group}/{name}", None)
+            for group, names in groups.items()
+            for name in names
+        ]
     own = {"/metrics": "metrics", "/v1/keys": "keys"}
     operation = f"{method} {path}"
     assert path in own or operation in OPEN | ANYBODY, f"{operation} is new: say here what it takes"
-    return [(own.get(path, operation), path.replace("{kind}", "forbidden"), None)]
+    return [(own.get(path, operation), path.replace("{kind}", "forbidden").replace("{file}", "app.js"), None)]
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +60,19 @@ def answers(valkey, module_environment):
                         answer = await client.request(method, asked, json=body, headers=headers)
                         cells[role, takes, f"{method.upper()} {path}"] = answer.status_code
                 if role in ROLES:
-                    seen[role] = ((await get("/openapi.json", role)).json(), (await get("/v1/services", role)).json())
+                    asked = ("/openapi.json", "/v1/services", "/v1/catalog", "/v1/catalog/freshness")
+                    seen[role] = tuple([(await get(path, role)).json() for path in asked])
             routes = {(method, route.path) for route in client.app.routes for method in route.methods - {"HEAD"}}
             return cells, seen, routes, document
 
     return asyncio.run(run())
+
+
+def is_in_catalog(group, name, allowed):
+    """Whether a role sees something in the catalog: what it may read or publish to, and what that is made of."""
+    if "keys" in allowed or f"{group.rstrip('s')} {name}" in allowed:
+        return True
+    return group == "views" and any(name in READS[each] for each in SERVICES if f"service {each}" in allowed)
 
 
 def expected(role, takes, operation):
@@ -69,6 +84,8 @@ def expected(role, takes, operation):
     if takes in allowed or operation in ANYBODY:
         return 200
     kind, _, name = takes.partition(" ")
+    if kind == "catalog":
+        return 200 if is_in_catalog(*name.split(), allowed) else 403
     return 200 if kind == "describe" and f"service {name}" in allowed else 403
 
 
@@ -95,7 +112,7 @@ def test_the_document_has_every_route_of_the_application(answers):
 def test_each_role_is_described_what_it_may_do_and_no_more(answers):
     _, seen, *_ = answers
     for role, (_, allowed) in ROLES.items():
-        document, listed = seen[role]
+        document, listed, *_ = seen[role]
         admin = "keys" in allowed
         visible = {name for name in SERVICES if admin or f"service {name}" in allowed}
         paths = document["paths"]
@@ -105,6 +122,17 @@ def test_each_role_is_described_what_it_may_do_and_no_more(answers):
         assert [path in paths for path in ("/metrics", "/v1/keys")] == ["metrics" in allowed, admin], role
         hidden = [name for name in SERVICES if name not in visible]
         assert not any(f'"{name.title()}V1' in str(document).replace("'", '"') for name in hidden), role
+
+
+def test_each_role_finds_in_the_catalog_what_it_may_ask_for_and_no_more(answers):
+    _, seen, *_ = answers
+    for role, (_, allowed) in ROLES.items():
+        *_, catalog, freshness = seen[role]
+        for group, names in (("views", VIEWS), ("services", SERVICES), ("sources", (SOURCE,))):
+            visible = {name for name in names if is_in_catalog(group, name, allowed)}
+            assert {each["name"] for each in catalog[group]} == visible, (role, group)
+        assert set(freshness) == {f"{each['name']}@1" for each in catalog["views"]}, role
+        assert set(catalog["served"]) == {each["name"] for each in catalog["services"]}, role
 
 
 def test_the_document_says_what_each_operation_takes(answers):

@@ -16,6 +16,7 @@ import pyarrow as pa
 from feature_store.access.actor import whoever
 from feature_store.access.book import read_keyring
 from feature_store.access.keyring import encode_keyring
+from feature_store.catalog.book import catalog_fields, put_catalog, read_revisions
 from feature_store.changes import Meanings, compare, parse_meanings
 from feature_store.errors import ApplyConflict
 from feature_store.online.keys import access_key, applied_key, layouts_key, services_key
@@ -103,6 +104,7 @@ def record(
     at_us: int,
     what: Sequence[str] | None = None,
     sources: Mapping[str, pa.Schema] | None = None,
+    definitions: Mapping[str, pa.Table] | None = None,
 ) -> Applied:
     """Make `after` the next version of the registry, if `before` is still the newest; the same version if they are the same.
 
@@ -113,15 +115,17 @@ def record(
         at_us: when.
         what: lines that say what was done; by default what has become of features and services.
         sources: whose tables are created or widened with it, in one commit.
+        definitions: rows of the catalog's book, which are appended with it. They alone make no version: the registry has
+            versions of what is meant, and a description means nothing to a reader.
 
     Raises:
         ApplyConflict: somebody else was first; nothing was written.
     """
-    rows, new = {}, before
+    rows, new = dict(definitions or {}), before
     if (after.meanings, after.rollouts) != (before.meanings, before.rollouts):
         new = replace(after, version=before.version + 1)
         changes = [f"{c.kind} {c.what}" for c in compare(before.meanings, after.meanings)] if what is None else what
-        rows = _rows(lake, new, changes, at_us)
+        rows |= _rows(lake, new, changes, at_us)
     if not rows and not sources:
         return before
     if lake.append_next(rows, book=APPLIES, after=before.version, sources=sources) is None:
@@ -165,7 +169,7 @@ def publish(
     services: Iterable[ServiceLayout] = (),
     stream: tuple[int, str] | None = None,
 ) -> None:
-    """Write layouts, services, the newest rollouts and the API keys for those who serve an environment, all at once.
+    """Write layouts, services, the newest rollouts, the catalog and the API keys for those who serve an environment, all at once.
 
     Of two who publish at once each writes what the lake says then, so it does not matter who is last: the layout of a view
     that somebody has given other features since stays theirs.
@@ -182,6 +186,7 @@ def publish(
 
     def write(pipeline: Pipeline) -> None:
         newest, keyring = read_applied(lake), read_keyring(lake).published()  # while Redis is watched
+        catalog = catalog_fields(read_revisions(lake), newest.meanings)
         pipeline.multi()
         pipeline.set(access_key(env), encode_keyring(keyring))
         for layout in layouts:
@@ -191,6 +196,7 @@ def publish(
         fields = {**published, **rollout_fields(newest.rollouts)}
         if fields:
             pipeline.hset(services_key(env), mapping=fields)  # type: ignore[arg-type]
+        put_catalog(pipeline, env, catalog)
         if stream is not None and stream[0] == newest.version:
             pipeline.set(applied_key(env), stream[1])
 

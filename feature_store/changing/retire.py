@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, cast
 
-from feature_store.changing.applied import Applied, read_applied, record, recorded_features, view_of
+from feature_store.changing.applied import Applied, publish, read_applied, record, recorded_features, view_of
 from feature_store.errors import InputError, UnknownNameError
-from feature_store.online.keys import features_prefix, layouts_key, ready_key, services_key
+from feature_store.online.keys import features_prefix, layouts_key, ready_key, services_key, statistics_key
 from feature_store.online.layout import parse_layout
 from feature_store.online.ready import read_ready
 from feature_store.online.rollout import rollout_field
@@ -61,7 +61,9 @@ def retire_view(view_id: str, *, registry: Registry, lake: Lake, client: Redis, 
     record(lake, before, after, at_us=clock.now_us())
     name, _, version = view_id.partition("@")
     tables = [table for kind in KINDS if lake.drop(table := f"{kind}_{name}_v{version}")]
-    return Retired(what=f"view {view_id}", tables=tables, values=_delete_values(client, env, view_id))
+    values = _delete_values(client, env, view_id)
+    publish(client, env, lake)
+    return Retired(what=f"view {view_id}", tables=tables, values=values)
 
 
 def retire_service(
@@ -95,6 +97,7 @@ def retire_service(
     record(lake, before, after, at_us=clock.now_us())
     gone = [service_id] if others else [service_id, name, rollout_field(name)]
     client.hdel(services_key(env), *gone)
+    publish(client, env, lake)
     return Retired(what=f"service {service_id}")
 
 
@@ -142,6 +145,7 @@ def _delete_values(client: Redis, env: str, view_id: str) -> int:
                 pipeline.hdel(key, view_id)
             deleted += sum(cast("list[int]", pipeline.execute()))
     client.hdel(ready_key(env), view_id)
+    client.hdel(statistics_key(env), view_id)
     if layouts:
         client.hdel(layouts_key(env), *layouts)
     return deleted

@@ -55,6 +55,7 @@ for command in (
     explain.explain,
     history.training_set,
     verify.verify,
+    overview.statistics,
     overview.status,
     config.config,
     examined.doctor,

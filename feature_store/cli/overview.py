@@ -1,4 +1,4 @@
-"""`apply` and `status`: what is declared, and how it stands."""
+"""`apply`, `statistics` and `status`: what is declared, and how it stands."""
 
 from __future__ import annotations
 
@@ -39,6 +39,19 @@ def apply(
         console.print(f"environment '{store.settings.environment}': {views} and {services} applied; {new}")
         for view, names in groupby(fresh, key=lambda name: name.partition(":")[0]):
             console.print(f"  {view}: {', '.join(name.partition(':')[2] for name in names)}")
+
+
+def statistics() -> None:
+    """Compute how the values of features are distributed, from the lake, for the catalog; personal data is left out."""
+    console = Console(highlight=False, soft_wrap=True)
+    with FeatureStore() as store:
+        found = store.publish_statistics()
+        for view in store.registry.views:
+            of = found[view.id]
+            why = "personal data" if view.is_personal else "no events yet"
+            told = why if of is None else f"{counted(of.rows, 'sample')} of {of.first} to {of.last}"
+            console.print(f"{view.id}: {told}")
+        console.print(f"to be seen at {store.settings.catalog_url}")
 
 
 def status() -> None:

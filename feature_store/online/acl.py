@@ -14,6 +14,7 @@ from feature_store.errors import UnknownNameError
 _READS = ("get", "hget", "hmget", "hgetall", "ping", "select", "client|setinfo", "client|setname")
 _READ_KEYS = ("%R~features:{env}:*", *(f"%R~{name}:{{env}}" for name in ("layouts", "services", "ready", "generation")))
 _PERSONAL_KEYS = ("%R~features-pii:{env}:*", "%W~served-pii:{env}")
+_DESCRIBED_KEYS = ("%R~access:{env}", "%R~catalog:{env}", "%R~statistics:{env}")
 _SAMPLE_KEYS = ("%W~served:{env}",)
 # What the scripts of the log call. Without XRANGE and XREAD, who publishes reads no event.
 _PUBLISHES = (
@@ -26,6 +27,7 @@ _ALL_KEYS = (
     *(f"~{name}:{{env}}:*" for name in ("features", "features-pii", "log", "logmeta", "tail", "built")),
     *(f"~{name}:{{env}}" for name in ("access", "applied", "commits", "evictions", "generation", "layouts", "owner")),
     *(f"~{name}:{{env}}" for name in ("ready", "runs", "served", "served-pii", "services", "under_way")),
+    *(f"~{name}:{{env}}" for name in ("catalog", "statistics")),
 )
 
 
@@ -78,7 +80,7 @@ ROLES = {
         Role(
             name="api",
             about="`feature-store serve`: reads all, as its keys allow, and publishes",
-            keys=("%R~access:{env}", *_READ_KEYS, *_SAMPLE_KEYS, *_PERSONAL_KEYS, *_LOG_KEYS),
+            keys=(*_DESCRIBED_KEYS, *_READ_KEYS, *_SAMPLE_KEYS, *_PERSONAL_KEYS, *_LOG_KEYS),
             commands=_plus(*_READS, *_PUBLISHES),
         ),
         Role(name="stream", about="the flow and the archiver", keys=_ALL_KEYS, commands=_EVERYTHING),

@@ -69,6 +69,16 @@ def access_key(env: str) -> str:
     return f"access:{env}"
 
 
+def catalog_key(env: str) -> str:
+    """Hash: what people read of all declarations, compressed, and how each was declared before."""
+    return f"catalog:{env}"
+
+
+def statistics_key(env: str) -> str:
+    """Hash: `view@version` -> how the values of its features are distributed, as JSON."""
+    return f"statistics:{env}"
+
+
 def commits_key(env: str) -> str:
     """Stream: one record for every batch of a shard."""
     return f"commits:{env}"

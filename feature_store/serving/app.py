@@ -19,12 +19,14 @@ from feature_store.reader import AsyncFeatureReader
 from feature_store.reader.async_transport import transport_to
 from feature_store.reader.given import Declared, functions_of
 from feature_store.serving.about import About, State
+from feature_store.serving.catalog import CatalogApi
 from feature_store.serving.door import Door, Endpoint
 from feature_store.serving.guard import Guard
 from feature_store.serving.metrics import Metrics
 from feature_store.serving.problem import Problem, answer
 from feature_store.serving.published import Published
 from feature_store.serving.reads import Limits, Reads
+from feature_store.serving.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,6 +48,7 @@ def build_app(
     functions: Declared = (),
     keys_required: bool = False,
     audit: AuditLog | None = None,
+    dagster_url: str | None = None,
 ) -> Starlette:
     """The API over one environment.
 
@@ -59,15 +62,18 @@ def build_app(
         functions: on-demand features whose functions it may run, as for a reader.
         keys_required: whether a key is asked for even if nobody ever made one.
         audit: is told what was answered to whom.
+        dagster_url: where people reach Dagster's pages, for links in the catalog.
     """
     state, metrics, limits = state or State(), Metrics(), limits or Limits()
     transport = transport_to(url, timeout_s=limits.store_s)
     published = Published(transport, env)
-    guard = Guard(transport, env, clock or SystemClock(), is_required=keys_required)
+    now = clock or SystemClock()
+    guard = Guard(transport, env, now, is_required=keys_required)
     may_run = functions_of(functions, watch=metrics.ran)
     reader = AsyncFeatureReader(url, env=env, clock=clock, timeout_s=limits.store_s, functions=may_run)
     reads = Reads(reader=reader, published=published, limits=limits, metrics=metrics)
     about = About(published=published, guard=guard, env=env, metrics=metrics, state=state, publishing=publishing)
+    catalog, site = CatalogApi(published, now, dagster_url), Site()
     door = Door(guard=guard, metrics=metrics, audit=audit or AuditLog(None))
 
     @asynccontextmanager
@@ -95,10 +101,15 @@ def build_app(
             *taken,
             route("/v1/services", "GET", about.services, "services"),
             route("/v1/services/{service}", "GET", about.service, "service"),
+            route("/v1/catalog", "GET", catalog.index, "catalog"),
+            route("/v1/catalog/freshness", "GET", catalog.freshness, "freshness"),
+            route("/v1/catalog/{group}/{name}", "GET", catalog.entry, "catalog_entry"),
             route("/v1/key", "GET", about.key, "key"),
             route("/v1/keys", "GET", about.keys, "keys"),
             route("/metrics", "GET", about.counts, "metrics"),
             route("/openapi.json", "GET", about.openapi, "openapi"),
+            public("/catalog", site.start, "page"),
+            public("/catalog/{file}", site.file, "page_file"),
             public("/health", about.health, "health"),
             public("/ready", about.ready, "ready"),
             public("/problems/{kind}", about.problem, "problem"),

@@ -24,6 +24,9 @@ _SCHEME = {
 }
 _SEARCH = {"name": "q", "in": "query", "description": "A text that a service must have somewhere"}
 _SERVICE = {"name": "service", "in": "path", "required": True}
+_GROUP = {"name": "group", "in": "path", "required": True, "description": "views, services or sources"}
+_NAME = {"name": "name", "in": "path", "required": True}
+_FILE = {"name": "file", "in": "path", "required": True}
 _KIND = {"name": "kind", "in": "path", "required": True}
 _REFS = "#/components/schemas/{name}"
 _READ_PROBLEMS = (
@@ -149,22 +152,50 @@ def _paths(found: Publication, caller: Caller) -> Iterator[tuple[str, Schemas]]:
             }
         },
     )
-    about = [
+    for path, described in _about(caller):
+        yield path, {"get": described}
+
+
+def _about(caller: Caller) -> list[tuple[str, Schemas]]:
+    """What is asked for with GET: path and operation."""
+    return [
         (
             "/v1/services",
-            _get("list_services", "The feature services, with their keys and features", _SEARCH, needs=[]),
+            _get("list_services", "The feature services, with their keys and features", [_SEARCH], needs=[]),
         ),
-        ("/v1/services/{service}", _get("describe_service", "One feature service", _SERVICE, "unknown-name", needs=[])),
+        (
+            "/v1/services/{service}",
+            _get("describe_service", "One feature service", [_SERVICE], "unknown-name", needs=[]),
+        ),
+        ("/v1/catalog", _get("catalog", "Everything that is declared: views, services, sources, entities", needs=[])),
+        ("/v1/catalog/freshness", _get("freshness", "How fresh each view is now", needs=[])),
+        (
+            "/v1/catalog/{group}/{name}",
+            _get(
+                "catalog_entry",
+                "How a view, service or source was declared over time, and how the values of a view are distributed",
+                [_GROUP, _NAME],
+                "unknown-name",
+                needs=[],
+            ),
+        ),
         ("/v1/key", _get("describe_key", "The key that is sent: what it may do, and until when", needs=[])),
         ("/openapi.json", _get("describe_api", "This document", needs=[])),
         *([("/v1/keys", _get("list_keys", "Who has which key", needs=["admin"]))] if caller.may.admin else []),
-        *([("/metrics", _get("metrics", "Counts for Prometheus", needs=["metrics"]))] if caller.may.metrics else []),
+        *(
+            [("/metrics", _get("metrics", "Counts for Prometheus", needs=["metrics"], content="text/plain"))]
+            if caller.may.metrics
+            else []
+        ),
+        ("/catalog", _get("page", "The catalog as a web page", content="text/html")),
+        (
+            "/catalog/{file}",
+            _get("page_file", "A script or a style of that page", [_FILE], "no-such-path", content="text/javascript"),
+        ),
         ("/health", _get("health", "Whether this process runs")),
         ("/ready", _get("ready", "Whether it can serve: the online store answers, and something is published")),
-        ("/problems/{kind}", _get("describe_problem", "What a type of problem means", _KIND, "unknown-name")),
+        ("/problems/{kind}", _get("describe_problem", "What a type of problem means", [_KIND], "unknown-name")),
     ]
-    for path, described in about:
-        yield path, {"get": described}
 
 
 def _post(operation: str, asked: ServiceShape, answered: Sequence[ServiceShape], *, many: bool) -> Schemas:
@@ -208,14 +239,18 @@ def _publish(source: str, event: Schemas) -> Schemas:
 
 
 def _get(
-    operation: str, summary: str, parameter: Schemas | None = None, *problems: str, needs: Sequence[str] | None = None
+    operation: str,
+    summary: str,
+    parameters: Sequence[Schemas] = (),
+    *problems: str,
+    needs: Sequence[str] | None = None,
+    content: str = JSON,
 ) -> Schemas:
-    content = "text/plain" if operation == "metrics" else JSON
     return {
         "operationId": operation,
         "summary": summary,
         "tags": ["about"],
-        "parameters": [] if parameter is None else [parameter | {"schema": {"type": "string"}}],
+        "parameters": [parameter | {"schema": {"type": "string"}} for parameter in parameters],
         "responses": {
             "200": {"description": "The answer", "content": {content: {"schema": {}}}},
             **_problems(*problems, "store-unavailable"),

@@ -70,7 +70,8 @@ def serve(
     scheme, secured = ("http", "") if certificate is None else ("https", "TLS, ")
     with _listening(host, port) as listening, _reserved(host, grpc_port) as grpc:
         shown = f"[{host}]" if ":" in host else host
-        said(f"serving at {scheme}://{shown}:{listening.getsockname()[1]} (what there is: /openapi.json)")
+        address = f"{scheme}://{shown}:{listening.getsockname()[1]}"
+        said(f"serving at {address} (what there is: /openapi.json, for people: {address}/catalog)")
         if grpc is not None:
             said(f"serving gRPC at {grpc} ({secured}feature_store.v1, health, reflection)")
         if is_reachable and certificate is None:

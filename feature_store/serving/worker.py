@@ -60,6 +60,7 @@ def work(listening: socket.socket, *, drain_s: float, keys_required: bool, grpc:
         functions=_functions(settings),
         keys_required=keys_required,
         audit=AuditLog(settings.audit_log),
+        dagster_url=settings.dagster_url,
     )
     certificate = certificate_of(settings)
     config = uvicorn.Config(
