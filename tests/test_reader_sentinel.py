@@ -19,7 +19,7 @@ from redis.backoff import ConstantBackoff
 from sentinel_world import watched
 
 from chaos.failover import NOWHERE
-from feature_store.embedded import HOST
+from feature_store.embedded import HOST, free_port
 from feature_store.errors import InputError, OnlineStoreError, StoreLost, StoreUnavailable
 from feature_store.online.address import connect, disconnect, parse_sentinels
 from feature_store.online.fence import Fence
@@ -213,6 +213,17 @@ def test_a_writer_by_the_url_follows_the_failover_and_finds_that_a_write_was_los
     assert all(isinstance(error, StoreUnavailable) for error in errors[:-1])
     shop.promoted()
     assert sorted(shop.world.client.keys("*X*")) == [b"features:dev:{airport:X1}"]
+
+
+@EITHER
+def test_sentinels_that_are_away_are_said_in_one_line(kind):
+    reads = kind(lambda _: f"redis+sentinel://u:secret@{HOST}:{free_port()}/main", None, timeout_s=0.5)
+    with pytest.raises(OnlineStoreError) as error:
+        reads.read(ROWS)
+    reads.close()
+
+    said = "Redis at the primary of Sentinel's 'main' cannot be reached: No master found for 'main'; start it, or"
+    assert str(error.value).startswith(said)
 
 
 @pytest.mark.parametrize(

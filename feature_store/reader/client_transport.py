@@ -141,7 +141,7 @@ class _Watch:
     def away(self, error: Exception) -> Exception:
         """The error for servers that do not answer."""
         self._on_lost()
-        return away(self._shown, error)
+        return away(self._shown, str(error).partition(" : <")[0])  # behind it, redis-py shows its Sentinels' objects
 
     def checked(self, replies: list[Reply], commands: Sequence[Command]) -> list[Reply]:
         """The replies, if none is a refusal and no node of a cluster is away."""
