@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from online_world import NOW_US, World, departures, item, legs, ratio, service, weather
 
+from feature_store.errors import OnlineStoreError
 from feature_store.online.layout import KeyedItem
 from feature_store.reader import FeatureReader
 from feature_store.serving.about import State
@@ -343,3 +344,26 @@ def test_reads_are_counted_with_their_time_for_prometheus(world):
     assert 'http_requests_total{operation="read",status="200"} 1.0' in text
     assert 'http_requests_total{operation="read",status="422"} 1.0' in text
     assert "online_store_latency_seconds_count 1.0" in text
+
+
+def test_how_fresh_views_are_is_told_to_prometheus(world):
+    world.ready(oldest_unread_us=NOW_US - 90_000_000)
+    told = ask(world, "GET", "/metrics").text
+
+    assert 'feature_freshness_seconds{view="departures@1"} 90.0' in told
+    assert 'feature_freshness_sla_seconds{view="departures@1"} 300.0' in told
+
+    world.client.delete(f"ready:{world.env}")  # the stream has withdrawn what it vouched for
+    assert 'feature_freshness_seconds{view="departures@1"} +Inf' in ask(world, "GET", "/metrics").text
+
+
+def test_counts_are_told_while_redis_does_not_say_how_fresh_views_are(world, monkeypatch):
+    async def away(*_, **__):
+        raise OnlineStoreError("Redis is away")
+
+    monkeypatch.setattr("feature_store.serving.about.freshness_now", away)
+
+    told = ask(world, "GET", "/metrics").text
+
+    assert "online_store_latency_seconds" in told
+    assert "feature_freshness_seconds{" not in told

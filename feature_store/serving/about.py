@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from starlette.responses import Response
 
+from feature_store.errors import OnlineStoreError
+from feature_store.serving.freshness import freshness_now
 from feature_store.serving.media import JSON
-from feature_store.serving.metrics import CONTENT_TYPE, Metrics
+from feature_store.serving.metrics import CONTENT_TYPE, Metrics, freshness_text
 from feature_store.serving.openapi import document
 from feature_store.serving.problem import KINDS, Problem
 from feature_store.time_rule import from_us
@@ -67,7 +69,16 @@ class About:
     async def counts(self, request: Request, caller: Caller) -> Response:  # noqa: ARG002
         """Prometheus' text format."""
         caller.needs("metrics", has=caller.may.metrics)
-        return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+        return Response(self.metrics.text() + await self._freshness(), media_type=CONTENT_TYPE)
+
+    async def _freshness(self) -> bytes:
+        """How fresh all views are, which no process counts; nothing of them while Redis does not answer."""
+        try:
+            views = (await self.published.now()).views
+            found = await freshness_now(views, self.published.transport, env=self.env, now_us=self.guard.clock.now_us())
+        except OnlineStoreError:
+            return b""
+        return freshness_text(found)
 
     async def openapi(self, request: Request, caller: Caller) -> Response:  # noqa: ARG002
         """The document for what is published now, as far as it concerns him."""

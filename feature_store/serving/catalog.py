@@ -15,11 +15,9 @@ from starlette.responses import Response
 from feature_store.catalog.document import DECLARED, Catalog, history_field, unpack_catalog, unpack_history
 from feature_store.catalog.history import versions
 from feature_store.errors import OnlineStoreError, UnknownNameError
-from feature_store.online.keys import catalog_key, generation_key, ready_key, statistics_key
-from feature_store.reader.readiness import Progress, parse_readiness
-from feature_store.reader.transport import as_hash
+from feature_store.online.keys import catalog_key, statistics_key
 from feature_store.serving.described import Seen, is_seen, seen_by
-from feature_store.serving.freshness import freshness_of
+from feature_store.serving.freshness import freshness_now
 from feature_store.serving.media import JSON
 from feature_store.serving.published import AGE_S
 
@@ -112,17 +110,9 @@ class CatalogApi:
 
     async def freshness(self, request: Request, caller: Caller) -> Response:  # noqa: ARG002
         """How fresh each view is that is served and described to him."""
-        env, transport = self.published.env, self.published.transport
         seen, found = await self._seen(caller), await self.published.now()
-        asked = [("GET", generation_key(env)), ("HGETALL", ready_key(env))]
-        generation, ready = cast("list[Any]", await transport.exchange(asked))
-        now_us = self.clock.now_us()
-        readiness = parse_readiness(generation, as_hash(ready), progress=Progress(), now_us=now_us, now_s=0.0)
-        told = {
-            view.id: freshness_of(found.views[view.id], readiness, now_us=now_us)
-            for view in seen.catalog.views
-            if view.id in found.views
-        }
+        views = {view.id: found.views[view.id] for view in seen.catalog.views if view.id in found.views}
+        told = await freshness_now(views, self.published.transport, env=self.published.env, now_us=self.clock.now_us())
         return _json(told)
 
     async def _seen(self, caller: Caller) -> Seen:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from feature_store.online.keys import generation_key, ready_key
 from feature_store.online.ready import STALE_US
+from feature_store.reader.readiness import Progress, parse_readiness
+from feature_store.reader.transport import as_hash
 from feature_store.time_rule import from_us
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from feature_store.online.layout import ViewLayout
+    from feature_store.reader.async_transport import AsyncTransport
     from feature_store.reader.readiness import Readiness
 
 
@@ -25,6 +30,26 @@ class Freshness(msgspec.Struct, frozen=True, kw_only=True):
     """What had arrived by then is in the values; of a batch view, the time of its rows."""
     age_s: float | None = None
     sla_s: float
+
+
+async def freshness_now(
+    views: Mapping[str, ViewLayout], transport: AsyncTransport, *, env: str, now_us: int
+) -> dict[str, Freshness]:
+    """How fresh views are, by one round trip.
+
+    Args:
+        views: `view@version` -> its layout.
+        transport: to Redis.
+        env: the environment.
+        now_us: the time.
+
+    Raises:
+        OnlineStoreError: Redis does not answer.
+    """
+    asked = [("GET", generation_key(env)), ("HGETALL", ready_key(env))]
+    generation, ready = cast("list[Any]", await transport.exchange(asked))
+    readiness = parse_readiness(generation, as_hash(ready), progress=Progress(), now_us=now_us, now_s=0.0)
+    return {view: freshness_of(layout, readiness, now_us=now_us) for view, layout in views.items()}
 
 
 def freshness_of(layout: ViewLayout, readiness: Readiness, *, now_us: int) -> Freshness:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from feature_store.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from feature_store.serving.freshness import Freshness
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that names the folder through which several workers count together."""
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_NOT_SERVED = ("catching_up", "unknown")
 _RUN_SECONDS = (0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0)
 
 
@@ -89,6 +94,17 @@ class Metrics:
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
+
+
+def freshness_text(found: Mapping[str, Freshness]) -> bytes:
+    """The freshness of views, by `view@version`, in Prometheus' text format: infinite where it is not served, or not yet."""
+    registry = CollectorRegistry()
+    age = Gauge("feature_freshness_seconds", "Age of what readers get of a view", ["view"], registry=registry)
+    limit = Gauge("feature_freshness_sla_seconds", "The age that is promised", ["view"], registry=registry)
+    for view, fresh in found.items():
+        age.labels(view).set(float("inf") if fresh.age_s is None or fresh.state in _NOT_SERVED else fresh.age_s)
+        limit.labels(view).set(fresh.sla_s)
+    return generate_latest(registry)
 
 
 def forget(pid: int, folder: str | Path) -> None:
