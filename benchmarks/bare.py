@@ -29,11 +29,11 @@ def build_wheel(out: Path) -> Path:
     return built
 
 
-def install(bare: Path, *packages: str) -> None:
-    """Make an environment and install packages in the versions that are pinned here, as far as they are."""
+def install(bare: Path, *packages: str, python: Path | str = sys.executable) -> None:
+    """Make an environment of a Python and install packages in the versions that are pinned here, as far as they are."""
     lines = (ROOT / "requirements" / "dev.txt").read_text().splitlines()
     pins = bare.with_suffix(".pins")
     pins.write_text("\n".join(line.rstrip(" \\") for line in lines if "==" in line and not line.startswith(" ")))
-    subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, bare], check=True)
-    python = ["--python", bare / "bin" / "python", "--constraint", pins]
-    subprocess.run([UV, "pip", "install", "--quiet", *python, *packages], check=True)
+    subprocess.run([UV, "venv", "--quiet", "--python", python, bare], check=True)
+    there = ["--python", bare / "bin" / "python", "--constraint", pins]
+    subprocess.run([UV, "pip", "install", "--quiet", *there, *packages], check=True)

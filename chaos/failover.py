@@ -35,7 +35,7 @@ def fail_over(server: EmbeddedValkey, replica: EmbeddedValkey, *, missing_s: flo
     client = redis.Redis.from_url(replica.url)
     client.replicaof(HOST, server.port)
     _wait(lambda: _replication(client)["master_link_status"] == "up")
-    with _sentinel(replica.directory / "sentinel", server.port) as sentinel:
+    with running_sentinel(replica.directory / "sentinel", server.port) as sentinel:
         _wait(lambda: sentinel.sentinel_slaves("main"))
         client.replicaof(HOST, NOWHERE)
         time.sleep(missing_s)
@@ -47,7 +47,7 @@ def fail_over(server: EmbeddedValkey, replica: EmbeddedValkey, *, missing_s: flo
 
 
 @contextmanager
-def _sentinel(folder: Path, port: int) -> Iterator[redis.Redis]:
+def running_sentinel(folder: Path, port: int) -> Iterator[redis.Redis]:
     """A running Sentinel that watches the server on a port."""
     folder.mkdir(parents=True)
     own, file = free_port(), folder / "sentinel.conf"

@@ -22,6 +22,7 @@ from feature_store.configured import unknown_variables
 from feature_store.errors import FeatureStoreError
 from feature_store.lake import Lake, LakeLocation
 from feature_store.log.binding import open_log
+from feature_store.online.address import connected
 from feature_store.online.server import address, check_server
 from feature_store.registry import Registry, load_registry
 from feature_store.transforms.compiled import compile_registry
@@ -185,9 +186,7 @@ def _declarations(settings: Settings, found: list[Registry]) -> Findings:
 
 
 def _redis(settings: Settings, registries: Sequence[Registry]) -> Findings:
-    from redis import Redis
-
-    with Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5) as client:
+    with connected(settings.redis_url, socket_timeout=5, socket_connect_timeout=5) as client:
         facts = check_server(client)
         weak = list(_weaknesses(client))
         yield from weak

@@ -120,8 +120,8 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_scheme(cls, value: str) -> str:
-        if not re.match(r"(rediss?|unix)://", value):
-            raise ValueError(f"must start with redis://, rediss:// or unix://, got {value!r}")
+        if not re.match(r"(rediss?|unix|redis\+sentinel)://", value):
+            raise ValueError(f"must start with redis://, rediss://, unix:// or redis+sentinel://, got {value!r}")
         return value
 
     @field_validator("ui_url", "api_url")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from feature_store.clock import Clock
-from feature_store.errors import OnlineStoreError
 from feature_store.registry import Registry, load_registry
 from feature_store.settings import Settings
 from feature_store.time_rule import to_us
@@ -93,13 +92,10 @@ class FeatureStore:
         Raises:
             OnlineStoreError: its address cannot be read.
         """
-        from redis import Redis
+        from feature_store.online.address import connect, disconnect
 
-        try:
-            client = Redis.from_url(self.settings.redis_url)
-        except ValueError as error:
-            raise OnlineStoreError(f"`redis_url` cannot be read: {error}") from error
-        self._opened.callback(client.close)
+        client = connect(self.settings.redis_url)
+        self._opened.callback(disconnect, client)
         return client
 
     @cached_property

@@ -27,6 +27,7 @@ from honcho.process import Process
 
 from feature_store.embedded import HOST
 from feature_store.errors import FeatureStoreError
+from feature_store.online.address import connected
 from feature_store.online.ready import read_ready
 from feature_store.settings import PREFIX, Settings
 from feature_store.store import FeatureStore
@@ -145,7 +146,7 @@ def _answers(procfile: Procfile, settings: Settings, *, since_us: int) -> bool:
     if not all(_serves(port, page) for module, port, page in pages if procfile.has(module)):
         return False
     try:
-        with redis.Redis.from_url(settings.redis_url, retry=None) as client:
+        with connected(settings.redis_url) as client:
             client.ping()
             if not any(FLOW in command for command in procfile.processes.values()):
                 return True

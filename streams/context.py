@@ -11,6 +11,7 @@ from feature_store.fold.consumer import stream_consumer
 from feature_store.fold.run import Start, begin_run, live_sources, next_run
 from feature_store.lake import Lake, LakeLocation
 from feature_store.log.binding import open_log
+from feature_store.online.address import connect
 from feature_store.online.owner import read_owner
 from feature_store.online.server import check_server
 
@@ -35,7 +36,7 @@ class FlowContext:
 
     def connect(self) -> redis.Redis:
         """A client of the online store and the log."""
-        return redis.Redis.from_url(self.redis_url)
+        return connect(self.redis_url)
 
     def open_lake(self) -> Lake:
         """The lake, for the one thread that asks."""

@@ -58,6 +58,14 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator["EmbeddedValkey
 
 
 @pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this tree."""
+    from benchmarks.bare import build_wheel
+
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
 def flights_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store's home with the flights of 2013 prepared, one for all xdist workers; others may link its folder `flights`."""
     from filelock import FileLock

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import pandas as pd
 import pandera.pandas as pa
-import redis
 
 from feature_store import Entity, EventSource, FeatureView, Registry, agg, kafka, redis_stream
 from feature_store.clock import ManualClock
@@ -25,6 +24,7 @@ from feature_store.fold.split import Splitter
 from feature_store.lake import Lake
 from feature_store.log.binding import open_log
 from feature_store.log.protocol import LogRecord, Record
+from feature_store.online.address import connect, disconnect
 from feature_store.online.packed import decode_row, is_valid_at, item_at, seconds_since
 from feature_store.time_rule import DAY_US, HOUR_US, SECOND_US, from_us, to_us
 from feature_store.transforms.compiled import compile_registry
@@ -165,7 +165,7 @@ class World:
     now_us: int = NOW_US
 
     def __post_init__(self):
-        self.client = redis.Redis.from_url(self.url)
+        self.client = connect(self.url)
         self.clock = ManualClock(self.now_us)
         self.lake = Lake.open(self.home / "lake", env=self.env, clock=self.clock)
         self.log = open_log(self.client, self.env, readings)
@@ -173,7 +173,7 @@ class World:
 
     def close(self):
         self.lake.close()
-        self.client.close()
+        disconnect(self.client)
 
     def publish(self, some, *, arrived_us=None):
         at = self.clock.now_us() if arrived_us is None else arrived_us

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from feature_store_deploy.stack.init import write_project
 
-from benchmarks.bare import EXTRAS, UV, build_wheel, install
+from benchmarks.bare import EXTRAS, UV, install
 from feature_store.embedded import EmbeddedValkey
 from feature_store.errors import InputError
 from feature_store.settings import PREFIX
@@ -32,12 +32,6 @@ spending_by_day = FeatureView(
     features=[agg.sum("amount", over="1d")],
 )
 """
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this tree."""
-    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 def test_the_wheel_has_the_proto_of_the_grpc_api_with_messages_stub_and_types(wheel):

@@ -1,5 +1,6 @@
 """Wrong input to a reader, and a Redis that is away or refuses: one clear line that names the thing and the remedy."""
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -13,7 +14,7 @@ from redis import Redis
 from feature_store.embedded import EmbeddedValkey, free_port
 from feature_store.errors import InputError, OnlineStoreError, UnknownNameError
 from feature_store.online.keys import services_key
-from feature_store.reader import FeatureReader
+from feature_store.reader import AsyncFeatureReader, FeatureReader
 from feature_store.reader.transport import parse_url
 
 JFK = {"origin": "JFK"}
@@ -244,6 +245,33 @@ def test_a_server_that_says_nothing_is_given_up_after_the_timeout():
             pytest.raises(OnlineStoreError, match=r"no answer within 0\.05 s"),
         ):
             reader.get_online_features("delay", JFK)
+
+
+@pytest.mark.parametrize("kind", [FeatureReader, AsyncFeatureReader])
+def test_a_server_that_hangs_up_on_everybody_is_asked_twice(kind):
+    asked = []
+
+    def hang_up(server):
+        with contextlib.suppress(OSError):  # it was closed
+            while True:
+                caller, _ = server.accept()
+                asked.append(caller.recv(10))
+                caller.close()
+
+    async def read(reader):
+        async with reader:
+            await reader.get_online_features("delay", JFK)
+
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
+        answering = threading.Thread(target=hang_up, args=[server])
+        answering.start()
+        reader = kind(f"redis://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(OnlineStoreError, match=r"cannot be reached: .*(closed the connection|reset)"):
+            reader.get_online_features("delay", JFK) if kind is FeatureReader else asyncio.run(read(reader))
+        server.shutdown(socket.SHUT_RDWR)
+        answering.join()
+
+    assert len(asked) == 2
 
 
 def test_threads_share_a_reader(world, reader):

@@ -1,20 +1,24 @@
 """`feature-store serve` as a real server: workers that are replaced, a stop that fails no request."""
 
+import asyncio
+import gc
 import json
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import grpc
 import httpx
 import pytest
 import trustme
+import uvicorn
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from online_world import World, departures, item, service
@@ -25,9 +29,11 @@ from feature_store.access.keys import make_key
 from feature_store.clock import ReplayClock
 from feature_store.errors import InputError, OnlineStoreError, SettingsError
 from feature_store.online.keys import access_key
+from feature_store.serving.about import State
 from feature_store.serving.grpc.v1.features_pb2 import GetFeaturesRequest, Value
 from feature_store.serving.grpc.v1.features_pb2_grpc import FeatureStoreStub
 from feature_store.serving.server import serve
+from feature_store.serving.worker import DrainingServer
 from feature_store.settings import Settings
 
 COUNT = item("departures", "count_1h")
@@ -99,6 +105,24 @@ def test_a_stop_fails_no_request_and_is_told_to_a_balancer_first(world):
         assert readiness[-1] == 503
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{url}/health")
+
+
+async def test_what_a_server_has_when_it_is_ready_is_never_looked_through_by_the_collector_again():
+    async def app(scope, receive, send):
+        raise AssertionError("nobody asks")
+
+    server = DrainingServer(uvicorn.Config(app, lifespan="off", log_level="error"), State(), drain_s=0)
+    gc.unfreeze()
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        serving = asyncio.create_task(server.serve([listening]))
+        while not server.started:  # noqa: ASYNC110 - an attribute is all that uvicorn has
+            await asyncio.sleep(0.01)
+        frozen = gc.get_freeze_count()
+        gc.unfreeze()
+        server.should_exit = True
+        await serving
+
+    assert frozen > 10_000
 
 
 def test_a_worker_that_dies_is_replaced_and_counts_go_on(world):

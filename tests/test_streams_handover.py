@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from feature_store_deploy.streams.succession import SUPERSEDED
 from flow_world import PATIENCE_S, Deployment
+from sentinel_world import watched
 from stream_world import SOURCE, compiled, equal_where_both_hold, registry, rows
 from stream_world import World as Twin
 
@@ -208,6 +209,42 @@ def test_a_flow_outlives_its_server_and_mends_what_that_has_lost(tmp_path, envir
         assert poll.regressed == []
         assert poll.statuses <= {Status.PRESENT, Status.STALE, Status.UNKNOWN}
         twin = Twin(deployment.url, tmp_path / "twin", f"{deployment.env}_twin", now_us=now_us)
+        twin.publish(published)
+        twin.stream().step()
+        assert equal_where_both_hold(found, twin.values(), now_us)
+        twin.close()
+        deployment.close()
+
+
+@pytest.mark.timeout(600)
+def test_flow_and_archiver_follow_a_failover_to_the_server_that_sentinel_names(tmp_path, environment):
+    with watched(tmp_path) as servers:
+        deployment = Deployment(servers.url, tmp_path, environment)
+        apply_views(deployment, "sites", "kinds")
+        published = growing(100, seed=1)
+        deployment.publish(published)
+        with (
+            deployment.process("flow") as flow,
+            deployment.process("archive") as archive,
+            polled(deployment, ["north"]) as poll,
+        ):
+            wait_for_run(deployment, flow, 1)
+            deployment.wait_until_caught_up(flow)
+            pid = run_of(flow)
+            assert deployment.client.wait(1, 5000) == 1
+
+            servers.primary.kill()
+            servers.wait_until_promoted()
+            published += growing(50, seed=2)
+            deployment.publish(published[-50:])
+            deployment.wait_until_caught_up(flow)
+            deployment.wait(lambda: len(deployment.lake_ids()) == len(published), archive)
+
+            found, now_us = deployment.values(), deployment.clock.now_us()
+            assert run_of(flow) == pid
+        assert poll.regressed == []
+        assert poll.statuses <= {Status.PRESENT, Status.STALE, Status.UNKNOWN}
+        twin = Twin(servers.replica.url, tmp_path / "twin", f"{deployment.env}_twin", now_us=now_us)
         twin.publish(published)
         twin.stream().step()
         assert equal_where_both_hold(found, twin.values(), now_us)

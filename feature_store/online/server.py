@@ -27,6 +27,8 @@ class ServerFacts:
     """Its `maxmemory-policy`."""
     field_expiry: bool
     """Whether it knows HSETEX."""
+    cluster: bool = False
+    """Whether it is a node of a Redis Cluster."""
 
     @property
     def evicts(self) -> bool:
@@ -52,6 +54,7 @@ def inspect_server(client: redis.Redis) -> ServerFacts:
         version=str(info.get("valkey_version", info.get("redis_version", "unknown"))),
         eviction=str(info.get("maxmemory_policy", "unknown")),
         field_expiry=field_expiry,
+        cluster=bool(info.get("cluster_enabled")),
     )
 
 
@@ -59,9 +62,14 @@ def check_server(client: redis.Redis) -> ServerFacts:
     """The server's facts, when features may be written to it.
 
     Raises:
-        OnlineStoreError: it cannot be reached, evicts keys, or cannot expire a field of a hash.
+        OnlineStoreError: it cannot be reached, is one of a cluster, evicts keys, or cannot expire a field of a hash.
     """
     facts = inspect_server(client)
+    if facts.cluster:
+        raise OnlineStoreError(
+            f"{facts.name} {facts.version} at {address(client)} is a node of a Redis Cluster; "
+            "features are written to one server, with or without replicas"
+        )
     if not facts.field_expiry:
         raise OnlineStoreError(
             f"{facts.name} {facts.version} at {address(client)} has no field expiry (HSETEX); "
@@ -77,7 +85,10 @@ def check_server(client: redis.Redis) -> ServerFacts:
 
 def address(client: redis.Redis) -> str:
     """Where a client connects to, without its password."""
-    where: Mapping[str, object] = client.get_connection_kwargs()
+    pool = client.connection_pool
+    if name := getattr(pool, "service_name", None):
+        return f"{'the primary' if getattr(pool, 'is_master', True) else 'a replica'} of Sentinel's '{name}'"
+    where: Mapping[str, object] = pool.connection_kwargs
     return str(where["path"]) if "path" in where else f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
 
 

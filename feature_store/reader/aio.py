@@ -13,19 +13,20 @@ from feature_store.reader.batch import FeatureBatch
 from feature_store.reader.core import AsOf, Features, ReaderCore, Row, as_of_each
 from feature_store.reader.given import Declared, functions_of
 from feature_store.reader.sample import PAUSE_S, Sampled, ServedSample
+from feature_store.reader.servers import servers_of
 from feature_store.reader.vector import FeatureVector
 
 if TYPE_CHECKING:
     import asyncio
 
-    from redis.asyncio import Redis
+    from feature_store.reader.servers import AsyncClient
 
 
 class AsyncFeatureReader:
     """Reads the features of an environment; tasks of one event loop may share it.
 
     Args:
-        url: of Redis, or a client of `redis.asyncio`.
+        url: of Redis, or a client of `redis.asyncio`, as for `FeatureReader`.
         env: the environment.
         clock: what `now` is; a replay brings its own.
         timeout_s: how long to wait for Redis; a client has its own.
@@ -35,7 +36,7 @@ class AsyncFeatureReader:
 
     def __init__(
         self,
-        url: str | Redis,
+        url: str | AsyncClient,
         *,
         env: str = "dev",
         clock: Clock | None = None,
@@ -48,7 +49,11 @@ class AsyncFeatureReader:
         self._sample = ServedSample(env)
         self._pushing: asyncio.Task[None] | None = None
         self._core = ReaderCore(
-            env, clock or SystemClock(), self._sample if log_served else None, functions_of(functions)
+            env,
+            clock or SystemClock(),
+            self._sample if log_served else None,
+            functions_of(functions),
+            servers=servers_of(url, asyncio=True),
         )
         self._transport = transport_to(url, timeout_s=timeout_s, on_lost=self._core.connection_lost)
 

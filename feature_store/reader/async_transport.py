@@ -12,11 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from feature_store.errors import OnlineStoreError
-from feature_store.reader.transport import Address, Command, Reply, away, checked, parse_url, shown_client
+from feature_store.online.address import SENTINEL, connect_async
+from feature_store.reader.client_transport import AsyncClientTransport
+from feature_store.reader.transport import Address, Command, Reply, away, checked, parse_url
 
 if TYPE_CHECKING:
     import hiredis
-    from redis.asyncio import Redis
+
+    from feature_store.reader.servers import AsyncClient
 
 
 class AsyncTransport(Protocol):
@@ -33,8 +36,16 @@ class AsyncTransport(Protocol):
         """Give connections back."""
 
 
-def transport_to(url: str | Redis, *, timeout_s: float, on_lost: Callable[[], None] = lambda: None) -> AsyncTransport:
-    """A connection of our own to a URL, or the client that is given."""
+def transport_to(
+    url: str | AsyncClient, *, timeout_s: float, on_lost: Callable[[], None] = lambda: None
+) -> AsyncTransport:
+    """A connection of our own to a URL, redis-py's where Sentinels are asked, or the client that is given."""
+    if isinstance(url, str) and url.startswith(SENTINEL):
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        once_more, waits = Retry(NoBackoff(), 1), {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        return AsyncClientTransport(connect_async(url, retry=once_more, **waits), on_lost=on_lost, owned=True)
     if isinstance(url, str):
         return AsyncSocketTransport(url, timeout_s=timeout_s, on_lost=on_lost)
     return AsyncClientTransport(url, on_lost=on_lost)
@@ -195,29 +206,3 @@ class _Asked:
         """Wait no longer."""
         if not self.done.done():
             self.done.set_exception(TimeoutError())
-
-
-class AsyncClientTransport:
-    """A client of `redis.asyncio`, with its pool, retries, sentinels or cluster."""
-
-    def __init__(self, client: Redis, *, on_lost: Callable[[], None] = lambda: None) -> None:
-        """`on_lost` is called when the client gives up; it reconnects by itself without saying so."""
-        self._client, self._on_lost = client, on_lost
-        self._shown = shown_client(client)
-
-    async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
-        """One round trip through the client's pipeline."""
-        from redis.exceptions import RedisError
-
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        try:
-            replies = cast("list[Reply]", await pipeline.execute(raise_on_error=False))
-        except (RedisError, OSError) as error:
-            self._on_lost()
-            raise away(self._shown, error) from error
-        return checked(replies, commands, self._shown)
-
-    async def close(self) -> None:
-        """Nothing: the client belongs to whoever made it."""

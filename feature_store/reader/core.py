@@ -22,6 +22,7 @@ from feature_store.reader.plan import commands_of, plan_read
 from feature_store.reader.readiness import NOTHING, Progress, Readiness, parse_readiness
 from feature_store.reader.route import Part, Route, find_route, parts_of
 from feature_store.reader.sample import ServedSample, may_choose
+from feature_store.reader.servers import Servers
 from feature_store.reader.transport import Command, Reply, as_hash
 from feature_store.reader.vector import FeatureVector
 from feature_store.reader.worth import Moment
@@ -42,10 +43,17 @@ class ReaderCore:
     """What a reader remembers: what is read for a service, and how far the shards had read a moment ago."""
 
     def __init__(
-        self, env: str, clock: Clock, sample: ServedSample | None = None, functions: Functions | None = None
+        self,
+        env: str,
+        clock: Clock,
+        sample: ServedSample | None = None,
+        functions: Functions | None = None,
+        *,
+        servers: Servers = Servers.ONE,
     ) -> None:
         self._env, self._clock, self._sample = env, clock, sample
         self.functions = functions or Functions()
+        self._servers = servers
         self._routes: dict[str | tuple[str, ...], Route] = {}
         self._followed: dict[str, tuple[Reply, Reply]] = {}
         """Services asked for by their bare names -> what Redis said of the version served and of the rollout."""
@@ -61,9 +69,10 @@ class ReaderCore:
         """The vectors of some rows: yields commands for one round trip.
 
         One more for a service not seen before, and two more when it is found to be rolled out otherwise than before.
+        Of a cluster one more each second.
         """
         name = features if isinstance(features, str) else tuple(features)
-        generation, doubted = ("GET", generation_key(self._env)), False
+        generation, doubted = ("GET", generation_key(self._env)), self._servers is Servers.REPLICAS
         while True:
             route = self._routes.get(name)
             if route is None:
@@ -79,8 +88,13 @@ class ReaderCore:
             followed = list(self._followed) if refresh else []
             # What vouches comes before the values: what was missing when they were read had been missing at the beat.
             vouching = self._refreshing(followed) if refresh else []
-            asked = [*vouching, *commands, generation] if commands else vouching
-            replies = (yield asked) if asked else []
+            valued = [*commands, generation] if commands else []
+            if vouching and self._servers is Servers.CLUSTER:  # its nodes answer in no order
+                replies = yield vouching
+                replies = [*replies, *((yield valued) if valued else [])]
+            else:
+                asked = [*vouching, *valued]
+                replies = (yield asked) if asked else []
             if refresh:
                 readiness = self._refresh(replies[:2], route, name, now_us=now_us, now_s=now_s)
                 if name in self._changed(followed, replies[2 : len(vouching)]):
@@ -163,9 +177,11 @@ class ReaderCore:
         self, replies: list[Reply], route: Route, name: str | tuple[str, ...], *, now_us: int, now_s: float
     ) -> Readiness:
         generation = cast("bytes | None", replies[0])
-        readiness = parse_readiness(
-            generation, as_hash(replies[1]), progress=self._progress, now_us=now_us, now_s=now_s
-        )
+        # Another replica may be behind: its record says how far.
+        progress = Progress() if self._servers is Servers.REPLICAS else self._progress
+        readiness = parse_readiness(generation, as_hash(replies[1]), progress=progress, now_us=now_us, now_s=now_s)
+        if self._servers is Servers.CLUSTER:
+            readiness = readiness.of_some_node()
         self._readiness = readiness
         in_use = [pair for plan in route.plans for pair in plan.layouts.items()]
         records = readiness.records.values()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from feature_store.online.keys import shard_of
@@ -50,6 +50,10 @@ class Readiness:
     def shard_of(self, entity: str, key: str) -> int:
         """The shard that keeps an entity."""
         return 0 if self.shards == 1 else shard_of(entity, key, shards=self.shards)
+
+    def of_some_node(self) -> Readiness:
+        """The same where other nodes keep the values: what is missing there may have been lost."""
+        return replace(self, records={field: each._replace(complete=False) for field, each in self.records.items()})
 
 
 NOTHING = Readiness(1, {}, -(2**62), 0.0)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from feature_store.clock import Clock, SystemClock
 from feature_store.computed.functions import Runs
+from feature_store.online.address import SENTINEL, connect
 from feature_store.reader.batch import FeatureBatch
+from feature_store.reader.client_transport import ClientTransport
 from feature_store.reader.core import AsOf, Features, ReaderCore, Row, as_of_each
 from feature_store.reader.given import Declared, functions_of
 from feature_store.reader.push import Pusher
 from feature_store.reader.sample import Sampled, ServedSample
-from feature_store.reader.transport import ClientTransport, Command, Reply, SocketTransport, Transport
+from feature_store.reader.servers import servers_of
+from feature_store.reader.transport import Command, Reply, SocketTransport, Transport
 from feature_store.reader.vector import FeatureVector
 
 if TYPE_CHECKING:
-    from redis import Redis
+    from feature_store.reader.servers import Client
 
 _T = TypeVar("_T")
 
@@ -25,7 +28,8 @@ class FeatureReader:
     """Reads the features of an environment; threads may share it.
 
     Args:
-        url: of Redis (`redis://`, `rediss://`, `unix://`), or a client of redis-py.
+        url: of Redis (`redis://`, `rediss://`, `unix://`) or of Sentinels (`redis+sentinel://`), or a client of redis-py:
+            `Redis`, also of a Sentinel's primary or its replicas, or `RedisCluster`.
         env: the environment.
         clock: what `now` is; a replay brings its own.
         timeout_s: how long to wait for Redis; a client of redis-py has its own.
@@ -36,7 +40,7 @@ class FeatureReader:
 
     def __init__(
         self,
-        url: str | Redis,
+        url: str | Client,
         *,
         env: str = "dev",
         clock: Clock | None = None,
@@ -46,13 +50,13 @@ class FeatureReader:
     ) -> None:
         self._sample = ServedSample(env)
         self._core = ReaderCore(
-            env, clock or SystemClock(), self._sample if log_served else None, functions_of(functions)
+            env,
+            clock or SystemClock(),
+            self._sample if log_served else None,
+            functions_of(functions),
+            servers=servers_of(url),
         )
-        self._transport: Transport = (
-            SocketTransport(url, timeout_s=timeout_s, on_lost=self._core.connection_lost)
-            if isinstance(url, str)
-            else ClientTransport(url, on_lost=self._core.connection_lost)
-        )
+        self._transport = _transport_to(url, timeout_s=timeout_s, on_lost=self._core.connection_lost)
         self._pusher = Pusher(self._sample, self._transport)
 
     def get_online_features(self, features: Features, row: Row, *, as_of: AsOf = None) -> FeatureVector:
@@ -115,3 +119,16 @@ class FeatureReader:
         except StopIteration as done:
             found: _T = done.value
             return found
+
+
+def _transport_to(url: str | Client, *, timeout_s: float, on_lost: Callable[[], None]) -> Transport:
+    """Connections of our own to a URL, redis-py's where Sentinels are asked, or the client that is given."""
+    if isinstance(url, str) and url.startswith(SENTINEL):
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        once_more, waits = Retry(NoBackoff(), 1), {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        return ClientTransport(connect(url, retry=once_more, **waits), on_lost=on_lost, owned=True)
+    if isinstance(url, str):
+        return SocketTransport(url, timeout_s=timeout_s, on_lost=on_lost)
+    return ClientTransport(url, on_lost=on_lost)

@@ -1,7 +1,7 @@
 """One round trip to Redis: commands out, replies back.
 
 A URL gets a connection of our own, on a socket and hiredis: importing redis-py alone would take longer than a first
-read may, and its pipeline longer than Redis does. A client of redis-py is taken as it is, with all that it can do.
+read may, and its pipeline longer than Redis does. A client of redis-py is taken as it is: `client_transport`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import ssl
 
     import hiredis
-    from redis import Redis
 
 Command = tuple[str | bytes, ...]
 Reply = object
@@ -204,48 +203,15 @@ def _open(address: Address, timeout_s: float) -> socket.socket:
     return connected if address.tls is None else address.tls.wrap_socket(connected, server_hostname=address.host)
 
 
-class ClientTransport:
-    """A client of redis-py, with its pool, retries, sentinels or cluster."""
-
-    def __init__(self, client: Redis, *, on_lost: Callable[[], None] = lambda: None) -> None:
-        """`on_lost` is called when the client gives up; it reconnects by itself without saying so."""
-        self._client, self._on_lost = client, on_lost
-        self._shown = shown_client(client)
-
-    def exchange(self, commands: Sequence[Command]) -> list[Reply]:
-        """One round trip through the client's pipeline."""
-        from redis.exceptions import RedisError
-
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-        try:
-            replies = cast("list[Reply]", pipeline.execute(raise_on_error=False))
-        except RedisError as error:
-            self._on_lost()
-            raise away(self._shown, error) from error
-        return checked(replies, commands, self._shown)
-
-    def close(self) -> None:
-        """Nothing: the client belongs to whoever made it."""
-
-
-def shown_client(client: object) -> str:
-    """How errors name a client of redis-py.
-
-    Raises:
-        InputError: if it would decode packed values as text.
-    """
-    options = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
-    if options.get("decode_responses"):
-        raise InputError("`url` must be a URL or a client of redis-py made with decode_responses=False")
-    return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
-
-
 def checked(replies: list[Reply], commands: Sequence[Command], shown: str) -> list[Reply]:
     """The replies, if none is a refusal."""
     for reply, command in zip(replies, commands, strict=True):
         if isinstance(reply, Exception):
+            if str(reply).startswith("MOVED "):
+                raise OnlineStoreError(
+                    f"Redis at {shown} is a node of a cluster and lacks keys of {command[0]!s}; "
+                    "pass a client, redis.cluster.RedisCluster, instead of a URL"
+                )
             raise OnlineStoreError(f"Redis at {shown} refused {command[0]!s}: {reply}")
     return replies
 

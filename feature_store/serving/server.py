@@ -107,18 +107,15 @@ def check_keys(settings: Settings, host: str) -> None:
     """
     import redis
 
+    from feature_store.online.address import connected
+
     try:
-        client = redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5)
-    except ValueError as error:
-        raise OnlineStoreError(f"`redis_url` cannot be read: {error}") from error
-    try:
-        found = read_published(client, settings.environment)
+        with connected(settings.redis_url, socket_timeout=5, socket_connect_timeout=5) as client:
+            found = read_published(client, settings.environment)
     except (redis.RedisError, OSError) as error:
         raise OnlineStoreError(
             f"`host` is '{host}', which others can reach, and nobody says whether there are API keys: Redis does not answer ({error})"
         ) from error
-    finally:
-        client.close()
     if found is None or found.is_open:
         raise InputError(
             f"`host` must be a loopback address as long as the environment '{settings.environment}' has no API keys, got '{host}'; "

@@ -90,14 +90,13 @@ def _functions(settings: Settings) -> Declared:
 
 def _publishing(settings: Settings, limits: Limits) -> Publishing:
     """What takes events: it needs the declarations, and loads what they need."""
-    import redis
-
+    from feature_store.online.address import connect
     from feature_store.serving.publishing import Publishing
     from feature_store.transforms.compiled import compile_registry
 
     return Publishing(
         compiled=compile_registry(load_registry(settings.declarations)),
-        client=redis.Redis.from_url(settings.redis_url, socket_timeout=limits.deadline_s),
+        client=connect(settings.redis_url, socket_timeout=limits.deadline_s),
         env=settings.environment,
         clock=settings.clock,
         limits=limits,
