@@ -4,7 +4,6 @@ from datetime import date, datetime
 
 from access_world import AccessWorld
 from online_world import SLA_US, ratio, service
-from redis import Redis
 
 from feature_store import FeatureService, encode, request
 from feature_store.declare.key import entity_key
@@ -96,4 +95,4 @@ class TypedWorld(AccessWorld):
         self.ready()
 
 
-__all__ = ["ASKED", "ITEMS", "ROW", "Redis", "TypedWorld", "ledger"]
+__all__ = ["ASKED", "ITEMS", "ROW", "TypedWorld", "ledger"]
