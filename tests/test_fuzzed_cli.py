@@ -126,6 +126,17 @@ def test_texts_that_are_looked_up(shop, command):
     check(command)
 
 
+def test_what_was_served_before_any_stream_came_is_verified(shop):
+    assert said(["verify", "--service", "risk"])[0] == 0
+
+
+def test_an_argument_that_is_no_text_is_said(shop):
+    for command in (["retire", "\udcff", "--service"], ["get", "risk", "customer=\udcff"]):
+        code, _, err = said(command)
+        assert code == 2
+        assert "text" in err
+
+
 @tried(8)
 @given(data=st.data())
 def test_files_of_anything(shop, data):

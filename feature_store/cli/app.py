@@ -75,6 +75,8 @@ def run(arguments: list[str] | None = None) -> int:
     """
     try:
         return outcome(app, sys.argv[1:] if arguments is None else arguments)
+    except UnicodeEncodeError as error:
+        return fail(f"an argument must be text in UTF-8, got {error.object!r:.80}")
     except duckdb.IOException as error:
         return fail(f"the lake cannot be read: {str(error).splitlines()[0]}")
     except RedisError as error:

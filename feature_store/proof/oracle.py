@@ -199,7 +199,7 @@ def _answers(
 def _ask_stream(lake: Lake, read: KeyedView, snapshot: int) -> str:
     """(row, keys, time) of each vector, once per partition with how far its commit had read, once for loaded events."""
     view = read.view
-    commits = lake.table_sql(STREAM_COMMITS, snapshot=snapshot)
+    commits = _commits_sql(lake, snapshot)
     keys = "".join(f', r."{column}" AS "{key}"' for key, column in read.columns.items())
     as_of, run, n, shard = (f'r."{view_column(read.id, name)}"' for name in ("as_of_us", "run", "n", "shard"))
     at = f"c.shard = {shard} AND c.run = {run} AND c.n = {n}"
@@ -212,6 +212,16 @@ def _ask_stream(lake: Lake, read: KeyedView, snapshot: int) -> str:
     )
 
 
+def _commits_sql(lake: Lake, snapshot: int) -> str:
+    """What was committed; nothing in a lake to which no stream has come yet."""
+    if lake.exists(STREAM_COMMITS):
+        return lake.table_sql(STREAM_COMMITS, snapshot=snapshot)
+    numbers = ", ".join(
+        f'NULL::BIGINT AS "{name}"' for name in ("shard", "run", "n", "partition", "position", "now_us")
+    )
+    return f"(SELECT {numbers}, NULL::VARCHAR AS source WHERE FALSE)"
+
+
 def _ahead_sql(lake: Lake, read: KeyedView, snapshot: int) -> str:
     """The earlier commits of a vector's run that folded at a later time than its own: the flow's clock went back since."""
     if read.view.is_batch:
@@ -221,7 +231,7 @@ def _ahead_sql(lake: Lake, read: KeyedView, snapshot: int) -> str:
     run, n, shard = (f'r."{view_column(read.id, name)}"' for name in ("run", "n", "shard"))
     later = "min(now_us) OVER (PARTITION BY shard, run ORDER BY n RANGE BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING)"
     return (
-        f"WITH c AS (SELECT * FROM {lake.table_sql(STREAM_COMMITS, snapshot=snapshot)} QUALIFY now_us > {later}) "
+        f"WITH c AS (SELECT * FROM {_commits_sql(lake, snapshot)} QUALIFY now_us > {later}) "
         f"SELECT a.i, a.p, c.position, c.now_us FROM c JOIN mine AS r ON c.shard = {shard} AND c.run = {run} AND c.n < {n} "
         f'JOIN asked AS a ON a.i = r._i AND a.p = c."partition" AND c.now_us > a.now_us '
         f"WHERE c.source = '{read.view.source.name}'"
