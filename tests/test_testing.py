@@ -291,6 +291,16 @@ def test_an_entity_whose_only_event_was_no_new_one_has_no_newest_event(replay):
     assert {vector[name].event_time for name in vector.names} == {None}
 
 
+def test_an_entity_whose_first_event_waits_is_empty_where_a_window_has_no_begin(replay):
+    """The event is of the very moment that is asked for, so it is taken in and does not count; nothing has changed since ever."""
+    forever = Registry(views=[spending_of(agg.count(over=None), online="batch", every="1h", freshness_sla="2h")])
+    result = replay(forever, {"payments": [payment(0, 60), payment(1, 59, customer="b|b")]}, seed=1)
+
+    vector = result.vector(forever.views, time=minutes(60), customer="ada")
+
+    assert (vector.values, [status.name for status in vector.statuses]) == ([0], ["EMPTY"])
+
+
 def of_finite_numbers(event):
     """JSON has no form for the others."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in event.items()}

@@ -7,6 +7,8 @@ import { decode, DecodeError, Own } from "./msgpack.js";
 /** @typedef {{layoutId: number, fromUs: number, ageUs: number | null, untilS: number, items: unknown[]}} Row */
 
 const HOUR_US = 3_600_000_000;
+/** The years 1 to 9999. What has never changed has held since the first of them. */
+const [EARLIEST_US, LATEST_US] = [-62_135_596_800_000_000, 253_402_300_799_999_999];
 
 /**
  * @param {Uint8Array} bytes
@@ -16,9 +18,10 @@ export function parseRow(bytes) {
   try {
     const row = decode(bytes);
     if (!Array.isArray(row) || row.length < 6) return undefined;
-    const [layoutId, run, n, fromUs, ageUs, untilS, ...items] = row;
-    const head = [layoutId, run, n, fromUs, ageUs ?? 0, untilS];
-    return head.every(Number.isSafeInteger) ? { layoutId, fromUs, ageUs, untilS, items } : undefined;
+    const [layoutId, run, n, from, ageUs, untilS, ...items] = row;
+    const fromUs = typeof from === "bigint" ? Number(from) : from; // to 8 us in the years before 1684
+    if (!Number.isInteger(fromUs) || fromUs < EARLIEST_US || fromUs > LATEST_US) return undefined;
+    return [layoutId, run, n, ageUs ?? 0, untilS].every(Number.isSafeInteger) ? { layoutId, fromUs, ageUs, untilS, items } : undefined;
   } catch (error) {
     if (error instanceof DecodeError) return undefined;
     throw error;

@@ -27,7 +27,7 @@ from feature_store.fold.state import ViewState, horizon_us, tile_columns, value_
 from feature_store.lake.connection import quote
 from feature_store.lake.tables import arrow_columns
 from feature_store.online.keys import shard_of
-from feature_store.time_rule import BEGINNING_US, DAY_US, from_us
+from feature_store.time_rule import BEGINNING_US, DAY_US, EARLIEST_US, from_us
 from feature_store.transforms.catalogue import Array, Ints
 from feature_store.transforms.families import LIFETIME, state_hop_us
 from feature_store.transforms.plan import FeaturePlan, PartialColumn, ViewPlan
@@ -314,4 +314,4 @@ def _hold_future(
 
 
 def _date(time_us: int) -> date:
-    return from_us(max(time_us, -62_135_596_800_000_000)).date()
+    return from_us(max(time_us, EARLIEST_US)).date()

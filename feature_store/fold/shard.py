@@ -18,7 +18,7 @@ from feature_store.online.packed import ERROR, Item, encode_own, encode_rows
 from feature_store.online.ready import EXPIRY_SLACK_US, Positions
 from feature_store.online.writer import Write
 from feature_store.status import Status
-from feature_store.time_rule import BEGINNING_US, SECOND_US, tail_us
+from feature_store.time_rule import BEGINNING_US, EARLIEST_US, SECOND_US, tail_us
 from feature_store.transforms.catalogue import Ints, Values
 from feature_store.transforms.plan import ViewPlan
 from feature_store.transforms.steps import FOREVER_US, FeatureSteps, ViewSteps
@@ -190,13 +190,14 @@ class Shard:
 
     def _encode(self, state: ViewState, steps: ViewSteps, ages: Sequence[int | None], entities: Ints) -> list[bytes]:
         view = state.plan.view
-        base_s = steps.from_us // SECOND_US
+        from_us = np.maximum(steps.from_us, EARLIEST_US)  # what never changed has held since there are times
+        base_s = from_us // SECOND_US
         until_s = np.where(steps.until_us >= FOREVER_US, 0, steps.until_us // SECOND_US - base_s)
         return encode_rows(
             self._layouts[view.id],
             self.run,
             self.n,
-            steps.from_us.tolist(),
+            from_us.tolist(),
             ages,
             until_s.tolist(),
             [

@@ -22,6 +22,7 @@ from vectors.building import (
 )
 
 from feature_store.online.packed import ERROR
+from feature_store.time_rule import EARLIEST_US
 
 
 def rows_that_are_there() -> Iterable[dict[str, Json]]:
@@ -30,6 +31,7 @@ def rows_that_are_there() -> Iterable[dict[str, Json]]:
         "ada": row(orders, [[5, 60, 2, 120, None]], [[2.5, 60, None]], until_s=200),
         "bob": row(orders, [[ERROR, 20, 3]], [1.5]),
         "eve": row(orders, [None], [None], age_us=None),
+        "sam": row(orders, [None], [None], from_us=EARLIEST_US, age_us=None),  # nothing has ever happened
     }
     edge = (FROM // S) * S  # steps count from the second of `from_us`
     yield store(
@@ -55,6 +57,8 @@ def rows_that_are_there() -> Iterable[dict[str, Json]]:
             read({"user": "bob"}, [3, 1.5], "PRESENT PRESENT", as_of=edge + 450 * S),
             read({"user": "bob"}, [3, 1.5], "STALE STALE", as_of=edge + 450 * S + 1),
             read({"user": "eve"}, [0, None], "EMPTY EMPTY"),
+            read({"user": "sam"}, [0, None], "EMPTY EMPTY"),
+            read({"user": "sam"}, [0, None], "EMPTY EMPTY", as_of=FROM - HOUR),
             read({"user": "eve"}, [0, None], "STALE STALE", as_of=NOW + HOUR),
             read({"user": "eve"}, [0, None], "AHEAD AHEAD", as_of=FROM - HOUR),
         ],
