@@ -150,8 +150,8 @@ def paced(port: int, requests: Sequence[bytes], *, per_s: float, seconds: float)
 
     async def run() -> list[float]:
         ended, taken = asyncio.get_running_loop().create_future(), list[float]()
-        free = [await Connection.open(port) for _ in range(CONNECTIONS)]
-        connections, waiting, total = list(free), deque[float](), int(per_s * seconds)
+        connections = [await Connection.open(port) for _ in range(CONNECTIONS)]
+        free, waiting, total = deque(connections), deque[float](), int(per_s * seconds)  # none idles until it is closed
         due_of: dict[Connection, float] = {}
 
         def send(connection: Connection, due: float) -> None:
@@ -173,7 +173,7 @@ def paced(port: int, requests: Sequence[bytes], *, per_s: float, seconds: float)
             if (early := due - time.perf_counter()) > 0:
                 await asyncio.sleep(early)
             if free:
-                send(free.pop(), due)
+                send(free.popleft(), due)
             else:
                 waiting.append(due)
         await asyncio.wait_for(ended, PATIENCE_S)
