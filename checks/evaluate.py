@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import dagster as dg
 from feature_store_deploy.assets.books import quicken_books
 from feature_store_deploy.assets.instance import dagster_instance
-from feature_store_deploy.checks.drift import takes_days
 from feature_store_deploy.checks.schedules import KINDS, job_name
+from feature_store_deploy.checks.values import takes_days
 from feature_store_deploy.checks.window import Days
 
 from feature_store.errors import FeatureStoreError, UnknownNameError

@@ -11,6 +11,8 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
 )
 
+from feature_store.errors import InputError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Days:
@@ -21,6 +23,11 @@ class Days:
 
     def __str__(self) -> str:
         return f"{self.first}/{self.last}" if self.first != self.last else str(self.first)
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return (self.last - self.first).days + 1
 
     @property
     def start(self) -> datetime:
@@ -50,6 +57,18 @@ class Days:
         """
         first, _, last = text.partition("/")
         return cls(first=date.fromisoformat(first), last=date.fromisoformat(last or first))
+
+
+def asked_days(text: str | None, name: str) -> Days | None:
+    """The days that a setting called `name` says.
+
+    Raises:
+        InputError: it says none.
+    """
+    try:
+        return None if text is None else Days.parse(text)
+    except ValueError as error:
+        raise InputError(f"`{name}` must be days such as '2013-03-01/2013-03-31', got {text!r}") from error
 
 
 def days_of_run(run: dg.DagsterRun) -> Days | None:

@@ -80,8 +80,8 @@ class Settings(BaseSettings):
     backfill_days: int = Field(default=31, ge=1, le=3660)
     """Days that one run of a backfill loads or builds: what a failed run loses, and what a process is started for."""
     drift_days: int = Field(default=28, ge=1)
-    """Days that a drift check compares, with as many days before them."""
-    drift_threshold: float = Field(default=0.5, gt=0)
+    """Days that say what is usual: those before what a check looks at."""
+    drift_threshold: float = Field(default=0.3, gt=0)
     """The distance between two distributions that is called drift, unless the declaration says otherwise."""
     training_bucket_events: int = Field(default=8_000_000, ge=1000)
     """Events that a training set or batch rows hold in memory at once, in all workers together."""

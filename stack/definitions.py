@@ -19,12 +19,16 @@ from feature_store_deploy.assets.statistics import build_statistics_asset, build
 from feature_store_deploy.assets.training import build_training_asset
 from feature_store_deploy.assets.views import build_view_asset
 from feature_store_deploy.checks.alerts import build_alert_sensor
-from feature_store_deploy.checks.drift import build_source_drift_check, build_view_drift_check
+from feature_store_deploy.checks.dead_letters import build_dead_letters_check
+from feature_store_deploy.checks.default_values import build_default_values_check
 from feature_store_deploy.checks.freshness import build_freshness_check
+from feature_store_deploy.checks.health import build_health_check
 from feature_store_deploy.checks.parity import build_parity_check
 from feature_store_deploy.checks.schedules import build_check_schedules
 from feature_store_deploy.checks.schema import build_schema_check
+from feature_store_deploy.checks.service_drift import build_service_drift_check
 from feature_store_deploy.checks.skew import build_skew_check
+from feature_store_deploy.checks.values import build_source_values_check, build_view_values_check
 
 from feature_store.clock import Clock
 from feature_store.registry import Registry, load_registry
@@ -52,14 +56,7 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
     shown = [build_stream_spec(view, env=env) for view in registry.views if view.online == "stream"]
     training = [build_training_asset(service, registry, env=env) for service in registry.services]
     vectors = [build_served_asset(service, registry, env=env) for service in registry.services]
-    served = [view for view in registry.views if view.online is not None]
-    checks = [
-        *(build_schema_check(source, env=env) for source in loaded),
-        *(build_source_drift_check(source, env=env) for source in loaded),
-        *(build_view_drift_check(view, env=env) for view in registry.views),
-        *(build(view, env=env) for view in served for build in (build_freshness_check, build_parity_check)),
-        *(build_skew_check(service, env=env) for service in registry.services),
-    ]
+    checks = _checks(registry, env=env)
     return dg.Definitions(
         asset_checks=checks,
         assets=[
@@ -85,6 +82,25 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
         resources={STORE: feature_store_resource(registry, settings, clock=clock)},
         executor=dg.in_process_executor,
     )
+
+
+def _checks(registry: Registry, *, env: str) -> list[dg.AssetChecksDefinition]:
+    """Those of every source, view and service that the declarations do not leave out."""
+    loaded = [source for source in registry.sources.values() if source.load is not None]
+    served = [view for view in registry.views if view.online is not None]
+    checks = [
+        *(build(source, env=env) for source in loaded for build in (build_schema_check, build_source_values_check)),
+        *(build_dead_letters_check(source, env=env) for source in loaded if source.log is not None),
+        *(build_view_values_check(view, env=env) for view in registry.views),
+        *(build(view, env=env) for view in served for build in (build_freshness_check, build_parity_check)),
+        *(
+            build(service, env=env)
+            for service in registry.services
+            for build in (build_skew_check, build_default_values_check, build_service_drift_check)
+        ),
+        build_health_check(env=env),
+    ]
+    return [check for check in checks if check is not None]
 
 
 def load_definitions(folder: Path) -> dg.Definitions:

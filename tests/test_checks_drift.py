@@ -5,14 +5,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
-import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from dagster_world import evaluations, run
-from feature_store_deploy.checks.drift import compare
+from feature_store_deploy.checks.drift import measure_drift
 from feature_store_deploy.checks.samples import Sample
 from feature_store_deploy.stack.definitions import build_definitions
 
+from feature_store.declare.check import Check
 from feature_store.registry import Registry, load_registry
 from feature_store.settings import Settings
 from features import flights
@@ -47,7 +48,7 @@ class Month:
         """Load days and evaluate the checks of events and features for them."""
         loaded = run(self.definitions, self.instance, {EVENTS}, first=first, last=last)
         drift = dg.AssetCheckKey(ONLINE, "drift")
-        config = {"ops": {"dev__online__airport_departures__drift": {"config": {"days": f"{first}/{last}"}}}}
+        config = {"ops": {"dev__online__airport_departures__values": {"config": {"days": f"{first}/{last}"}}}}
         asked = run(self.definitions, self.instance, (), checks={drift}, run_config=config)
         assert loaded.success
         assert asked.success
@@ -96,19 +97,32 @@ def test_the_month_with_tripled_delays_is_red_and_names_the_column(month):
 
 
 def sample(*values):
-    return Sample(pd.DataFrame({"x": [float(v) for v in values] * 100}), ["x"], [])
+    return Sample(pa.table({"x": [float(v) for v in values] * 100}))
+
+
+def drifted(current, reference, check):
+    found = measure_drift(current, reference, check=check, default=0.5, report=None, said="before")
+    return [each.name for each in found.figures if each.is_over]
 
 
 @pytest.mark.parametrize(
-    ("declared", "drifted"), [({}, ["x"]), ({"x": 2.0}, []), ({"x": None}, []), ({"x": 0.01}, ["x"])]
+    ("declared", "expected"),
+    [
+        ({}, ["x"]),
+        ({"x": 2.0}, []),
+        ({"x": None}, []),
+        ({"x": 0.01}, ["x"]),
+        ({"x": ("psi", 0.1)}, ["x"]),
+        ({"x": ("psi", 100.0)}, []),
+    ],
 )
-def test_a_declaration_may_set_a_columns_threshold_or_not_watch_it(declared, drifted):
-    found = compare(sample(1, 2, 3), sample(2, 3, 4), declared=declared, default=0.5, report=None)
-
-    assert [each.column for each in found if each.drifted] == drifted
+def test_a_declaration_may_set_a_columns_method_and_threshold_or_not_watch_it(declared, expected):
+    assert drifted(sample(1, 2, 3), sample(2, 3, 4), Check(by=declared)) == expected
 
 
 def test_a_few_rows_say_nothing():
-    few = Sample(pd.DataFrame({"x": [1.0]}), ["x"], [])
+    few = Sample(pa.table({"x": [1.0]}))
 
-    assert compare(few, sample(5, 6), declared={}, default=0.5, report=None) == []
+    found = measure_drift(few, sample(5, 6), check=Check(), default=0.5, report=None, said="before")
+
+    assert (found.figures, found.said) == ((), "too few rows to compare")

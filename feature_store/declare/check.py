@@ -17,6 +17,8 @@ values that there may be, `drift` also (method, limit) with a method of Evidentl
 SOURCE_CHECKS = ("schema", "volume", "missing_rate", "range", "categories", "drift", "dead_letters")
 VIEW_CHECKS = ("freshness", "online_parity", "missing_rate", "range", "categories", "drift")
 SERVICE_CHECKS = ("training_serving_skew_score", "default_value_rate", "drift")
+DRIFT_METHODS = ("wasserstein", "jensenshannon", "psi", "kl_div", "hellinger")
+"""Of Evidently's those that are distances: the larger, the farther."""
 _WITHOUT_LIMIT = ("schema", "freshness", "online_parity", "training_serving_skew_score")
 _WITHOUT_NAMES = (*_WITHOUT_LIMIT, "volume", "dead_letters")
 
@@ -111,8 +113,9 @@ def _of_one(name: str, each: str, value: By) -> None:
         if isinstance(value, str) or not isinstance(value, Collection) or not value:
             raise InputError(f"'{each}' must have the values that there may be, as a set of texts, got {value!r}")
     elif name == "drift" and isinstance(value, tuple):
-        if len(value) != 2 or not isinstance(value[0], str):
-            raise InputError(f"'{each}' must be a limit, or (method, limit), got {value!r}")
+        if len(value) != 2 or value[0] not in DRIFT_METHODS:
+            methods = ", ".join(DRIFT_METHODS)
+            raise InputError(f"'{each}' must be a limit, or (method, limit) with a method of {methods}, got {value!r}")
         _number(value[1], f"the limit of '{each}'")
     else:
         _number(value, f"the limit of '{each}'")

@@ -1,0 +1,158 @@
+"""`drift` of a service: what its model gets is distributed as what it was trained on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+from feature_store_deploy.assets.keys import op_name, training_key
+from feature_store_deploy.assets.training import spine_source
+from feature_store_deploy.checks.declared import DRIFT, Measurement, judged
+from feature_store_deploy.checks.drift import measure_drift, report_path
+from feature_store_deploy.checks.look import is_moving
+from feature_store_deploy.checks.policy import check_of, severity_of, spec_of
+from feature_store_deploy.checks.samples import Sample, known_days, newest_whole_days
+from feature_store_deploy.checks.values import DaysConfig
+from feature_store_deploy.checks.window import Days, asked_days, days_of_run
+
+from feature_store.catalog.statistics import ROWS
+from feature_store.declare import EventSource, FeatureService
+from feature_store.declare.check import Check
+from feature_store.errors import InputError
+from feature_store.history.baseline import Baseline, feature_columns
+from feature_store.history.manifest import Knowledge
+from feature_store.lake.connection import quote
+from feature_store.store import FeatureStore
+from feature_store.time_rule import to_us
+from feature_store.transforms.project import ID, TIME
+
+MANIFEST = "baseline"
+"""Metadata: the manifest that was compared with; nothing where there is none."""
+SERVICE = "service"
+
+
+def build_service_drift_check(service: FeatureService, *, env: str) -> dg.AssetChecksDefinition | None:
+    """The check of a service's features against its baseline; None if the declaration wants none."""
+    key, check = training_key(env, service), check_of(service, DRIFT)
+    if check is None:
+        return None
+    described = f"What a model reads from '{service.id}' is distributed as in the training set that is its baseline"
+    spec = spec_of(key, DRIFT, check, description=described, owner=service.owner)
+
+    @dg.multi_asset_check(name=f"{op_name(key)}__values", specs=[spec], can_subset=True)
+    def drift(
+        context: dg.AssetCheckExecutionContext, config: DaysConfig, feature_store: dg.ResourceParam[FeatureStore]
+    ) -> Iterator[dg.AssetCheckResult]:
+        found = measure_service_drift(
+            feature_store,
+            service,
+            key,
+            check,
+            days=asked_days(config.days, "days") or days_of_run(context.run),
+            reference=asked_days(config.reference, "reference"),
+        )
+        yield judged(found, key=spec.key, owner=service.owner, severity=severity_of(DRIFT, check))
+
+    return drift
+
+
+def measure_service_drift(
+    store: FeatureStore,
+    service: FeatureService,
+    key: dg.AssetKey,
+    check: Check,
+    *,
+    days: Days | None = None,
+    reference: Days | None = None,
+) -> Measurement:
+    """How far the features of a service have moved from those that its model was trained on.
+
+    Args:
+        store: the deployment.
+        service: whose features.
+        key: the asset, which names Evidently's page.
+        check: as declared.
+        days: that are looked at; by default the newest that are over.
+        reference: days to compare with instead of the baseline; without either, the days before.
+    """
+    try:
+        source, keys = spine_source(service, store)
+    except InputError as error:
+        return _unmeasured(str(error))
+    days = days or newest_whole_days(store, source.name, check.days)
+    if days is None:
+        return _unmeasured("there are no events yet")
+    baseline = None if reference else next(filter(None, store.baselines(service.id)), None)
+    current, personal = sample_service(store, service, source, keys, days, knowledge=_knowledge(baseline))
+    before = reference or days.before(max(days.count, store.settings.drift_days))
+    if baseline is None:
+        back, said = sample_service(store, service, source, keys, before)[0], str(before)
+    else:
+        back, said = _named(store, service, baseline.rows), baseline.name
+    begin_us = to_us(before.start) if baseline is None else _begin_us(baseline)
+    told = {SERVICE: service.id, **({} if baseline is None else {MANIFEST: baseline.path})}
+    found = measure_drift(
+        current,
+        back,
+        check=check,
+        default=store.settings.drift_threshold,
+        report=None if personal else report_path(store.settings.home, key, days),
+        said=said,
+        days=days,
+        unwatched=_moving(store, service, begin_us),
+        always_report=True,
+    )
+    return replace(found, metadata={**found.metadata, **told})
+
+
+def sample_service(
+    store: FeatureStore,
+    service: FeatureService,
+    source: EventSource,
+    keys: Sequence[str],
+    days: Days,
+    *,
+    knowledge: Knowledge = "corrected",
+) -> tuple[Sample, bool]:
+    """A service's features just before a sample of events, by the names that readers know; and whether some are personal."""
+    listed = "".join(f"{quote(key)}, " for key in keys)
+    events = store.lake.events_sql(source.name, days=(days.first, days.last))
+    spine = (
+        f"SELECT {listed}make_timestamptz({TIME}) AS event_timestamp FROM ({events}) "
+        f"ORDER BY hash({ID}), {ID} LIMIT {ROWS}"
+    )
+    found = store.get_historical_features(spine, service, knowledge=knowledge, allow_incomplete=True)
+    return _named(store, service, found.table), bool(found.personal & {*found.feature_columns})
+
+
+def _named(store: FeatureStore, service: FeatureService, table: pa.Table) -> Sample:
+    columns = feature_columns(store.compiled, service)
+    return Sample(table.select(list(columns)).rename_columns(list(columns.values())))
+
+
+def _knowledge(baseline: Baseline | None) -> Knowledge:
+    return "corrected" if baseline is None else baseline.manifest.knowledge
+
+
+def _begin_us(baseline: Baseline) -> int:
+    """The earliest time that the rows ask for."""
+    earliest = pc.min(baseline.rows.column(baseline.manifest.time_column)).as_py()
+    return 0 if earliest is None else to_us(earliest)
+
+
+def _moving(store: FeatureStore, service: FeatureService, reference_us: int) -> list[str]:
+    """Features that are distributed otherwise by design; see `look.is_moving`."""
+    moving = []
+    for item in store.registry.resolve(service):
+        for ref in item.refs:
+            view = store.registry.view(ref.view_id)
+            known = known_days(store, view.source.name)
+            begun_us = to_us(Days(first=known[0], last=known[0]).start) if known else 0
+            if is_moving(view.feature(ref.feature), begun_us, reference_us):
+                moving.append(item.name)
+    return moving
+
+
+def _unmeasured(why: str) -> Measurement:
+    return Measurement(figures=(), reference="none", sample_size=0, method="none", said=why)
