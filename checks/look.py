@@ -144,7 +144,8 @@ class ViewLook(Look):
     def unwatched(self) -> Sequence[str]:
         known = known_days(self._store, self._view.source.name)
         begun_us = to_us(Days(first=known[0], last=known[0]).start) if known else 0
-        return [each.name for each in self._view.declared if is_moving(each, begun_us, to_us(self.reference.start))]
+        span = (to_us(self.reference.start), to_us(self.reference.end))
+        return [each.name for each in self._view.declared if is_moving(each, begun_us, span)]
 
     @contextmanager
     def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -153,14 +154,15 @@ class ViewLook(Look):
             yield cursor
 
 
-def is_moving(feature: Feature, begun_us: int, reference_us: int) -> bool:
-    """Whether a feature has another distribution by design: it counts for ever, or its windows were not full yet.
+def is_moving(feature: Feature, begun_us: int, reference_us: tuple[int, int]) -> bool:
+    """Whether a feature has another distribution by design: it counts for ever, or its windows were being filled.
 
     Args:
         feature: of a view.
         begun_us: when history begins.
-        reference_us: when the reference does.
+        reference_us: when the reference begins and ends; a window may be filled within the first quarter of it.
     """
     if feature.window_us is None:
         return feature.aggregate in _GROWING
-    return reference_us - feature.window_us - feature.hop_us < begun_us
+    first, last = reference_us
+    return begun_us + feature.window_us + feature.hop_us > first + (last - first) // 4

@@ -14,7 +14,7 @@ from feature_store_deploy.checks.look import is_moving
 from feature_store_deploy.checks.policy import check_of, severity_of, spec_of
 from feature_store_deploy.checks.samples import Sample, known_days, newest_whole_days
 from feature_store_deploy.checks.values import DaysConfig
-from feature_store_deploy.checks.window import Days, asked_days, days_of_run
+from feature_store_deploy.checks.window import Days, asked_days, days_of_run, is_built_too
 
 from feature_store.catalog.statistics import ROWS
 from feature_store.declare import EventSource, FeatureService
@@ -51,6 +51,7 @@ def build_service_drift_check(service: FeatureService, *, env: str) -> dg.AssetC
             check,
             days=asked_days(config.days, "days") or days_of_run(context.run),
             reference=asked_days(config.reference, "reference"),
+            in_a_load=is_built_too(context, key),
         )
         yield judged(found, key=spec.key, owner=service.owner, severity=severity_of(DRIFT, check))
 
@@ -65,6 +66,7 @@ def measure_service_drift(
     *,
     days: Days | None = None,
     reference: Days | None = None,
+    in_a_load: bool = False,
 ) -> Measurement:
     """How far the features of a service have moved from those that its model was trained on.
 
@@ -75,6 +77,7 @@ def measure_service_drift(
         check: as declared.
         days: that are looked at; by default the newest that are over.
         reference: days to compare with instead of the baseline; without either, the days before.
+        in_a_load: whether something is built in the same run, which should not wait for a page that nobody asked for.
     """
     try:
         source, keys = spine_source(service, store)
@@ -90,7 +93,7 @@ def measure_service_drift(
         back, said = sample_service(store, service, source, keys, before)[0], str(before)
     else:
         back, said = _named(store, service, baseline.rows), baseline.name
-    begin_us = to_us(before.start) if baseline is None else _begin_us(baseline)
+    span = (to_us(before.start), to_us(before.end)) if baseline is None else _asked_us(baseline)
     told = {SERVICE: service.id, **({} if baseline is None else {MANIFEST: baseline.path})}
     found = measure_drift(
         current,
@@ -100,8 +103,8 @@ def measure_service_drift(
         report=None if personal else report_path(store.settings.home, key, days),
         said=said,
         days=days,
-        unwatched=_moving(store, service, begin_us),
-        always_report=True,
+        unwatched=_moving(store, service, span),
+        always_report=not in_a_load,
     )
     return replace(found, metadata={**found.metadata, **told})
 
@@ -135,13 +138,13 @@ def _knowledge(baseline: Baseline | None) -> Knowledge:
     return "corrected" if baseline is None else baseline.manifest.knowledge
 
 
-def _begin_us(baseline: Baseline) -> int:
-    """The earliest time that the rows ask for."""
-    earliest = pc.min(baseline.rows.column(baseline.manifest.time_column)).as_py()
-    return 0 if earliest is None else to_us(earliest)
+def _asked_us(baseline: Baseline) -> tuple[int, int]:
+    """The first and the last time that the rows ask for."""
+    found = pc.min_max(baseline.rows.column(baseline.manifest.time_column)).as_py()
+    return (to_us(found["min"]), to_us(found["max"])) if found["min"] else (0, 0)
 
 
-def _moving(store: FeatureStore, service: FeatureService, reference_us: int) -> list[str]:
+def _moving(store: FeatureStore, service: FeatureService, reference_us: tuple[int, int]) -> list[str]:
     """Features that are distributed otherwise by design; see `look.is_moving`."""
     moving = []
     for item in store.registry.resolve(service):

@@ -21,7 +21,7 @@ from feature_store_deploy.checks.policy import checks_of, severity_of, spec_of
 from feature_store_deploy.checks.profile import category_figures, missing_figures, range_figures
 from feature_store_deploy.checks.samples import newest_whole_days
 from feature_store_deploy.checks.volume import measure_volume
-from feature_store_deploy.checks.window import Days, asked_days, days_of_run, is_backfill
+from feature_store_deploy.checks.window import Days, asked_days, days_of_run, is_backfill, is_built_too
 
 from feature_store.declare import EventSource, FeatureView
 from feature_store.declare.check import Check
@@ -100,6 +100,7 @@ def _build(
             days=asked_days(config.days, "days"),
             reference=asked_days(config.reference, "reference"),
             ran=days_of_run(context.run),
+            in_a_load=is_built_too(context, key),
         )
 
     return values
@@ -115,6 +116,7 @@ def evaluate_values(
     days: Days | None = None,
     reference: Days | None = None,
     ran: Days | None = None,
+    in_a_load: bool = False,
 ) -> Iterator[dg.AssetCheckResult]:
     """Evaluate some checks of `OF_SOURCE` or `OF_VIEW`.
 
@@ -126,7 +128,8 @@ def evaluate_values(
         checks: those to evaluate.
         days: that are looked at; by default those of the run, or the newest that are over.
         reference: what they are compared with; by default the days before.
-        ran: the days that the same run has loaded or built, which should not wait for a page that nobody asked for.
+        ran: the days of the run.
+        in_a_load: whether something is built in the same run, which should not wait for a page that nobody asked for.
     """
     newest = (
         days or ran or newest_whole_days(store, source.name, max((each.days for each in checks.values()), default=1))
@@ -150,7 +153,7 @@ def evaluate_values(
         if name == VOLUME:
             found = measure_volume(store, source, newest, check)
         elif name == DRIFT:
-            found = _measure_drift(store, look, key, check, in_a_load=ran is not None)
+            found = _measure_drift(store, look, key, check, in_a_load=in_a_load)
         else:
             found = _measure(look, name, check)
         yield judged(found, key=dg.AssetCheckKey(key, name), owner=declared.owner, severity=severity_of(name, check))

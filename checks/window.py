@@ -82,3 +82,8 @@ def days_of_run(run: dg.DagsterRun) -> Days | None:
 def is_backfill(run: dg.DagsterRun) -> bool:
     """Whether the run belongs to a backfill, which says nothing about how things stand now."""
     return BACKFILL_ID_TAG in run.tags
+
+
+def is_built_too(context: dg.AssetCheckExecutionContext, key: dg.AssetKey) -> bool:
+    """Whether the asset of a check is loaded or built in the same run, which should not wait long for the check."""
+    return key in context.job_def.asset_layer.selected_asset_keys

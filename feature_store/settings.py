@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -83,6 +84,8 @@ class Settings(BaseSettings):
     """Days that say what is usual: those before what a check looks at."""
     drift_threshold: float = Field(default=0.3, gt=0)
     """The distance between two distributions that is called drift, unless the declaration says otherwise."""
+    retraining: Literal["propose", "start", "off"] = "propose"
+    """What happens when the drift of a service goes over its limit: it is told, or `training/<service>` runs too, or nothing."""
     training_bucket_events: int = Field(default=8_000_000, ge=1000)
     """Events that a training set or batch rows hold in memory at once, in all workers together."""
     batch_workers: int | None = Field(default=None, ge=1, le=1024)

@@ -24,6 +24,7 @@ from feature_store_deploy.checks.default_values import build_default_values_chec
 from feature_store_deploy.checks.freshness import build_freshness_check
 from feature_store_deploy.checks.health import build_health_check
 from feature_store_deploy.checks.parity import build_parity_check
+from feature_store_deploy.checks.retraining import build_retraining_check, build_retraining_sensor
 from feature_store_deploy.checks.schedules import build_check_schedules
 from feature_store_deploy.checks.schema import build_schema_check
 from feature_store_deploy.checks.service_drift import build_service_drift_check
@@ -72,6 +73,7 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
         sensors=[
             build_alert_sensor(env=env, webhook_url=settings.alert_webhook_url, ui_url=settings.dagster_url),
             *(build_late_sensor(view, env=env) for view in registry.views if is_recomputed(view)),
+            *filter(None, (build_retraining_sensor(service, settings) for service in registry.services)),
         ],
         schedules=[
             *(build_view_schedule(view, env=env) for view in batch),
@@ -96,7 +98,12 @@ def _checks(registry: Registry, *, env: str) -> list[dg.AssetChecksDefinition]:
         *(
             build(service, env=env)
             for service in registry.services
-            for build in (build_skew_check, build_default_values_check, build_service_drift_check)
+            for build in (
+                build_skew_check,
+                build_default_values_check,
+                build_service_drift_check,
+                build_retraining_check,
+            )
         ),
         build_health_check(env=env),
     ]

@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from dagster_world import evaluations, run
+from feature_store_deploy.checks.distance import Asked, evidently_distances, quick_distances
 from feature_store_deploy.checks.drift import measure_drift
 from feature_store_deploy.checks.samples import Sample
 from feature_store_deploy.stack.definitions import build_definitions
@@ -67,14 +69,18 @@ def test_the_untouched_month_is_green(month):
 
     found = month.check(first="2013-04-01", last="2013-04-30")
 
+    of_source = {"schema", "volume", "missing_rate", "range", "categories", "drift", "dead_letters"}
     assert {name: each.passed for name, each in found.items()} == {
-        "events/departures:schema": True, "events/departures:drift": True, "online/airport_departures:drift": True,
+        **{f"events/departures:{name}": True for name in of_source}, "online/airport_departures:drift": True,
     }  # fmt: skip
-    drift = found["events/departures:drift"]
+    drift = found["online/airport_departures:drift"]
     assert drift.metadata["days"].value == "2013-04-01/2013-04-30"
     assert drift.metadata["reference"].value == "2013-03-02/2013-03-31"
     assert drift.metadata["drifted"].value == []
-    assert {"dep_delay", "distance", "origin", "carrier"} <= set(drift.metadata["columns"].value.split(" "))
+    assert {"dep_delay", "distance", "origin", "carrier"} <= found["events/departures:drift"].metadata[
+        "figures"
+    ].value.keys()
+    assert "report" not in found["events/departures:drift"].metadata  # a load does not wait for a page without a reason
     assert Path(drift.metadata["report"].value).stat().st_size > 100_000
     assert drift.metadata["report_link"].value.startswith("file:///")
 
@@ -88,12 +94,46 @@ def test_the_month_with_tripled_delays_is_red_and_names_the_column(month):
     assert not drift.passed
     assert drift.severity is dg.AssetCheckSeverity.WARN
     assert drift.metadata["drifted"].value == ["dep_delay"]
-    assert drift.description == "drifted: dep_delay"
+    assert drift.description.startswith("dep_delay: ")
+    assert drift.metadata["method"].value == "Evidently's distances, by column"
+    assert drift.metadata["report_link"].value.startswith("file:///")
     assert found["events/departures:schema"].passed
     features = found["online/airport_departures:drift"]
     assert not features.passed
     assert "dep_delay_mean_24h" in features.metadata["drifted"].value
     assert not {"count_1h", "count_24h"} & set(features.metadata["drifted"].value)
+
+
+DRAW = np.random.default_rng(5)
+AMOUNTS, WORDS = DRAW.lognormal(8, 1, 800), DRAW.choice(["a", "b", "c", None], 800, p=[0.5, 0.3, 0.1, 0.1])
+
+
+def test_the_quick_distances_are_evidentlys():
+    half = [Sample(pa.table({"x": AMOUNTS[part], "n": np.floor(AMOUNTS[part] / 3000), "w": list(WORDS[part])}))
+            for part in (slice(0, 300), slice(250, None))]  # fmt: skip
+    asked = [
+        Asked(column="x", threshold=0.1, method="wasserstein", is_text=False),
+        Asked(column="n", threshold=0.1, method="wasserstein", is_text=False),
+        Asked(column="w", threshold=0.1, method="jensenshannon", is_text=True),
+    ]
+
+    quick = {each.column: each.distance for each in quick_distances(*half, asked)}
+
+    assert quick == pytest.approx(evidently_distances(*half, asked, report=None), rel=1e-9)
+    assert min(quick.values()) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("size", "shift", "expected"), [(20, 0.0, []), (500, 0.0, []), (150, 0.5, ["x"]), (500, 0.5, ["x"])]
+)
+def test_chance_is_no_drift_and_half_a_standard_deviation_is(size, shift, expected):
+    reference = np.random.default_rng(1).lognormal(8, 1, 4000)
+    current = np.random.default_rng(2).lognormal(8, 1, size) + shift * reference.std()
+    asked = [Asked(column="x", threshold=0.1, method="wasserstein", is_text=False)]
+
+    found = quick_distances(Sample(pa.table({"x": current})), Sample(pa.table({"x": reference})), asked)
+
+    assert [each.column for each in found if each.drifted] == expected
 
 
 def sample(*values):

@@ -79,7 +79,7 @@ def pinned_baseline(lake: Lake, service: FeatureService) -> Baseline | None:
         return None
     with lake.reading() as cursor:
         found = cursor.execute(
-            f"SELECT manifest, path, rows, at_us FROM {BASELINES} WHERE service = ? ORDER BY at_us DESC LIMIT 1",
+            f"SELECT manifest, path, rows, at_us FROM {BASELINES} WHERE service = ? ORDER BY at_us DESC, rowid DESC LIMIT 1",
             [service.id],
         ).fetchone()
     if found is None:
