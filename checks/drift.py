@@ -6,14 +6,13 @@ from pathlib import Path
 import dagster as dg
 from feature_store_deploy.checks.declared import Figure, Measurement
 from feature_store_deploy.checks.distance import (
-    NUMBERS,
-    TEXTS,
     Asked,
     Distance,
     evidently_distances,
     quick_distances,
     with_distances,
 )
+from feature_store_deploy.checks.drawn import NUMBERS, TEXTS
 from feature_store_deploy.checks.samples import Sample
 from feature_store_deploy.checks.window import Days
 

@@ -23,6 +23,7 @@ from feature_store.errors import InputError
 from feature_store.history.baseline import Baseline, feature_columns
 from feature_store.history.manifest import Knowledge
 from feature_store.lake.connection import quote
+from feature_store.lake.days import DAY
 from feature_store.store import FeatureStore
 from feature_store.time_rule import to_us
 from feature_store.transforms.project import ID, TIME
@@ -92,7 +93,7 @@ def measure_service_drift(
     if baseline is None:
         back, said = sample_service(store, service, source, keys, before)[0], str(before)
     else:
-        back, said = _named(store, service, baseline.rows), baseline.name
+        back, said = _named(store, service, baseline.rows, baseline.manifest.time_column), baseline.name
     span = (to_us(before.start), to_us(before.end)) if baseline is None else _asked_us(baseline)
     told = {SERVICE: service.id, **({} if baseline is None else {MANIFEST: baseline.path})}
     found = measure_drift(
@@ -126,12 +127,14 @@ def sample_service(
         f"ORDER BY hash({ID}), {ID} LIMIT {ROWS}"
     )
     found = store.get_historical_features(spine, service, knowledge=knowledge, allow_incomplete=True)
-    return _named(store, service, found.table), bool(found.personal & {*found.feature_columns})
+    return _named(store, service, found.table, "event_timestamp"), bool(found.personal & {*found.feature_columns})
 
 
-def _named(store: FeatureStore, service: FeatureService, table: pa.Table) -> Sample:
+def _named(store: FeatureStore, service: FeatureService, table: pa.Table, time_column: str) -> Sample:
+    """The features of a training set by the names that readers know, and the day of each row."""
     columns = feature_columns(store.compiled, service)
-    return Sample(table.select(list(columns)).rename_columns(list(columns.values())))
+    named = table.select(list(columns)).rename_columns(list(columns.values()))
+    return Sample(named.append_column(DAY, table.column(time_column).cast(pa.timestamp("us")).cast(pa.date32())))
 
 
 def _knowledge(baseline: Baseline | None) -> Knowledge:

@@ -12,10 +12,14 @@ import pytest
 from dagster_world import evaluations, run
 from feature_store_deploy.checks.distance import Asked, evidently_distances, quick_distances
 from feature_store_deploy.checks.drift import measure_drift
+from feature_store_deploy.checks.retraining import newest_drift
 from feature_store_deploy.checks.samples import Sample
+from feature_store_deploy.checks.values import OF_SOURCE
 from feature_store_deploy.stack.definitions import build_definitions
+from orders_world import DAYS, Shop, day, midnight
 
 from feature_store.declare.check import Check
+from feature_store.history.baseline import newest_manifest
 from feature_store.registry import Registry, load_registry
 from feature_store.settings import Settings
 from features import flights
@@ -105,6 +109,7 @@ def test_the_month_with_tripled_delays_is_red_and_names_the_column(month):
 
 
 DRAW = np.random.default_rng(5)
+SPINE = {"dev__training__pricing": {"config": {"allow_incomplete": True}}}
 AMOUNTS, WORDS = DRAW.lognormal(8, 1, 800), DRAW.choice(["a", "b", "c", None], 800, p=[0.5, 0.3, 0.1, 0.1])
 
 
@@ -134,6 +139,36 @@ def test_chance_is_no_drift_and_half_a_standard_deviation_is(size, shift, expect
     found = quick_distances(Sample(pa.table({"x": current})), Sample(pa.table({"x": reference})), asked)
 
     assert [each.column for each in found if each.drifted] == expected
+
+
+def test_a_model_whose_features_have_moved_is_told_against_its_baseline(tmp_path):
+    shop = Shop(tmp_path, source={"checks": dict.fromkeys(OF_SOURCE)}).filled()
+    training, last = dg.AssetKey(["dev", "training", "pricing"]), DAYS - 1
+    wanted = {dg.AssetCheckKey(training, name) for name in ("drift", "retraining")}
+    config = {"ops": {"dev__training__pricing__values": {"config": {"days": str(day(last))}}}}
+    alike = shop.run("training/pricing", run_config={"ops": {**config["ops"], **SPINE}})
+    with shop.store() as store:
+        manifest = newest_manifest(store.training_folder(store.registry.service("pricing")))
+        store.pin_baseline("pricing", manifest)
+    shop.change = {
+        n: lambda rows: [{**row, "amount": (row["amount"] or 100) + 10} for row in rows] for n in (last - 1, last)
+    }
+    with shop.store() as store:
+        store.load("orders", start=midnight(last - 1), end=midnight(last + 1))
+
+    moved = shop.run(checks=wanted, run_config=config)
+
+    assert alike["training/pricing:drift"].passed
+    drift = moved["training/pricing:drift"]
+    assert not drift.passed
+    assert drift.metadata["drifted"].value == ["spending:amount_mean_1d"]
+    assert drift.metadata["figures"].value.keys() == {"spending:count_1d", "spending:amount_mean_1d", "spending:kind"}
+    assert drift.metadata["reference"].value == f"{manifest} (pinned)"
+    assert drift.metadata["baseline"].value == str(manifest)
+    assert Path(drift.metadata["report"].value).stat().st_size > 100_000
+    told = newest_drift(shop.instance, training)
+    assert (told.features, told.baseline) == (("spending:amount_mean_1d",), str(manifest))
+    assert told.report == drift.metadata["report_link"].value
 
 
 def sample(*values):

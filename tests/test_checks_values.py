@@ -107,6 +107,7 @@ def test_declared_limits_severity_and_blocking_are_kept(tmp_path):
                 "schema": Check(blocking=False),
             }
         },
+        view={"tags": {"pii": "pseudonymous"}},
     )
 
     found = shop.run(EVENTS, "tiles/spending", first=0, succeeds=False)
@@ -117,6 +118,7 @@ def test_declared_limits_severity_and_blocking_are_kept(tmp_path):
     assert (bounds.passed, bounds.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert bounds.metadata["figures"].value["amount"] > 0.3
     assert bounds.metadata["reference"].value == "the declaration"
+    assert "beyond" not in bounds.description  # bounds that are learned are values of persons
     built = shop.instance.get_latest_materialization_event(dg.AssetKey(["dev", "tiles", "spending"]))
     assert built is None  # what was built from it waits
 
