@@ -77,7 +77,7 @@ def _unlikeness(reference: Drawn) -> float:
         _apart(reference.values[reference.days == day], reference.values, is_text=reference.is_text) for day in days
     ]
     drawing = _drawn(reference, int(np.median(counts)))
-    return max(_mean_square(apart) - _mean_square(drawing), 0.0) ** 0.5
+    return float(max(_mean_square(apart) - _mean_square(drawing), 0.0) ** 0.5)
 
 
 def _mean_square(distances: list[float]) -> float:
