@@ -104,7 +104,7 @@ def _asked(current: Sample, reference: Sample, check: Check, default: float) -> 
 
 
 def _of_column(name: str, check: Check, default: float, *, is_text: bool) -> Asked:
-    declared = check.by.get(name, check.limit)
+    declared = check.by.get(name, None if is_text else check.limit)  # shares have another scale
     method = TEXTS if is_text else NUMBERS
     if isinstance(declared, tuple):
         method, declared = str(declared[0]), declared[1]

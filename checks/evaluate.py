@@ -37,7 +37,7 @@ def evaluate_checks(
     Args:
         definitions: where the checks are.
         settings: of the deployment whose checks they are, and whose books tell of them.
-        jobs: `WATCH`: freshness and parity; `SKEW`: what was served; `DRIFT`.
+        jobs: `WATCH`: freshness and parity; `SKEW`: what was served; `DRIFT`: values; `UPKEEP`: what piles up.
         days: what drift looks at; by default the newest days.
 
     Raises:

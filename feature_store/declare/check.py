@@ -28,7 +28,7 @@ class Check:
     """One check, as far as it is not as by default."""
 
     limit: float | None = None
-    """A figure above it makes the check red; of every column or feature that `by` does not name."""
+    """A figure above it makes the check red; of every column or feature that `by` does not name (of drift: of numbers)."""
     by: Mapping[str, By] = field(default_factory=dict, hash=False)
     """Column, or feature -> its own limit; None: not watched."""
     days: int = 1
