@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from functools import cached_property
 
 import duckdb
@@ -99,14 +98,12 @@ class EventsLook(Look):
 
     @cached_property
     def current(self) -> Sample:
-        days = [self.days.first + timedelta(days=n) for n in range(self.days.count)]
-        return sample_events(self._store, self._source, days)
+        return sample_events(self._store, self._source, self.days.each, anew=True)
 
     @cached_property
     def back(self) -> Sample:
-        return sample_events(
-            self._store, self._source, spread(self.reference, known_days(self._store, self._source.name))
-        )
+        days = spread(self.reference, known_days(self._store, self._source.name))
+        return sample_events(self._store, self._source, days, anew=False)
 
     @cached_property
     def relation(self) -> str:
@@ -134,11 +131,12 @@ class ViewLook(Look):
 
     @cached_property
     def current(self) -> Sample:
-        return sample_view(self._store, self._view, self.days)
+        return sample_view(self._store, self._view, self.days.each, anew=True)
 
     @cached_property
     def back(self) -> Sample:
-        return sample_view(self._store, self._view, self.reference)
+        days = spread(self.reference, known_days(self._store, self._view.source.name))
+        return sample_view(self._store, self._view, days, anew=False)
 
     @cached_property
     def unwatched(self) -> Sequence[str]:

@@ -3,27 +3,31 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from feature_store_deploy.checks.kept import folder_of, kept_days
 from feature_store_deploy.checks.profile import Columns
 from feature_store_deploy.checks.window import Days
 
-from feature_store.catalog.statistics import CATEGORIES, ROWS, sample_spine
+from feature_store.catalog.statistics import CATEGORIES
 from feature_store.declare import EventSource, FeatureView
 from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, in_days
+from feature_store.registry import view_fingerprint
 from feature_store.store import FeatureStore
 from feature_store.time_rule import DAY_US, from_us
-from feature_store.transforms.project import ID
+from feature_store.transforms.project import ID, TIME
 
 if TYPE_CHECKING:
     import pandas as pd
 
-EVENTS = 20_000
-"""How large a sample of events is, which are only read."""
+EVENTS = 3_000
+"""About how many events of a day are drawn, which are only read."""
+MOMENTS = 500
+"""About how many moments of a day, for which features are computed."""
 STEP = 4
 """Of the days of a reference one in four is read: of four weeks seven days, each weekday once."""
 
@@ -100,29 +104,68 @@ def columns_of(schema: pa.Schema) -> Columns:
     )
 
 
-def sample_events(store: FeatureStore, source: EventSource, days: Sequence[date]) -> Sample:
-    """A sample of a source's events of some days: what `event_columns` names, and `_day`."""
+def sample_events(store: FeatureStore, source: EventSource, days: Sequence[date], *, anew: bool) -> Sample:
+    """A sample of a source's events of some days: what `event_columns` names, and `_day`.
+
+    `anew`: as the lake is now; otherwise a sample that was drawn earlier will do.
+    """
     names = event_columns(store, source).all
-    if not days:
-        return Sample(pa.schema([store.compiled.schemas[source.name].field(each) for each in names]).empty_table())
+    schema = pa.schema([store.compiled.schemas[source.name].field(each) for each in names])
+    folders = {source.name: folder_of(store, f"events_{source.name}", [str(each) for each in schema])}
+
+    def draw(missing: Sequence[date]) -> dict[str, pa.Table]:
+        sql = _drawn_sql(store, source, [*names, DAY], missing, rows=EVENTS)
+        return {source.name: _query(store, sql)}
+
+    found = kept_days(store, source.name, folders, days, draw, anew=anew)
+    return Sample(schema.empty_table() if found is None else found)
+
+
+def sample_view(store: FeatureStore, view: FeatureView, days: Sequence[date], *, anew: bool) -> Sample:
+    """A view's features as they were just before a sample of its source's events of some days, and `_day`.
+
+    All views of the source are drawn at once, so that the events are read once.
+    """
+    views = [each for each in store.registry.views_of(view.source.name) if each.is_batch == view.is_batch]
+    views = [view] if view.is_batch else views
+    folders = {each.id: folder_of(store, f"view_{each.id}", view_fingerprint(each)) for each in views}
+    found = kept_days(store, view.id, folders, days, lambda missing: _draw_views(store, views, missing), anew=anew)
+    empty = pa.schema([(each.name, pa.float64()) for each in view.declared]).empty_table()
+    return Sample(empty if found is None else found)
+
+
+def _draw_views(store: FeatureStore, views: Sequence[FeatureView], days: Sequence[date]) -> dict[str, pa.Table]:
+    keys = list(dict.fromkeys(key for view in views for key in view.entity.join_keys))
+    spine = moments_sql(store, views[0].source, keys, days)
+    names = [f"{view.id}:{feature.name}" for view in views for feature in view.declared]
+    found = store.get_historical_features(spine, names, knowledge="corrected", allow_incomplete=True)
+    columns, drawn = iter(found.feature_columns), {}
+    day = found.table.column("event_timestamp").cast(pa.timestamp("us")).cast(pa.date32())
+    for view in views:
+        mine = found.table.select([next(columns) for _ in view.declared])
+        named = mine.rename_columns([each.name for each in view.declared]).append_column(DAY, day)
+        known = [pc.is_valid(found.table.column(key)) for key in view.entity.join_keys]
+        drawn[view.id] = named.filter(reduce(pc.and_, known)) if known else named
+    return drawn
+
+
+def moments_sql(store: FeatureStore, source: EventSource, columns: Sequence[str], days: Sequence[date]) -> str:
+    """SQL for columns and times of some events of a source: a spine, the same whenever it is asked."""
+    listed = [*map(quote, columns), f"make_timestamptz({TIME}) AS event_timestamp"]
+    return _drawn_sql(store, source, listed, days, rows=MOMENTS)
+
+
+def _drawn_sql(
+    store: FeatureStore, source: EventSource, listed: Sequence[str], days: Sequence[date], *, rows: int
+) -> str:
+    """SQL for about `rows` events of each of some days, in proportion to how many the days have."""
     events = store.lake.events_sql(
-        source.name, snapshot=store.lake.snapshot(), days=(days[0], days[-1]), where=in_days(list(days))
+        source.name, snapshot=store.lake.snapshot(), days=(days[0], days[-1]), where=in_days(days)
     )
-    listed = ", ".join(map(quote, [*names, DAY]))
     with store.lake.reading() as cursor:
         row = cursor.execute(f"SELECT count(*) FROM ({events})").fetchone()
-        share = max(1, (row[0] if row else 0) // EVENTS)
-        table = cursor.execute(f"SELECT {listed} FROM ({events}) WHERE hash({ID}) % {share} = 0").to_arrow_table()
-    return Sample(table)
-
-
-def sample_view(store: FeatureStore, view: FeatureView, days: Days) -> Sample:
-    """A view's features as they were just before a sample of its source's events."""
-    spine = sample_spine(store.lake, view, days.first, days.last, rows=ROWS)
-    names = [f"{view.id}:{feature.name}" for feature in view.declared]
-    found = store.get_historical_features(spine, names, knowledge="corrected", allow_incomplete=True)
-    features = found.table.select(list(found.feature_columns)).rename_columns([each.name for each in view.declared])
-    return Sample(features.append_column(DAY, found.table.column("event_timestamp").cast(pa.date32())))
+    share = max(1, (row[0] if row else 0) // (rows * len(days)))
+    return f"SELECT {', '.join(listed)} FROM ({events}) WHERE hash({ID}) % {share} = 0"
 
 
 def is_number(kind: pa.DataType) -> bool:

@@ -12,21 +12,18 @@ from feature_store_deploy.checks.declared import DRIFT, Measurement, judged
 from feature_store_deploy.checks.drift import measure_drift, report_path
 from feature_store_deploy.checks.look import is_moving
 from feature_store_deploy.checks.policy import check_of, severity_of, spec_of
-from feature_store_deploy.checks.samples import Sample, known_days, newest_whole_days
+from feature_store_deploy.checks.samples import Sample, known_days, moments_sql, newest_whole_days
 from feature_store_deploy.checks.values import DaysConfig
 from feature_store_deploy.checks.window import Days, asked_days, days_of_run, is_built_too
 
-from feature_store.catalog.statistics import ROWS
 from feature_store.declare import EventSource, FeatureService
 from feature_store.declare.check import Check
 from feature_store.errors import InputError
 from feature_store.history.baseline import Baseline, feature_columns
 from feature_store.history.manifest import Knowledge
-from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY
 from feature_store.store import FeatureStore
 from feature_store.time_rule import to_us
-from feature_store.transforms.project import ID, TIME
 
 MANIFEST = "baseline"
 """Metadata: the manifest that was compared with; nothing where there is none."""
@@ -120,12 +117,8 @@ def sample_service(
     knowledge: Knowledge = "corrected",
 ) -> tuple[Sample, bool]:
     """A service's features just before a sample of events, by the names that readers know; and whether some are personal."""
-    listed = "".join(f"{quote(key)}, " for key in keys)
-    events = store.lake.events_sql(source.name, days=(days.first, days.last))
-    spine = (
-        f"SELECT {listed}make_timestamptz({TIME}) AS event_timestamp FROM ({events}) "
-        f"ORDER BY hash({ID}), {ID} LIMIT {ROWS}"
-    )
+    known = set(known_days(store, source.name))
+    spine = moments_sql(store, source, keys, [day for day in days.each if day in known] or days.each)
     found = store.get_historical_features(spine, service, knowledge=knowledge, allow_incomplete=True)
     return _named(store, service, found.table, "event_timestamp"), bool(found.personal & {*found.feature_columns})
 

@@ -53,7 +53,7 @@ def expected(history: Sequence[int]) -> Expected | None:
 def measure_volume(store: FeatureStore, source: EventSource, days: Days, check: Check) -> Measurement:
     """The deviation of the worst day; days without a history say nothing."""
     known = {*known_days(store, source.name)}
-    wanted = [days.first + timedelta(days=n) for n in range((days.last - days.first).days + 1)]
+    wanted = days.each
     histories = {day: [past for past in _weekdays_before(day) if past in known] for day in wanted}
     counts = count_events(
         store, source.name, sorted({*wanted, *(past for each in histories.values() for past in each)})

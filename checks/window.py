@@ -30,6 +30,11 @@ class Days:
         return (self.last - self.first).days + 1
 
     @property
+    def each(self) -> list[date]:
+        """They, one by one."""
+        return [self.first + timedelta(days=n) for n in range(self.count)]
+
+    @property
     def start(self) -> datetime:
         """Midnight at which they begin."""
         return datetime(self.first.year, self.first.month, self.first.day, tzinfo=UTC)

@@ -271,7 +271,7 @@ def test_a_sample_of_rejected_rows_has_their_form_alone(shop):
 def test_a_drift_report_of_personal_data_has_no_page_with_its_values(shop, monkeypatch, view):
     pages = []
     nothing = Measurement(figures=(), reference="", sample_size=0, method="")
-    monkeypatch.setattr(look, "sample_view", lambda *_: Sample(pa.table({})))
+    monkeypatch.setattr(look, "sample_view", lambda *_, **__: Sample(pa.table({})))
     monkeypatch.setattr(values, "measure_drift", lambda *_, report, **__: pages.append(report) or nothing)
     days = {"days": Days.parse("2026-03-02"), "reference": Days.parse("2026-03-01")}
 
