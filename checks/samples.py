@@ -78,7 +78,9 @@ def newest_whole_days(store: FeatureStore, source: str, count: int) -> Days | No
 
 def known_days(store: FeatureStore, source: str) -> list[date]:
     """The days for which the lake was given events, in order."""
-    return store.lake.days(source).known if store.lake.has_source(source) else []
+    if not store.lake.has_source(source):
+        return []
+    return store.lake.days(source, snapshot=store.lake.snapshot()).known  # which the lake remembers by snapshot
 
 
 def spread(days: Days, known: Sequence[date]) -> list[date]:
