@@ -23,7 +23,7 @@ CATEGORY_THRESHOLD = 0.2
 """Of columns compared as categories, unless the declaration says otherwise."""
 FEWEST_ROWS = 100
 """With fewer rows on either side nothing is said."""
-LOOK_CLOSER = 0.5
+LOOK_CLOSER = 0.7
 """From this share of its threshold on a column has Evidently look at all of them, and write its page."""
 METHOD = "Evidently's distances, by column"
 
