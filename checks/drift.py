@@ -13,6 +13,7 @@ from feature_store_deploy.checks.distance import (
     with_distances,
 )
 from feature_store_deploy.checks.drawn import NUMBERS, TEXTS
+from feature_store_deploy.checks.kept import drop_older
 from feature_store_deploy.checks.samples import Sample
 from feature_store_deploy.checks.window import Days
 
@@ -23,6 +24,8 @@ CATEGORY_THRESHOLD = 0.2
 """Of columns compared as categories, unless the declaration says otherwise."""
 FEWEST_ROWS = 100
 """With fewer rows on either side nothing is said."""
+KEPT_PAGES = 30
+"""Of each asset; a page has some megabytes."""
 LOOK_CLOSER = 0.7
 """From this share of its threshold on a column has Evidently look at all of them, and write its page."""
 METHOD = "Evidently's distances, by column"
@@ -85,6 +88,8 @@ def compare(
     if not (near or len(found) < len(asked) or (always_report and report)):
         return _sorted(found), None
     distances = evidently_distances(current, reference, asked, report=report)
+    if report is not None:
+        drop_older(report.parent.glob("*.html"), keep=KEPT_PAGES)
     return _sorted(with_distances(found, distances, asked)), report
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 from feature_store.lake.days import DAY
 from feature_store.store import FeatureStore
 
+KEPT_SAMPLES = 100
+"""Days of a source or a view whose samples stay; older ones are drawn again if anybody asks for them."""
 SNAPSHOT = b"snapshot"
 """In a file's metadata: the snapshot of the lake at which it was drawn."""
 
@@ -62,3 +64,11 @@ def _keep(path: Path, table: pa.Table, snapshot: bytes) -> None:
     scratch = path.with_suffix(f".{os.getpid()}")
     pq.write_table(table.replace_schema_metadata({SNAPSHOT: snapshot}), scratch)
     scratch.replace(path)
+    drop_older(path.parent.glob("*.parquet"), keep=KEPT_SAMPLES)
+
+
+def drop_older(files: Iterable[Path], *, keep: int) -> None:
+    """Delete all files but those that were written last."""
+    written = sorted(((path.stat().st_mtime_ns, path) for path in files), reverse=True)
+    for _, path in written[keep:]:
+        path.unlink(missing_ok=True)

@@ -54,7 +54,7 @@ def measure_volume(store: FeatureStore, source: EventSource, days: Days, check: 
     """The deviation of the worst day; days without a history say nothing."""
     known = {*known_days(store, source.name)}
     wanted = days.each
-    histories = {day: [past for past in _weekdays_before(day) if past in known] for day in wanted}
+    histories = {day: [past for past in weekdays_before(day) if past in known] for day in wanted}
     counts = count_events(
         store, source.name, sorted({*wanted, *(past for each in histories.values() for past in each)})
     )
@@ -86,7 +86,8 @@ def count_events(store: FeatureStore, source: str, days: Sequence[date]) -> Mapp
         return dict(cursor.execute(f"SELECT {DAY}, count(*) FROM ({events}) GROUP BY 1").fetchall())
 
 
-def _weekdays_before(day: date) -> list[date]:
+def weekdays_before(day: date) -> list[date]:
+    """The same weekday of the weeks before."""
     return [day - timedelta(weeks=week) for week in range(1, WEEKS + 1)]
 
 

@@ -1,7 +1,10 @@
 """A broken day turns its checks red and names what is wrong; the mended day turns them green."""
 
+from datetime import date
+
 import dagster as dg
 import pytest
+from feature_store_deploy.checks.volume import WEEKS, expected, weekdays_before
 from orders_world import A_DAY, DAYS, Shop, day, midnight
 
 from feature_store import Check
@@ -129,3 +132,15 @@ def test_the_newest_whole_day_is_looked_at_when_no_run_says_which(shop):
     found = shop.run(checks=keys)
 
     assert found[f"{EVENTS}:volume"].metadata["days"].value == str(day(LAST))
+
+
+def test_a_weekday_is_compared_with_the_same_weekday():
+    saturday = date(2024, 4, 6)
+
+    before = weekdays_before(saturday)
+
+    assert len(before) == WEEKS
+    assert {each.weekday() for each in before} == {saturday.weekday()}
+    assert max(before) == date(2024, 3, 30)
+    assert expected([40, 42, 1000, 44]).deviations(42) < 1  # one odd week does not count
+    assert expected([40, 42]) is None
