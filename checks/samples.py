@@ -24,10 +24,10 @@ from feature_store.transforms.project import ID, TIME
 if TYPE_CHECKING:
     import pandas as pd
 
-EVENTS = 3_000
-"""About how many events of a day are drawn, which are only read."""
-MOMENTS = 500
-"""About how many moments of a day, for which features are computed."""
+EVENTS, MOST_EVENTS = 3_000, 20_000
+"""About how many events of a day are drawn, which are only read, and of several days together."""
+MOMENTS, MOST_MOMENTS = 500, 4_000
+"""About how many moments, for which features are computed."""
 STEP = 4
 """Of the days of a reference one in four is read: of four weeks seven days, each weekday once."""
 
@@ -116,7 +116,7 @@ def sample_events(store: FeatureStore, source: EventSource, days: Sequence[date]
     folders = {source.name: folder_of(store, f"events_{source.name}", [str(each) for each in schema])}
 
     def draw(missing: Sequence[date]) -> dict[str, pa.Table]:
-        sql = _drawn_sql(store, source, [*names, DAY], missing, rows=EVENTS)
+        sql = _drawn_sql(store, source, [*names, DAY], missing, rows=min(EVENTS, MOST_EVENTS // len(missing)))
         return {source.name: _query(store, sql)}
 
     found = kept_days(store, source.name, folders, days, draw, anew=anew)
@@ -154,7 +154,7 @@ def _draw_views(store: FeatureStore, views: Sequence[FeatureView], days: Sequenc
 def moments_sql(store: FeatureStore, source: EventSource, columns: Sequence[str], days: Sequence[date]) -> str:
     """SQL for columns and times of some events of a source: a spine, the same whenever it is asked."""
     listed = [*map(quote, columns), f"make_timestamptz({TIME}) AS event_timestamp"]
-    return _drawn_sql(store, source, listed, days, rows=MOMENTS)
+    return _drawn_sql(store, source, listed, days, rows=min(MOMENTS, MOST_MOMENTS // len(days)))
 
 
 def _drawn_sql(
@@ -166,7 +166,7 @@ def _drawn_sql(
     )
     with store.lake.reading() as cursor:
         row = cursor.execute(f"SELECT count(*) FROM ({events})").fetchone()
-    share = max(1, (row[0] if row else 0) // (rows * len(days)))
+    share = max(1, (row[0] if row else 0) // (max(rows, 1) * len(days)))
     return f"SELECT {', '.join(listed)} FROM ({events}) WHERE hash({ID}) % {share} = 0"
 
 
