@@ -283,6 +283,16 @@ def _slot(position: int, index: int, feature: FeatureLayout) -> Slot:
     return Slot(position, index, kind, convert, feature.empty)
 
 
+def kind_of(feature: FeatureLayout) -> type:
+    """Of its values in packed rows; of a list, of its elements."""
+    return _TRAVELS[feature.dtype][0]
+
+
+def is_converted(feature: FeatureLayout) -> bool:
+    """Whether its values travel as something else."""
+    return _TRAVELS[feature.dtype][1] is not None
+
+
 def _to_time(micros: int) -> object:
     return from_us(micros)
 

@@ -18,6 +18,7 @@ from feature_store.online.layout import (
     ViewLayout,
     parse_layout,
 )
+from feature_store.reader.fast import FastRead, fast_read
 from feature_store.reader.places import EntityRead, FunctionRead, Places, RatioRead, RequestRead, Slot
 from feature_store.reader.vector import Names
 
@@ -98,6 +99,8 @@ class ReadPlan:
     asked: int | None
     """Where the time asked goes, if a function takes it."""
     defaults: tuple[Value, ...]
+    fast: FastRead | None
+    """None where something is computed."""
     log_below: int
     """Vectors of entities whose hash lies below are logged (`sample.is_chosen`)."""
 
@@ -143,6 +146,7 @@ def plan_read(env: str, service: ServiceLayout, layouts: Mapping[str, ViewLayout
         functions=tuple(places.functions),
         asked=places.asked,
         defaults=tuple(_default(service, item) for item in service.features),
+        fast=None if places.ratios or places.functions else fast_read(fetches, entities=len(places.entities)),
         log_below=round(service.log_rate * HASHES),
     )
 
