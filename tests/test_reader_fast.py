@@ -1,20 +1,25 @@
 """The fast path of a read says what the slow one says, of every row that it answers for."""
 
+import re
 from dataclasses import replace
 
+import pytest
 from fuzzing import damaged, tried
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from online_world import NOW_US, service
 from online_world import item as named
 from typed_world import ledger, stored
 
 from feature_store.computed.functions import Functions
+from feature_store.declare.key import entity_key
+from feature_store.errors import InputError
 from feature_store.online.layout import FeatureLayout, ViewLayout, with_id
 from feature_store.online.packed import ERROR
 from feature_store.online.packing import encode_rows
 from feature_store.reader.decode import UnknownLayout, decode_vectors
 from feature_store.reader.fast import fast_vectors
+from feature_store.reader.places import EntityRead
 from feature_store.reader.plan import plan_read
 from feature_store.reader.readiness import Readiness, Vouched
 from feature_store.reader.worth import Moment
@@ -140,3 +145,22 @@ def test_rows_as_most_are_are_answered_for():
     assert vector is not None
     assert vector.values[:5] == [0, [1.5], vector.values[2], 5, "x"]
     assert [status.name for status in vector.statuses] == ["EMPTY"] + ["PRESENT"] * 8
+
+
+@tried(100)
+@given(st.lists(st.one_of(st.text("aé%|{}-", max_size=3), st.text(max_size=3), st.none(), st.integers()), max_size=5))
+@example(["x" * 4_097])
+@example([])
+def test_keys_of_many_rows_are_those_of_each(values):
+    entity = EntityRead(told="entity 'user'", join_keys=("user",), columns=("user",), kinds=("str",))
+
+    def each():
+        return [entity_key([value], ["str"], columns=["user"]) for value in values]
+
+    try:
+        expected = each()
+    except InputError as error:
+        with pytest.raises(InputError, match=re.escape(f"entity 'user': {error}")):
+            entity.keys([{"user": value} for value in values])
+    else:
+        assert entity.keys([{"user": value} for value in values]) == expected

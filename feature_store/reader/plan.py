@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 
 import msgspec
 
@@ -200,7 +201,8 @@ def _default(service: ServiceLayout, item: StoredItem | RatioItem | OnDemandItem
 
 def keys_of(plan: ReadPlan, rows: Sequence[Mapping[str, object]]) -> list[str | None]:
     """The entity keys of all rows, row by row; one flat list, because every container costs the collector."""
-    return [entity.key(row) for row in rows for entity in plan.entities]
+    columns = [entity.keys(rows) for entity in plan.entities]
+    return columns[0] if len(columns) == 1 else list(chain.from_iterable(zip(*columns, strict=True)))
 
 
 def commands_of(plan: ReadPlan, keys: Sequence[str | None]) -> list[Command]:
