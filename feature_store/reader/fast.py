@@ -187,8 +187,9 @@ def _read_view(
         else:
             vector.values += picked
             vector.statuses += present
+        event_us = None if age_us is None or at_us <= from_us - age_us else from_us - age_us
         sources = vector.sources
-        sources += (run, n, at_us, shard, None if age_us is None else from_us - age_us)
+        sources += (run, n, at_us, shard, event_us)
 
 
 def _picked_later(view: FastView, row: Sequence[Any], seconds: int) -> Sequence[Any] | None:
