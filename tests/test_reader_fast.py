@@ -181,7 +181,7 @@ def test_rows_as_most_are_are_answered_for():
         None,
         packed(LEDGER, layout_id=7),
         packed(LEDGER, age_us=2**62),
-        packed(LEDGER, changes=[1, -1, 7]),
+        packed(LEDGER, changes=[1, -2, 7]),
         packed(LEDGER, changes=[1, 7, 7]),
         packed(LEDGER, changes=[1, 0, "text"]),
         packed(LEDGER, changes=[1, 0]),
