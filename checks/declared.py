@@ -79,6 +79,17 @@ class Measurement:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+def stated(*, reference: str, sample_size: int, method: str, figure: float, limit: float) -> dict[str, Any]:
+    """What an evaluation with one figure says of how it came about."""
+    return {
+        REFERENCE: reference,
+        SAMPLE_SIZE: sample_size,
+        METHOD: method,
+        FIGURE: float(figure),
+        LIMIT: float(limit),
+    }
+
+
 def spec_metadata(owner: str | None) -> dict[str, object]:
     """Metadata of a check; Dagster gives owners to assets alone."""
     return {OWNER: owner or "nobody"}

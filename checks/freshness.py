@@ -5,7 +5,7 @@ from typing import cast
 
 import dagster as dg
 from feature_store_deploy.assets.keys import online_key
-from feature_store_deploy.checks.declared import outcome, spec_metadata
+from feature_store_deploy.checks.declared import outcome, spec_metadata, stated
 from feature_store_deploy.checks.policy import as_declared, check_of, is_blocking
 
 from feature_store.declare import FeatureView
@@ -71,6 +71,13 @@ def _judge(view: FeatureView, store: FeatureStore) -> dg.AssetCheckResult:
         said = said if served else "no stream has run yet"
         return outcome(passed=not served, description=said, owner=view.owner, metadata=metadata)
     metadata["age_seconds"] = found.age_us / SECOND_US
+    metadata |= stated(
+        reference=f"the SLA of '{view.id}'",
+        sample_size=1 if view.is_batch else readiness.shards,
+        method="seconds since the oldest event that a shard may not know, or since the published row",
+        figure=found.age_us / SECOND_US,
+        limit=view.freshness_sla_us / SECOND_US,
+    )
     return outcome(
         passed=found.age_us <= view.freshness_sla_us,
         description=f"{found.age_us / SECOND_US:,.0f} s old, allowed are {format_duration(view.freshness_sla_us)}",

@@ -8,7 +8,7 @@ import dagster as dg
 import pyarrow as pa
 from feature_store_deploy.assets.keys import online_key
 from feature_store_deploy.assets.markdown import table
-from feature_store_deploy.checks.declared import outcome, spec_metadata
+from feature_store_deploy.checks.declared import outcome, spec_metadata, stated
 from feature_store_deploy.checks.policy import as_declared, check_of, is_blocking
 from feature_store_deploy.checks.samples import newest_day
 from feature_store_deploy.checks.window import Days
@@ -119,6 +119,13 @@ def _judge(view: FeatureView, store: FeatureStore) -> dg.AssetCheckResult:
 
 def _told(report: ProofReport, *, personal: bool) -> dict[str, object]:
     told: dict[str, object] = {
+        **stated(
+            reference="what the kernel makes of the lake",
+            sample_size=report.vectors,
+            method="equality of bits, of the entities with the newest events",
+            figure=report.unequal,
+            limit=0,
+        ),
         "entities": report.vectors,
         "compared": report.values,
         "unequal": report.unequal,

@@ -3,7 +3,7 @@
 import dagster as dg
 from feature_store_deploy.assets.events import CONFLICTS, REJECTED, SAMPLE
 from feature_store_deploy.assets.keys import events_key
-from feature_store_deploy.checks.declared import outcome, spec_metadata
+from feature_store_deploy.checks.declared import outcome, spec_metadata, stated
 from feature_store_deploy.checks.policy import WARN, check_of, is_blocking, severity_of
 from feature_store_deploy.checks.window import days_of_run
 
@@ -36,7 +36,15 @@ def build_schema_check(source: EventSource, *, env: str) -> dg.AssetChecksDefini
         rejected, conflicts = (int(str(found.metadata[name].value)) for name in (REJECTED, CONFLICTS))
         said = [f"{rejected} rows were refused"] if rejected else []
         said += [f"{conflicts} rows contradict an event, which stands as it first came"] if conflicts else []
+        rows = int(str(found.metadata["rows_written"].value)) if "rows_written" in found.metadata else 0
         metadata = {
+            **stated(
+                reference=source.schema.__name__,
+                sample_size=rows + rejected,
+                method="every row against the Pandera model, and the rules of ids and times",
+                figure=rejected,
+                limit=0,
+            ),
             REJECTED: rejected,
             CONFLICTS: conflicts,
             **{name: found.metadata[name] for name in (SAMPLE,) if name in found.metadata},

@@ -6,7 +6,7 @@ Not `online_parity`, which reads some entities now; this is about what models re
 import dagster as dg
 from feature_store_deploy.assets.keys import served_vectors_key
 from feature_store_deploy.assets.markdown import table
-from feature_store_deploy.checks.declared import outcome, spec_metadata
+from feature_store_deploy.checks.declared import outcome, spec_metadata, stated
 from feature_store_deploy.checks.policy import as_declared, check_of, is_blocking
 
 from feature_store.declare import FeatureService
@@ -58,7 +58,14 @@ def judge(verdict: Verdict, owner: str | None) -> dg.AssetCheckResult:
 def _told(verdict: Verdict) -> dict[str, object]:
     counted = ("vectors", "values", "unequal", "excused", "defects", "unknown", "stale_unequal", "pending",
                "oracle_values", "oracle_unequal")  # fmt: skip
-    told: dict[str, object] = {NAME: verdict.score, **{name: getattr(verdict, name) for name in counted}}
+    told: dict[str, object] = stated(
+        reference="what is recomputed from the lake",
+        sample_size=verdict.vectors,
+        method="equality of bits, of what readers logged within the last hour; differences that are excused do not count",
+        figure=verdict.defects,
+        limit=0,
+    )
+    told |= {NAME: verdict.score, **{name: getattr(verdict, name) for name in counted}}
     told |= {f"cause: {cause}": count for cause, count in verdict.causes.items()}
     if verdict.unequals:
         columns = ("cause", "feature", "entity", "served", "recomputed", "vector", "why")

@@ -56,7 +56,11 @@ def test_what_readers_get_is_what_the_lake_says(world):
     assert {name: each.passed for name, each in found.items()} == {
         f"online/{view}:online_parity": True for view in ONLINE
     }
-    assert found["online/every:online_parity"].metadata["compared"].value >= 4 * 20
+    said = found["online/every:online_parity"].metadata
+    assert said["compared"].value >= 4 * 20
+    assert (said["figure"].value, said["limit"].value, said["sample_size"].value) == (0, 0, said["entities"].value)
+    assert said["reference"].value
+    assert said["method"].value
     assert found["online/hourly:online_parity"].metadata["compared"].value >= 4 * 3
 
 
