@@ -1,8 +1,7 @@
 """One look at some days of a source or a view, and at days that say what is usual: what several checks of it share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import duckdb
@@ -70,15 +69,24 @@ class Look(ABC):
         """What the reference says of each column."""
         if not len(self.back):
             return {}
-        with self._store.lake.cursor() as cursor:
-            cursor.register(_REFERENCE, self.back.table)
-            return usual(cursor, f"SELECT * FROM {_REFERENCE}", self.columns)
+        self.cursor.register(_REFERENCE, self.back.table)
+        return usual(self.cursor, f"SELECT * FROM {_REFERENCE}", self.columns)
 
-    @contextmanager
-    def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A cursor that knows `relation`."""
-        with self._store.lake.cursor() as cursor:
-            yield cursor
+    @cached_property
+    def rows(self) -> int:
+        """How many rows `relation` has."""
+        [(rows,)] = self.cursor.execute(f"SELECT count(*) FROM ({self.relation})").fetchall()
+        return int(rows)
+
+    @cached_property
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A cursor of the lake that knows `relation`, until the look is closed."""
+        return self._store.lake.cursor()
+
+    def close(self) -> None:
+        """Close the cursor."""
+        if "cursor" in self.__dict__:
+            self.cursor.close()
 
 
 class EventsLook(Look):
@@ -145,11 +153,11 @@ class ViewLook(Look):
         span = (to_us(self.reference.start), to_us(self.reference.end))
         return [each.name for each in self._view.declared if is_moving(each, begun_us, span)]
 
-    @contextmanager
-    def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with super().cursor() as cursor:
-            cursor.register(_CURRENT, self.current.table)
-            yield cursor
+    @cached_property
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        cursor = self._store.lake.cursor()
+        cursor.register(_CURRENT, self.current.table)
+        return cursor
 
 
 def is_moving(feature: Feature, begun_us: int, reference_us: tuple[int, int]) -> bool:

@@ -1,6 +1,7 @@
 """The checks that look at values: of a source's events, and of a view's features. One step for each, over the same samples."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 
 import dagster as dg
@@ -134,7 +135,7 @@ def evaluate_values(
     newest = (
         days or ran or newest_whole_days(store, source.name, max((each.days for each in checks.values()), default=1))
     )
-    if newest is None:
+    if newest is None or not store.lake.has_source(source.name):
         for name in checks:
             yield outcome(
                 key=dg.AssetCheckKey(key, name),
@@ -149,25 +150,25 @@ def evaluate_values(
         if isinstance(declared, EventSource)
         else ViewLook(store, declared, days=newest, reference=before)
     )
-    for name, check in checks.items():
-        if name == VOLUME:
-            found = measure_volume(store, source, newest, check)
-        elif name == DRIFT:
-            found = _measure_drift(store, look, key, check, in_a_load=in_a_load)
-        else:
-            found = _measure(look, name, check)
-        yield judged(found, key=dg.AssetCheckKey(key, name), owner=declared.owner, severity=severity_of(name, check))
+    with closing(look):
+        for name, check in checks.items():
+            if name == VOLUME:
+                found = measure_volume(store, source, newest, check)
+            elif name == DRIFT:
+                found = _measure_drift(store, look, key, check, in_a_load=in_a_load)
+            else:
+                found = _measure(look, name, check)
+            of_check = dg.AssetCheckKey(key, name)
+            yield judged(found, key=of_check, owner=declared.owner, severity=severity_of(name, check))
 
 
 def _measure(look: Look, name: str, check: Check) -> Measurement:
     known = {each: found for each, found in look.usual.items() if name != RANGE or each not in look.unwatched}
-    with look.cursor() as cursor:
-        figures = _FIGURES[name](cursor, look.relation, look.columns, known, check)
-        [(rows,)] = cursor.execute(f"SELECT count(*) FROM ({look.relation})").fetchall()
+    figures = _FIGURES[name](look.cursor, look.relation, look.columns, known, check)
     return Measurement(
         figures=[replace(each, said="") for each in figures] if look.is_personal else figures,
         reference=str(look.reference) if known else "the declaration",
-        sample_size=rows,
+        sample_size=look.rows,
         method=_METHODS[name],
         days=look.days,
         said="the days before have too few rows to say what is usual, and nothing is declared",

@@ -134,6 +134,18 @@ def test_the_newest_whole_day_is_looked_at_when_no_run_says_which(shop):
     assert found[f"{EVENTS}:volume"].metadata["days"].value == str(day(LAST))
 
 
+def test_a_lake_without_events_is_no_defect(tmp_path):
+    shop = Shop(tmp_path)
+    keys = {dg.AssetCheckKey(dg.AssetKey(["dev", "events", "orders"]), "drift")}
+
+    found = shop.run(
+        checks=keys, run_config={"ops": {"dev__events__orders__values": {"config": {"days": str(day(0))}}}}
+    )
+
+    assert found[f"{EVENTS}:drift"].passed
+    assert found[f"{EVENTS}:drift"].description == "there are no events yet"
+
+
 def test_a_weekday_is_compared_with_the_same_weekday():
     saturday = date(2024, 4, 6)
 
