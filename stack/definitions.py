@@ -18,7 +18,7 @@ from feature_store_deploy.assets.served import build_served_asset
 from feature_store_deploy.assets.statistics import build_statistics_asset, build_statistics_schedule
 from feature_store_deploy.assets.training import build_training_asset
 from feature_store_deploy.assets.views import build_view_asset
-from feature_store_deploy.checks.alerts import build_alert_sensor
+from feature_store_deploy.checks.alerts.sensor import build_alert_sensor
 from feature_store_deploy.checks.drift import build_source_drift_check, build_view_drift_check
 from feature_store_deploy.checks.freshness import build_freshness_check
 from feature_store_deploy.checks.parity import build_parity_check
@@ -73,7 +73,7 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
             build_maintenance_asset(env=env),
         ],
         sensors=[
-            build_alert_sensor(env=env, webhook_url=settings.alert_webhook_url, ui_url=settings.dagster_url),
+            build_alert_sensor(registry, settings),
             *(build_late_sensor(view, env=env) for view in registry.views if is_recomputed(view)),
         ],
         schedules=[
