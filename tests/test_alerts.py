@@ -1,6 +1,8 @@
 """What fails, is overdue or recovers reaches a webhook, once each; what could not be delivered is delivered later."""
 
 import json
+import re
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -20,12 +22,14 @@ from feature_store_deploy.checks.alerts.failing import check_change
 from feature_store_deploy.checks.alerts.message import Alert, shown
 from feature_store_deploy.checks.alerts.sensor import begin, build_alert_sensor
 from feature_store_deploy.checks.alerts.state import Held, State, load
+from feature_store_deploy.checks.alerts.told import KINDS
 from webhook_receiver import receiving
 
 from feature_store.clock import ManualClock
 from feature_store.settings import Settings
 from feature_store.time_rule import SECOND_US
 
+RUNBOOKS = Path(__file__).parent.parent / "docs/runbooks"
 NOW_S = 1_893_456_130
 """2030-01-01 00:02:10: after anything that Dagster stamps here, between two ticks of every schedule."""
 
@@ -191,6 +195,25 @@ def test_what_an_earlier_version_knew_is_still_known():
 
     assert begin(cursor) == State(read=7, failing={"a:b": {"2024-03-02": Held(severity="ERROR", left=["2024-03-02"])}})
     assert begin(None) == State()
+
+
+def test_every_kind_of_check_and_alert_has_its_runbook(deployment):
+    checks = {key.name for key in deployment.definitions.resolve_asset_graph().asset_check_keys}
+    pages = {page.stem for page in RUNBOOKS.glob("*.md")}
+
+    assert {"schema", "freshness", "stream"} <= checks
+    assert checks | set(KINDS) <= pages
+    listed = re.findall(r"^\| \[([a-z_]+)\]\(\1\.md\)", (RUNBOOKS / "README.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(pages - {"README"})
+
+
+@pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("[a-z]*.md")), ids=lambda page: page.stem)
+def test_a_runbook_says_what_it_means_what_to_do_and_when_it_is_over(page):
+    text = page.read_text()
+
+    assert text.startswith(f"# `{page.stem}`: ")
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["What to do", "Over when"]
+    assert "\n1. " in text
 
 
 # ---- delivery

@@ -4,7 +4,14 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import dagster as dg
-from feature_store_deploy.assets.keys import events_key, history_key, online_key, served_vectors_key, training_key
+from feature_store_deploy.assets.keys import (
+    events_key,
+    history_key,
+    online_key,
+    served_vectors_key,
+    stream_key,
+    training_key,
+)
 
 from feature_store.registry import Registry
 
@@ -25,7 +32,8 @@ def concerns(registry: Registry, env: str) -> Mapping[dg.AssetKey, Concern]:
     found: dict[dg.AssetKey, Concern] = {}
     for source in registry.sources.values():
         views = tuple(view.name for view in registry.views_of(source.name))
-        found[events_key(env, source)] = Concern(source.owner or NOBODY, views)
+        for key in (events_key(env, source), stream_key(env, source)):
+            found[key] = Concern(source.owner or NOBODY, views)
     for view in registry.views:
         for key in (history_key(env, view), online_key(env, view)):
             found[key] = Concern(view.owner or NOBODY, (view.name,))
