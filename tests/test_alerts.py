@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
 from dagster._core.scheduler.instigation import (
     InstigatorState,
@@ -133,6 +134,36 @@ def test_a_message_names_owner_feature_group_figure_limit_link_and_next_step(dep
     ]
 
 
+def test_the_report_and_the_manifest_of_a_drift_are_linked(deployment, webhook):
+    drifted = said(False, check="retraining", key=("dev", "training", "pricing"), report_link="file:///r.html",
+                   baseline="/m.json")  # fmt: skip
+    Sensor(deployment).tick(report=[drifted])
+
+    [message] = webhook.received
+    assert (message["report"], message["manifest"]) == ("file:///r.html", "/m.json")
+    assert "report: file:///r.html\nmanifest: /m.json\n" in message["text"]
+    assert (message["owner"], message["feature_group"]) == ("team:ml", "hourly, daily")
+
+
+def test_a_check_of_the_newest_days_fails_once_and_recovers_though_the_days_move_on(deployment, webhook):
+    sensor, job = Sensor(deployment), deployment.definitions.resolve_job_def("dev__drift__job")
+    for number, passed in enumerate((False, False, True)):
+        run = deployment.instance.create_run_for_job(job, status=dg.DagsterRunStatus.SUCCESS)
+        days = f"{day(number)}/{day(number + 27)}"
+        deployment.instance.report_dagster_event(evaluated(said(passed, days, check="drift")), run.run_id)
+        sensor.tick()
+
+    assert webhook.told == [("failed", "drift"), ("recovered", "drift")]
+    assert webhook.received[0]["partition"] == f"{day(0)}/{day(27)}"
+
+
+def evaluated(evaluation):
+    """As a run reports it."""
+    return DagsterEvent(
+        DagsterEventType.ASSET_CHECK_EVALUATION.value, "some_job", event_specific_data=evaluation, message=""
+    )
+
+
 def test_figures_are_few_and_always_json():
     many = {f"f{n}": 1.0 for n in range(7)}
     assert shown(many) == "f0: 1, f1: 1, f2: 1, f3: 1, f4: 1 and 2 more"
@@ -173,19 +204,23 @@ def test_checks_of_another_environment_are_its_own_business(deployment, webhook)
          ["failed", None, None, "recovered"]),  # all parts are
         ([(False, "2024-03-02"), (False, "2024-03-05"), (True, "2024-03-02"), (True, "2024-03-05")],
          ["failed", "failed", None, "recovered"]),
+        ([(False, ""), (True, "2024-03-02"), (True, "")], ["failed", None, "recovered"]),  # now is no day
+        ([(False, "2024-03-02"), (True, ""), (True, "2024-03-02")], ["failed", None, "recovered"]),
         ([(False, "europe"), (True, "asia"), (True, "europe")], ["failed", None, "recovered"]),  # no days at all
     ],
 )  # fmt: skip
 def test_a_check_recovers_when_it_has_passed_for_all_days_that_had_failed(story, told):
     failing = {}
 
-    assert [check_change(failing, said(passed, days)) for passed, days in story] == told
+    assert [check_change(failing, said(passed, days), days) for passed, days in story] == told
 
 
 def test_a_warning_that_becomes_an_error_is_told_again():
     failing = {}
 
-    changes = [check_change(failing, said(False, severity=each)) for each in ("WARN", "WARN", "ERROR", "ERROR", "WARN")]
+    changes = [
+        check_change(failing, said(False, severity=each), "") for each in ("WARN", "WARN", "ERROR", "ERROR", "WARN")
+    ]
 
     assert changes == ["failed", None, "failed", None, None]
 

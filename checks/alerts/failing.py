@@ -9,13 +9,18 @@ from feature_store_deploy.checks.declared import DAYS
 Failing = dict[str, dict[str, Held]]
 
 
-def check_change(failing: Failing, evaluation: dg.AssetCheckEvaluation) -> str | None:
+def check_change(failing: Failing, evaluation: dg.AssetCheckEvaluation, days: str) -> str | None:
     """What an evaluation changes: `FAILED`, `RECOVERED` or None; `failing` is as it stands afterwards.
 
     A check that failed for some days has recovered when it has passed for all of them since, in one piece or in parts.
     A warning that becomes an error is a change of state, too.
+
+    Args:
+        failing: what was failing before.
+        evaluation: what a check said.
+        days: the days it is about; '' if it is about how things are now, whatever days it looked at.
     """
-    name, days = check_name(evaluation), told_days(evaluation)
+    name = check_name(evaluation)
     held = failing.get(name, {})
     if not evaluation.passed:
         severity, before = evaluation.severity.value, held.get(days)
@@ -42,7 +47,7 @@ def check_name(evaluation: dg.AssetCheckEvaluation) -> str:
 
 
 def told_days(evaluation: dg.AssetCheckEvaluation) -> str:
-    """The days that an evaluation is about; '' for none."""
+    """The days that an evaluation has looked at; '' for none."""
     if DAYS in evaluation.metadata:
         return str(evaluation.metadata[DAYS].value)
     return evaluation.partition or ""

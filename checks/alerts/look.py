@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 from dagster._core.definitions.repository_definition import RepositoryDefinition
 from feature_store_deploy.checks.alerts.books import Happened, read_on
-from feature_store_deploy.checks.alerts.failing import check_change
+from feature_store_deploy.checks.alerts.failing import check_change, told_days
 from feature_store_deploy.checks.alerts.message import FAILED, RECOVERED
 from feature_store_deploy.checks.alerts.overdue import EVERY_S, find_overdue
 from feature_store_deploy.checks.alerts.runs import entities, is_final, is_of, made_up, run_days, run_name, text, why
@@ -45,7 +45,7 @@ def _of_event(instance: dg.DagsterInstance, state: State, teller: Teller, happen
     evaluation = happened.evaluation
     if evaluation is not None:
         if evaluation.asset_key.path[0] == teller.env:
-            change = check_change(state.failing, evaluation)
+            change = check_change(state.failing, evaluation, _days_meant(instance, happened, evaluation))
             if change is not None:
                 yield teller.of_evaluation(evaluation, change, at_s=happened.at_s)
         return
@@ -59,6 +59,13 @@ def _of_event(instance: dg.DagsterInstance, state: State, teller: Teller, happen
         yield from _of_failure(instance, state, teller, happened, run)
     else:
         yield from _of_success(instance, state, teller, happened, run)
+
+
+def _days_meant(instance: dg.DagsterInstance, happened: Happened, evaluation: dg.AssetCheckEvaluation) -> str:
+    """The days of a run's partitions are what its checks are about. A run without looks at the newest days: at now."""
+    days = told_days(evaluation)
+    run = instance.get_run_by_id(happened.run_id) if days else None
+    return days if run is None or run_days(run) else ""
 
 
 def _of_failure(

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from feature_store_deploy.checks.alerts.state import Message
@@ -41,6 +41,8 @@ class Alert:
     """Where it is seen in Dagster."""
     about: str = ""
     """What tells this thing from others of the same kind and name, such as a run's id."""
+    more: Mapping[str, str] = field(default_factory=dict)
+    """What else is linked, by its name in the message: a report, a manifest."""
     at_s: float
     """When it happened, seconds since the epoch."""
 
@@ -58,6 +60,7 @@ class Alert:
             "figure": self.figure,
             "limit": self.limit,
             "link": self.link,
+            **self.more,
             "runbook": f"{runbook_url}/{self.kind}.md",
             "environment": env,
             "at": datetime.fromtimestamp(self.at_s, UTC).isoformat(timespec="seconds"),
@@ -65,10 +68,10 @@ class Alert:
         }
         told = json.dumps([env, facts["key"], self.state, self.days, self.severity, self.at_s])
         facts["id"] = hashlib.sha256(told.encode()).hexdigest()[:24]
-        return {"text": _text(facts)} | facts
+        return {"text": _text(facts, self.more)} | facts
 
 
-def _text(facts: Mapping[str, str]) -> str:
+def _text(facts: Mapping[str, str], more: Mapping[str, str]) -> str:
     """What people read. The characters that Slack gives a meaning (`<!channel>`) are escaped: data may hold them."""
     days = f" ({facts['partition']})" if facts["partition"] else ""
     said = f"{facts['state'].upper()}: {facts['check']} of {facts['asset']}{days}: {facts['description']}"
@@ -83,6 +86,7 @@ def _text(facts: Mapping[str, str]) -> str:
         said,
         ", ".join(f"{name}: {value}" for name, value in named.items() if value),
         facts["link"],
+        *(f"{name}: {where}" for name, where in more.items()),
         f"next step: {facts['runbook']}" if facts["state"] == FAILED else "",
     ]
     text = "\n".join(line for line in lines if line)

@@ -9,12 +9,12 @@ _DAY = timedelta(days=1)
 
 
 def without(left: Sequence[str], days: str) -> list[str]:
-    """What is left of some ranges when `days` are done; '' stands for no days at all, and covers everything.
+    """What is left of some ranges when `days` are done; '' stands for how things are now, which no days cover.
 
     >>> without(["2024-03-01/2024-03-31"], "2024-03-02/2024-03-30")
     ['2024-03-01', '2024-03-31']
-    >>> without(["2024-03-02"], "2024-03-03"), without(["2024-03-02"], ""), without([""], "2024-03-02")
-    (['2024-03-02'], [], [])
+    >>> without(["2024-03-02"], "2024-03-03"), without([""], ""), without([""], "2024-03-02")
+    (['2024-03-02'], [], [''])
 
     A partition that is no day, of an asset that is not ours, is done by itself alone.
 
@@ -25,7 +25,7 @@ def without(left: Sequence[str], days: str) -> list[str]:
 
 
 def _without(held: str, days: str) -> list[str]:
-    if not days or not held or held == days:
+    if held == days:
         return []
     outer, inner = _parsed(days), _parsed(held)
     if outer is None or inner is None or outer.last < inner.first or inner.last < outer.first:

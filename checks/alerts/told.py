@@ -15,6 +15,8 @@ from feature_store_deploy.checks.declared import OWNER
 RUN_FAILED, RUN_OVERDUE = "run_failed", "run_overdue"
 KINDS = (RUN_FAILED, RUN_OVERDUE)
 """Kinds of alerts that are no check."""
+LINKED = {"report_link": "report", "baseline": "manifest"}
+"""Metadata of an evaluation that a message links -> its name there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ class Teller:
                 figure=shown(said.get("figures", said.get("figure")), said.get("limits")),
                 limit=shown(said.get("limit")),
                 link=f"{self.ui_url}/assets/{path}?view=checks&checkDetail={found.check_name}",
+                more={short: str(said[name]) for name, short in LINKED.items() if name in said},
                 at_s=at_s,
             )
         )
