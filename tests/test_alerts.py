@@ -291,9 +291,20 @@ def test_a_receiver_that_is_away_is_left_alone_for_longer_and_longer(deployment,
     assert sensor.tick(after_s=20) == "1 alerts"
 
 
+def test_a_receiver_that_is_busy_gets_nothing_out_of_order(deployment, webhook):
+    sensor = Sensor(deployment)
+    webhook.refuses = lambda message: 503 if message["check"] == "first" else 200
+    sensor.tick(report=[said(False, check="first"), said(False, check="second")])
+    assert webhook.received == []
+
+    webhook.refuses = lambda _: 200
+    sensor.tick(after_s=10)
+    assert webhook.told == [("failed", "first"), ("failed", "second")]
+
+
 def test_a_message_that_is_refused_blocks_only_what_is_said_of_the_same_thing(deployment, webhook):
     sensor = Sensor(deployment)
-    webhook.refuses = lambda message: 400 if message["check"] == "poison" else 200
+    webhook.refuses = lambda message: 400 if (message["check"], message["state"]) == ("poison", "failed") else 200
     sensor.tick(report=[said(False, check="poison"), said(False, check="volume"), said(True, check="poison")])
     assert webhook.told == [("failed", "volume")]
     assert "2 were not delivered yet: 400 Bad Request" in sensor.tick(after_s=61)

@@ -161,6 +161,8 @@ def test_a_store_that_was_emptied_does_not_make_a_dead_stream_one_that_never_was
         deployment.client.delete(key)
 
     assert [passed for passed, _ in observer.tick(after_s=10)[0]] == [False]
+    observer.tick(after_s=10)
+    assert observer.newest() == "FAILED"
 
 
 def test_a_redis_that_is_away_is_red_and_ends_no_tick(deployment):
