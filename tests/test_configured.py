@@ -116,7 +116,7 @@ def test_an_address_for_alerts_that_is_none_is_refused_without_being_told():
 
 @pytest.mark.parametrize("value", ["", "/", "docs and more"])
 def test_runbooks_are_at_an_address_or_a_path(value):
-    with pytest.raises(SettingsError, match="`runbook_url` .*must be an address or a path"):
+    with pytest.raises(SettingsError, match=r"`runbook_url` .*must be an address or a path"):
         Settings(runbook_url=value)
 
     assert Settings(runbook_url="https://wiki.example/runbooks/").runbook_url == "https://wiki.example/runbooks"
