@@ -417,23 +417,20 @@ def kept(deployment):
         yield deployment
 
 
-def books(deployment, name):
-    """A schedule in Dagster's books, as a daemon writes it."""
+def books(deployment, name, kind=InstigatorType.SCHEDULE):
+    """A schedule or a sensor in Dagster's books, as a daemon writes it."""
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("feature_store"), "__repository__")
-    state = InstigatorState(
-        RemoteInstigatorOrigin(repository, name),
-        InstigatorType.SCHEDULE,
-        InstigatorStatus.DECLARED_IN_CODE,
-        ScheduleInstigatorData("*/5 * * * *"),
-    )
+    data = ScheduleInstigatorData("*/5 * * * *") if kind is InstigatorType.SCHEDULE else None
+    state = InstigatorState(RemoteInstigatorOrigin(repository, name), kind, InstigatorStatus.DECLARED_IN_CODE, data)
     deployment.instance.add_instigator_state(state)
     return state
 
 
 def ticked(deployment, state, at_s, status=TickStatus.SUCCESS):
     deployment.instance.create_tick(
-        TickData(state.instigator_origin_id, state.instigator_name, InstigatorType.SCHEDULE, status, float(at_s),
+        TickData(state.instigator_origin_id, state.instigator_name, state.instigator_type, status, float(at_s),
                  selector_id=state.selector_id, run_ids=[],
+             skip_reason="x" if status is TickStatus.SKIPPED else None,
              error=SerializableErrorInfo("x", [], None) if status is TickStatus.FAILURE else None)
     )  # fmt: skip
 
@@ -500,3 +497,20 @@ def test_a_run_that_waits_for_too_long_is_overdue_unless_it_belongs_to_a_backfil
     sensor.tick(after_s=60)
     assert webhook.told == [("failed", "run_overdue"), ("recovered", "run_overdue")]
     assert webhook.received[1]["key"] == message["key"]
+
+
+def test_a_sensor_whose_ticks_all_fail_is_told(kept, webhook):
+    sensor, name = Sensor(kept), "dev__stream"
+    state = books(kept, name, InstigatorType.SENSOR)
+    ticked(kept, state, NOW_S - 20, TickStatus.SKIPPED)
+    ticked(kept, state, NOW_S - 10, TickStatus.FAILURE)
+    sensor.tick()
+    assert webhook.received == []
+
+    ticked(kept, state, NOW_S + 300, TickStatus.FAILURE)
+    sensor.tick(after_s=300)
+    assert of(webhook, name) == [("failed", "each tick of the sensor fails")]
+
+    ticked(kept, state, NOW_S + 310, TickStatus.SKIPPED)
+    sensor.tick(after_s=60)
+    assert [state for state, _ in of(webhook, name)] == ["failed", "recovered"]

@@ -1,4 +1,4 @@
-"""What should be over by now: schedules without a tick, runs that wait or work for too long."""
+"""What should be over by now: schedules without a tick, sensors whose ticks all fail, runs that wait or work for too long."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +19,8 @@ EVERY_S = 60.0
 PAUSE_S = 300.0
 """Whoever has not looked for so long was away, and Dagster's schedules too."""
 LEAST_GRACE_S = 300.0
+SENSOR_INTERVALS = 3
+"""For so many of its intervals a sensor may fail."""
 MOST_RUNS = 500
 
 _WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING)
@@ -59,6 +61,7 @@ def find_overdue(
     state.looked_s = now_s
     return [
         *_schedules(instance, repository, state, now_s=now_s, limit_s=limit_s),
+        *_sensors(instance, repository, now_s=now_s),
         *_runs(instance, now_s=now_s, limit_s=limit_s),
     ]
 
@@ -88,6 +91,32 @@ def _schedules(
                 of=sorted(job.asset_layer.selected_asset_keys) if job is not None else (),
                 said=f"no run was asked for at {_clock(due_s)}: {_reason(instance, books, due_s)}",
                 late_s=now_s - due_s,
+                limit_s=grace_s,
+            )
+
+
+def _sensors(instance: dg.DagsterInstance, repository: RepositoryDefinition, *, now_s: float) -> Iterator[Overdue]:
+    """Sensors that have failed of late, and done nothing else."""
+    if instance.schedule_storage is None:
+        return
+    known = {
+        each.instigator_name: each for each in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+    }
+    for sensor in repository.sensor_defs:
+        books = known.get(sensor.name)
+        if books is None or not books.is_running:
+            continue
+        grace_s = max(LEAST_GRACE_S, SENSOR_INTERVALS * float(sensor.minimum_interval_seconds or 0))
+        ended = (TickStatus.SUCCESS, TickStatus.SKIPPED)
+        failed = _ticks(instance, books, now_s - grace_s, (TickStatus.FAILURE,))
+        if failed and not _ticks(instance, books, now_s - grace_s, ended):
+            yield Overdue(
+                id=f"sensor:{sensor.name}",
+                name=sensor.name,
+                days="",
+                of=(),
+                said="each tick of the sensor fails",
+                late_s=grace_s,
                 limit_s=grace_s,
             )
 

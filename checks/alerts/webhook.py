@@ -36,7 +36,7 @@ def webhook(url: str) -> Post:
         headers = {"Idempotency-Key": str(message["id"])}
         try:
             reply = _client().post(url, json=message, headers=headers)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             return Answer("away", f"{type(error).__name__}: {error}")
         if reply.is_success:
             return Answer("delivered")
