@@ -15,7 +15,7 @@ from feature_store_deploy.checks.declared import OWNER
 RUN_FAILED, RUN_OVERDUE = "run_failed", "run_overdue"
 KINDS = (RUN_FAILED, RUN_OVERDUE)
 """Kinds of alerts that are no check."""
-LINKED = {"report_link": "report", "baseline": "manifest"}
+LINKED = {"report_link": "report", "baseline": "manifest", "next_step": "proposal"}
 """Metadata of an evaluation that a message links -> its name there."""
 
 
