@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from feature_store.history.publish import PublishResult
     from feature_store.history.training import TrainingSet
     from feature_store.history.workers import Workers
+    from feature_store.housekeeping.task import Premises
     from feature_store.lake import Commit, Lake
     from feature_store.log.protocol import EventLog, Position
     from feature_store.notebook import Distribution, Draft, OverTime
@@ -248,6 +249,20 @@ class FeatureStore:
             client=self.redis,
             env=self.settings.environment,
             clock=self.clock,
+        )
+
+    @property
+    def premises(self) -> Premises:
+        """This environment, for `housekeeping`."""
+        from feature_store.housekeeping.task import Premises
+
+        return Premises(
+            compiled=self.compiled,
+            lake=self.lake,
+            env=self.settings.environment,
+            clock=self.clock,
+            redis=lambda: self.redis,
+            log=self.log,
         )
 
     def publish_statistics(self) -> Mapping[str, ViewStatistics | None]:

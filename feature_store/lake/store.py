@@ -451,9 +451,12 @@ class Lake:
         """How many files, bytes and snapshots there are, of all environments."""
         return upkeep.extent(self._session)
 
-    def compact_all(self) -> dict[str, int]:
-        """Merge the small files of every table; table -> how many fewer there are, where there are."""
-        return upkeep.compact_all(self._session)
+    def compact_all(self, *, dry_run: bool = False) -> dict[str, int]:
+        """Merge the small files of every table; table -> how many fewer there are, where there are.
+
+        A dry run says the same, as slowly, and leaves them.
+        """
+        return upkeep.compact_all(self._session, dry_run=dry_run)
 
     def expire(
         self,
@@ -477,8 +480,27 @@ class Lake:
         Raises:
             InputError: the lake has an environment that was not named; nothing is forgotten.
         """
+        return self.expiry(
+            older_than_us=older_than_us, keep=keep, grace_us=grace_us, environments=environments
+        ).snapshots
+
+    def expiry(
+        self,
+        *,
+        older_than_us: int,
+        keep: Collection[int] = (),
+        grace_us: int = _DAY_US,
+        environments: Collection[str] = (),
+        dry_run: bool = False,
+    ) -> upkeep.Expiry:
+        """As `expire`, and says which files and bytes went too, or, in a dry run, would go."""
         return upkeep.expire(
-            self._session, older_than_us=older_than_us, keep=keep, grace_us=grace_us, environments=environments
+            self._session,
+            older_than_us=older_than_us,
+            keep=keep,
+            grace_us=grace_us,
+            environments=environments,
+            dry_run=dry_run,
         )
 
 

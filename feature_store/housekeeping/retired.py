@@ -1,0 +1,135 @@
+"""Views and services that are declared no more: what they take up in lake and Redis goes, unless something uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from feature_store.changing.applied import Applied, read_applied, recorded_features, view_of
+from feature_store.changing.retire import (
+    Retired,
+    give_back,
+    refuse_running,
+    refuse_service,
+    refuse_view,
+    retire_service,
+    retire_view,
+    tables_of,
+    without_service,
+)
+from feature_store.errors import InputError
+from feature_store.housekeeping.task import Kept, Options, Premises, Tidied
+from feature_store.online.keys import layouts_key
+from feature_store.online.server import check_server
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What is declared no more."""
+
+    services: list[str]
+    views: list[str]
+    """To be retired."""
+    leftovers: list[str]
+    """Views that were retired, by a command that was cut off, or written again since."""
+    kept: list[Kept]
+
+
+def remove_retired(premises: Premises, options: Options) -> Tidied:
+    """Give back what retired views left behind; with `retire`, retire what is declared no more and nothing uses."""
+    client = premises.redis()
+    check_server(client)
+    found = _find(premises, client, retire=options.retire)
+    given = [*_retired(premises, client, found, dry_run=options.dry_run)]
+    return Tidied(
+        task="retired",
+        figures={
+            "services": len(found.services),
+            "views": len(found.views),
+            "leftovers": len(found.leftovers),
+            "tables": sum(len(each.tables) for each in given),
+            "values": sum(each.values for each in given),
+        },
+        details={each.what: _told(each) for each in given},
+        kept=found.kept,
+    )
+
+
+def _retired(premises: Premises, client: Redis, found: _Found, *, dry_run: bool) -> Iterator[Retired]:
+    lake, env, registry, clock = premises.lake, premises.env, premises.compiled.registry, premises.clock
+    for service in found.services:
+        if dry_run:
+            yield Retired(what=f"service {service}")
+        else:
+            yield retire_service(service, registry=registry, lake=lake, client=client, env=env, clock=clock)
+    for view in found.views:
+        if dry_run:
+            yield give_back(view, lake=lake, client=client, env=env, dry_run=True)
+        else:
+            yield retire_view(view, registry=registry, lake=lake, client=client, env=env, clock=clock)
+    for view in found.leftovers:
+        yield give_back(view, lake=lake, client=client, env=env, dry_run=dry_run)
+
+
+def _find(premises: Premises, client: Redis, *, retire: bool) -> _Found:
+    registry, applied = premises.compiled.registry, read_applied(premises.lake)
+    found = _Found(services=[], views=[], leftovers=[], kept=[])
+    declared = {service.id for service in registry.services}
+    for service in sorted(applied.meanings.services.keys() - declared):
+        why = _refused(partial(refuse_service, service, registry, applied))
+        if _goes(found, f"service {service}", why, retire=retire, command=f"feature-store retire {service} --service"):
+            found.services.append(service)
+            applied = without_service(applied, service)
+    _find_views(premises, client, applied, found, retire=retire)
+    return found
+
+
+def _find_views(premises: Premises, client: Redis, applied: Applied, found: _Found, *, retire: bool) -> None:
+    registry, env, now_us = premises.compiled.registry, premises.env, premises.clock.now_us()
+    declared = {view.id for view in registry.views}
+    standing = {view_of(name) for name in applied.meanings.features}
+    recorded = {view_of(name) for name in recorded_features(premises.lake)}
+    for view in sorted((standing | recorded) - declared):
+        if view not in standing and not _left(premises, client, view):
+            continue
+        why = _refused(partial(refuse_view, view, registry, applied))
+        why = why or _refused(partial(refuse_running, view, client, env, now_us))
+        if view not in standing:
+            if _goes(found, f"view {view}", why, retire=True, command=""):
+                found.leftovers.append(view)
+        elif _goes(found, f"view {view}", why, retire=retire, command=f"feature-store retire {view}"):
+            found.views.append(view)
+
+
+def _goes(found: _Found, what: str, why: str, *, retire: bool, command: str) -> bool:
+    """Whether it may go; else it is noted why not."""
+    if not why and retire:
+        return True
+    found.kept.append(Kept(what, why or f"it is declared no more, but not retired: `{command}`, or `--retire`"))
+    return False
+
+
+def _left(premises: Premises, client: Redis, view: str) -> bool:
+    """Whether a retired view still has a table, or a layout, which goes behind the last of its values."""
+    if any(premises.lake.exists(table) for table in tables_of(view)):
+        return True
+    fields = cast("list[bytes]", client.hkeys(layouts_key(premises.env)))
+    return any(field.decode().partition("#")[0] == view for field in fields)
+
+
+def _refused(check: Callable[[], None]) -> str:
+    try:
+        check()
+    except InputError as refused:
+        return str(refused)
+    return ""
+
+
+def _told(each: Retired) -> str:
+    parts = [", ".join(each.tables), f"{each.values:,} values in Redis" if each.values else ""]
+    return "; ".join(part for part in parts if part) or "its registry entries"
