@@ -14,7 +14,7 @@ from feature_store.store import FeatureStore
 CRON = "20 3 * * *"
 """Before `lake/maintenance`, which takes the files that these leave."""
 GROUP = "housekeeping"
-KINDS = {"retired": {"ducklake", "redis"}, "keys": {"redis"}, "logs": {"redis"}}
+KINDS = {"retired": {"ducklake", "redis"}, "events": {"ducklake"}, "keys": {"redis"}, "logs": {"redis"}}
 
 
 class Housekeeping(dg.Config):

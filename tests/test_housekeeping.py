@@ -109,7 +109,8 @@ def test_the_figures_of_a_dry_run_are_those_of_the_run_which_leaves_others_alone
 
         run = tidy(store, name, **options)
         assert run == dry
-        assert removed(run) == expected.get(name, removed(run)) != {}, name
+        assert removed(run) == expected.get(name, removed(run)), name
+        assert removed(run) or name == "events", name  # which `test_retention` is about
         assert removed(tidy(store, name, dry_run=True, **options)) == {}, name
         if name in ("compact", "snapshots"):
             assert rows(store.lake) == before[1]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from redis.exceptions import RedisError
 
 from feature_store.errors import FeatureStoreError, UnknownNameError
+from feature_store.housekeeping.events import remove_old_events
 from feature_store.housekeeping.files import compact, forget_snapshots
 from feature_store.housekeeping.keys import remove_orphans
 from feature_store.housekeeping.logs import trim_logs
@@ -18,6 +19,7 @@ TASKS = {
     for task in (
         Task(name="retired", about="views and services that are declared no more", run=remove_retired),
         Task(name="keys", about="values and records in Redis that belong to nobody", run=remove_orphans),
+        Task(name="events", about="events older than the retention of their source", run=remove_old_events),
         Task(name="logs", about="records of the logs that lake and stream have read", run=trim_logs),
         Task(name="compact", about="small files of the lake, merged", run=compact),
         Task(

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from feature_store.lake import events as event_tables
 from feature_store.lake import late as late_book
-from feature_store.lake import live, loaded, partitions, records, upkeep
+from feature_store.lake import live, loaded, partitions, records, removed, upkeep
 from feature_store.lake.location import LakeLocation
 from feature_store.lake.session import Session, current_snapshot
 
@@ -258,6 +258,25 @@ class Lake:
             if snapshot is None:
                 return records.committed_days(cursor, source)
             return event_tables.days_at(self._session, cursor, source, snapshot)
+
+    def kept_from(self, source: str, *, snapshot: int | None = None) -> date | None:
+        """The first day of which retention removed no event, now or at a snapshot; None if it never removed any."""
+        if not self.exists(removed.REMOVED_EVENTS, snapshot=snapshot):
+            return None
+        with self._session.reading() as cursor:
+            return removed.kept_from(cursor, source, at=_at(snapshot))
+
+    def old_events(self, source: str, *, before: date) -> list[removed.OldEvents]:
+        """The days before a day of which there are events, in order, with how many and the bytes of their files."""
+        return removed.old_events(self._session, source, before=before)
+
+    def remove_events(self, source: str, days: Sequence[date]) -> int:
+        """Remove all events of some days, whole or not at all; returns how many (live and loaded ones counted each).
+
+        Snapshots from before still read them: the files go when those are expired. Whether anything still needs them is
+        for the caller to know (`housekeeping.events`).
+        """
+        return removed.remove_events(self._session, source, days)
 
     def loads_since(self, source: str, snapshot: int) -> dict[date, int]:
         """Days that were loaded after a snapshot -> the snapshot of the newest load of each."""
