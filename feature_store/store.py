@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from feature_store.changing.applied import Applied
     from feature_store.changing.planned import Planned
     from feature_store.changing.retire import Retired
+    from feature_store.costs.report import Costs
     from feature_store.declare.service import FeatureService
     from feature_store.history.explain import Explanation
     from feature_store.history.late import LateEvents
@@ -263,6 +264,22 @@ class FeatureStore:
             clock=self.clock,
             redis=lambda: self.redis,
             log=self.log,
+        )
+
+    def costs(self, *, days: int = 30) -> Costs:
+        """What each feature takes in Redis and lake, and who has read it in some days. See `costs.report.costs`."""
+        from feature_store.costs.report import costs
+
+        settings, now_us = self.settings, self.clock.now_us()
+        folder = settings.home / "training" / settings.environment
+        return costs(
+            self.compiled,
+            self.lake,
+            self.redis,
+            env=settings.environment,
+            manifests=folder,
+            now_us=now_us,
+            days=days,
         )
 
     def publish_statistics(self) -> Mapping[str, ViewStatistics | None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 from feature_store_deploy.assets.books import quicken_books
 from feature_store_deploy.assets.catalog_links import with_links
+from feature_store_deploy.assets.costs import build_costs_asset, build_costs_schedule
 from feature_store_deploy.assets.events import build_events_asset
 from feature_store_deploy.assets.housekeeping import build_housekeeping_assets, build_housekeeping_schedule
 from feature_store_deploy.assets.late import build_late_sensor, is_recomputed
@@ -72,6 +73,7 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
             ),
             build_statistics_asset(registry, settings),
             *build_housekeeping_assets(env=env),
+            build_costs_asset(env=env),
             build_maintenance_asset(env=env),
         ],
         sensors=[
@@ -83,6 +85,7 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
             *build_check_schedules(checks, env=env),
             build_statistics_schedule(env=env),
             build_housekeeping_schedule(env=env),
+            build_costs_schedule(env=env),
             build_maintenance_schedule(env=env),
         ],
         resources={STORE: feature_store_resource(registry, settings, clock=clock)},

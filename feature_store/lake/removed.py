@@ -28,7 +28,8 @@ _REMOVED: Columns = {
     "day": "DATE",
     "at_us": "BIGINT",
 }
-_METADATA = f"__ducklake_metadata_{CATALOG}"
+METADATA = f"__ducklake_metadata_{CATALOG}"
+"""Where DuckDB shows the tables of DuckLake's own catalog."""
 
 
 class OldEvents(NamedTuple):
@@ -53,10 +54,10 @@ def old_events(session: Session, source: str, *, before: date) -> list[OldEvents
         ).fetchall()
         sizes = dict(
             cursor.execute(
-                f"""SELECT v.partition_value, sum(f.file_size_bytes)::BIGINT FROM {_METADATA}.ducklake_data_file AS f
-                JOIN {_METADATA}.ducklake_table AS t ON t.table_id = f.table_id AND t.end_snapshot IS NULL
-                JOIN {_METADATA}.ducklake_schema AS s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL
-                JOIN {_METADATA}.ducklake_file_partition_value AS v ON v.data_file_id = f.data_file_id
+                f"""SELECT v.partition_value, sum(f.file_size_bytes)::BIGINT FROM {METADATA}.ducklake_data_file AS f
+                JOIN {METADATA}.ducklake_table AS t ON t.table_id = f.table_id AND t.end_snapshot IS NULL
+                JOIN {METADATA}.ducklake_schema AS s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL
+                JOIN {METADATA}.ducklake_file_partition_value AS v ON v.data_file_id = f.data_file_id
                 WHERE f.end_snapshot IS NULL AND s.schema_name = ? AND t.table_name IN (?, ?) GROUP BY ALL""",
                 [session.env, *tables],
             ).fetchall()

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from feature_store.lake import events as event_tables
 from feature_store.lake import late as late_book
-from feature_store.lake import live, loaded, partitions, records, removed, upkeep
+from feature_store.lake import live, loaded, partitions, records, removed, sizes, upkeep
 from feature_store.lake.location import LakeLocation
 from feature_store.lake.session import Session, current_snapshot
 
@@ -469,6 +469,10 @@ class Lake:
     def extent(self) -> upkeep.Extent:
         """How many files, bytes and snapshots there are, of all environments."""
         return upkeep.extent(self._session)
+
+    def column_bytes(self, tables: Sequence[str]) -> dict[str, dict[str, int]]:
+        """Table -> column -> bytes in the files that are read now; see `sizes.column_bytes`."""
+        return sizes.column_bytes(self._session, tables)
 
     def compact_all(self, *, dry_run: bool = False) -> dict[str, int]:
         """Merge the small files of every table; table -> how many fewer there are, where there are.
