@@ -57,6 +57,7 @@ def told(done: Tidied, options: Options) -> dict[str, dg.MetadataValue | int | b
     return {
         "dry_run": options.dry_run,
         **figures,
+        "examined": done.examined,
         "removed": _listed(["what", "how much"], list(done.details.items())),
         "kept": _listed(["what", "why"], done.kept),
     }

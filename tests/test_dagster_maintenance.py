@@ -100,6 +100,7 @@ def test_what_it_would_do_elsewhere_is_an_asset_for_each_task(valkey, tmp_path, 
     assert found["logs"] == {
         "dry_run": False,
         "records": 0,
+        "examined": 0,
         "removed": "none",
         "kept": "| what | why |\n| --- | --- |\n| log rides | no archiver reads it (`feature-store stream --archive`) |",
     }

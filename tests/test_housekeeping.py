@@ -3,22 +3,26 @@
 from datetime import timedelta
 
 import pytest
-from changing_world import AFTER, BEFORE, BOTH, END, START, USERS, Deployment
-from changing_world import OLD as VIEWS
+from changing_world import AFTER, BEFORE, BOTH, DAY, END, USERS, Deployment, daily
+from lake_rows import begun
+from redis import Redis
+from redis.client import Pipeline
 
+from feature_store import FeatureStore, Registry, Settings
+from feature_store.changing import retire
 from feature_store.changing.rollout import promote, take
 from feature_store.clock import SystemClock
-from feature_store.errors import FeatureStoreError
+from feature_store.errors import FeatureStoreError, UnknownNameError
 from feature_store.fold.archive import Archiver
-from feature_store.housekeeping.task import Options
+from feature_store.housekeeping import keys
+from feature_store.housekeeping.task import Kept, Options
 from feature_store.housekeeping.tasks import TASKS, housekeep
-from feature_store.online.keys import features_key, tail_key
+from feature_store.lake.session import Session
+from feature_store.online.keys import features_key, layouts_key, services_key, tail_key
 from feature_store.online.packed import encode_rows
 from feature_store.time_rule import DAY_US, to_us
 
 GHOST = encode_rows(1, 1, 1, [to_us(END)], [None], [0], [[1]])[0]
-NOTHING = {"hashes looked at"}
-"""Figures of what is not removed."""
 
 
 @pytest.fixture
@@ -28,12 +32,20 @@ def deployment(valkey, tmp_path, environment):
     deployment.close()
 
 
-def built(deployment, views=VIEWS):
-    """Clicks loaded, two views built and served, ten clicks more over the log, brought to the lake in two commits."""
+def loaded(deployment):
+    """A day of clicks, two views of which the batch one is built and served."""
     store = deployment.store(BEFORE)
-    store.load("clicks", start=START, end=END)
+    store.load("clicks", start=END - DAY, end=END)
     store.apply()
-    deployment.build(store, *views)
+    store.materialize("daily", start=END - DAY, end=END)
+    store.publish_view("daily")
+    return store
+
+
+def built(deployment):
+    """The same, and the stream one; ten clicks more over the log, brought to the lake in two commits."""
+    store = loaded(deployment)
+    store.materialize("live", start=END - DAY, end=END)
     stream = deployment.stream(store)
     stream.step()
     archiver = Archiver(store.compiled, store.lake, store.log("clicks"), source="clicks")
@@ -74,7 +86,7 @@ def tidy(store, name, **options):
 
 
 def removed(found):
-    return {name: count for name, count in found.figures.items() if name not in NOTHING and count}
+    return {name: count for name, count in found.figures.items() if count}
 
 
 def test_the_figures_of_a_dry_run_are_those_of_the_run_which_leaves_others_alone_and_finds_nothing_a_second_time(
@@ -86,7 +98,7 @@ def test_the_figures_of_a_dry_run_are_those_of_the_run_which_leaves_others_alone
     client, env = store.redis, deployment.env
     take(promote(2), "clicking", lake=store.lake, client=client, env=env, clock=deployment.clock)
     other = Deployment(deployment.url, deployment.home, f"{environment}_other")
-    built(other)
+    loaded(other)
     client.hset(features_key(env, "user", "u1"), "ghost@1", GHOST)
     client.hset(features_key(other.env, "user", "u1"), "ghost@1", GHOST)
     client.hset(features_key(env, "ghost", "g1"), "ghost@1", GHOST)
@@ -103,19 +115,104 @@ def test_the_figures_of_a_dry_run_are_those_of_the_run_which_leaves_others_alone
 
     for name in TASKS:
         options = {"retire": True, "environments": [other.env]}
-        before = contents(client, env), rows(store.lake), store.lake.extent(), files(deployment)
+        before = contents(client, env), store.lake.snapshot(), store.lake.extent(), files(deployment)
+        held = rows(store.lake) if name in ("compact", "snapshots") else None
         dry = tidy(store, name, dry_run=True, **options)
-        assert (contents(client, env), rows(store.lake), store.lake.extent(), files(deployment)) == before, name
+        assert (contents(client, env), store.lake.snapshot(), store.lake.extent(), files(deployment)) == before, name
 
         run = tidy(store, name, **options)
         assert run == dry
         assert removed(run) == expected.get(name, removed(run)), name
         assert removed(run) or name == "events", name  # which `test_retention` is about
         assert removed(tidy(store, name, dry_run=True, **options)) == {}, name
-        if name in ("compact", "snapshots"):
-            assert rows(store.lake) == before[1]
+        assert held is None or rows(store.lake) == held
 
     assert (contents(client, other.env), rows(other._lake)) == of_other
     assert client.get(f"features:{env}") == b"somebody else's"
     client.delete(f"features:{env}")
     other.close()
+
+
+def test_whoever_is_killed_between_two_steps_leaves_what_the_next_one_finds(deployment, monkeypatch):
+    loaded(deployment)
+    store = deployment.store(Registry(views=[daily(2)], services=[]))
+    client, env = store.redis, deployment.env
+    client.hset(features_key(env, "user", "u1"), "daily@2", GHOST)  # of a view that stays
+    deployment.clock.move_to(to_us(END) + DAY_US)
+    monkeypatch.setattr(retire, "_SCANNED", 7)
+    monkeypatch.setattr(keys, "BATCH", 7)
+
+    for name in ("retired", "keys"):
+        if name == "keys":  # as a flow of old declarations would
+            for number in range(USERS):
+                client.hset(features_key(env, "user", f"u{number}"), "live@1", GHOST)
+        killed = 0
+        while not ends(monkeypatch, store, name, at=killed + 1):
+            killed += 1
+        assert killed > 4, name
+        assert removed(tidy(store, name, dry_run=True, retire=True)) == {}, name
+
+    hashes = [client.hgetall(key) for key in client.scan_iter(f"features:{env}:*")]
+    assert hashes == [{b"daily@2": GHOST}]
+    assert store.applied().meanings.features == {}
+    assert not store.lake.exists("rows_daily_v1")
+    assert client.hkeys(layouts_key(env)) == client.hkeys(services_key(env)) == []
+
+
+def ends(monkeypatch, store, name, *, at):
+    """Run a task that is killed before its `at`-th write to Redis or commit of the lake; whether it ended before."""
+    steps = iter(range(1, at + 1))
+
+    def step(then):
+        def killing(*given, **options):
+            if next(steps, at) == at:
+                raise KeyboardInterrupt
+            return then(*given, **options)
+
+        return killing
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pipeline, "execute", step(Pipeline.execute))
+        patched.setattr(Redis, "hdel", step(Redis.hdel))
+        patched.setattr(Session, "commit", step(Session.commit))
+        try:
+            tidy(store, name, retire=True)
+        except KeyboardInterrupt:
+            return False
+    return True
+
+
+def test_what_is_in_use_or_not_known_stays_and_says_why(deployment):
+    store = loaded(deployment)
+    client, env = store.redis, deployment.env
+    older = deployment.store(Registry(views=[daily()], services=[]))
+    client.hset(features_key(env, "user", "u1"), "unknown@1", GHOST)
+
+    assert tidy(older, "retired", retire=True, dry_run=True).figures["services"] == 1
+    assert tidy(older, "retired").kept == [
+        Kept(
+            "service clicking@1",
+            "it is declared no more, but not retired: `feature-store retire clicking@1 --service`, or `--retire`",
+        ),
+        Kept(
+            "view live@1",
+            "view 'live@1' is read by service 'clicking@1'; retire that first with `feature-store retire ... --service`",
+        ),
+    ]
+    assert tidy(store, "keys").kept == [
+        Kept("1 values of unknown@1", "the stream of another declaration may still write it")
+    ]
+    assert tidy(store, "logs").kept == [Kept("log clicks", "no archiver reads it (`feature-store stream --archive`)")]
+    assert client.hexists(features_key(env, "user", "u1"), "unknown@1")
+
+
+def test_a_task_that_cannot_be_done_holds_up_no_other_and_one_that_is_none_is_refused(tmp_path):
+    settings = Settings(home=begun(tmp_path), redis_url="redis://127.0.0.1:1/0")
+    with FeatureStore(BEFORE, settings=settings) as store:
+        found = dict(housekeep(store.premises, Options(dry_run=True)))
+        with pytest.raises(UnknownNameError, match="unknown task of housekeeping 'log'; did you mean 'logs'"):
+            housekeep(store.premises, Options(), ["log"])
+
+    assert [name for name, each in found.items() if isinstance(each, FeatureStoreError)] == ["retired", "keys", "logs"]
+    assert "no Redis answers at 127.0.0.1:1" in str(found["keys"])
+    assert found["compact"].figures == {"tables": 0, "files merged away": 0}

@@ -11,6 +11,7 @@ import random
 import shutil
 from dataclasses import replace
 from datetime import timedelta
+from functools import cached_property
 
 import pandas as pd
 import pyarrow as pa
@@ -36,24 +37,31 @@ WHOLE_FROM = START + 2 * DAY + timedelta(days=2, hours=2)
 
 
 class World:
-    """A week of clicks, built and served, and a stream that has read some more."""
+    """A week of clicks, built and served."""
 
     def __init__(self, url, home, environment):
         self.deployment = Deployment(url, home, environment)
         self.deployment.clock.move_to(to_us(NOW))
-        self.store = store = self.deployment.store(REGISTRY)
-        self.lake, self.clock = store.lake, self.deployment.clock
-        store.apply()
-        store.publish_view("daily")
-        self.stream = self.deployment.stream(store)
-        self.stream.step()
-        self.archiver = Archiver(store.compiled, store.lake, store.log("clicks"), source="clicks")
-        self.archiver.step()
+        self.store = self.deployment.store(REGISTRY)
+        self.lake, self.clock = self.store.lake, self.deployment.clock
+
+    @cached_property
+    def stream(self):
+        stream = self.deployment.stream(self.store)
+        stream.step()
+        return stream
+
+    @cached_property
+    def archiver(self):
+        archiver = Archiver(self.store.compiled, self.lake, self.store.log("clicks"), source="clicks")
+        archiver.step()
+        return archiver
 
     def click(self, at, *, name="live1"):
         """A click of u1 that arrives now."""
+        stream, _ = self.stream, self.archiver
         self.store.publish("clicks", [{"click": name, "user": "u1", "at": at, "value": 5}])
-        self.stream.step()
+        stream.step()
 
     def remove(self, *, dry_run=False):
         return task.remove_old_events(self.store.premises, Options(dry_run=dry_run))
@@ -71,24 +79,23 @@ class World:
 
 @pytest.fixture(scope="module")
 def week(valkey, tmp_path_factory, module_environment):
-    """A home with a week that is loaded and built."""
+    """A home with a week that is loaded, built and published."""
     home = tmp_path_factory.mktemp("week")
-    deployment = Deployment(valkey.url, home, module_environment)
-    deployment.clock.move_to(to_us(NOW))
-    store = deployment.store(REGISTRY)
-    store.load("clicks", start=START, end=NOW)
+    world = World(valkey.url, home, module_environment)
+    world.store.load("clicks", start=START, end=NOW)
+    world.store.apply()
     for view in VIEWS:
-        store.materialize(view.id, start=START, end=NOW)
-    deployment.close()
+        world.store.materialize(view.id, start=START, end=NOW)
+    world.store.publish_view("daily")
+    world.deployment.close()
     return home
 
 
 @pytest.fixture
 def world(valkey, week, tmp_path, module_environment):
     shutil.copytree(week, tmp_path, dirs_exist_ok=True)
-    with Redis.from_url(valkey.url) as client:
-        keys = [key for key in client.scan_iter(count=1000) if module_environment.encode() in key]
-        client.delete("nothing", *keys)
+    with Redis.from_url(valkey.url) as client:  # the log of the test before
+        client.delete("nothing", *client.scan_iter(f"log*:{module_environment}:*"))
     world = World(valkey.url, tmp_path, module_environment)
     yield world
     world.deployment.close()
@@ -116,9 +123,10 @@ def test_what_is_asked_afterwards_is_answered_as_before_to_the_bit(world):
     before = [store.get_historical_features(young, names, knowledge=how).to_arrow() for how, names in asked]
     other = Deployment(world.deployment.url, world.deployment.home, f"{environment}_other")
     stranger = other.store(REGISTRY)
-    stranger.load("clicks", start=START, end=NOW)
+    stranger.load("clicks", start=START, end=START + DAY)
     of_other = World.rows(type("Other", (), {"lake": stranger.lake}))
     client, key = store.redis, features_key(environment, "user", "u1")
+    world.stream.step()
     online, days = client.hget(key, "live@1"), dict(world.rows())
 
     dry = world.remove(dry_run=True)
@@ -224,6 +232,7 @@ def test_a_day_stays_while_something_holds_it_and_it_is_said_what(world):
     world.store.materialize("daily", start=START + DAY, end=START + 5 * DAY)
     assert world.removed() == (2, [])
 
+    assert world.archiver.positions
     world.store.log("clicks").register("stream:somewhere:9")
     world.clock.move_to(to_us(NOW - DAY))
     world.store.publish("clicks", [{"click": "unread", "user": "u1", "at": NOW - DAY, "value": 5}])

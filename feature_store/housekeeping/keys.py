@@ -62,11 +62,11 @@ def remove_orphans(premises: Premises, options: Options) -> Tidied:
     return Tidied(
         task="keys",
         figures={
-            "hashes looked at": count.keys,
             "values": count.fields.total(),
             "bytes": count.size_bytes,
             "records": records + tails,
         },
+        examined=count.keys,
         details={view: f"{number:,} values" for view, number in sorted(count.fields.items())},
         kept=kept,
     )

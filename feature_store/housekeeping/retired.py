@@ -21,7 +21,7 @@ from feature_store.changing.retire import (
 )
 from feature_store.errors import InputError
 from feature_store.housekeeping.task import Kept, Options, Premises, Tidied
-from feature_store.online.keys import layouts_key
+from feature_store.online.keys import layouts_key, services_key
 from feature_store.online.server import check_server
 
 if TYPE_CHECKING:
@@ -80,13 +80,22 @@ def _find(premises: Premises, client: Redis, *, retire: bool) -> _Found:
     registry, applied = premises.compiled.registry, read_applied(premises.lake)
     found = _Found(services=[], views=[], leftovers=[], kept=[])
     declared = {service.id for service in registry.services}
-    for service in sorted(applied.meanings.services.keys() - declared):
+    standing = applied.meanings.services.keys()
+    left = _published(client, premises.env) - standing if applied.version else set()
+    for service in sorted((standing | left) - declared):
         why = _refused(partial(refuse_service, service, registry, applied))
-        if _goes(found, f"service {service}", why, retire=retire, command=f"feature-store retire {service} --service"):
+        command = f"feature-store retire {service} --service"
+        if _goes(found, f"service {service}", why, retire=retire or service in left, command=command):
             found.services.append(service)
             applied = without_service(applied, service)
     _find_views(premises, client, applied, found, retire=retire)
     return found
+
+
+def _published(client: Redis, env: str) -> set[str]:
+    """The services that readers find; one that was retired by a command that was cut off is still among them."""
+    fields = cast("list[bytes]", client.hkeys(services_key(env)))
+    return {field.decode() for field in fields if b"@" in field}
 
 
 def _find_views(premises: Premises, client: Redis, applied: Applied, found: _Found, *, retire: bool) -> None:

@@ -59,6 +59,8 @@ class Tidied:
     task: str
     figures: Mapping[str, int]
     """What was counted -> how much: `files`, `bytes`, `records`."""
+    examined: int = 0
+    """How many things were looked at, where that is not plain."""
     details: Mapping[str, str] = field(default_factory=dict)
     """What went, by name: a table, a source, a view."""
     kept: Sequence[Kept] = ()
