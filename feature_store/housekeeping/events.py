@@ -45,6 +45,7 @@ class Hold(NamedTuple):
 def remove_old_events(premises: Premises, options: Options) -> Tidied:
     """Remove the events of every source that are older than its retention and that nothing needs."""
     gone: dict[str, list[OldEvents]] = {}
+    events: dict[str, int] = {}
     kept: list[Kept] = []
     for name, source in premises.compiled.registry.sources.items():
         if source.retention_us is None or not premises.lake.has_source(name):
@@ -53,17 +54,19 @@ def remove_old_events(premises: Premises, options: Options) -> Tidied:
         first = min((hold.first for hold in holds), default=date.max)
         gone[name] = [each for each in old if each.day < first]
         kept += [Kept(f"events of {name} from {hold.first} on", hold.why) for hold in holds]
-        if not options.dry_run:
-            _remove(premises.lake, name, [each.day for each in gone[name]])
+        if options.dry_run:
+            events[name] = sum(each.events for each in gone[name])
+        else:
+            events[name] = _remove(premises.lake, name, [each.day for each in gone[name]])
     return Tidied(
         task="events",
         figures={
             "days": sum(len(days) for days in gone.values()),
-            "events": sum(each.events for days in gone.values() for each in days),
+            "events": sum(events.values()),
             "bytes": sum(each.size_bytes for days in gone.values() for each in days),
         },
         details={
-            name: f"{len(days)} days up to {days[-1].day}; {sum(each.events for each in days):,} events"
+            name: f"{len(days)} days up to {days[-1].day}; {events[name]:,} events"
             for name, days in gone.items()
             if days
         },
@@ -71,9 +74,11 @@ def remove_old_events(premises: Premises, options: Options) -> Tidied:
     )
 
 
-def _remove(lake: Lake, source: str, days: Sequence[date]) -> None:
-    for first in range(0, len(days), BATCH_DAYS):
-        lake.remove_events(source, days[first : first + BATCH_DAYS])
+def _remove(lake: Lake, source: str, days: Sequence[date]) -> int:
+    """How many events went."""
+    return sum(
+        lake.remove_events(source, days[first : first + BATCH_DAYS]) for first in range(0, len(days), BATCH_DAYS)
+    )
 
 
 def _old(premises: Premises, source: EventSource) -> tuple[list[OldEvents], list[Hold]]:
