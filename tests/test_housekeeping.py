@@ -143,7 +143,10 @@ def test_whoever_is_killed_between_two_steps_leaves_what_the_next_one_finds(depl
     monkeypatch.setattr(keys, "BATCH", 7)
 
     for name in ("retired", "keys"):
-        if name == "keys":  # as a flow of old declarations would
+        if name == "keys":
+            values = [client.hgetall(key) for key in client.scan_iter(f"features:{env}:*")]
+            assert values == [{b"daily@2": GHOST}]
+            # as a flow of old declarations would
             for number in range(USERS):
                 client.hset(features_key(env, "user", f"u{number}"), "live@1", GHOST)
         killed = 0
@@ -200,7 +203,7 @@ def test_what_is_in_use_or_not_known_stays_and_says_why(deployment):
         ),
     ]
     assert tidy(store, "keys").kept == [
-        Kept("1 values of unknown@1", "the stream of another declaration may still write it")
+        Kept("1 value of unknown@1", "the stream of another declaration may still write it")
     ]
     assert tidy(store, "logs").kept == [Kept("log clicks", "no archiver reads it (`feature-store stream --archive`)")]
     assert client.hexists(features_key(env, "user", "u1"), "unknown@1")
@@ -215,4 +218,4 @@ def test_a_task_that_cannot_be_done_holds_up_no_other_and_one_that_is_none_is_re
 
     assert [name for name, each in found.items() if isinstance(each, FeatureStoreError)] == ["retired", "keys", "logs"]
     assert "no Redis answers at 127.0.0.1:1" in str(found["keys"])
-    assert found["compact"].figures == {"tables": 0, "files merged away": 0}
+    assert found["compact"].figures == {"tables": 0, "files": 0}

@@ -11,7 +11,7 @@ import random
 import shutil
 from dataclasses import replace
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 
 import pandas as pd
 import pyarrow as pa
@@ -20,19 +20,23 @@ from changing_world import DAY, START, Deployment, clicking, clicks, daily, live
 from redis import Redis
 
 from feature_store import DeclarationError, FeatureView, Registry, agg
+from feature_store.catalog.statistics import sample_spine
 from feature_store.errors import InputError
-from feature_store.fold.archive import Archiver
+from feature_store.fold.archive import Archiver, CommitArchiver
 from feature_store.history.outdated import outdated_days
 from feature_store.housekeeping import events as task
 from feature_store.housekeeping.task import Options
+from feature_store.incoming import Incoming
 from feature_store.online.keys import features_key
 from feature_store.online.packed import decode_row
+from feature_store.proof.served_archive import ServedArchiver
+from feature_store.schema import arrow_schema
 from feature_store.time_rule import to_us
 
 NOW = START + 7 * DAY
 kept = replace(clicks, retention="4d")
 VIEWS = tuple(replace(view, source=kept) for view in (live(), daily()))
-REGISTRY = Registry(views=VIEWS, services=[clicking()])
+REGISTRY = Registry(views=VIEWS, services=[replace(clicking(), log_rate=1)])
 WHOLE_FROM = START + 2 * DAY + timedelta(days=2, hours=2)
 
 
@@ -198,6 +202,41 @@ def test_what_arrives_later_than_the_retention_is_rejected_by_stream_and_archive
         ids = cursor.execute("SELECT _event_id FROM events_clicks_live").fetchall()
     assert letters == [("rejected", "column 'at': it arrived more than 4d later, and no event is kept for longer")]
     assert ids == [("just in time",)]
+
+
+def test_what_is_published_must_be_young_enough_to_be_kept():
+    incoming = Incoming(source=kept, schema=arrow_schema(kept), unit="line")
+    payload = b'{"click": "c", "user": "u", "at": "2024-01-01T00:00:00Z", "value": 1}'
+
+    assert incoming.check({1: payload}, now_us=to_us(START + 4 * DAY))
+    assert incoming.problems == {}
+    incoming.check({1: payload}, now_us=to_us(START + 4 * DAY) + 1)
+    assert incoming.problems == {
+        1: "column 'at': 2024-01-01T00:00:00+00:00 is more than 4d ago, and no event is kept for longer"
+    }
+
+
+def test_vectors_that_rest_on_removed_events_are_left_out_of_the_proof_and_days_with_cut_windows_of_samples(world):
+    store, view = world.store, VIEWS[0]
+    world.click(NOW - timedelta(seconds=1))
+    with store.reader() as reader:
+        for number in range(4):
+            reader.get_online_features("clicking", {"user": f"u{number}"})
+    world.archiver.step()
+    CommitArchiver(world.lake, store.redis, world.deployment.env).step()
+    ServedArchiver(store.compiled, world.lake, store.redis, world.deployment.env).step()
+    (before,) = store.verify("clicking")
+    assert (before.vectors, before.removed, before.unequal, before.defects) == (4, 0, 0, 0)
+    spine = partial(sample_spine, world.lake, view, START.date(), NOW.date(), rows=10**6)
+    with world.lake.reading() as cursor:
+        assert cursor.execute(f"SELECT min(event_timestamp) FROM ({spine()})").fetchone() == (START,)
+
+    world.lake.remove_events("clicks", [(START + n * DAY).date() for n in range(6)])
+
+    (after,) = store.verify("clicking")
+    assert (after.vectors, after.removed, after.unequal, after.defects) == (0, 4, 0, 0)
+    with world.lake.reading() as cursor:
+        assert cursor.execute(f"SELECT min(event_timestamp) FROM ({spine()})").fetchone() == (None,)
 
 
 def test_an_event_that_came_into_a_removed_day_all_the_same_has_no_day_built_again_and_goes_too(world):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from feature_store.cli.looks import plain_table, size
+from feature_store.cli.looks import counted, plain_table, size
 from feature_store.errors import FeatureStoreError
 from feature_store.housekeeping.task import SNAPSHOT_DAYS, Options, Tidied
 from feature_store.housekeeping.tasks import TASKS, housekeep
@@ -57,7 +57,11 @@ def housekeeping(
 
 
 def _told(done: Tidied) -> str:
-    parts = [size(count) if what == "bytes" else f"{count:,} {what}" for what, count in done.figures.items() if count]
+    parts = [
+        size(count) if what == "bytes" else counted(count, what.removesuffix("s"))
+        for what, count in done.figures.items()
+        if count
+    ]
     return ", ".join(parts) or "nothing"
 
 

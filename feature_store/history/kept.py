@@ -33,6 +33,14 @@ def first_needed(view: FeatureView, day: date) -> date:
     return date.min if back is None else day - timedelta(days=back)
 
 
+def first_whole(lake: Lake, view: FeatureView) -> date:
+    """The first day on which no window of a view holds an event that was removed; the last day of all for lifetimes."""
+    kept, span = lake.kept_from(view.source.name), view.longest_window_us
+    if kept is None:
+        return date.min
+    return date.max if span is None else kept + timedelta(days=-(-span // DAY_US))
+
+
 def check_buildable(lake: Lake, view: FeatureView, days: Sequence[date]) -> None:
     """Refuse to build days from events that are gone.
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from feature_store.changing.applied import read_applied, view_of
 from feature_store.history.kept import first_needed
 from feature_store.history.outdated import built_table
-from feature_store.housekeeping.task import Kept, Options, Premises, Tidied
+from feature_store.housekeeping.task import Kept, Options, Premises, Tidied, counted
 from feature_store.time_rule import DAY_US, from_us
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def remove_old_events(premises: Premises, options: Options) -> Tidied:
             "bytes": sum(each.size_bytes for days in gone.values() for each in days),
         },
         details={
-            name: f"{len(days)} days up to {days[-1].day}; {events[name]:,} events"
+            name: f"{counted(len(days), 'day')} up to {days[-1].day}; {counted(events[name], 'event')}"
             for name, days in gone.items()
             if days
         },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from feature_store.errors import InputError
-from feature_store.housekeeping.task import Kept, Options, Premises, Tidied
+from feature_store.housekeeping.task import Kept, Options, Premises, Tidied, counted
 from feature_store.time_rule import DAY_US
 
 
@@ -12,8 +12,8 @@ def compact(premises: Premises, options: Options) -> Tidied:
     merged = premises.lake.compact_all(dry_run=options.dry_run)
     return Tidied(
         task="compact",
-        figures={"tables": len(merged), "files merged away": sum(merged.values())},
-        details={table: f"{files} files fewer" for table, files in merged.items()},
+        figures={"tables": len(merged), "files": sum(merged.values())},
+        details={table: f"{counted(files, 'file')} fewer" for table, files in merged.items()},
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from redis.exceptions import ResponseError
 
 from feature_store.changing.applied import read_applied, recorded_features, view_of
-from feature_store.housekeeping.task import Kept, Options, Premises, Tidied
+from feature_store.housekeeping.task import Kept, Options, Premises, Tidied, counted
 from feature_store.online.keys import layouts_key, ready_key, statistics_key, tail_key
 from feature_store.online.owner import read_owner
 from feature_store.online.packed import decode_row
@@ -56,9 +56,9 @@ def remove_orphans(premises: Premises, options: Options) -> Tidied:
         _sweep(views, client, some, count, dry_run=options.dry_run)
     records = _records(views, client, env, dry_run=options.dry_run)
     tails = _tails(client, env, dry_run=options.dry_run)
-    kept = [Kept(f"{number:,} values of {view}", _UNKNOWN) for view, number in sorted(count.foreign.items())]
+    kept = [Kept(f"{counted(number, 'value')} of {view}", _UNKNOWN) for view, number in sorted(count.foreign.items())]
     if count.strange:
-        kept.append(Kept(f"{count.strange:,} keys", "they have our prefix, but are no hashes of values"))
+        kept.append(Kept(counted(count.strange, "key"), "they have our prefix, but are no hashes of values"))
     return Tidied(
         task="keys",
         figures={
@@ -67,7 +67,7 @@ def remove_orphans(premises: Premises, options: Options) -> Tidied:
             "records": records + tails,
         },
         examined=count.keys,
-        details={view: f"{number:,} values" for view, number in sorted(count.fields.items())},
+        details={view: counted(number, "value") for view, number in sorted(count.fields.items())},
         kept=kept,
     )
 

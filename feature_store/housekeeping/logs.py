@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from feature_store.declare.log import RedisStreamBinding
 from feature_store.fold.archive import CONSUMER
-from feature_store.housekeeping.task import Kept, Options, Premises, Tidied
+from feature_store.housekeeping.task import Kept, Options, Premises, Tidied, counted
 from feature_store.log.protocol import EventLog
 
 
@@ -29,7 +29,7 @@ def trim_logs(premises: Premises, options: Options) -> Tidied:
     return Tidied(
         task="logs",
         figures={"records": sum(removed.values())},
-        details={name: f"{count:,} records" for name, count in removed.items() if count},
+        details={name: counted(count, "record") for name, count in removed.items() if count},
         kept=kept,
     )
 
@@ -53,7 +53,7 @@ def _holders(name: str, log: EventLog) -> list[Kept]:
         return [Kept(f"log {name}", "no archiver reads it (`feature-store stream --archive`)")]
     unread = {each: sum(log.lag(p, at) for p, at in positions.items()) for each, positions in consumers.items()}
     return [
-        Kept(f"log {name}", f"consumer '{each}' has {count:,} records to read")
+        Kept(f"log {name}", f"consumer '{each}' has {counted(count, 'record')} to read")
         for each, count in unread.items()
         if count
     ]

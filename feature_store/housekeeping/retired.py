@@ -20,7 +20,7 @@ from feature_store.changing.retire import (
     without_service,
 )
 from feature_store.errors import InputError
-from feature_store.housekeeping.task import Kept, Options, Premises, Tidied
+from feature_store.housekeeping.task import Kept, Options, Premises, Tidied, counted
 from feature_store.online.keys import layouts_key, services_key
 from feature_store.online.server import check_server
 
@@ -140,5 +140,5 @@ def _refused(check: Callable[[], None]) -> str:
 
 
 def _told(each: Retired) -> str:
-    parts = [", ".join(each.tables), f"{each.values:,} values in Redis" if each.values else ""]
+    parts = [", ".join(each.tables), f"{counted(each.values, 'value')} in Redis" if each.values else ""]
     return "; ".join(part for part in parts if part) or "its registry entries"
