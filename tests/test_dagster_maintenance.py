@@ -93,7 +93,7 @@ def test_what_it_would_do_elsewhere_is_an_asset_for_each_task(valkey, tmp_path, 
         store.apply()
         store.log("rides").publish([Record("r1", b"{}", 0)])
 
-    names = [f"housekeeping/{name}" for name in ("retired", "keys", "logs")]
+    names = [f"housekeeping/{name}" for name in ("retired", "keys", "events", "logs", "costs")]
     result = deployment.run(*names)
 
     found = {name.partition("/")[2]: told(result, name) for name in names}
@@ -104,6 +104,8 @@ def test_what_it_would_do_elsewhere_is_an_asset_for_each_task(valkey, tmp_path, 
         "removed": "none",
         "kept": "| what | why |\n| --- | --- |\n| log rides | no archiver reads it (`feature-store stream --archive`) |",
     }
+    assert found["events"]["days"] == 0
+    assert (found["costs"]["features"], found["costs"]["unused"]) == (4, 0)
     assert found["retired"]["views"] == found["keys"]["values"] == 0
     assert {
         spec.group_name for spec in deployment.definitions.resolve_all_asset_specs() if "housekeeping" in spec.key.path

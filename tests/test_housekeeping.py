@@ -11,6 +11,7 @@ from redis.client import Pipeline
 from feature_store import FeatureStore, Registry, Settings
 from feature_store.changing import retire
 from feature_store.changing.rollout import promote, take
+from feature_store.cli.app import run
 from feature_store.clock import SystemClock
 from feature_store.errors import FeatureStoreError, UnknownNameError
 from feature_store.fold.archive import Archiver
@@ -20,6 +21,7 @@ from feature_store.housekeeping.tasks import TASKS, housekeep
 from feature_store.lake.session import Session
 from feature_store.online.keys import features_key, layouts_key, services_key, tail_key
 from feature_store.online.packed import encode_rows
+from feature_store.settings import PREFIX
 from feature_store.time_rule import DAY_US, to_us
 
 GHOST = encode_rows(1, 1, 1, [to_us(END)], [None], [0], [[1]])[0]
@@ -185,7 +187,7 @@ def ends(monkeypatch, store, name, *, at):
     return True
 
 
-def test_what_is_in_use_or_not_known_stays_and_says_why(deployment):
+def test_what_is_in_use_or_not_known_stays_and_says_why(deployment, monkeypatch, capsys):
     store = loaded(deployment)
     client, env = store.redis, deployment.env
     older = deployment.store(Registry(views=[daily()], services=[]))
@@ -207,6 +209,20 @@ def test_what_is_in_use_or_not_known_stays_and_says_why(deployment):
     ]
     assert tidy(store, "logs").kept == [Kept("log clicks", "no archiver reads it (`feature-store stream --archive`)")]
     assert client.hexists(features_key(env, "user", "u1"), "unknown@1")
+
+    for name in ("home", "environment", "redis_url"):
+        monkeypatch.setenv(f"{PREFIX}{name.upper()}", str(getattr(store.settings, name)))
+    monkeypatch.setenv(f"{PREFIX}DECLARATIONS", "changing_world:BEFORE")
+    assert run(["housekeeping", "keys", "logs", "--dry-run"]) == 0
+    assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line.strip(" ─")] == [
+        f"environment {env}: a dry run, nothing was changed",
+        "task would go",
+        "keys nothing",
+        "logs nothing",
+        "kept:",
+        "keys 1 value of unknown@1: the stream of another declaration may still write it",
+        "logs log clicks: no archiver reads it (`feature-store stream --archive`)",
+    ]
 
 
 def test_a_task_that_cannot_be_done_holds_up_no_other_and_one_that_is_none_is_refused(tmp_path):

@@ -42,15 +42,16 @@ def housekeeping(
                 failed.append((name, found))
             else:
                 done.append(found)
-    title = f"Environment '{store.settings.environment}'" + (": dry run, nothing was changed" if dry_run else "")
-    table = plain_table("task", "would go" if dry_run else "gone", title=title)
+    done_to = ": a dry run, nothing was changed" if dry_run else ""
+    console.print(f"environment {store.settings.environment}{done_to}")
+    table = plain_table("task", "would go" if dry_run else "gone")
     for each in done:
         table.add_row(each.task, _told(each))
     for name, _ in failed:
         table.add_row(name, "not done")
     Console(highlight=False).print(table)
-    _list(console, "what would go" if dry_run else "what went", [row for each in done for row in each.details.items()])
-    _list(console, "what stays", [row for each in done for row in each.kept])
+    _list(console, "would go" if dry_run else "gone", done, [list(each.details.items()) for each in done])
+    _list(console, "kept", done, [each.kept for each in done])
     for name, error in failed:
         console.print(f"{name}: {error}", markup=False)
     return 2 if failed else 0
@@ -65,10 +66,12 @@ def _told(done: Tidied) -> str:
     return ", ".join(parts) or "nothing"
 
 
-def _list(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
-    if rows:
+def _list(console: Console, title: str, done: Sequence[Tidied], of: Sequence[Sequence[tuple[str, str]]]) -> None:
+    """What each task names, the first of it."""
+    if any(of):
         console.print(f"{title}:")
-    for what, why in rows[:_LISTED]:
-        console.print(f"  {what}: {why}", markup=False)
-    if len(rows) > _LISTED:
-        console.print(f"  and {len(rows) - _LISTED} more")
+    for task, rows in zip(done, of, strict=True):
+        for what, why in rows[:_LISTED]:
+            console.print(f"  {task.task:<9}  {what}: {why}", markup=False)
+        if len(rows) > _LISTED:
+            console.print(f"  {task.task:<9}  and {len(rows) - _LISTED} more")
