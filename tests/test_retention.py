@@ -265,10 +265,24 @@ def test_a_day_stays_while_something_holds_it_and_it_is_said_what(world):
 
     world.store.load("clicks", start=START + DAY, end=START + 2 * DAY)  # the second day is another now
     days, why = world.removed()
-    assert days == 0  # the rows of the second to fourth day hold events from the first on
-    assert [each.partition(" ")[0] for each in why] == ["rows_daily_v1", "tiles_live_v1"]
+    assert (days, [each.partition(" ")[0] for each in why]) == (1, ["tiles_live_v1"])  # rows stay as they were served
+    again = world.deployment.store(Registry(views=[VIEWS[0], replace(VIEWS[1], late_events="recompute")]))
+    found = task.remove_old_events(again.premises, Options(dry_run=True))
+    assert found.figures["days"] == 0  # the rows of the second to fourth day hold events from the first on
+    assert [each.why.partition(" ")[0] for each in found.kept] == ["rows_daily_v1", "tiles_live_v1"]
     world.store.materialize("live", start=START + DAY, end=START + 2 * DAY)
-    world.store.materialize("daily", start=START + DAY, end=START + 5 * DAY)
+    assert world.removed() == (2, [])
+
+    world.lake.drop("rows_daily_v1")
+    world.store.materialize("daily", start=START + DAY, end=NOW)
+    world.clock.move_to(to_us(START + DAY / 2))  # the first day was built at noon only
+    world.store.materialize("daily", start=START, end=START + DAY)
+    world.clock.move_to(to_us(NOW))
+    world.store.load("clicks", start=START, end=START + DAY)
+    world.store.materialize("live", start=START, end=START + DAY)
+    days, (why,) = world.removed()
+    assert (days, why.partition(":")[0]) == (0, "rows_daily_v1 is not built for 2024-01-01")
+    world.store.materialize("daily", start=START, end=START + DAY)
     assert world.removed() == (2, [])
 
     assert world.archiver.positions

@@ -2,7 +2,7 @@
 
 Days go from the oldest on, up to the first that something holds. What holds a day:
 
-- a view whose tiles or rows of a day that reads it are not built, or were built before events came;
+- a view whose tiles or rows of a day that reads it are not built, or are still to be built again because events came;
 - rows of a batch view that readers are served: `verify` computes them again;
 - records of the log that were not read: any that arrived within the retention may belong to the day;
 - a view that is applied and not declared here, since nobody can say what it reads.
@@ -125,18 +125,28 @@ def _of_log(premises: Premises, source: EventSource) -> Iterator[Hold]:
 def _of_builds(lake: Lake, view: FeatureView, first: date, last: date) -> Iterator[Hold]:
     """Days that are not built yet, or were built before events came."""
     table = built_table(view)
-    fresh = set(lake.fresh_days(table, source=view.source.name)) if lake.exists(table) else set()
+    sealed = _sealed(lake, view, table)
     known = [day for day in lake.days(view.source.name).known if first <= day]
     kept = lake.kept_from(view.source.name)
     missing = [
         day
         for day in known
-        if day not in fresh and first_needed(view, day) <= last and (kept is None or first_needed(view, day) >= kept)
+        if day not in sealed and first_needed(view, day) <= last and (kept is None or first_needed(view, day) >= kept)
     ]
     if missing:
         days = f"{missing[0]}" if len(missing) == 1 else f"{len(missing)} days from {missing[0]} to {missing[-1]}"
         command = f"feature-store backfill {table.partition('_')[0]}/{view.name} --start {missing[0]}"
         yield Hold(max(first_needed(view, missing[0]), first), f"{table} is not built for {days}: `{command} ...`")
+
+
+def _sealed(lake: Lake, view: FeatureView, table: str) -> set[date]:
+    """Days of a view that nobody builds again: those that are built from what there is now, and of rows that late events
+    leave as they were all that were built once the day was over.
+    """
+    if not lake.exists(table):
+        return set()
+    sealed = set(lake.fresh_days(table, source=view.source.name))
+    return sealed | set(lake.completed_days(table)) if view.is_batch and view.late_events != "recompute" else sealed
 
 
 def _of_publication(lake: Lake, view: FeatureView) -> Iterator[Hold]:

@@ -76,18 +76,21 @@ class _Views:
     """Whose values stay."""
 
     def __init__(self, premises: Premises, client: Redis) -> None:
-        self._premises, self._client, self._env = premises, client, premises.env
-        self._declared = {view.id for view in premises.compiled.registry.views}
+        self._client, self.env = client, premises.env
+        applied = {view_of(name) for name in read_applied(premises.lake).meanings.features}
+        self._standing = applied | {view.id for view in premises.compiled.registry.views}
         self._recorded = {view_of(name) for name in recorded_features(premises.lake)}
 
     def known(self) -> set[str]:
-        """Views that are declared, applied, published or written by a stream, as of now."""
-        fields = cast("list[bytes]", self._client.hkeys(layouts_key(self._env)))
+        """Views that were declared or applied when this began, and those that are published or written by a stream now.
+
+        Whoever applies one publishes it before a stream writes it.
+        """
+        fields = cast("list[bytes]", self._client.hkeys(layouts_key(self.env)))
         published = {each.decode().partition("#")[0] for each in fields}
-        ready = parse_ready(cast("dict[bytes, bytes]", self._client.hgetall(ready_key(self._env))))
+        ready = parse_ready(cast("dict[bytes, bytes]", self._client.hgetall(ready_key(self.env))))
         written = {view for record in ready.values() for view in record.views}
-        applied = {view_of(name) for name in read_applied(self._premises.lake).meanings.features}
-        return self._declared | published | written | applied
+        return self._standing | published | written
 
     def is_orphan(self, view: str, value: bytes | None, run: int) -> bool:
         """Whether a value of a view that is not known belongs to nobody: the view was retired, or an older run wrote it."""
@@ -109,7 +112,7 @@ def _sweep(views: _Views, client: Redis, keys: Sequence[bytes], count: _Count, *
 
     def look(pipe: Pipeline) -> None:
         found[0] = _Count()
-        known, owner = views.known(), read_owner(client, views._env)  # noqa: SLF001 - of this module
+        known, owner = views.known(), read_owner(client, views.env)
         orphans = list(_orphans(views, client, keys, known, 0 if owner is None else owner.run, found[0]))
         pipe.multi()
         if not dry_run:
@@ -117,7 +120,7 @@ def _sweep(views: _Views, client: Redis, keys: Sequence[bytes], count: _Count, *
                 pipe.hdel(key, *fields)
 
     found = [_Count()]
-    client.transaction(look, layouts_key(views._env))  # noqa: SLF001
+    client.transaction(look, layouts_key(views.env))
     count.keys += found[0].keys
     count.fields += found[0].fields
     count.size_bytes += found[0].size_bytes

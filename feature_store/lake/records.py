@@ -278,6 +278,13 @@ def newest_builds(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = ""
     return dict(cursor.execute(sql, {"table": table}).fetchall())
 
 
+def completed_days(cursor: duckdb.DuckDBPyConnection, table: str) -> list[date]:
+    """Days of `table` that were built once they were over, whatever has come since."""
+    of_table = is_of("table_name", "$table")
+    sql = f"SELECT day FROM builds WHERE {of_table} GROUP BY day HAVING max(at_us) >= epoch_us(day + 1) ORDER BY day"
+    return [row[0] for row in cursor.execute(sql, {"table": table}).fetchall()]
+
+
 def built_columns(cursor: duckdb.DuckDBPyConnection, table: str, versions: Sequence[int]) -> dict[int, frozenset[str]]:
     """Snapshot of a build of `table` -> the columns that its rows have; of those of `versions` of which it was noted."""
     of_table = is_of("table_name", "$table")

@@ -368,6 +368,11 @@ class Lake:
         with self._session.reading() as cursor:
             return records.newest_builds(cursor, table, at=_at(snapshot))
 
+    def completed_days(self, table: str) -> list[date]:
+        """Days that were built once they were over, whatever has come since."""
+        with self._session.reading() as cursor:
+            return records.completed_days(cursor, table)
+
     def built_columns(self, table: str, versions: Sequence[int]) -> dict[int, frozenset[str]]:
         """Row version of a table -> the columns that its rows were built with, which the table may be wider than by now.
 
