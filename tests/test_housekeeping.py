@@ -163,6 +163,13 @@ def test_whoever_is_killed_between_two_steps_leaves_what_the_next_one_finds(depl
     assert not store.lake.exists("rows_daily_v1")
     assert client.hkeys(layouts_key(env)) == client.hkeys(services_key(env)) == []
 
+    deployment.store(BEFORE).materialize("daily", start=END - DAY, end=END)  # by who is about to apply it again
+    found = tidy(store, "retired", retire=True)
+    assert removed(found) == {}
+    assert found.kept == [
+        Kept("view daily@1", "it was built again since it was retired: apply it, or `feature-store retire` it again")
+    ]
+
 
 def ends(monkeypatch, store, name, *, at):
     """Run a task that is killed before its `at`-th write to Redis or commit of the lake; whether it ended before."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from feature_store.changing.applied import Applied, read_applied, recorded_features, view_of
+from feature_store.changing.applied import Applied, read_applied, recorded_features, retired_us, view_of
 from feature_store.changing.retire import (
     Retired,
     give_back,
@@ -36,7 +36,7 @@ class _Found:
     views: list[str]
     """To be retired."""
     leftovers: list[str]
-    """Views that were retired, by a command that was cut off, or written again since."""
+    """Views that were retired by a command that was cut off."""
     kept: list[Kept]
 
 
@@ -109,6 +109,8 @@ def _find_views(premises: Premises, client: Redis, applied: Applied, found: _Fou
         why = _refused(partial(refuse_view, view, registry, applied))
         why = why or _refused(partial(refuse_running, view, client, env, now_us))
         if view not in standing:
+            if not why and _is_built_again(premises, view):
+                why = "it was built again since it was retired: apply it, or `feature-store retire` it again"
             if _goes(found, f"view {view}", why, retire=True, command=""):
                 found.leftovers.append(view)
         elif _goes(found, f"view {view}", why, retire=retire, command=f"feature-store retire {view}"):
@@ -121,6 +123,13 @@ def _goes(found: _Found, what: str, why: str, *, retire: bool, command: str) -> 
         return True
     found.kept.append(Kept(what, why or f"it is declared no more, but not retired: `{command}`, or `--retire`"))
     return False
+
+
+def _is_built_again(premises: Premises, view: str) -> bool:
+    """Whether somebody with other declarations is about to apply a retired view again."""
+    retired = retired_us(premises.lake, view)
+    built = [at_us for table in tables_of(view) if (at_us := premises.lake.last_built_us(table)) is not None]
+    return bool(built) and (retired is None or max(built) >= retired)
 
 
 def _left(premises: Premises, client: Redis, view: str) -> bool:

@@ -368,6 +368,11 @@ class Lake:
         with self._session.reading() as cursor:
             return records.newest_builds(cursor, table, at=_at(snapshot))
 
+    def last_built_us(self, table: str) -> int | None:
+        """When a day of a table was built last; None if none was since it was dropped."""
+        with self._session.reading() as cursor:
+            return records.last_built_us(cursor, table)
+
     def completed_days(self, table: str) -> list[date]:
         """Days that were built once they were over, whatever has come since."""
         with self._session.reading() as cursor:
