@@ -95,14 +95,29 @@ def week(valkey, tmp_path_factory, module_environment):
     return home
 
 
+def copied(week, home, url, environment):
+    shutil.copytree(week, home, dirs_exist_ok=True)
+    with Redis.from_url(url) as client:  # the log of the test before
+        client.delete("nothing", *client.scan_iter(f"log*:{environment}:*"))
+    return World(url, home, environment)
+
+
 @pytest.fixture
 def world(valkey, week, tmp_path, module_environment):
-    shutil.copytree(week, tmp_path, dirs_exist_ok=True)
-    with Redis.from_url(valkey.url) as client:  # the log of the test before
-        client.delete("nothing", *client.scan_iter(f"log*:{module_environment}:*"))
-    world = World(valkey.url, tmp_path, module_environment)
+    world = copied(week, tmp_path, valkey.url, module_environment)
     yield world
     world.deployment.close()
+
+
+@pytest.fixture(scope="module")
+def after(valkey, week, tmp_path_factory, module_environment):
+    """One from which two days are gone, with what was asked before."""
+    after = copied(week, tmp_path_factory.mktemp("after"), valkey.url, module_environment)
+    after.early, after.before = spine(START + 3 * DAY, START + 4 * DAY, count=3), after.lake.snapshot()
+    after.whole = after.store.get_historical_features(after.early, ["live:total"]).to_arrow()
+    after.remove()
+    yield after
+    after.deployment.close()
 
 
 def spine(first, last, *, count, seed=1):
@@ -159,17 +174,14 @@ def assert_same_value(found, expected):
     assert decode_row(found)._replace(run=0, n=0) == decode_row(expected)._replace(run=0, n=0)
 
 
-def test_what_would_need_removed_events_is_refused_by_name(world):
-    store, early = world.store, spine(START + 3 * DAY, START + 4 * DAY, count=3)
-    before = world.lake.snapshot()
-    whole = store.get_historical_features(early, ["live:total"]).to_arrow()
-    world.remove()
-
+def test_what_would_need_removed_events_is_refused_by_name(after):
+    store = after.store
     with pytest.raises(
         InputError, match=r"a window of view 'live' at 2024-01-0\S+ holds events of source 'clicks' before"
     ):
         store.get_historical_features(spine(START + 3 * DAY, START + 3 * DAY, count=1), ["live:total"])
-    assert store.get_historical_features(early, ["live:total"], snapshot=before).to_arrow() == whole
+    found = store.get_historical_features(after.early, ["live:total"], snapshot=after.before)
+    assert found.to_arrow() == after.whole
     with pytest.raises(
         InputError, match=r"view 'live@1' cannot be built for 2024-01-02.*can be built from 2024-01-03 on"
     ):
@@ -187,21 +199,34 @@ def test_what_would_need_removed_events_is_refused_by_name(world):
     with pytest.raises(
         DeclarationError, match=r"view 'week@1': it reads back over \S+ of source 'clicks', whose events before"
     ):
-        world.deployment.store(Registry(views=views)).apply()
+        after.deployment.store(Registry(views=views)).apply()
 
 
-def test_what_arrives_later_than_the_retention_is_rejected_by_stream_and_archiver_alike(world):
-    world.remove()
+def test_what_arrives_later_than_the_retention_is_rejected_by_stream_and_archiver_alike(after):
     at = NOW - timedelta(days=4, seconds=1)
-    world.click(at, name="too late")
-    world.click(at + timedelta(seconds=1), name="just in time")
-    world.archiver.step()
+    after.click(at, name="too late")
+    after.click(at + timedelta(seconds=1), name="just in time")
+    after.archiver.step()
 
-    with world.lake.reading() as cursor:
+    with after.lake.reading() as cursor:
         letters = cursor.execute("SELECT kind, reason FROM rejected_events").fetchall()
         ids = cursor.execute("SELECT _event_id FROM events_clicks_live").fetchall()
     assert letters == [("rejected", "column 'at': it arrived more than 4d later, and no event is kept for longer")]
     assert ids == [("just in time",)]
+
+
+def test_an_event_that_came_into_a_removed_day_all_the_same_has_no_day_built_again_and_goes_too(after):
+    offset = after.lake.positions("clicks").get(0, 0)
+    with after.lake.cursor() as cursor:
+        kinds = cursor.execute("SELECT * FROM events_clicks_live LIMIT 0").to_arrow_table().schema
+    known = {"_event_id": "x", "_event_us": to_us(START), "_arrived_us": to_us(NOW), "_partition": 0, "_offset": offset}
+    row = {"click": "x", "user": "u1", "at": START, "value": 1, "_day": START.date(), "_late": False, **known}
+    events = pa.Table.from_pylist([row], schema=kinds)
+    after.lake.append_live("clicks", events, owner="o", start={0: offset}, end={0: offset + 1})
+
+    assert START.date() in after.lake.stale_days("tiles_live_v1", source="clicks")
+    assert START.date() not in outdated_days(after.lake, VIEWS[0], now_us=to_us(NOW))
+    assert after.remove().figures["events"] == 1
 
 
 def test_what_is_published_must_be_young_enough_to_be_kept():
@@ -237,20 +262,6 @@ def test_vectors_that_rest_on_removed_events_are_left_out_of_the_proof_and_days_
     assert (after.vectors, after.removed, after.unequal, after.defects) == (0, 4, 0, 0)
     with world.lake.reading() as cursor:
         assert cursor.execute(f"SELECT min(event_timestamp) FROM ({spine()})").fetchone() == (None,)
-
-
-def test_an_event_that_came_into_a_removed_day_all_the_same_has_no_day_built_again_and_goes_too(world):
-    world.remove()
-    store, offset = world.store, world.lake.positions("clicks").get(0, 0)
-    with world.lake.cursor() as cursor:
-        kinds = cursor.execute("SELECT * FROM events_clicks_live LIMIT 0").to_arrow_table().schema
-    known = {"_event_id": "x", "_event_us": to_us(START), "_arrived_us": to_us(NOW), "_partition": 0, "_offset": offset}
-    row = {"click": "x", "user": "u1", "at": START, "value": 1, "_day": START.date(), "_late": False, **known}
-    events = pa.Table.from_pylist([row], schema=kinds)
-    world.lake.append_live("clicks", events, owner="o", start={0: offset}, end={0: offset + 1})
-
-    assert [outdated_days(world.lake, view, now_us=to_us(NOW)) for view in store.registry.views] == [[], []]
-    assert world.remove().figures["events"] == 1
 
 
 def test_a_day_stays_while_something_holds_it_and_it_is_said_what(world):
