@@ -11,6 +11,7 @@ from feature_store import FeatureService, Registry, agg
 from feature_store.cli.app import run
 from feature_store.costs.online import online_bytes
 from feature_store.history.outdated import built_table
+from feature_store.online.keys import features_key
 from feature_store.proof.served_archive import ServedArchiver
 from feature_store.settings import PREFIX
 from feature_store.time_rule import DAY_US, to_us
@@ -126,9 +127,14 @@ def test_a_feature_that_a_training_set_names_is_not_unused_and_one_that_was_read
 
 def test_what_is_in_redis_and_not_declared_is_counted_apart(deployment):
     store = deployment.store(Registry(views=[VIEWS[0]], services=[]))
+    key = features_key(store.settings.environment, "user", "damaged")
+    store.redis.hset(key, mapping={"live@1": b"\xc1", "other@1": b"x"})
 
+    damaged = store.costs().undeclared
+    store.redis.delete(key)
     costs = store.costs()
 
+    assert damaged.keys() == {"daily@1", "live@1", "other@1"}
     assert costs.undeclared.keys() == {"daily@1"}
     assert costs.undeclared["daily@1"] > 20 * len("daily@1")
 

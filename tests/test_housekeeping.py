@@ -20,7 +20,7 @@ from feature_store.housekeeping.task import Kept, Options
 from feature_store.housekeeping.tasks import TASKS, housekeep
 from feature_store.lake.session import Session
 from feature_store.online.keys import features_key, layouts_key, services_key, tail_key
-from feature_store.online.packed import encode_rows
+from feature_store.online.packing import encode_rows
 from feature_store.settings import PREFIX
 from feature_store.time_rule import DAY_US, to_us
 

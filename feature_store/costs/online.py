@@ -116,12 +116,13 @@ def _parts(view: str, value: bytes, layouts: _Layouts) -> dict[str, float]:
     """Feature -> its share of a value; what is not a feature's own is shared alike. Empty if nothing says what it holds."""
     try:
         row = decode_row(value)
-    except ValueError:
+        items = row.items
+    except (IndexError, TypeError, ValueError):  # it is damaged
         return {}
     layout = layouts.get((view, row.layout_id))
-    if layout is None:
+    if layout is None or len(items) < len(layout.features):
         return {}
-    sizes = [len(_encode(item)) for item in row.items[: len(layout.features)]]
+    sizes = [len(_encode(item)) for item in items[: len(layout.features)]]
     rest = max(len(value) - sum(sizes), 0) / len(layout.features)
     total = sum(sizes) + rest * len(layout.features)
     return {each.name: (size + rest) / total for each, size in zip(layout.features, sizes, strict=True)}
