@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, NamedTuple
 
+from feature_store.catalog.names import history_path
 from feature_store.changing.applied import read_applied, view_of
 from feature_store.history.kept import first_needed
 from feature_store.history.outdated import built_table
@@ -88,10 +89,13 @@ def _old(premises: Premises, source: EventSource) -> tuple[list[OldEvents], list
     old = premises.lake.old_events(source.name, before=before)
     if not old:
         return [], []
-    last = old[-1].day
-    holds = [*_of_strangers(premises, old[0].day), *_of_log(premises, source)]
+    first, last = old[0].day, old[-1].day
+    kept = premises.lake.kept_from(source.name) or date.min
+    known = [day for day in premises.lake.days(source.name).known if first <= day]
+    holds = [*_of_strangers(premises, first), *_of_log(premises, source)]
     for view in premises.compiled.registry.views_of(source.name):
-        holds += _of_builds(premises.lake, view, old[0].day, last)
+        asked = [day for day in known if kept <= first_needed(view, day) <= last]
+        holds += _of_builds(premises.lake, view, asked, first)
         holds += _of_publication(premises.lake, view)
     return old, sorted(hold for hold in holds if hold.first <= last)
 
@@ -122,21 +126,15 @@ def _of_log(premises: Premises, source: EventSource) -> Iterator[Hold]:
                 )
 
 
-def _of_builds(lake: Lake, view: FeatureView, first: date, last: date) -> Iterator[Hold]:
-    """Days that are not built yet, or were built before events came."""
+def _of_builds(lake: Lake, view: FeatureView, days: Sequence[date], first: date) -> Iterator[Hold]:
+    """Of days that read old events, which begin with the day `first`, those that are still to be built."""
     table = built_table(view)
     sealed = _sealed(lake, view, table)
-    known = [day for day in lake.days(view.source.name).known if first <= day]
-    kept = lake.kept_from(view.source.name)
-    missing = [
-        day
-        for day in known
-        if day not in sealed and first_needed(view, day) <= last and (kept is None or first_needed(view, day) >= kept)
-    ]
+    missing = [day for day in days if day not in sealed]
     if missing:
-        days = f"{missing[0]}" if len(missing) == 1 else f"{len(missing)} days from {missing[0]} to {missing[-1]}"
-        command = f"feature-store backfill {table.partition('_')[0]}/{view.name} --start {missing[0]}"
-        yield Hold(max(first_needed(view, missing[0]), first), f"{table} is not built for {days}: `{command} ...`")
+        span = f"{missing[0]}" if len(missing) == 1 else f"{len(missing)} days from {missing[0]} to {missing[-1]}"
+        command = f"feature-store backfill {'/'.join(history_path(view))} --start {missing[0]}"
+        yield Hold(max(first_needed(view, missing[0]), first), f"{table} is not built for {span}: `{command} ...`")
 
 
 def _sealed(lake: Lake, view: FeatureView, table: str) -> set[date]:
