@@ -7,7 +7,9 @@ from pathlib import Path
 import dagster as dg
 from feature_store_deploy.assets.books import quicken_books
 from feature_store_deploy.assets.catalog_links import with_links
+from feature_store_deploy.assets.costs import build_costs_asset, build_costs_schedule
 from feature_store_deploy.assets.events import build_events_asset
+from feature_store_deploy.assets.housekeeping import build_housekeeping_assets, build_housekeeping_schedule
 from feature_store_deploy.assets.late import build_late_sensor, is_recomputed
 from feature_store_deploy.assets.maintenance import build_maintenance_asset, build_maintenance_schedule
 from feature_store_deploy.assets.online import build_online_asset, build_stream_spec
@@ -16,9 +18,10 @@ from feature_store_deploy.assets.resource import STORE, feature_store_resource
 from feature_store_deploy.assets.schedules import build_view_schedule
 from feature_store_deploy.assets.served import build_served_asset
 from feature_store_deploy.assets.statistics import build_statistics_asset, build_statistics_schedule
+from feature_store_deploy.assets.stream import build_stream_asset
 from feature_store_deploy.assets.training import build_training_asset
 from feature_store_deploy.assets.views import build_view_asset
-from feature_store_deploy.checks.alerts import build_alert_sensor
+from feature_store_deploy.checks.alerts.sensor import build_alert_sensor
 from feature_store_deploy.checks.dead_letters import build_dead_letters_check
 from feature_store_deploy.checks.default_values import build_default_values_check
 from feature_store_deploy.checks.freshness import build_freshness_check
@@ -29,9 +32,12 @@ from feature_store_deploy.checks.schedules import build_check_schedules
 from feature_store_deploy.checks.schema import build_schema_check
 from feature_store_deploy.checks.service_drift import build_service_drift_check
 from feature_store_deploy.checks.skew import build_skew_check
+from feature_store_deploy.checks.stream import build_stream_check
+from feature_store_deploy.checks.stream_sensor import build_stream_sensor
 from feature_store_deploy.checks.values import build_source_values_check, build_view_values_check
 
 from feature_store.clock import Clock
+from feature_store.fold.run import live_sources
 from feature_store.registry import Registry, load_registry
 from feature_store.settings import Settings
 from feature_store.transforms.compiled import compile_registry
@@ -55,23 +61,28 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
     batch = [view for view in registry.views if view.is_batch]
     online = [build_online_asset(view, env=env) for view in batch]
     shown = [build_stream_spec(view, env=env) for view in registry.views if view.online == "stream"]
+    live = [registry.source(name) for name in live_sources(registry)]
+    streams = [build_stream_asset(source, compiled, env=env) for source in live]
     training = [build_training_asset(service, registry, env=env) for service in registry.services]
     vectors = [build_served_asset(service, registry, env=env) for service in registry.services]
-    checks = _checks(registry, env=env)
+    checks = [*_checks(registry, env=env), *(build_stream_check(source, env=env) for source in live)]
     return dg.Definitions(
         asset_checks=checks,
         assets=[
             *with_links(
-                [*events, *views, *online, *shown, *training, *vectors],
+                [*events, *streams, *views, *online, *shown, *training, *vectors],
                 registry,
                 env=env,
                 catalog_url=settings.catalog_url,
             ),
             build_statistics_asset(registry, settings),
+            *build_housekeeping_assets(env=env),
+            build_costs_asset(env=env),
             build_maintenance_asset(env=env),
         ],
         sensors=[
-            build_alert_sensor(env=env, webhook_url=settings.alert_webhook_url, ui_url=settings.dagster_url),
+            build_alert_sensor(registry, settings),
+            *([build_stream_sensor(registry, settings, clock=clock)] if live else []),
             *(build_late_sensor(view, env=env) for view in registry.views if is_recomputed(view)),
             *filter(None, (build_retraining_sensor(service, settings) for service in registry.services)),
         ],
@@ -79,6 +90,8 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
             *(build_view_schedule(view, env=env) for view in batch),
             *build_check_schedules(checks, env=env),
             build_statistics_schedule(env=env),
+            build_housekeeping_schedule(env=env),
+            build_costs_schedule(env=env),
             build_maintenance_schedule(env=env),
         ],
         resources={STORE: feature_store_resource(registry, settings, clock=clock)},
