@@ -1,0 +1,67 @@
+"""`python -m feature_store_deploy.stack.exporter`: what is seen from outside, for Prometheus, until it is stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from prometheus_client import CollectorRegistry, start_http_server
+
+from feature_store.errors import FeatureStoreError, SettingsError
+from feature_store.registry import load_registry
+from feature_store.settings import PREFIX, Settings
+from feature_store.stop import stop_on_signal
+
+
+def main() -> int:
+    """Serve until stopped; exit code 2 with one clear line if it cannot."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    try:
+        serve(Settings())
+    except FeatureStoreError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def serve(settings: Settings) -> None:
+    """Answer Prometheus until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: the port cannot be had, or the home cannot be written.
+        DeclarationError: the declarations are wrong.
+    """
+    from feature_store_deploy.assets.instance import dagster_instance
+    from feature_store_deploy.stack.dagster import begin_books
+    from feature_store_deploy.stack.definitions import build_definitions
+    from feature_store_deploy.stack.exporter.books import Books
+    from feature_store_deploy.stack.exporter.cached import Cached
+    from feature_store_deploy.stack.exporter.stream import Stream
+
+    from feature_store.online.address import connected
+
+    stop = stop_on_signal()
+    env, declared = settings.environment, load_registry(settings.declarations)
+    begin_books(settings)
+    with dagster_instance(settings) as instance, connected(settings.redis_url, socket_timeout=2) as client:
+        books = Books(build_definitions(declared, settings), instance, env=env)
+        stream = Stream(declared, client, env=env, clock=settings.clock)
+        registry = CollectorRegistry()
+        registry.register(Cached({"dagster": books.families, "stream": stream.families}))
+        try:
+            start_http_server(settings.metrics_port, settings.metrics_host, registry)
+        except OSError as error:
+            raise SettingsError(
+                f"setting `metrics_port`: {settings.metrics_port} of {settings.metrics_host} cannot be had "
+                f"({error.strerror or error}); choose another with {PREFIX}METRICS_PORT"
+            ) from error
+        logging.getLogger(__name__).info(
+            "metrics at http://%s:%d/metrics", settings.metrics_host, settings.metrics_port
+        )
+        stop.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
