@@ -33,6 +33,8 @@ def serve(settings: Settings) -> None:
         SettingsError: the port cannot be had, or the home cannot be written.
         DeclarationError: the declarations are wrong.
     """
+    stop, registry = stop_on_signal(), CollectorRegistry()
+    _listen(settings, registry)  # before what takes seconds to import
     from feature_store_deploy.assets.instance import dagster_instance
     from feature_store_deploy.stack.dagster import begin_books
     from feature_store_deploy.stack.definitions import build_definitions
@@ -42,25 +44,25 @@ def serve(settings: Settings) -> None:
 
     from feature_store.online.address import connected
 
-    stop = stop_on_signal()
     env, declared = settings.environment, load_registry(settings.declarations)
     begin_books(settings)
     with dagster_instance(settings) as instance, connected(settings.redis_url, socket_timeout=2) as client:
         books = Books(build_definitions(declared, settings), instance, env=env)
         stream = Stream(declared, client, env=env, clock=settings.clock)
-        registry = CollectorRegistry()
         registry.register(Cached({"dagster": books.families, "stream": stream.families}))
-        try:
-            start_http_server(settings.metrics_port, settings.metrics_host, registry)
-        except OSError as error:
-            raise SettingsError(
-                f"setting `metrics_port`: {settings.metrics_port} of {settings.metrics_host} cannot be had "
-                f"({error.strerror or error}); choose another with {PREFIX}METRICS_PORT"
-            ) from error
-        logging.getLogger(__name__).info(
-            "metrics at http://%s:%d/metrics", settings.metrics_host, settings.metrics_port
-        )
         stop.wait()
+
+
+def _listen(settings: Settings, registry: CollectorRegistry) -> None:
+    host, port = settings.metrics_host, settings.metrics_port
+    try:
+        start_http_server(port, host, registry)
+    except OSError as error:
+        raise SettingsError(
+            f"setting `metrics_port`: {port} of {host} cannot be had ({error.strerror or error}); "
+            f"choose another with {PREFIX}METRICS_PORT"
+        ) from error
+    logging.getLogger(__name__).info("metrics at http://%s:%d/metrics", host, port)
 
 
 if __name__ == "__main__":

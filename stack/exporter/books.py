@@ -50,14 +50,17 @@ class Books:
         yield self._heartbeats()
 
     def _newest_evaluations(self) -> Mapping[dg.AssetCheckKey, tuple[float, AssetCheckEvaluation]]:
-        """Check -> when it was last evaluated, and how; one that is being evaluated has the evaluation before."""
+        """Check -> when it was last evaluated, and how; one that is being evaluated, or was planned and left out, has the
+        evaluation before.
+        """
         storage = self._instance.event_log_storage
         newest = storage.get_latest_asset_check_execution_by_key(self._checks)
         for key, record in newest.items():
-            if record.evaluation is None and key not in self._evaluated:
-                completed = storage.get_asset_check_execution_history(key, limit=1, status=COMPLETED)
-                record = completed[0] if completed else record  # noqa: PLW2901 - the one that counts
-            self._note(key, record)
+            if record.status in COMPLETED:
+                self._note(key, record)
+            elif key not in self._evaluated:
+                for before in storage.get_asset_check_execution_history(key, limit=1, status=COMPLETED):
+                    self._note(key, before)
         return self._evaluated
 
     def _note(self, key: dg.AssetCheckKey, record: AssetCheckExecutionRecord) -> None:
