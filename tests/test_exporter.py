@@ -8,6 +8,7 @@ import pytest
 from dagster_world import Deployment, day, ride
 from feature_store_deploy.stack.exporter.books import Books, number
 from feature_store_deploy.stack.exporter.cached import Cached
+from feature_store_deploy.stack.exporter.declared import declared_families
 from feature_store_deploy.stack.exporter.stream import Stream
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
@@ -43,12 +44,12 @@ def test_materializations_runs_and_checks_of_the_books_are_told(deployment):
     assert told["materialization_rows{events/rides}"] == 8
     assert 0 < told["materialization_seconds{events/rides}"] < time.time() - began
     assert began < told["materialization_timestamp_seconds{events/rides}"] < time.time()
-    assert told["feature_check_passed{events/rides,schema,WARN}"] == 1  # a row that is refused makes it an ERROR
+    assert (
+        told["feature_check_passed{events/rides,schema,WARN,team:taxis}"] == 1
+    )  # a row that is refused makes it an ERROR
     assert began < told["feature_check_timestamp_seconds{events/rides,schema}"] < time.time()
     assert told["dagster_runs{SUCCESS}"] == 1
-    assert (
-        "feature_check_passed{events/rides,drift,WARN}" not in told
-    )  # planned, and left out: these days are of the past
+    assert not [name for name in told if "rides,drift" in name]  # planned, and left out: these days are of the past
     assert not [name for name in told if "feature_missing_rate" in name]
 
 
@@ -100,7 +101,7 @@ def test_figures_of_checks_have_the_names_that_were_promised(measured):
     assert told["feature_distribution_drift{events/rides,fare}"] == 0.125
     assert told["training_serving_skew_score{pricing}"] == 0
     assert told["feature_check_limit{online/hourly,missing_rate,count_1h}"] == 0.1
-    assert told["feature_check_passed{online/hourly,drift,ERROR}"] == 0
+    assert told["feature_check_passed{online/hourly,drift,ERROR,nobody}"] == 0
 
 
 def test_what_has_no_figure_is_left_out(measured):
@@ -163,6 +164,15 @@ def test_how_far_the_stream_has_come_is_seen_also_when_nobody_runs_it(valkey, tm
         name for name in told if "archiver" in name
     }
     world.close()
+
+
+def test_whose_each_served_view_is_is_told_for_alerts(deployment):
+    told = samples(declared_families(deployment.registry, env="dev"))
+
+    assert told == {
+        "feature_view_info{hourly@1,online/hourly,team:taxis}": 1,
+        "feature_view_info{daily@1,online/daily,ops@example.com}": 1,
+    }
 
 
 def test_a_part_that_is_away_is_said_to_be_and_the_others_are_told(caplog):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from functools import partial
 
 from prometheus_client import CollectorRegistry, start_http_server
 
@@ -40,16 +41,25 @@ def serve(settings: Settings) -> None:
     from feature_store_deploy.stack.definitions import build_definitions
     from feature_store_deploy.stack.exporter.books import Books
     from feature_store_deploy.stack.exporter.cached import Cached
+    from feature_store_deploy.stack.exporter.declared import declared_families
     from feature_store_deploy.stack.exporter.stream import Stream
 
     from feature_store.online.address import connected
 
-    env, declared = settings.environment, load_registry(settings.declarations)
+    env, views = settings.environment, load_registry(settings.declarations)
     begin_books(settings)
     with dagster_instance(settings) as instance, connected(settings.redis_url, socket_timeout=2) as client:
-        books = Books(build_definitions(declared, settings), instance, env=env)
-        stream = Stream(declared, client, env=env, clock=settings.clock)
-        registry.register(Cached({"dagster": books.families, "stream": stream.families}))
+        books = Books(build_definitions(views, settings), instance, env=env)
+        stream = Stream(views, client, env=env, clock=settings.clock)
+        registry.register(
+            Cached(
+                {
+                    "declared": partial(declared_families, views, env=env),
+                    "dagster": books.families,
+                    "stream": stream.families,
+                }
+            )
+        )
         stop.wait()
 
 

@@ -12,6 +12,7 @@ from dagster._core.storage.asset_check_execution_record import (
     COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES as COMPLETED,
 )
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+from feature_store_deploy.checks.declared import OWNER
 from feature_store_deploy.checks.skew import NAME as SKEW
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -22,6 +23,7 @@ MEASURED = {
     "drift": "feature_distribution_drift",
 }
 """Check -> the metric that its figures are."""
+NOBODY = "nobody"
 STATUSES = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.STARTED,
@@ -37,6 +39,9 @@ class Books:
     def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance, *, env: str) -> None:
         graph = definitions.resolve_asset_graph()
         self._instance = instance
+        self._owners = {
+            key: str(graph.get_check_spec(key).metadata.get(OWNER, NOBODY)) for key in graph.asset_check_keys
+        }
         self._checks = sorted((key for key in graph.asset_check_keys if key.asset_key.path[0] == env), key=str)
         self._assets = sorted(key for key in graph.materializable_asset_keys if key.path[0] == env)
         self._evaluated: dict[dg.AssetCheckKey, tuple[float, AssetCheckEvaluation]] = {}
@@ -44,7 +49,7 @@ class Books:
 
     def families(self) -> Iterator[Metric]:
         """Everything that is known now."""
-        yield from check_families(self._newest_evaluations())
+        yield from check_families(self._newest_evaluations(), self._owners)
         yield from self._materializations()
         yield self._runs()
         yield self._heartbeats()
@@ -108,14 +113,22 @@ class Books:
         return found
 
 
-def check_families(evaluated: Mapping[dg.AssetCheckKey, tuple[float, AssetCheckEvaluation]]) -> Iterator[Metric]:
+def check_families(
+    evaluated: Mapping[dg.AssetCheckKey, tuple[float, AssetCheckEvaluation]], owners: Mapping[dg.AssetCheckKey, str]
+) -> Iterator[Metric]:
     """What checks have found.
 
     Args:
         evaluated: check -> when (Unix seconds), and its evaluation.
+        owners: check -> whom it concerns.
     """
     passed = _gauge(
-        "feature_check_passed", "Whether a check passed when it was last evaluated", "asset", "check", "severity"
+        "feature_check_passed",
+        "Whether a check passed when it was last evaluated",
+        "asset",
+        "check",
+        "severity",
+        "owner",
     )
     when = _gauge("feature_check_timestamp_seconds", "When it was", "asset", "check")
     limit = _gauge("feature_check_limit", "The limit of a figure", "asset", "check", "feature")
@@ -125,7 +138,7 @@ def check_families(evaluated: Mapping[dg.AssetCheckKey, tuple[float, AssetCheckE
     skew = _gauge(SKEW, "Share of served values that are not what the lake says they should have been", "service")
     for key, (at_s, evaluation) in evaluated.items():
         asset, told = _name(key.asset_key), _plain(evaluation.metadata)
-        passed.add_metric([asset, key.name, evaluation.severity.value], int(evaluation.passed))
+        passed.add_metric([asset, key.name, evaluation.severity.value, owners[key]], int(evaluation.passed))
         when.add_metric([asset, key.name], at_s)
         if key.name == SKEW and (score := number(told.get(SKEW))) is not None:
             skew.add_metric([asset.rpartition("/")[2]], score)
