@@ -163,7 +163,7 @@ def test_the_promised_names_are_exported(endpoints):
 
 
 def test_the_page_lists_every_metric_with_its_labels_and_no_other(endpoints):
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]*) \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|([^|]*)\|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE)
     listed = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     exported = {each.name + ("_total" if each.type == "counter" else ""): each for each in endpoints.families()}
     labels = {
