@@ -22,6 +22,9 @@ TIMEOUT_S = 5.0
 BEAT_S = 10.0
 """The age of a heartbeat of the flow that is believed; it beats each second."""
 
+DAEMON_S = 120
+"""Of the daemon's, which beats every 30 seconds, or 60 where it has much to do."""
+
 
 def flow(settings: Settings) -> str | None:
     """What keeps readers from believing the streamed values: a shard that is silent or catches up."""
@@ -70,8 +73,9 @@ def daemon(settings: Settings) -> str | None:
     from feature_store_deploy.assets.instance import prepare_dagster_home
 
     program = str(Path(sys.executable).parent / "dagster-daemon")
-    home = {"DAGSTER_HOME": str(prepare_dagster_home(settings)), "PYTHONWARNINGS": "ignore"}
-    os.execve(program, [program, "liveness-check"], os.environ | home)  # noqa: S606 - no shell is wanted
+    told = {"DAGSTER_HOME": str(prepare_dagster_home(settings)), "PYTHONWARNINGS": "ignore"}
+    told["DAGSTER_DAEMON_HEARTBEAT_TOLERANCE"] = str(DAEMON_S)  # half an hour by default
+    os.execve(program, [program, "liveness-check"], os.environ | told)  # noqa: S606 - no shell is wanted
 
 
 CHECKS: Mapping[str, Callable[[Settings], str | None]] = {

@@ -85,9 +85,10 @@ class StreamMetrics:
             self._newest.labels(source).set(time_us / 1e6)
 
     def committed(self, values: int, seconds: float) -> None:
-        """Count a commit."""
-        self._commits.observe(seconds)
-        self._written.inc(values)
+        """Count a commit; one without values is a heartbeat."""
+        if values:
+            self._commits.observe(seconds)
+            self._written.inc(values)
 
 
 def late_after_us(registry: Registry, source: str) -> int:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_server import CLIENT
 from stream_world import NOW_US, World
 
 from feature_store.clock import ReplayClock
@@ -95,6 +95,6 @@ class Deployment(World):
 
 def counted(port):
     """What a process says for Prometheus: (name, source, outcome) -> its value."""
-    families = text_string_to_metric_families(httpx.get(f"http://{HOST}:{port}/metrics").text)
+    families = text_string_to_metric_families(CLIENT.get(f"http://{HOST}:{port}/metrics").text)
     samples = [sample for family in families for sample in family.samples]
     return {(each.name, each.labels.get("source"), each.labels.get("outcome")): each.value for each in samples}

@@ -14,6 +14,8 @@ from feature_store.embedded import HOST, free_port
 
 PROGRAM, TOOL = shutil.which("prometheus"), shutil.which("promtool")
 NO_PROMETHEUS = "rules and dashboards were not evaluated: there is no `prometheus` and `promtool` on the PATH"
+CLIENT = httpx.Client(verify=False)
+"""Of servers of this machine; one for all questions, because to make one reads all certificates of the system."""
 MONITORING = Path(__file__).parent.parent / "monitoring"
 
 
@@ -24,7 +26,7 @@ class Prometheus:
         self.url = url
 
     def get(self, path, **parameters):
-        answer = httpx.get(f"{self.url}/api/v1/{path}", params=parameters).json()
+        answer = CLIENT.get(f"{self.url}/api/v1/{path}", params=parameters).json()
         assert answer["status"] == "success", answer
         return answer["data"]
 
@@ -76,6 +78,6 @@ def running_prometheus(folder, targets):
 
 def _is_ready(url):
     try:
-        return httpx.get(f"{url}/-/ready").status_code == 200
+        return CLIENT.get(f"{url}/-/ready").status_code == 200
     except httpx.TransportError:
         return False

@@ -1,20 +1,32 @@
 """The exporter tells Prometheus what stands in Dagster's books and in Redis, and invents nothing."""
 
 import math
+import os
+import signal
+import socket
+import subprocess
+import sys
 import time
 
 import dagster as dg
+import httpx
 import pytest
 from dagster_world import Deployment, day, ride
+from feature_store_deploy.stack.exporter.__main__ import listen
 from feature_store_deploy.stack.exporter.books import Books, number
 from feature_store_deploy.stack.exporter.cached import Cached
 from feature_store_deploy.stack.exporter.declared import declared_families
 from feature_store_deploy.stack.exporter.stream import Stream
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_server import CLIENT
 from redis.exceptions import RedisError
 from stream_world import NOW_US, SOURCE, World, registry, rows
 
+from feature_store.embedded import HOST, free_port
+from feature_store.errors import SettingsError
+from feature_store.settings import PREFIX, Settings
 from feature_store.time_rule import SECOND_US
 
 
@@ -201,3 +213,40 @@ def test_however_often_somebody_asks_the_books_are_read_every_few_seconds():
         counts.get_sample_value("exporter_part_up", {"part": "dagster"})
 
     assert len(asked) == 1
+
+
+def test_it_answers_as_a_process_until_it_is_told_to_end(valkey, tmp_path, environment):
+    port = free_port()
+    settings = {"HOME": tmp_path, "REDIS_URL": valkey.url, "ENVIRONMENT": environment, "METRICS_PORT": port,
+                "DECLARATIONS": "stream_world:registry"}  # fmt: skip
+    variables = {f"{PREFIX}{name}": str(value) for name, value in settings.items()}
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    command = [sys.executable, "-m", "feature_store_deploy.stack.exporter"]
+    with subprocess.Popen(command, env=os.environ | variables, stderr=subprocess.PIPE, text=True) as exporter:
+        try:
+            deadline = time.monotonic() + 120
+            while not (found := asked(f"http://{HOST}:{port}/metrics")):
+                assert exporter.poll() is None, exporter.stderr.read()
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            exporter.send_signal(signal.SIGTERM)
+            assert exporter.wait(60) == 0
+        finally:
+            exporter.kill()
+
+    assert [found[f"exporter_part_up{{{part}}}"] for part in ("declared", "dagster", "stream")] == [1, 1, 1]
+
+
+def asked(url):
+    """What it tells; nothing before it has looked at everything."""
+    try:
+        return samples(text_string_to_metric_families(CLIENT.get(url).text))
+    except httpx.TransportError:
+        return {}
+
+
+def test_a_port_that_is_taken_is_named_with_its_setting():
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=rf"`metrics_port`: {port} of 127.0.0.1 cannot be had .*METRICS_PORT"):
+            listen(Settings(metrics_port=port), CollectorRegistry())

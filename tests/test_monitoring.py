@@ -1,28 +1,32 @@
 """Rules, dashboards and the page on metrics are about what the endpoints really export; a real Prometheus evaluates them."""
 
 import json
-import os
 import re
-import signal
 import subprocess
-import sys
-import time
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
-import httpx
+import dagster as dg
 import pytest
 import yaml
 from api_server import running
+from feature_store_deploy.stack import healthy
+from feature_store_deploy.stack.definitions import build_definitions
+from feature_store_deploy.stack.exporter.books import Books
+from feature_store_deploy.stack.exporter.cached import Cached
+from feature_store_deploy.stack.exporter.declared import declared_families
+from feature_store_deploy.stack.exporter.stream import Stream
 from feature_store_deploy.streams.metrics import StreamMetrics
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_server import MONITORING, NO_PROMETHEUS, PROGRAM, TOOL, running_prometheus
+from prometheus_server import CLIENT, MONITORING, NO_PROMETHEUS, PROGRAM, TOOL, running_prometheus
 from stream_world import SOURCE, World, compiled, registry
 
 from feature_store.embedded import HOST, free_port
 from feature_store.operate import apply
+from feature_store.registry import load_registry
+from feature_store.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 RULES = [rule for group in yaml.safe_load((MONITORING / "rules.yml").read_text())["groups"] for rule in group["rules"]]
@@ -44,7 +48,7 @@ class Endpoints:
     stop_flow: object
 
     def text(self, job):
-        return httpx.get(f"http://{self.targets[job]}/metrics").text
+        return CLIENT.get(f"http://{self.targets[job]}/metrics").text
 
     def families(self):
         """Without those that say since when another one counts."""
@@ -57,66 +61,48 @@ class Endpoints:
 
 @pytest.fixture(scope="module")
 def endpoints(valkey, tmp_path_factory, module_environment):
-    """API and counts of the stream in this process, the exporter in its own."""
+    """All four on ports of this process; `test_exporter` runs the exporter in its own, `test_streams_handover` the flow."""
     world = World(valkey.url, tmp_path_factory.mktemp("monitored"), module_environment)
     apply(compiled, world.lake, world.client, env=world.env, clock=world.clock)
     world.stream().step()
-    targets = {job: f"{HOST}:{free_port()}" for job in ("exporter", "flow", "archive")}
-    servers = {}
-    for job, process in (("flow", "stream"), ("archive", "archive")):
-        counts = CollectorRegistry()
-        StreamMetrics(process, registry, [SOURCE], to=counts)
-        servers[job], _ = start_http_server(int(targets[job].partition(":")[2]), HOST, counts)
-
-    def stop_flow():
-        servers["flow"].shutdown()
-        servers["flow"].server_close()
-
-    with exporter(world, targets["exporter"]), running(world) as api:
+    counts = {job: CollectorRegistry() for job in ("exporter", "flow", "archive")}
+    StreamMetrics("stream", registry, [SOURCE], to=counts["flow"])
+    StreamMetrics("archive", registry, [SOURCE], to=counts["archive"])
+    targets, servers = {job: f"{HOST}:{free_port()}" for job in counts}, {}
+    definitions = build_definitions(registry, Settings(home=world.home, environment=world.env))
+    with dg.DagsterInstance.ephemeral() as instance, running(world) as api:
+        books = Books(definitions, instance, env=world.env)
+        stream = Stream(registry, world.client, env=world.env, clock=world.clock)
+        declared = partial(declared_families, registry, env=world.env)
+        counts["exporter"].register(
+            Cached({"declared": declared, "dagster": books.families, "stream": stream.families}, every_s=0)
+        )
+        for job, address in targets.items():
+            servers[job], _ = start_http_server(int(address.partition(":")[2]), HOST, counts[job])
         targets["api"] = api.url.removeprefix("http://")
         read = {"features": ["sites:count_1h"], "rows": [{"site": "north"}]}
-        assert httpx.post(f"{api.url}/v1/features", json=read).status_code == 200
-        yield Endpoints(targets, api.url, stop_flow)
-    servers["archive"].shutdown()
-    servers["archive"].server_close()
+        assert CLIENT.post(f"{api.url}/v1/features", json=read).status_code == 200
+        yield Endpoints(targets, api.url, lambda: stop(servers.pop("flow")))
+        for server in servers.values():
+            stop(server)
     world.close()
 
 
-class exporter:  # noqa: N801 - reads as a word
-    """The exporter as a process, from when it has looked at everything until it has ended well."""
+def stop(server):
+    server.shutdown()
+    server.server_close()
 
-    def __init__(self, world, address):
-        self.url, port = f"http://{address}/metrics", address.partition(":")[2]
-        settings = {"HOME": world.home, "REDIS_URL": world.url, "ENVIRONMENT": world.env, "METRICS_PORT": port,
-                    "DECLARATIONS": "stream_world:registry"}  # fmt: skip
-        self.environment = os.environ | {f"FEATURE_STORE_{name}": str(value) for name, value in settings.items()}
-        self.environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
 
-    def start(self):
-        command = [sys.executable, "-m", "feature_store_deploy.stack.exporter"]
-        return subprocess.Popen(command, env=self.environment, stderr=subprocess.PIPE, text=True)
+def test_what_answers_is_found_to_be_well(endpoints):
+    ports = {job: int(address.rpartition(":")[2]) for job, address in endpoints.targets.items()}
+    asked = Settings(api_port=ports["api"], metrics_port=ports["exporter"], archive_metrics_port=ports["archive"])
 
-    def __enter__(self):
-        self.process, deadline = self.start(), time.monotonic() + 120
-        while not self.has_looked():
-            assert self.process.poll() is None, self.process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        return self
-
-    def has_looked(self):
-        try:
-            return "exporter_part_up{" in httpx.get(self.url).text
-        except httpx.TransportError:
-            return False
-
-    def __exit__(self, *_):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            assert self.process.wait(60) == 0, self.process.stderr.read()
-        finally:
-            self.process.kill()
-            self.process.stderr.close()
+    assert [healthy.api(asked), healthy.exporter(asked), healthy.archive(asked)] == [None] * 3
+    asked = Settings(
+        api_port=ports["api"], metrics_port=ports["archive"], ui_port=ports["archive"], metrics_host="0.0.0.0"
+    )
+    assert "says nothing of 'exporter_part_up{'" in healthy.exporter(asked)  # somebody else answers
+    assert "says nothing of 'dagster_version'" in healthy.webserver(asked)
 
 
 def named_in(expression):
@@ -185,7 +171,7 @@ def test_series_do_not_grow_however_somebody_asks(endpoints):
                  ("POST", f"/v1/sources/{name}/events", [{"uid": name}]), ("GET", f"/{name}", None), ("PUT", f"/{name}", None),
                  ("GET", f"/v1/catalog/{name}/{name}", None), ("GET", f"/problems/{name}", None), ("GET", f"/catalog/{name}", None)]  # fmt: skip
         for method, path, given in calls:
-            httpx.request(method, endpoints.api + path, json=given)
+            CLIENT.request(method, endpoints.api + path, json=given)
 
     def series():
         families = text_string_to_metric_families(endpoints.text("api"))
@@ -232,10 +218,6 @@ def test_an_alert_says_what_whose_and_what_to_do(name):
 @cache
 def checks():
     """The names of all checks of a deployment."""
-    from feature_store_deploy.stack.definitions import build_definitions
-
-    from feature_store.registry import load_registry
-    from feature_store.settings import Settings
 
     graph = build_definitions(load_registry("features:registry"), Settings()).resolve_asset_graph()
     return sorted({key.name for key in graph.asset_check_keys})

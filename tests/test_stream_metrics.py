@@ -8,6 +8,7 @@ import pytest
 from feature_store_deploy.streams.endpoint import serve_metrics
 from feature_store_deploy.streams.metrics import StreamMetrics, late_after_us
 from prometheus_client import CollectorRegistry
+from prometheus_server import CLIENT
 from stream_world import NOW_US, SOURCE, World, compiled, registry, rows
 
 from feature_store import FeatureView, Registry, agg
@@ -97,7 +98,7 @@ def test_a_port_that_is_in_use_is_taken_as_soon_as_it_is_free():
     deadline = time.monotonic() + 10
     while True:
         try:
-            assert httpx.get(f"http://{HOST}:{port}/metrics").status_code == 200
+            assert CLIENT.get(f"http://{HOST}:{port}/metrics").status_code == 200
         except httpx.TransportError:
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -14,10 +14,13 @@ from feature_store.registry import load_registry
 from feature_store.settings import PREFIX, Settings
 from feature_store.stop import stop_on_signal
 
+logger = logging.getLogger(__name__)
+
 
 def main() -> int:
     """Serve until stopped; exit code 2 with one clear line if it cannot."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logger.setLevel(logging.INFO)
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     try:
         serve(Settings())
@@ -35,7 +38,7 @@ def serve(settings: Settings) -> None:
         DeclarationError: the declarations are wrong.
     """
     stop, registry = stop_on_signal(), CollectorRegistry()
-    _listen(settings, registry)  # before what takes seconds to import
+    listen(settings, registry)  # before what takes seconds to import
     from feature_store_deploy.assets.instance import dagster_instance
     from feature_store_deploy.stack.dagster import begin_books
     from feature_store_deploy.stack.definitions import build_definitions
@@ -63,7 +66,12 @@ def serve(settings: Settings) -> None:
         stop.wait()
 
 
-def _listen(settings: Settings, registry: CollectorRegistry) -> None:
+def listen(settings: Settings, registry: CollectorRegistry) -> None:
+    """Answer with what a registry has.
+
+    Raises:
+        SettingsError: the port cannot be had.
+    """
     host, port = settings.metrics_host, settings.metrics_port
     try:
         start_http_server(port, host, registry)
@@ -72,7 +80,7 @@ def _listen(settings: Settings, registry: CollectorRegistry) -> None:
             f"setting `metrics_port`: {port} of {host} cannot be had ({error.strerror or error}); "
             f"choose another with {PREFIX}METRICS_PORT"
         ) from error
-    logging.getLogger(__name__).info("metrics at http://%s:%d/metrics", host, port)
+    logger.info("metrics at http://%s:%d/metrics", host, port)
 
 
 if __name__ == "__main__":
