@@ -43,7 +43,7 @@ def deployment(tmp_path):
 
 
 def test_materializations_runs_and_checks_of_the_books_are_told(deployment):
-    books = Books(deployment.definitions, deployment.instance, env="dev")
+    books = Books(deployment.definitions, deployment.instance)
     before = samples(books.families())
     began = time.time()
     deployment.run("events/rides", first=day(0), last=day(1))
@@ -93,7 +93,7 @@ def measured():
                 )
             )
 
-        yield Books(definitions, instance, env="dev"), note
+        yield Books(definitions, instance), note
 
 
 def test_figures_of_checks_have_the_names_that_were_promised(measured):

@@ -71,7 +71,7 @@ def endpoints(valkey, tmp_path_factory, module_environment):
     targets, servers = {job: f"{HOST}:{free_port()}" for job in counts}, {}
     definitions = build_definitions(registry, Settings(home=world.home, environment=world.env))
     with dg.DagsterInstance.ephemeral() as instance, running(world) as api:
-        books = Books(definitions, instance, env=world.env)
+        books = Books(definitions, instance)
         stream = Stream(registry, world.client, env=world.env, clock=world.clock)
         declared = partial(declared_families, registry, env=world.env)
         counts["exporter"].register(

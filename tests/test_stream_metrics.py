@@ -51,6 +51,16 @@ def test_the_archiver_counts_each_record_once_by_what_became_of_it(world):
     assert counts.get_sample_value("archive_newest_event_timestamp_seconds", {"source": SOURCE}) == newest
 
 
+def test_a_partition_without_records_has_no_batch(world):
+    counts, observer = metrics("archive")
+    archiver = Archiver(compiled, world.lake, world.log, source=SOURCE, observer=observer)
+    world.publish(rows(1))
+
+    archiver.step()
+
+    assert counts.get_sample_value("archive_batch_records_count", {"source": SOURCE}) == 1
+
+
 def test_an_archiver_that_could_not_commit_has_counted_nothing(world):
     counts, observer = metrics("archive")
     archiver = Archiver(compiled, world.lake, world.log, source=SOURCE, observer=observer)

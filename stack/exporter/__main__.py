@@ -52,7 +52,7 @@ def serve(settings: Settings) -> None:
     env, views = settings.environment, load_registry(settings.declarations)
     begin_books(settings)
     with dagster_instance(settings) as instance, connected(settings.redis_url, socket_timeout=2) as client:
-        books = Books(build_definitions(views, settings), instance, env=env)
+        books = Books(build_definitions(views, settings), instance)
         stream = Stream(views, client, env=env, clock=settings.clock)
         registry.register(
             Cached(

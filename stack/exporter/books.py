@@ -36,14 +36,14 @@ STATUSES = (
 class Books:
     """The books of one environment. Series are of declared assets and checks alone."""
 
-    def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance, *, env: str) -> None:
+    def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
         graph = definitions.resolve_asset_graph()
         self._instance = instance
         self._owners = {
             key: str(graph.get_check_spec(key).metadata.get(OWNER, NOBODY)) for key in graph.asset_check_keys
         }
-        self._checks = sorted((key for key in graph.asset_check_keys if key.asset_key.path[0] == env), key=str)
-        self._assets = sorted(key for key in graph.materializable_asset_keys if key.path[0] == env)
+        self._checks = sorted(graph.asset_check_keys, key=str)
+        self._assets = sorted(graph.materializable_asset_keys)
         self._evaluated: dict[dg.AssetCheckKey, tuple[float, AssetCheckEvaluation]] = {}
         self._seconds: dict[dg.AssetKey, tuple[str, float | None]] = {}
 
