@@ -176,13 +176,15 @@ def told(vector: FeatureVector, *, event_times: bool = False) -> dict[str, objec
 
 def told_batch(batch: FeatureBatch, *, event_times: bool = False) -> dict[str, object]:
     """Vectors as a client gets them: the names once for each version that was served, then the rows."""
-    rows = []
+    features, rows = {}, []
     for vector in batch:
-        row = {"service": vector.service, "values": vector.values, "statuses": status_names(vector.statuses)}
+        service = vector.service
+        row = {"service": service, "values": vector.values, "statuses": status_names(vector.statuses)}
         if event_times:
             row["event_times"] = [vector[name].event_time for name in vector.names]
+        features[service] = vector.names
         rows.append(row)
-    return {"features": {vector.service: vector.names for vector in batch}, "rows": rows}
+    return {"features": features, "rows": rows}
 
 
 def _view(feature: str) -> str:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Optional, Union
 
 import msgspec
@@ -40,7 +41,6 @@ _TAKEN: Mapping[str, Any] = {
     "timestamp": Annotated[datetime, msgspec.Meta(tz=True, description="With its zone")],
 }
 """What on-demand features take from a request."""
-_NAMES = {status: status.name for status in Status}
 
 
 class Asked(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -158,9 +158,14 @@ def shape_of(plan: ReadPlan) -> ServiceShape:
     )
 
 
-def status_names(statuses: Sequence[Status]) -> list[str]:
+def status_names(statuses: Sequence[Status]) -> tuple[str, ...]:
     """Statuses as text."""
-    return [_NAMES[status] for status in statuses]
+    return _names_of(bytes(statuses))
+
+
+@lru_cache(maxsize=1024)  # most rows have the statuses of other rows
+def _names_of(statuses: bytes) -> tuple[str, ...]:
+    return tuple(Status(status).name for status in statuses)
 
 
 def _given(names: Iterable[str], values: Iterable[object]) -> dict[str, object]:
