@@ -178,7 +178,10 @@ def test_a_running_flow_is_superseded_and_takes_new_definitions_and_history_in(d
             deployment.wait_until_caught_up(flow)
             found, now_us = deployment.values(), deployment.clock.now_us()
             # Of three runs together, each of which has read all that was not archived when it began.
-            assert counted(port)[ACCEPTED] > len(published)
+            told = counted(port)
+        assert told[ACCEPTED] > len(published)
+        assert told["stream_written_total", None, None] > 0
+        assert told["stream_commit_seconds_count", None, None] > 0
         assert poll.regressed == []
         assert poll.statuses == {Status.PRESENT}
         assert poll.reads > 10
