@@ -1,4 +1,4 @@
-"""Debian's Prometheus, asked to look every half second."""
+"""Debian's Prometheus, asked to look every second."""
 
 import re
 import shutil
@@ -52,7 +52,7 @@ class Prometheus:
 def running_prometheus(folder, targets):
     """Our configuration and rules, with targets (job -> address), intervals and pauses of a test."""
     config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
+    config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "500ms"}
     del config["alerting"]
     for job in config["scrape_configs"]:
         job.pop("authorization", None)

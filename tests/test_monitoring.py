@@ -34,6 +34,7 @@ ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in MONITORING.glob("grafana/dashboards/*.json")}
 PANELS = [(name, panel) for name, board in DASHBOARDS.items() for panel in board["panels"]]
 EXPRESSIONS = [rule["expr"] for rule in RULES] + [target["expr"] for _, panel in PANELS for target in panel["targets"]]
+PROCESSES = {"StreamDown", "ArchiverDown", "ApiDown", "ExporterDown", "ExporterIsBlind"}
 SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gauge": [""]}
 needs_prometheus = pytest.mark.skipif(None in (PROGRAM, TOOL), reason=NO_PROMETHEUS)
 
@@ -260,7 +261,7 @@ def test_a_real_prometheus_scrapes_evaluates_and_says_when_the_flow_is_gone(endp
         prometheus.wait(lambda: len(prometheus.query("up == 1")) == 4)
         prometheus.wait(lambda: all(rule["health"] == "ok" for rule in prometheus.rules()))
         prometheus.wait(lambda: "DagsterDaemonDown" in prometheus.firing())
-        while_up = prometheus.firing()
+        prometheus.wait(lambda: not prometheus.firing() & PROCESSES)  # a busy machine may have missed a scrape before
         answered = [prometheus.query(expression) for expression in EXPRESSIONS]
         freshness = prometheus.query("feature:freshness_seconds:max")
         owners = prometheus.query("feature_view_info")
@@ -268,6 +269,5 @@ def test_a_real_prometheus_scrapes_evaluates_and_says_when_the_flow_is_gone(endp
         prometheus.wait(lambda: "StreamDown" in prometheus.firing())
 
     assert len(answered) == len(EXPRESSIONS)  # each was understood
-    assert while_up & {"StreamDown", "ArchiverDown", "ApiDown", "ExporterDown", "ExporterIsBlind"} == set()
     assert {labels["view"] for labels, _ in freshness} == {"sites@1", "kinds@1"}
     assert {labels["view"] for labels, _ in owners} == {"sites@1", "kinds@1"}
