@@ -36,6 +36,16 @@ def maintenance_key(env: str) -> dg.AssetKey:
     return dg.AssetKey([env, "lake", "maintenance"])
 
 
+def housekeeping_key(env: str, task: str) -> dg.AssetKey:
+    """A task of housekeeping."""
+    return dg.AssetKey([env, "housekeeping", task])
+
+
+def costs_key(env: str) -> dg.AssetKey:
+    """What features take up, and who reads them."""
+    return dg.AssetKey([env, "housekeeping", "costs"])
+
+
 def statistics_key(env: str) -> dg.AssetKey:
     """What the catalog tells of values."""
     return dg.AssetKey([env, "catalog", "statistics"])

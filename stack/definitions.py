@@ -7,7 +7,9 @@ from pathlib import Path
 import dagster as dg
 from feature_store_deploy.assets.books import quicken_books
 from feature_store_deploy.assets.catalog_links import with_links
+from feature_store_deploy.assets.costs import build_costs_asset, build_costs_schedule
 from feature_store_deploy.assets.events import build_events_asset
+from feature_store_deploy.assets.housekeeping import build_housekeeping_assets, build_housekeeping_schedule
 from feature_store_deploy.assets.late import build_late_sensor, is_recomputed
 from feature_store_deploy.assets.maintenance import build_maintenance_asset, build_maintenance_schedule
 from feature_store_deploy.assets.online import build_online_asset, build_stream_spec
@@ -70,6 +72,8 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
                 catalog_url=settings.catalog_url,
             ),
             build_statistics_asset(registry, settings),
+            *build_housekeeping_assets(env=env),
+            build_costs_asset(env=env),
             build_maintenance_asset(env=env),
         ],
         sensors=[
@@ -80,6 +84,8 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
             *(build_view_schedule(view, env=env) for view in batch),
             *build_check_schedules(checks, env=env),
             build_statistics_schedule(env=env),
+            build_housekeeping_schedule(env=env),
+            build_costs_schedule(env=env),
             build_maintenance_schedule(env=env),
         ],
         resources={STORE: feature_store_resource(registry, settings, clock=clock)},
