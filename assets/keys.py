@@ -31,6 +31,11 @@ def served_vectors_key(env: str, service: FeatureService) -> dg.AssetKey:
     return dg.AssetKey([env, *names.served_vectors_path(service)])
 
 
+def stream_key(env: str, source: EventSource) -> dg.AssetKey:
+    """The live events of a source, on their way to the online values."""
+    return dg.AssetKey([env, "stream", source.name])
+
+
 def maintenance_key(env: str) -> dg.AssetKey:
     """The lake, kept small."""
     return dg.AssetKey([env, "lake", "maintenance"])

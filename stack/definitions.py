@@ -18,17 +18,21 @@ from feature_store_deploy.assets.resource import STORE, feature_store_resource
 from feature_store_deploy.assets.schedules import build_view_schedule
 from feature_store_deploy.assets.served import build_served_asset
 from feature_store_deploy.assets.statistics import build_statistics_asset, build_statistics_schedule
+from feature_store_deploy.assets.stream import build_stream_asset
 from feature_store_deploy.assets.training import build_training_asset
 from feature_store_deploy.assets.views import build_view_asset
-from feature_store_deploy.checks.alerts import build_alert_sensor
+from feature_store_deploy.checks.alerts.sensor import build_alert_sensor
 from feature_store_deploy.checks.drift import build_source_drift_check, build_view_drift_check
 from feature_store_deploy.checks.freshness import build_freshness_check
 from feature_store_deploy.checks.parity import build_parity_check
 from feature_store_deploy.checks.schedules import build_check_schedules
 from feature_store_deploy.checks.schema import build_schema_check
 from feature_store_deploy.checks.skew import build_skew_check
+from feature_store_deploy.checks.stream import build_stream_check
+from feature_store_deploy.checks.stream_sensor import build_stream_sensor
 
 from feature_store.clock import Clock
+from feature_store.fold.run import live_sources
 from feature_store.registry import Registry, load_registry
 from feature_store.settings import Settings
 from feature_store.transforms.compiled import compile_registry
@@ -52,6 +56,8 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
     batch = [view for view in registry.views if view.is_batch]
     online = [build_online_asset(view, env=env) for view in batch]
     shown = [build_stream_spec(view, env=env) for view in registry.views if view.online == "stream"]
+    live = [registry.source(name) for name in live_sources(registry)]
+    streams = [build_stream_asset(source, compiled, env=env) for source in live]
     training = [build_training_asset(service, registry, env=env) for service in registry.services]
     vectors = [build_served_asset(service, registry, env=env) for service in registry.services]
     served = [view for view in registry.views if view.online is not None]
@@ -61,12 +67,13 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
         *(build_view_drift_check(view, env=env) for view in registry.views),
         *(build(view, env=env) for view in served for build in (build_freshness_check, build_parity_check)),
         *(build_skew_check(service, env=env) for service in registry.services),
+        *(build_stream_check(source, env=env) for source in live),
     ]
     return dg.Definitions(
         asset_checks=checks,
         assets=[
             *with_links(
-                [*events, *views, *online, *shown, *training, *vectors],
+                [*events, *streams, *views, *online, *shown, *training, *vectors],
                 registry,
                 env=env,
                 catalog_url=settings.catalog_url,
@@ -77,7 +84,8 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
             build_maintenance_asset(env=env),
         ],
         sensors=[
-            build_alert_sensor(env=env, webhook_url=settings.alert_webhook_url, ui_url=settings.dagster_url),
+            build_alert_sensor(registry, settings),
+            *([build_stream_sensor(registry, settings, clock=clock)] if live else []),
             *(build_late_sensor(view, env=env) for view in registry.views if is_recomputed(view)),
         ],
         schedules=[

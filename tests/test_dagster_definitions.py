@@ -14,6 +14,7 @@ from feature_store_deploy.assets.schedules import cron
 from feature_store_deploy.stack.definitions import build_definitions
 
 from feature_store.errors import SettingsError
+from feature_store.fold.run import live_sources
 from feature_store.registry import load_registry
 from feature_store.settings import Settings
 from feature_store.time_rule import DAY_US, HOUR_US, MINUTE_US, parse_duration
@@ -33,7 +34,8 @@ def test_every_asset_says_whose_it_is_what_it_is_and_where_it_belongs(flights):
     # Lake and catalog are everybody's: what keeps them is not declared and has no owner.
     specs = [spec for spec in flights.resolve_all_asset_specs() if spec.key.path[1] not in SHARED]
 
-    assert len(specs) == len(FLIGHTS.sources) + 2 * len(FLIGHTS.views) + 2 * len(FLIGHTS.services)
+    streams = len(live_sources(FLIGHTS))
+    assert len(specs) == streams + len(FLIGHTS.sources) + 2 * len(FLIGHTS.views) + 2 * len(FLIGHTS.services)
     for spec in specs:
         assert spec.owners, spec.key
         assert spec.description, spec.key
@@ -47,7 +49,7 @@ def test_every_check_says_whose_it_is_and_what_it_asserts(flights):
     specs = [graph.get_check_spec(key) for key in graph.asset_check_keys]
 
     names = {spec.name for spec in specs}
-    assert names == {"schema", "drift", "freshness", "online_parity", "training_serving_skew_score"}
+    assert names == {"schema", "drift", "freshness", "online_parity", "training_serving_skew_score", "stream"}
     assert all(spec.description and str(spec.metadata["owner"]).startswith("team:") for spec in specs)
     assert {spec.asset_key.path[1] for spec in specs if spec.blocking} == {"events"}
 
