@@ -15,6 +15,7 @@ from proof_world import World, city, rides
 from feature_store.declare import FeatureView, agg
 from feature_store.errors import UnknownNameError
 from feature_store.online.keys import features_key, ready_key
+from feature_store.online.packed import HEAD
 from feature_store.online.ready import read_ready
 from feature_store.reader.readiness import Readiness, Vouched
 from feature_store.time_rule import HOUR_US, MINUTE_US, SECOND_US
@@ -102,7 +103,7 @@ def test_a_kind_of_check_that_there_is_not_is_named(world):
 def test_one_changed_value_turns_the_parity_check_red_and_is_shown(world):
     client, key = world.store.redis, features_key(world.environment, "city", "york")
     packed = msgspec.msgpack.decode(client.hget(key, "every@1"))
-    packed[6 + 1] = 12345  # count_1d
+    packed[HEAD + 1] = 12345  # count_1d
     client.hset(key, "every@1", msgspec.msgpack.encode(packed))
 
     found = check(world, "online_parity")
