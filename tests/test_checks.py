@@ -1,11 +1,12 @@
 """Whether what readers get can be believed: freshness and parity against a deployment that lives."""
 
+from functools import partial
+
 import dagster as dg
 import msgspec
 import pytest
-from dagster_world import evaluations, quiet, run
+from dagster_world import evaluations, run
 from feature_store_deploy.assets.instance import dagster_instance
-from feature_store_deploy.checks.evaluate import evaluate_checks
 from feature_store_deploy.checks.freshness import freshness_of
 from feature_store_deploy.checks.schedules import WATCH
 from feature_store_deploy.stack import check as stack_check
@@ -24,10 +25,10 @@ VIEWS = ("every", "pairs")
 ONLINE = ("every", "pairs", "overall", "hourly", "hourly_overall")
 
 
-@pytest.fixture
-def world(tmp_path, valkey, environment):
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory, valkey, module_environment):
     """A deployment after two live hours, all of it in the lake."""
-    world = World(valkey.url, tmp_path, environment, shards=1)
+    world = World(valkey.url, tmp_path_factory.mktemp("checks"), module_environment, shards=1)
     world.restart()
     for _ in range(6):
         world.happen(12, over_us=20 * MINUTE_US)
@@ -39,10 +40,30 @@ def world(tmp_path, valkey, environment):
     world.close()
 
 
-def check(world, *names):
-    """Evaluate checks of a kind, as the schedule does."""
+@pytest.fixture
+def world(lived):
+    """The same; what a test changes in Redis and of the time is as before afterwards."""
+    client, now_us = lived.store.redis, lived.clock.now_us()
+    before = {key: client.dump(key) for key in client.scan_iter(f"*:{lived.environment}*")}
+    yield lived
+    lived.clock.move_to(now_us)
+    for key, value in before.items():
+        client.restore(key, 0, value, replace=True)
+
+
+@pytest.fixture(scope="module")
+def definitions(lived):
+    return build_definitions(lived.store.registry, lived.store.settings, clock=lived.clock)
+
+
+@pytest.fixture
+def check(world, definitions):
+    """Evaluates checks of a kind, as the schedule does."""
+    return partial(evaluated, world, definitions)
+
+
+def evaluated(world, definitions, *names):
     store = world.store
-    definitions = build_definitions(store.registry, store.settings, clock=world.clock)
     graph = definitions.resolve_asset_graph()
     wanted = frozenset(key for key in graph.asset_check_keys if key.name in names)
     with dg.DagsterInstance.ephemeral(tempdir=str(store.settings.home)) as instance:
@@ -51,8 +72,8 @@ def check(world, *names):
     return evaluations(result)
 
 
-def test_what_readers_get_is_what_the_lake_says(world):
-    found = check(world, "online_parity")
+def test_what_readers_get_is_what_the_lake_says(check):
+    found = check("online_parity")
 
     assert {name: each.passed for name, each in found.items()} == {
         f"online/{view}:online_parity": True for view in ONLINE
@@ -65,29 +86,12 @@ def test_what_readers_get_is_what_the_lake_says(world):
     assert found["online/hourly:online_parity"].metadata["compared"].value >= 4 * 3
 
 
-def test_checks_can_be_evaluated_from_code_and_stand_in_dagsters_books(world):
-    store = world.store
-    definitions = build_definitions(store.registry, store.settings, clock=world.clock)
-
-    with quiet():
-        said = evaluate_checks(definitions, store.settings, jobs=[WATCH])
-
-    assert len(said) == 2 * len(ONLINE)
-    assert all(verdict.passed for verdict in said), said
-    assert {verdict.check for verdict in said} == {"freshness", "online_parity"}
-    with dagster_instance(store.settings) as instance:
-        key = dg.AssetCheckKey(dg.AssetKey([world.environment, "online", "every"]), "online_parity")
-        [record] = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
-        assert record.status.value == "SUCCEEDED"
-
-
-def test_the_command_counts_what_passed_and_names_what_did_not(world, monkeypatch, capfd):
+def test_the_command_counts_what_passed_and_names_what_did_not_and_dagsters_books_have_it(
+    world, definitions, monkeypatch, capfd
+):
     store = world.store
     monkeypatch.setattr("feature_store_deploy.stack.check.load_registry", lambda _: store.registry)
-    monkeypatch.setattr(
-        "feature_store_deploy.stack.check.build_definitions",
-        lambda registry, settings: build_definitions(registry, settings, clock=world.clock),
-    )
+    monkeypatch.setattr("feature_store_deploy.stack.check.build_definitions", lambda *_: definitions)
 
     assert stack_check.check(store.settings, [WATCH], days=None) == 0
     assert "freshness 5 of 5 passed, online_parity 5 of 5 passed" in capfd.readouterr().out
@@ -97,6 +101,16 @@ def test_the_command_counts_what_passed_and_names_what_did_not(world, monkeypatc
     said = capfd.readouterr().out
     assert f"error  {world.environment}/online/every freshness: shards [0] are silent" in said
     assert "freshness 2 of 5 passed" in said
+    assert on_record(world, "online_parity") == ["SUCCEEDED", "SUCCEEDED"]
+    assert on_record(world, "freshness") == ["FAILED", "SUCCEEDED"]
+
+
+def on_record(world, check):
+    """What Dagster's books have of a check, the newest first."""
+    key = dg.AssetCheckKey(dg.AssetKey([world.environment, "online", "every"]), check)
+    with dagster_instance(world.store.settings) as instance:
+        found = instance.event_log_storage.get_asset_check_execution_history(key, limit=9)
+    return [record.status.value for record in found]
 
 
 def test_a_kind_of_check_that_there_is_not_is_named(world):
@@ -104,44 +118,44 @@ def test_a_kind_of_check_that_there_is_not_is_named(world):
         stack_check.check(world.store.settings, ["drfit"], days=None)
 
 
-def test_one_changed_value_turns_the_parity_check_red_and_is_shown(world):
+def test_one_changed_value_turns_the_parity_check_red_and_is_shown(world, check):
     client, key = world.store.redis, features_key(world.environment, "city", "york")
     packed = msgspec.msgpack.decode(client.hget(key, "every@1"))
     packed[HEAD + 1] = 12345  # count_1d
     client.hset(key, "every@1", msgspec.msgpack.encode(packed))
 
-    found = check(world, "online_parity")
+    found = check("online_parity")
 
     assert not found["online/every:online_parity"].passed
     assert "12345" in found["online/every:online_parity"].metadata["differences"].value
     assert found["online/pairs:online_parity"].passed
 
 
-def test_values_are_fresh_until_their_sla(world):
-    assert all(each.passed for each in check(world, "freshness").values())
+def test_values_are_fresh_until_their_sla(world, check):
+    assert all(each.passed for each in check("freshness").values())
 
     world.clock.move_to(world.clock.now_us() + 4 * MINUTE_US)
-    assert all(each.passed for each in check(world, "freshness").values())
+    assert all(each.passed for each in check("freshness").values())
 
     world.clock.move_to(world.clock.now_us() + 2 * MINUTE_US)
-    found = check(world, "freshness")
+    found = check("freshness")
     assert not found["online/every:freshness"].passed
     assert "allowed are 5m" in found["online/every:freshness"].description
     assert found["online/hourly:freshness"].passed  # its SLA is three hours
 
 
-def test_a_shard_that_vouches_for_nothing_is_named(world):
+def test_a_shard_that_vouches_for_nothing_is_named(world, check):
     assert read_ready(world.store.redis, world.environment)
     world.store.redis.hdel(ready_key(world.environment), "0", "hourly@1")
 
-    found = check(world, "freshness")
+    found = check("freshness")
 
     assert found["online/every:freshness"].description == "shards [0] are silent"
     assert found["online/hourly:freshness"].description == "no rows were published"
     assert [name for name, each in found.items() if each.passed] == ["online/hourly_overall:freshness"]
 
 
-def test_a_redis_that_is_away_is_a_failed_check_and_no_failed_run(world, valkey):
+def test_a_redis_that_is_away_is_a_failed_check_and_no_failed_run(world):
     store = world.store
     settings = store.settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
     definitions = build_definitions(store.registry, settings, clock=world.clock)

@@ -1,7 +1,7 @@
 """A month with tripled delays turns the drift check red and names the column; the untouched month is green."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -16,12 +16,14 @@ from feature_store_deploy.checks.retraining import newest_drift
 from feature_store_deploy.checks.samples import Sample
 from feature_store_deploy.checks.values import OF_SOURCE
 from feature_store_deploy.stack.definitions import build_definitions
+from lake_rows import begun
 from orders_world import DAYS, Shop, day, midnight
 
 from feature_store.declare.check import Check
 from feature_store.history.baseline import newest_manifest
 from feature_store.registry import Registry, load_registry
 from feature_store.settings import Settings
+from feature_store.store import FeatureStore
 from features import flights
 
 APRIL, MAY = datetime(2013, 4, 1, tzinfo=UTC), datetime(2013, 5, 1, tzinfo=UTC)
@@ -36,8 +38,9 @@ class Month:
         self.factor = 1
         declared = load_registry("features:registry").view("airport_departures")
         source = replace(declared.source, load=self.load)
-        registry = Registry(views=[replace(declared, source=source, features=declared.features)])
-        self.definitions = build_definitions(registry, Settings(home=home))
+        self.registry = Registry(views=[replace(declared, source=source, features=declared.features)])
+        self.settings = Settings(home=begun(home))
+        self.definitions = build_definitions(self.registry, self.settings)
         self.instance = dg.DagsterInstance.ephemeral(tempdir=str(home))
 
     def load(self, start, end):
@@ -64,7 +67,8 @@ class Month:
 @pytest.fixture(scope="module")
 def month(tmp_path_factory):
     month = Month(tmp_path_factory.mktemp("drift"))
-    month.check(first="2013-03-01", last="2013-03-31")
+    with FeatureStore(month.registry, settings=month.settings) as store:
+        store.load("departures", start=APRIL - timedelta(days=31), end=APRIL)
     return month
 
 
