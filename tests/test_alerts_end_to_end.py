@@ -20,6 +20,7 @@ from dagster._daemon.sensor import execute_sensor_iteration
 from dagster._scheduler.scheduler import launch_scheduled_runs
 from dagster_graphql.schema import create_schema
 from dagster_world import Deployment, day, midnight, quiet, ride
+from feature_store_deploy.assets.books import quicken_books
 from webhook_receiver import receiving
 
 from feature_store.settings import Settings
@@ -91,6 +92,7 @@ def deployment(tmp_path, valkey, environment, webhook):
 @pytest.fixture
 def daemon(tmp_path, deployment, monkeypatch):
     monkeypatch.setattr(alerts_world, "DEPLOYMENT", deployment)
+    quicken_books()  # as whoever loads the definitions does
     here = InProcessWorkspaceLoadTarget(
         InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="alerts_world", attribute="definitions"))
     )
@@ -132,7 +134,7 @@ def test_a_bad_day_is_told_once_and_its_recovery_when_a_backfill_has_mended_it(d
     }
     launched = daemon.ask(LAUNCH, params=params)["launchPartitionBackfill"]
     assert launched["__typename"] == "LaunchBackfillSuccess", launched
-    for _ in range(3):
+    for _ in range(2):
         daemon.pass_time(30)
 
     assert state_of(daemon, events, "schema") == "SUCCEEDED"
