@@ -35,7 +35,7 @@ def quicken_books() -> None:
     event.listen(Engine, "connect", _relax)
     os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", _BATCH)
     SqliteEventLogStorage.store_event_batch = _store_event_batch  # type: ignore[method-assign, assignment]
-    sql.ScriptDirectory = _Scripts  # type: ignore[assignment]
+    sql.ScriptDirectory = _Scripts  # type: ignore[assignment, attr-defined]
 
 
 class _Scripts:

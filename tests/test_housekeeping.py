@@ -73,7 +73,7 @@ def rows(lake):
     """Every row of every table of a lake's environment."""
     with lake.reading() as cursor:
         tables = [name for (name,) in cursor.execute("SHOW TABLES").fetchall()]
-        return {name: cursor.execute(f'SELECT * FROM "{name}" ORDER BY ALL').fetchall() for name in tables}
+        return {name: cursor.execute(f'SELECT * FROM "{name}" ORDER BY ALL').to_arrow_table() for name in tables}
 
 
 def files(deployment):
@@ -141,8 +141,8 @@ def test_whoever_is_killed_between_two_steps_leaves_what_the_next_one_finds(depl
     client, env = store.redis, deployment.env
     client.hset(features_key(env, "user", "u1"), "daily@2", GHOST)  # of a view that stays
     deployment.clock.move_to(to_us(END) + DAY_US)
-    monkeypatch.setattr(retire, "_SCANNED", 7)
-    monkeypatch.setattr(keys, "BATCH", 7)
+    monkeypatch.setattr(retire, "_SCANNED", 10)
+    monkeypatch.setattr(keys, "BATCH", 10)
 
     for name in ("retired", "keys"):
         if name == "keys":
