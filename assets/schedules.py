@@ -10,6 +10,9 @@ from feature_store.time_rule import DAY_US, HOUR_US, MINUTE_US, format_duration,
 AFTER_MINUTES = 1
 """How long after a step its rows are built: the last events before it are still on their way to the lake."""
 
+FIRST = {"dagster/priority": "1"}
+"""Tags of runs that are started before those of a backfill."""
+
 
 def build_schedule(name: str, selection: dg.AssetSelection, *, cron: str, description: str) -> dg.ScheduleDefinition:
     """The schedule `<name>__schedule` of a job `<name>__job`, in UTC, running from the start."""
@@ -24,30 +27,36 @@ def build_schedule(name: str, selection: dg.AssetSelection, *, cron: str, descri
 
 
 def build_view_schedule(view: FeatureView, *, env: str) -> dg.ScheduleDefinition:
-    """The schedule of a batch view. A source without a log is loaded first."""
-    chosen = [history_key(env, view), online_key(env, view)]
+    """The schedule of a view: rows of a batch view with each step, and published; tiles of any other with each day.
+
+    A source without a log is loaded first.
+    """
+    chosen = [history_key(env, view), *([online_key(env, view)] if view.is_batch else [])]
+    every_us = view.every_us if view.is_batch else DAY_US
+    what = "Builds and publishes the newest rows" if view.is_batch else "Builds the tiles of the newest day"
     if view.source.log is None and view.source.load is not None:
         chosen.insert(0, events_key(env, view.source))
     name = op_name(history_key(env, view))
     job = dg.define_asset_job(
         f"{name}__job",
         selection=dg.AssetSelection.assets(*chosen),
-        description=f"Builds and publishes the newest rows of '{view.id}'",
+        description=f"{what} of '{view.id}'",
+        tags=FIRST,
     )
 
     @dg.schedule(
         name=f"{name}__schedule",
         job=job,
-        cron_schedule=cron(view.every_us),
+        cron_schedule=cron(every_us),
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Builds and publishes '{view.id}' every {format_duration(view.every_us)}",
+        description=f"{what} of '{view.id}', every {format_duration(every_us)}",
     )
-    def newest_rows(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    def newest(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         at_us = to_us(context.scheduled_execution_time)
-        return dg.RunRequest(partition_key=newest_partition(at_us, every_us=view.every_us))
+        return dg.RunRequest(partition_key=newest_partition(at_us, every_us=every_us))
 
-    return newest_rows
+    return newest
 
 
 def cron(every_us: int) -> str | list[str]:

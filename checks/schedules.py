@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 from feature_store_deploy.assets.schedules import build_schedule
+from feature_store_deploy.checks.outdated import NAME as UP_TO_DATE
 from feature_store_deploy.checks.skew import NAME as SKEW_CHECK
 
 WATCH, SKEW, DRIFT = "watch", "skew", "drift"
@@ -19,7 +20,7 @@ def job_name(env: str, name: str) -> str:
 
 def build_check_schedules(checks: Sequence[dg.AssetChecksDefinition], *, env: str) -> list[dg.ScheduleDefinition]:
     """The schedules of the checks that look at the newest days or at the present, with their jobs."""
-    present = [each for each in checks if _names(each) & {"freshness", "online_parity"}]
+    present = [each for each in checks if _names(each) & {"freshness", "online_parity", UP_TO_DATE}]
     served = [each for each in checks if _names(each) == {SKEW_CHECK}]
     drifting = [each for each in checks if _names(each) == {"drift"}]
     vectors = dg.AssetSelection.assets(*(key.asset_key for each in served for key in each.check_keys))

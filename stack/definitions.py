@@ -8,9 +8,9 @@ import dagster as dg
 from feature_store_deploy.assets.books import quicken_books
 from feature_store_deploy.assets.catalog_links import with_links
 from feature_store_deploy.assets.events import build_events_asset
-from feature_store_deploy.assets.late import build_late_sensor, is_recomputed
 from feature_store_deploy.assets.maintenance import build_maintenance_asset, build_maintenance_schedule
 from feature_store_deploy.assets.online import build_online_asset, build_stream_spec
+from feature_store_deploy.assets.outdated import build_outdated_sensor
 from feature_store_deploy.assets.partitions import daily_partitions
 from feature_store_deploy.assets.resource import STORE, feature_store_resource
 from feature_store_deploy.assets.schedules import build_view_schedule
@@ -21,6 +21,7 @@ from feature_store_deploy.assets.views import build_view_asset
 from feature_store_deploy.checks.alerts import build_alert_sensor
 from feature_store_deploy.checks.drift import build_source_drift_check, build_view_drift_check
 from feature_store_deploy.checks.freshness import build_freshness_check
+from feature_store_deploy.checks.outdated import build_outdated_check
 from feature_store_deploy.checks.parity import build_parity_check
 from feature_store_deploy.checks.schedules import build_check_schedules
 from feature_store_deploy.checks.schema import build_schema_check
@@ -58,6 +59,7 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
         *(build_source_drift_check(source, env=env) for source in loaded),
         *(build_view_drift_check(view, env=env) for view in registry.views),
         *(build(view, env=env) for view in served for build in (build_freshness_check, build_parity_check)),
+        *(build_outdated_check(view, env=env, rebuild=settings.rebuild) for view in registry.views),
         *(build_skew_check(service, env=env) for service in registry.services),
     ]
     return dg.Definitions(
@@ -74,10 +76,10 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
         ],
         sensors=[
             build_alert_sensor(env=env, webhook_url=settings.alert_webhook_url, ui_url=settings.dagster_url),
-            *(build_late_sensor(view, env=env) for view in registry.views if is_recomputed(view)),
+            build_outdated_sensor(registry, env=env, partitions=partitions, rebuild=settings.rebuild),
         ],
         schedules=[
-            *(build_view_schedule(view, env=env) for view in batch),
+            *(build_view_schedule(view, env=env) for view in registry.views),
             *build_check_schedules(checks, env=env),
             build_statistics_schedule(env=env),
             build_maintenance_schedule(env=env),

@@ -45,7 +45,7 @@ def test_every_check_says_whose_it_is_and_what_it_asserts(flights):
     specs = [graph.get_check_spec(key) for key in graph.asset_check_keys]
 
     names = {spec.name for spec in specs}
-    assert names == {"schema", "drift", "freshness", "online_parity", "training_serving_skew_score"}
+    assert names == {"schema", "drift", "freshness", "online_parity", "training_serving_skew_score", "up_to_date"}
     assert all(spec.description and str(spec.metadata["owner"]).startswith("team:") for spec in specs)
     assert {spec.asset_key.path[1] for spec in specs if spec.blocking} == {"events"}
 

@@ -1,17 +1,37 @@
-"""Past days that were built before events came that they read."""
+"""Past days that are not what they should be: built from fewer events, by another definition, too early, or not at all."""
 
 from __future__ import annotations
 
-from datetime import UTC, date
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from feature_store.history.asof import rows_table
 from feature_store.history.tiles import tiles_table
-from feature_store.time_rule import from_us
+from feature_store.registry import meanings_of
+from feature_store.time_rule import DAY_US, MINUTE_US, from_us, to_us
 
 if TYPE_CHECKING:
+    from feature_store.declare.source import EventSource
     from feature_store.declare.view import FeatureView
     from feature_store.lake import Lake
+    from feature_store.lake.records import Build
+
+GRACE_US = 15 * MINUTE_US
+"""How long after its end a day is left to the schedule that builds it."""
+MISSED_DAYS = 31
+"""How far back a day that was never built counts as missed; what lies before may well have been left out."""
+
+
+class Reason(StrEnum):
+    """Why a day should be built again."""
+
+    LATE = "late events"
+    LOADED = "events were loaded"
+    CHANGED = "the definition has changed"
+    UNFINISHED = "built before it was over"
+    MISSING = "never built"
 
 
 def built_table(view: FeatureView) -> str:
@@ -19,13 +39,80 @@ def built_table(view: FeatureView) -> str:
     return rows_table(view) if view.is_batch else tiles_table(view)
 
 
-def outdated_days(lake: Lake, view: FeatureView, *, now_us: int) -> list[date]:
-    """Past days of a view's rows or tiles that were built before events came that they read.
+def outdated_days(lake: Lake, view: FeatureView, *, now_us: int) -> dict[date, frozenset[Reason]]:
+    """The days of a view's rows or tiles that should be built again, in order, with the reasons.
 
-    The lake's own books say so. Rows are only built again where the view's policy is `recompute`; tiles always, since
-    they answer for nothing that was served. A day that is not over is not among them: its events are still coming.
+    The lake's books say so: which state of the events a day was built from, which commits touched a day that it reads
+    since, and by which definitions. What came late over the log matters to rows whose policy is `recompute`, and to
+    tiles always, since they answer for nothing that was served. A day that is not over is never among them. A view of
+    which nothing was ever built has none.
     """
-    if view.is_batch and view.late_events != "recompute":
+    end = _first_open_day(now_us)
+    builds = lake.newest_build_states(built_table(view), source=view.source.name, meanings=meanings_of(view))
+    found = {build.day: _reasons(view, build) for build in builds if build.day < end}
+    if found:
+        found |= dict.fromkeys(_missed(lake, view, set(found), end), frozenset({Reason.MISSING}))
+    return {day: reasons for day, reasons in sorted(found.items()) if reasons}
+
+
+def missing_loads(lake: Lake, source: EventSource, *, now_us: int) -> list[date]:
+    """Past days of a source without a log that were not loaded, though days before them were."""
+    if source.load is None or source.log is not None or not lake.has_source(source.name):
         return []
-    today = from_us(now_us).astimezone(UTC).date()
-    return [day for day in lake.stale_days(built_table(view), source=view.source.name) if day < today]
+    loaded = lake.days(source.name).loaded
+    return _between(loaded[0], _first_open_day(now_us), without=loaded) if loaded else []
+
+
+def spans(days: Iterable[date]) -> Iterator[tuple[date, date]]:
+    """First and last of each run of consecutive days.
+
+    >>> [f"{first.day}-{last.day}" for first, last in spans(date(2024, 3, day) for day in (1, 2, 5))]
+    ['1-2', '5-5']
+    """
+    run: list[date] = []
+    for day in sorted(days):
+        if run and day > run[-1] + timedelta(days=1):
+            yield run[0], run[-1]
+            run = []
+        run.append(day)
+    if run:
+        yield run[0], run[-1]
+
+
+def counted(found: Mapping[date, Collection[Reason]]) -> dict[str, int]:
+    """How many days each reason has."""
+    return {reason.value: n for reason in Reason if (n := sum(reason in reasons for reasons in found.values()))}
+
+
+def _reasons(view: FeatureView, build: Build) -> frozenset[Reason]:
+    heeds_late = not view.is_batch or view.late_events == "recompute"
+    holds = {
+        Reason.LATE: build.is_live_since and heeds_late,
+        Reason.LOADED: build.is_loaded_since,
+        Reason.CHANGED: build.is_meant_otherwise,
+        Reason.UNFINISHED: view.is_batch and build.at_us < _start_us(build.day) + DAY_US,
+    }
+    return frozenset(reason for reason, is_so in holds.items() if is_so)
+
+
+def _missed(lake: Lake, view: FeatureView, built: Collection[date], end: date) -> list[date]:
+    missed = _between(min(built), end, without=built)
+    if view.is_batch or view.source.log is None or not missed:
+        return missed
+    known = set(lake.days(view.source.name).known)  # a day of which no event came has no tiles
+    return [day for day in missed if day in known]
+
+
+def _between(first: date, end: date, *, without: Collection[date]) -> list[date]:
+    """The days of [first, end) that are no longer ago than `MISSED_DAYS`, but for some."""
+    first, there = max(first, end - timedelta(days=MISSED_DAYS)), set(without)
+    days = (first + timedelta(days=number) for number in range((end - first).days))
+    return [day for day in days if day not in there]
+
+
+def _first_open_day(now_us: int) -> date:
+    return from_us(now_us - GRACE_US).date()
+
+
+def _start_us(day: date) -> int:
+    return to_us(datetime(day.year, day.month, day.day, tzinfo=UTC))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from feature_store.history.late import count_late
+from feature_store.registry import meanings_of
 from feature_store.time_rule import DAY_US
 from feature_store.transforms.project import DAY, TILE, tiles_sql
 
@@ -55,6 +56,7 @@ def _materialize(compiled: Compiled, lake: Lake, view: FeatureView, days: list[d
         days=days,
         source=view.source.name,
         built_from=snapshot,
+        meanings=meanings_of(view),
         late=count_late(compiled.plan(view), lake, days=days, snapshot=snapshot),
     )
 

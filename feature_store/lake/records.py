@@ -57,6 +57,7 @@ BUILDS: Columns = {
     "built_from": "BIGINT",  # the snapshot that it read
     "at_us": "BIGINT",
     "built_columns": "VARCHAR[]",  # what its rows have; the table may have been widened since. Null: not noted
+    "meanings": "VARCHAR[]",  # what it was built by: the definition of each feature. Null: not noted
 }
 PUBLICATIONS: Columns = {
     "snapshot": "BIGINT",  # the snapshot that noted its begin; it names the publication
@@ -206,12 +207,14 @@ def record_builds(
     built_from: int | None,
     lookback_days: int,
     columns: Sequence[str],
+    meanings: Sequence[str] | None,
     at_us: int,
 ) -> None:
     """Note that `days` of `table` were built, with these columns, from the events up to `lookback_days` before each day."""
+    noted = None if meanings is None else list(meanings)
     transaction.cursor.execute(
-        "INSERT INTO builds SELECT ?, ?, day, day - ?::INTEGER, ?, ?, ?, ? FROM (SELECT unnest(?::DATE[]) AS day)",
-        [transaction.snapshot, table, lookback_days, source, built_from, at_us, list(columns), list(days)],
+        "INSERT INTO builds SELECT ?, ?, day, day - ?::INTEGER, ?, ?, ?, ?, ?::VARCHAR[] FROM (SELECT unnest(?::DATE[]) AS day)",
+        [transaction.snapshot, table, lookback_days, source, built_from, at_us, list(columns), noted, list(days)],
     )
 
 
@@ -269,6 +272,44 @@ def built_days(cursor: duckdb.DuckDBPyConnection, table: str, *, source: str, st
         {"table": table, "source": source},
     ).fetchall()
     return [row[0] for row in rows]
+
+
+class Build(NamedTuple):
+    """The newest build of a day, and what has happened since."""
+
+    day: date
+    at_us: int
+    """When it was committed."""
+    is_loaded_since: bool
+    """Events that it read were loaded later."""
+    is_live_since: bool
+    """Events that it read came over the log later."""
+    is_meant_otherwise: bool
+    """It lacks one of the definitions that were asked for. Never of a build that has none on record."""
+
+
+def newest_build_states(
+    cursor: duckdb.DuckDBPyConnection, table: str, *, source: str, meanings: Sequence[str]
+) -> list[Build]:
+    """The newest build of every day of `table`, in order."""
+    rows = cursor.execute(
+        f"""WITH latest AS (
+            SELECT day, first_day, built_from, at_us, meanings FROM builds WHERE {is_of("table_name", "$table")}
+            QUALIFY row_number() OVER (PARTITION BY day ORDER BY snapshot DESC) = 1
+        ), touched AS (
+            SELECT day, kind, max(snapshot) AS last
+            FROM (SELECT unnest(days) AS day, kind, snapshot FROM commits WHERE {is_of("source", "$source")})
+            GROUP BY day, kind
+        ), since AS (
+            SELECT b.day, list(DISTINCT t.kind) AS kinds FROM latest AS b JOIN touched AS t
+            ON t.day BETWEEN b.first_day AND b.day AND t.last > b.built_from GROUP BY b.day
+        )
+        SELECT day, coalesce(at_us, 0), coalesce(list_contains(kinds, 'loaded'), FALSE),
+               coalesce(list_contains(kinds, 'live'), FALSE), coalesce(NOT list_has_all(meanings, $meanings), FALSE)
+        FROM latest LEFT JOIN since USING (day) ORDER BY day""",
+        {"table": table, "source": source, "meanings": list(meanings)},
+    ).fetchall()
+    return [Build(*row) for row in rows]
 
 
 def newest_builds(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = "") -> dict[date, int]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from feature_store.clock import Clock
     from feature_store.lake.commit import Commit
-    from feature_store.lake.records import Days, Publication
+    from feature_store.lake.records import Build, Days, Publication
     from feature_store.lake.tables import Columns, Rows
 
 _DAY_US = 86_400_000_000
@@ -276,6 +276,7 @@ class Lake:
         source: str | None = None,
         built_from: int | None = None,
         lookback_days: int = 0,
+        meanings: Sequence[str] | None = None,
         late: pa.Table | None = None,
         cursor: duckdb.DuckDBPyConnection | None = None,
     ) -> Commit:
@@ -289,12 +290,13 @@ class Lake:
             source: whose events were read.
             built_from: the snapshot at which they were read.
             lookback_days: how many days before its own each day read.
+            meanings: by which definitions the days were built; None: not noted.
             late: what the book of late events says of these days from this commit on (`history.late`); None: nothing new.
             cursor: where SQL finds its tables.
         """
         return partitions.write_days(
             self._session, table, schema=schema, rows=rows, days=days, versioned=False,
-            source=source, built_from=built_from, lookback_days=lookback_days, late=late, cursor=cursor,
+            source=source, built_from=built_from, lookback_days=lookback_days, meanings=meanings, late=late, cursor=cursor,
         )  # fmt: skip
 
     def append_rows(
@@ -307,13 +309,14 @@ class Lake:
         source: str | None = None,
         built_from: int | None = None,
         lookback_days: int = 0,
+        meanings: Sequence[str] | None = None,
         late: pa.Table | None = None,
         cursor: duckdb.DuckDBPyConnection | None = None,
     ) -> Commit:
         """Add a version of `days`: `row_version` is the commit's snapshot; older versions stay. See `latest_rows_sql`."""
         return partitions.write_days(
             self._session, table, schema=schema, rows=rows, days=days, versioned=True,
-            source=source, built_from=built_from, lookback_days=lookback_days, late=late, cursor=cursor,
+            source=source, built_from=built_from, lookback_days=lookback_days, meanings=meanings, late=late, cursor=cursor,
         )  # fmt: skip
 
     def latest_rows_sql(self, table: str, *, snapshot: int | None = None, days: tuple[date, date] | None = None) -> str:
@@ -348,6 +351,17 @@ class Lake:
         """
         with self._session.reading() as cursor:
             return records.newest_builds(cursor, table, at=_at(snapshot))
+
+    def newest_build_states(self, table: str, *, source: str, meanings: Sequence[str]) -> list[Build]:
+        """The newest build of every day, in order: when it was, and whether it still holds.
+
+        Args:
+            table: of tiles or rows.
+            source: whose events it reads.
+            meanings: the definitions that a build must have been made by.
+        """
+        with self._session.reading() as cursor:
+            return records.newest_build_states(cursor, table, source=source, meanings=meanings)
 
     def built_columns(self, table: str, versions: Sequence[int]) -> dict[int, frozenset[str]]:
         """Row version of a table -> the columns that its rows were built with, which the table may be wider than by now.
