@@ -3,7 +3,7 @@
 import dagster as dg
 from feature_store_deploy.assets import declared
 from feature_store_deploy.assets.keys import events_key
-from feature_store_deploy.assets.partitions import window_of
+from feature_store_deploy.assets.partitions import HISTORY_POOL, window_of
 from feature_store_deploy.assets.rejected import rejected_sample
 from feature_store_deploy.assets.results import written
 
@@ -34,6 +34,7 @@ def build_events_asset(
         code_version=declared.source_version(source, schema),
         partitions_def=partitions,
         backfill_policy=policy,
+        pool=HISTORY_POOL,
         metadata={
             "dagster/column_schema": columns,
             "event_time": source.event_time,

@@ -12,11 +12,14 @@ from feature_store.time_rule import from_us
 
 
 def build_online_asset(view: FeatureView, *, env: str) -> dg.AssetsDefinition:
-    """The asset that publishes a batch view; unpartitioned, because readers want the newest rows alone."""
+    """The asset that publishes a batch view; unpartitioned, because readers want the newest rows alone.
+
+    It depends on all days, so that a backfill publishes after the last of its days is built.
+    """
 
     @dg.asset(
         key=online_key(env, view),
-        deps=[dg.AssetDep(history_key(env, view), partition_mapping=dg.LastPartitionMapping())],
+        deps=[history_key(env, view)],
         description=f"{view.description or view.name}\n\nThe newest row of every {view.entity.name}, as readers see it.",
         group_name=view.entity.name,
         owners=declared.owners(view.owner),

@@ -9,6 +9,8 @@ from feature_store.declare import EventSource, FeatureView
 from feature_store.registry import Registry
 from feature_store.time_rule import floor_us, from_us
 
+HISTORY_POOL = "history"
+"""Of runs that load and build days; how many work at a time is a setting of Dagster's instance."""
 DEFAULT_START = date(2020, 1, 1)
 """Where the partitions begin if no source says since when it has a history."""
 

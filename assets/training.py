@@ -19,6 +19,8 @@ from feature_store.registry import Registry
 from feature_store.store import FeatureStore
 from feature_store.transforms.project import TIME
 
+POOL = "training"
+"""Of runs that make training sets, which take memory."""
 DEFAULT_ROWS = 10_000
 PREVIEW_ROWS, PREVIEW_COLUMNS = 5, 12
 
@@ -50,6 +52,7 @@ def build_training_asset(service: FeatureService, registry: Registry, *, env: st
         owners=declared.owners(service.owner),
         kinds={"parquet", "duckdb"},
         code_version=declared.service_version(service, registry),
+        pool=POOL,
     )
     def training(
         context: dg.AssetExecutionContext, config: TrainingConfig, feature_store: dg.ResourceParam[FeatureStore]

@@ -3,7 +3,7 @@
 import dagster as dg
 from feature_store_deploy.assets import declared
 from feature_store_deploy.assets.keys import events_key, history_key
-from feature_store_deploy.assets.partitions import lookback, window_of
+from feature_store_deploy.assets.partitions import HISTORY_POOL, lookback, window_of
 from feature_store_deploy.assets.results import told_late, written
 
 from feature_store.declare import FeatureView
@@ -32,6 +32,7 @@ def build_view_asset(
         code_version=declared.view_version(view),
         partitions_def=partitions,
         backfill_policy=policy,
+        pool=HISTORY_POOL,
         metadata=declared.view_metadata(view),
     )
     def features(

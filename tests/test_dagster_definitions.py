@@ -8,8 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster_world import registry
-from feature_store_deploy.assets.instance import prepare_dagster_home, workspace_file
-from feature_store_deploy.assets.partitions import daily_partitions, newest_partition
+from feature_store_deploy.assets.instance import dagster_instance, prepare_dagster_home, workspace_file
+from feature_store_deploy.assets.partitions import HISTORY_POOL, daily_partitions, newest_partition
 from feature_store_deploy.assets.schedules import cron
 from feature_store_deploy.stack.definitions import build_definitions
 
@@ -158,6 +158,17 @@ def test_dagsters_home_is_prepared_once_and_sends_nothing_home(tmp_path):
 
     assert prepare_dagster_home(Settings(home=tmp_path)) == home
     assert "# mine" in written.read_text()
+
+
+def test_a_backfill_of_years_leaves_room_for_checks_and_publications(flights, tmp_path):
+    graph = flights.resolve_asset_graph()
+    days = {key for key in graph.get_all_asset_keys() if graph.get(key).is_partitioned}
+    with dagster_instance(Settings(home=tmp_path)) as instance:
+        limits = instance.get_concurrency_config()
+
+    assert {pool for key in days for pool in graph.get(key).pools} == {HISTORY_POOL}
+    assert (limits.pool_config.default_pool_limit, limits.pool_config.pool_granularity.value) == (2, "run")
+    assert limits.run_queue_config.max_concurrent_runs == 4
 
 
 def test_a_home_that_cannot_be_written_is_named(tmp_path):
