@@ -165,7 +165,7 @@ def submit(
         InputError: an unknown asset, or a day before the partitions.
     """
     graph = context.create_request_context().asset_graph
-    partitioned = {key for key in graph.get_all_asset_keys() if graph.get(key).is_partitioned}
+    partitioned = {key for key in graph.materializable_asset_keys if graph.get(key).is_partitioned}
     chosen = sorted(partitioned if assets is None else assets)
     unknown = [key.to_user_string() for key in chosen if key not in partitioned]
     if unknown:

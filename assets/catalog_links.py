@@ -3,7 +3,15 @@
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
-from feature_store_deploy.assets.keys import events_key, history_key, online_key, served_vectors_key, training_key
+from feature_store_deploy.assets.keys import (
+    events_key,
+    history_key,
+    online_key,
+    served_vectors_key,
+    service_key,
+    source_key,
+    training_key,
+)
 
 from feature_store.registry import Registry
 
@@ -27,10 +35,12 @@ def _url(catalog_url: str, page: str) -> dg.UrlMetadataValue:
 
 def _pages(registry: Registry, env: str) -> Iterator[tuple[dg.AssetKey, str]]:
     for source in registry.sources.values():
+        yield source_key(env, source), f"sources/{source.name}"
         yield events_key(env, source), f"sources/{source.name}"
     for view in registry.views:
         yield history_key(env, view), f"views/{view.id}"
         yield online_key(env, view), f"views/{view.id}"
     for service in registry.services:
+        yield service_key(env, service), f"services/{service.id}"
         yield training_key(env, service), f"services/{service.id}"
         yield served_vectors_key(env, service), f"services/{service.id}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 from feature_store_deploy.assets.books import quicken_books
 from feature_store_deploy.assets.catalog_links import with_links
+from feature_store_deploy.assets.ends import build_live_spec, build_service_spec, build_source_spec
 from feature_store_deploy.assets.events import build_events_asset
 from feature_store_deploy.assets.maintenance import build_maintenance_asset, build_maintenance_schedule
 from feature_store_deploy.assets.online import build_online_asset, build_stream_spec
@@ -47,11 +48,15 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
     policy = dg.BackfillPolicy.multi_run(max_partitions_per_run=settings.backfill_days)
     loaded = [source for source in registry.sources.values() if source.load is not None]
     events = [build_events_asset(source, compiled, env=env, partitions=partitions, policy=policy) for source in loaded]
-    views = [build_view_asset(view, env=env, partitions=partitions, policy=policy) for view in registry.views]
+    origins = [build_source_spec(source, compiled, env=env) for source in loaded]
+    unloaded = [source for source in registry.sources.values() if source.load is None]
+    archived = [build_live_spec(source, compiled, env=env, partitions=partitions) for source in unloaded]
+    views = [build_view_asset(view, compiled, env=env, partitions=partitions, policy=policy) for view in registry.views]
     batch = [view for view in registry.views if view.is_batch]
-    online = [build_online_asset(view, env=env) for view in batch]
-    shown = [build_stream_spec(view, env=env) for view in registry.views if view.online == "stream"]
-    training = [build_training_asset(service, registry, env=env) for service in registry.services]
+    online = [build_online_asset(view, compiled, env=env) for view in batch]
+    shown = [build_stream_spec(view, compiled, env=env) for view in registry.views if view.online == "stream"]
+    training = [build_training_asset(service, registry, compiled, env=env) for service in registry.services]
+    services = [build_service_spec(service, registry, compiled, env=env) for service in registry.services]
     vectors = [build_served_asset(service, registry, env=env) for service in registry.services]
     served = [view for view in registry.views if view.online is not None]
     checks = [
@@ -66,7 +71,7 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
         asset_checks=checks,
         assets=[
             *with_links(
-                [*events, *views, *online, *shown, *training, *vectors],
+                [*origins, *events, *archived, *views, *online, *shown, *training, *vectors, *services],
                 registry,
                 env=env,
                 catalog_url=settings.catalog_url,

@@ -36,6 +36,8 @@ def test_a_run_materializes_all_its_days_and_says_what_it_wrote(deployment):
     assert events["rejected"] == events["duplicates"] == 0
     assert events["days"] == "2024-03-01 to 2024-03-05"
     assert "| r0 | york |" in events["preview"]
+    assert events["bytes_written"] > 1000
+    assert 0 < events["seconds"] < 60
     tiles, rows = told(result, "tiles/hourly"), told(result, "rows/daily")
     assert events["snapshot_id"] < tiles["snapshot_id"]
     assert rows["rows_written"] == 5
@@ -118,6 +120,7 @@ def test_published_rows_are_what_readers_get(deployment):
 
     assert result.success
     assert told(result, "online/daily")["dagster/row_count"] == 1
+    assert told(result, "online/daily")["age_seconds"] == 1e-6
     assert "york" in told(result, "online/daily")["preview"]
     with deployment.store() as store:
         found = store.get_online_features(["daily:count_2d", "daily:fare_sum_1d"], {"city": "york"})

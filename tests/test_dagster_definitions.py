@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 from dagster_world import registry
 from feature_store_deploy.assets.instance import dagster_instance, prepare_dagster_home, workspace_file
+from feature_store_deploy.assets.lineage import LINEAGE
 from feature_store_deploy.assets.partitions import HISTORY_POOL, daily_partitions, newest_partition
 from feature_store_deploy.assets.schedules import cron
 from feature_store_deploy.stack.definitions import build_definitions
@@ -31,7 +32,7 @@ def test_every_asset_says_whose_it_is_what_it_is_and_where_it_belongs(flights):
     # Lake and catalog are everybody's: what keeps them is not declared and has no owner.
     specs = [spec for spec in flights.resolve_all_asset_specs() if spec.key.path[1] not in ("lake", "catalog")]
 
-    assert len(specs) == len(FLIGHTS.sources) + 2 * len(FLIGHTS.views) + 2 * len(FLIGHTS.services)
+    assert len(specs) == 2 * len(FLIGHTS.sources) + 2 * len(FLIGHTS.views) + 3 * len(FLIGHTS.services)
     for spec in specs:
         assert spec.owners, spec.key
         assert spec.description, spec.key
@@ -62,6 +63,70 @@ def test_keys_begin_with_the_environment_and_follow_the_lineage(flights):
     }
 
 
+def test_the_graph_leads_from_where_history_is_to_what_a_model_asks_for(flights):
+    graph = flights.resolve_asset_graph()
+
+    def parents(name):
+        return {"/".join(key.path[1:]) for key in graph.get(dg.AssetKey(["staging", *name.split("/")])).parent_keys}
+
+    assert parents("sources/departures") == set()
+    assert "sources/departures" in parents("events/departures")
+    assert parents("tiles/airport_departures") == {"events/departures"}
+    assert "tiles/airport_departures" in parents("online/airport_departures")
+    assert {"online/airport_departures", "training/arrival_delay"} <= parents("services/arrival_delay")
+    assert graph.get(dg.AssetKey(["staging", "sources", "departures"])).kinds == {"python"}
+
+
+def origins(definitions, name):
+    """Column of an asset -> the columns that it is made of."""
+    specs = {"/".join(spec.key.path[1:]): spec for spec in definitions.resolve_all_asset_specs()}
+    lineage = specs[name].metadata[LINEAGE].deps_by_column
+    return {
+        column: {f"{'/'.join(each.asset_key.path[1:])}:{each.column_name}" for each in made}
+        for column, made in lineage.items()
+    }
+
+
+def test_every_column_says_what_it_is_made_of(tmp_path):
+    found = build_definitions(registry(None), Settings(home=tmp_path))
+    # A source without a loader has events all the same.
+    assert "sources" not in {spec.key.path[1] for spec in found.resolve_all_asset_specs()}
+    tiles = origins(found, "tiles/hourly")
+
+    mean = set(tiles) - {"_key", "events"}
+    assert tiles == {
+        "_key": {"events/rides:city"},
+        "events": {"events/rides:begun"},
+        **{column: {"events/rides:fare"} for column in mean},
+    }
+    assert mean
+    assert origins(found, "rows/daily") == {
+        "_key": {"events/rides:city"}, "count_2d": {"events/rides:begun"}, "fare_sum_1d": {"events/rides:fare"},
+    }  # fmt: skip
+    assert origins(found, "online/hourly") == {
+        "count_1h": {"tiles/hourly:events"}, "fare_mean_1d": {f"tiles/hourly:{column}" for column in mean},
+    }  # fmt: skip
+    assert origins(found, "training/pricing")["daily__fare_sum_1d"] == {"rows/daily:fare_sum_1d"}
+    assert origins(found, "services/pricing")["hourly__fare_mean_1d"] == {"online/hourly:fare_mean_1d"}
+
+
+def test_the_columns_of_online_values_say_what_they_are(flights):
+    specs = {"/".join(spec.key.path[1:]): spec for spec in flights.resolve_all_asset_specs()}
+    columns = specs["online/airport_departures"].metadata["dagster/column_schema"].columns
+
+    told = {column.name: (column.type, column.description) for column in columns}
+    assert told["dep_delay_mean_1h"] == ("float", "mean of `dep_delay` over 1h: minutes")
+    assert told["count_1h"][1].startswith("count over 1h")
+
+
+def test_features_that_are_computed_name_all_that_they_read(flights):
+    made = origins(flights, "services/arrival_delay")
+    resolved = FLIGHTS.resolve(FLIGHTS.services[0])
+    assert len(made) == len(resolved)
+    for item, origin in zip(resolved, made.values(), strict=True):
+        assert origin == {f"online/{ref.view}:{ref.feature}" for ref in item.refs}
+
+
 def test_assets_link_to_their_pages_in_the_catalog(tmp_path):
     settings = Settings(home=tmp_path, api_url="https://features.example/shop/")
     specs = {"/".join(spec.key.path): spec for spec in build_definitions(FLIGHTS, settings).resolve_all_asset_specs()}
@@ -90,6 +155,7 @@ def test_a_changed_feature_changes_the_code_version_of_its_view_and_of_the_servi
         "dev/online/hourly",
         "dev/training/pricing",
         "dev/served/pricing",
+        "dev/services/pricing",
     }
 
 

@@ -465,6 +465,10 @@ class Lake:
         """How many files, bytes and snapshots there are, of all environments."""
         return upkeep.extent(self._session)
 
+    def size_of(self, table: str, days: tuple[date, date]) -> int:
+        """Bytes of the files of some days of a table partitioned by day, as they are now; both ends are included."""
+        return upkeep.size_of(self._session, table, days)
+
     def compact_all(self) -> dict[str, int]:
         """Merge the small files of every table; table -> how many fewer there are, where there are."""
         return upkeep.compact_all(self._session)
