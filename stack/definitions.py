@@ -14,7 +14,7 @@ from feature_store_deploy.assets.online import build_online_asset, build_stream_
 from feature_store_deploy.assets.outdated import build_outdated_sensor
 from feature_store_deploy.assets.partitions import daily_partitions
 from feature_store_deploy.assets.resource import STORE, feature_store_resource
-from feature_store_deploy.assets.schedules import build_view_schedule
+from feature_store_deploy.assets.schedules import build_history_job, build_view_schedule
 from feature_store_deploy.assets.served import build_served_asset
 from feature_store_deploy.assets.statistics import build_statistics_asset, build_statistics_schedule
 from feature_store_deploy.assets.training import build_training_asset
@@ -67,6 +67,7 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
         *(build_outdated_check(view, env=env, rebuild=settings.rebuild) for view in registry.views),
         *(build_skew_check(service, env=env) for service in registry.services),
     ]
+    history_job = build_history_job(registry, env=env)
     return dg.Definitions(
         asset_checks=checks,
         assets=[
@@ -84,7 +85,7 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
             build_outdated_sensor(registry, env=env, partitions=partitions, rebuild=settings.rebuild),
         ],
         schedules=[
-            *(build_view_schedule(view, env=env) for view in registry.views),
+            *(build_view_schedule(view, history_job, env=env) for view in registry.views),
             *build_check_schedules(checks, env=env),
             build_statistics_schedule(env=env),
             build_maintenance_schedule(env=env),

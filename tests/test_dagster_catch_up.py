@@ -165,7 +165,10 @@ def schedules(deployment, instance):
             assert request.partition_key == day(number)
             job = definitions.resolve_job_def(schedule.job_name)
             with quiet():
-                assert job.execute_in_process(instance=instance, partition_key=request.partition_key).success
+                done = job.execute_in_process(
+                    instance=instance, partition_key=request.partition_key, asset_selection=request.asset_selection
+                )
+                assert done.success
 
     return run
 
