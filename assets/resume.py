@@ -9,7 +9,7 @@ from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionStatus, PartitionBackfill
 from dagster._core.storage.tags import PARENT_BACKFILL_ID_TAG, ROOT_BACKFILL_ID_TAG
 from dagster._core.workspace.context import WorkspaceProcessContext
-from feature_store_deploy.assets.driver import cancel, has_daemon
+from feature_store_deploy.assets.driver import cancel, has_daemon, terminate
 from feature_store_deploy.assets.progress import runs_of
 
 from feature_store.errors import InputError
@@ -78,7 +78,7 @@ def _end(instance: dg.DagsterInstance, backfill: PartitionBackfill) -> None:
         cancel(instance, backfill.backfill_id)
     deadline = time.monotonic() + _PATIENCE_S
     for run in runs_of(instance, backfill.backfill_id):
-        is_alive = not run.is_finished and instance.run_launcher.terminate(run.run_id)
+        is_alive = not run.is_finished and terminate(instance, run.run_id)
         while is_alive and not _is_over(instance, run.run_id) and time.monotonic() < deadline:
             time.sleep(_POLL_S)
         if not _is_over(instance, run.run_id):

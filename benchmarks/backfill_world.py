@@ -14,7 +14,8 @@ from feature_store import Entity, EventSource, FeatureView, Registry, agg
 from feature_store.loaders import parquet
 
 FOLDER = "BENCHMARK_BACKFILL_DATA"
-FIRST, DAYS, ENTITIES = date(2022, 1, 1), 730, 10_000
+FIRST, DAYS, ENTITIES = date(2022, 1, 1), int(os.environ.get("BENCHMARK_BACKFILL_DAYS", "730")), 10_000
+"""Fewer days, by a variable, are for a quick look at the benchmark itself."""
 END = FIRST + timedelta(days=DAYS)
 
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import dagster as dg
 import pyarrow as arrow  # noqa: ICN001 - as in dagster_world
+from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher.sync_in_memory_run_launcher import SyncInMemoryRunLauncher
 from dagster_world import FIRST, Ride, city, live, midnight, ride, table
 from feature_store_deploy.stack.definitions import build_definitions
@@ -57,7 +58,8 @@ class InProcess(SyncInMemoryRunLauncher):
     """Runs what is launched in this process, to its end; so a run that has not ended has no process any more."""
 
     def terminate(self, _run_id):
-        return False
+        """Answers as where the server that started the run was killed, too."""
+        raise DagsterUserCodeUnreachableError("failed to connect to all addresses")
 
 
 def opened():
