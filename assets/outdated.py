@@ -12,7 +12,8 @@ from feature_store_deploy.assets.keys import events_key, history_key
 from feature_store_deploy.assets.resource import STORE
 
 from feature_store.declare import FeatureView
-from feature_store.history.outdated import Reason, missing_loads, outdated_days, spans
+from feature_store.history.outdated import Reason, missing_loads, spans
+from feature_store.history.outdated import outdated as outdated_views
 from feature_store.registry import Registry
 from feature_store.settings import Rebuild
 from feature_store.store import FeatureStore
@@ -53,10 +54,8 @@ def build_outdated_sensor(
     def found(store: FeatureStore) -> Outdated:
         """What is to be started, by asset."""
         now_us = store.clock.now_us()
-        days = {
-            history_key(env, view): started(outdated_days(store.lake, view, now_us=now_us), rebuild)
-            for view in registry.views
-        }
+        of_views = outdated_views(store.lake, registry.views, now_us=now_us)
+        days = {history_key(env, view): started(of_views[view.id], rebuild) for view in registry.views}
         loads = {} if rebuild == "none" else {each: missing_loads(store.lake, each, now_us=now_us) for each in sources}
         return {key: listed for key, listed in days.items() if listed} | {
             events_key(env, source): listed for source, listed in loads.items() if listed

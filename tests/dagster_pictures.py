@@ -35,6 +35,7 @@ from feature_store.embedded import EmbeddedValkey, free_port  # noqa: E402
 
 FOLDER = ROOT / "docs" / "images"
 EXAMPLE = ROOT / "examples" / "payments"
+SETTLED_MS = 6000
 DAYS, BACKFILLED, DAYS_PER_RUN, BROKEN = 12, 9, 3, 4
 START_TAG = "dagster/asset_partition_range_start"
 LAUNCHER = """
@@ -148,21 +149,18 @@ def take(browser, address, backfill_id):
     """The pictures."""
     page = browser.new_page(viewport={"width": 1400, "height": 800})
 
-    def shot(name, where, *, until, press="", wait_s=6.0):
+    def shot(name, where, *, until):
         page.goto(f"{address}{where}", wait_until="domcontentloaded")
         page.get_by_text(until).first.wait_for(timeout=120_000)
-        if press:
-            page.get_by_text(press, exact=True).first.click()
-        page.wait_for_timeout(wait_s * 1000)
+        page.wait_for_timeout(SETTLED_MS)
         page.screenshot(path=FOLDER / f"dagster-{name}.png")
 
     beat()
     shot("groups", "/asset-groups", until="merchant")
-    shot("graph", "/assets/dev/services/fraud?view=lineage&lineageScope=upstream", until="spending")
+    shot("graph", "/assets/dev/online/spending?view=lineage&lineageScope=upstream&lineageDepth=5", until="payments")
     shot("check", "/assets/dev/events/payments?view=checks&checkDetail=schema", until="rows were refused")
     beat()
     shot("backfill", f"/runs/b/{backfill_id}", until="completed")
-    shot("asset", "/assets/dev/tiles/spending", until="Metadata", press="Plots")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING
 
 from feature_store.history.asof import rows_table
@@ -47,12 +48,20 @@ def outdated_days(lake: Lake, view: FeatureView, *, now_us: int) -> dict[date, f
     tiles always, since they answer for nothing that was served. A day that is not over is never among them. A view of
     which nothing was ever built has none.
     """
-    end = _first_open_day(now_us)
-    builds = lake.newest_build_states(built_table(view), source=view.source.name, meanings=meanings_of(view))
-    found = {build.day: _reasons(view, build) for build in builds if build.day < end}
-    if found:
-        found |= dict.fromkeys(_missed(lake, view, set(found), end), frozenset({Reason.MISSING}))
-    return {day: reasons for day, reasons in sorted(found.items()) if reasons}
+    return outdated(lake, [view], now_us=now_us)[view.id]
+
+
+def outdated(lake: Lake, views: Iterable[FeatureView], *, now_us: int) -> dict[str, dict[date, frozenset[Reason]]]:
+    """`outdated_days` of many views by their ids; the books are read once."""
+    end, listed = _first_open_day(now_us), list(views)
+    builds = lake.newest_build_states({built_table(v): (v.source.name, meanings_of(v)) for v in listed})
+    known = cache(lambda source: frozenset(lake.days(source).known))
+    found: dict[str, dict[date, frozenset[Reason]]] = {}
+    for view in listed:
+        days = {each.day: _reasons(view, each) for each in builds[built_table(view)] if each.day < end}
+        days |= dict.fromkeys(_missed(view, set(days), end, known), frozenset({Reason.MISSING}))
+        found[view.id] = {day: reasons for day, reasons in sorted(days.items()) if reasons}
+    return found
 
 
 def missing_loads(lake: Lake, source: EventSource, *, now_us: int) -> list[date]:
@@ -95,12 +104,13 @@ def _reasons(view: FeatureView, build: Build) -> frozenset[Reason]:
     return frozenset(reason for reason, is_so in holds.items() if is_so)
 
 
-def _missed(lake: Lake, view: FeatureView, built: Collection[date], end: date) -> list[date]:
-    missed = _between(min(built), end, without=built)
+def _missed(
+    view: FeatureView, built: Collection[date], end: date, known: Callable[[str], Collection[date]]
+) -> list[date]:
+    missed = _between(min(built), end, without=built) if built else []
     if view.is_batch or view.source.log is None or not missed:
         return missed
-    known = set(lake.days(view.source.name).known)  # a day of which no event came has no tiles
-    return [day for day in missed if day in known]
+    return [day for day in missed if day in known(view.source.name)]  # a day of which no event came has no tiles
 
 
 def _between(first: date, end: date, *, without: Collection[date]) -> list[date]:

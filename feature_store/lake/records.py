@@ -247,6 +247,25 @@ def publications(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = "")
     return [Publication(*row) for row in rows]
 
 
+# The books are read whole (see `is_of`): what they are joined with stands apart from them.
+_STATES = """
+    WITH latest AS MATERIALIZED (
+        SELECT table_name, day, first_day, built_from, at_us, meanings FROM builds
+        QUALIFY row_number() OVER (PARTITION BY table_name, day ORDER BY snapshot DESC) = 1
+    ), touched AS MATERIALIZED (
+        SELECT source, day, kind, max(snapshot) AS last
+        FROM (SELECT source, unnest(days) AS day, kind, snapshot FROM commits) GROUP BY source, day, kind
+    ), mine AS MATERIALIZED (
+        SELECT b.*, a.source, a.wanted FROM latest AS b JOIN {asked} AS a USING (table_name)
+    ), since AS (
+        SELECT b.table_name, b.day, list(DISTINCT t.kind) AS kinds FROM mine AS b JOIN touched AS t
+        ON t.source = b.source AND t.day BETWEEN b.first_day AND b.day AND t.last > b.built_from
+        GROUP BY b.table_name, b.day
+    )
+    SELECT table_name, day, coalesce(at_us, 0), coalesce(list_contains(kinds, 'loaded'), FALSE),
+           coalesce(list_contains(kinds, 'live'), FALSE), coalesce(NOT list_has_all(meanings, wanted), FALSE)
+    FROM mine LEFT JOIN since USING (table_name, day) ORDER BY table_name, day
+"""
 _LATEST_BUILDS = """
     SELECT day, first_day, built_from FROM builds {at}
     WHERE {of_table} AND {of_source}
@@ -289,27 +308,27 @@ class Build(NamedTuple):
 
 
 def newest_build_states(
-    cursor: duckdb.DuckDBPyConnection, table: str, *, source: str, meanings: Sequence[str]
-) -> list[Build]:
-    """The newest build of every day of `table`, in order."""
-    rows = cursor.execute(
-        f"""WITH latest AS (
-            SELECT day, first_day, built_from, at_us, meanings FROM builds WHERE {is_of("table_name", "$table")}
-            QUALIFY row_number() OVER (PARTITION BY day ORDER BY snapshot DESC) = 1
-        ), touched AS (
-            SELECT day, kind, max(snapshot) AS last
-            FROM (SELECT unnest(days) AS day, kind, snapshot FROM commits WHERE {is_of("source", "$source")})
-            GROUP BY day, kind
-        ), since AS (
-            SELECT b.day, list(DISTINCT t.kind) AS kinds FROM latest AS b JOIN touched AS t
-            ON t.day BETWEEN b.first_day AND b.day AND t.last > b.built_from GROUP BY b.day
-        )
-        SELECT day, coalesce(at_us, 0), coalesce(list_contains(kinds, 'loaded'), FALSE),
-               coalesce(list_contains(kinds, 'live'), FALSE), coalesce(NOT list_has_all(meanings, $meanings), FALSE)
-        FROM latest LEFT JOIN since USING (day) ORDER BY day""",
-        {"table": table, "source": source, "meanings": list(meanings)},
-    ).fetchall()
-    return [Build(*row) for row in rows]
+    cursor: duckdb.DuckDBPyConnection, asked: Mapping[str, tuple[str, Sequence[str]]]
+) -> dict[str, list[Build]]:
+    """Table -> the newest build of every day, in order; `asked`: table -> whose events it reads, its definitions.
+
+    One query for all of them, because each reads the books from their beginning.
+    """
+    import pyarrow as pa
+
+    tables = pa.table(
+        {
+            "table_name": list(asked),
+            "source": [source for source, _ in asked.values()],
+            "wanted": pa.array([list(meanings) for _, meanings in asked.values()], pa.list_(pa.string())),
+        }
+    )
+    found: dict[str, list[Build]] = {table: [] for table in asked}
+    with relation(cursor, tables) as listed:
+        rows = cursor.execute(_STATES.format(asked=listed)).fetchall()
+    for table, *build in rows:
+        found[table].append(Build(*build))
+    return found
 
 
 def newest_builds(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = "") -> dict[date, int]:

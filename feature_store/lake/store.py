@@ -352,16 +352,15 @@ class Lake:
         with self._session.reading() as cursor:
             return records.newest_builds(cursor, table, at=_at(snapshot))
 
-    def newest_build_states(self, table: str, *, source: str, meanings: Sequence[str]) -> list[Build]:
-        """The newest build of every day, in order: when it was, and whether it still holds.
+    def newest_build_states(self, asked: Mapping[str, tuple[str, Sequence[str]]]) -> dict[str, list[Build]]:
+        """Of each table the newest build of every day, in order: when it was, and whether it still holds.
 
         Args:
-            table: of tiles or rows.
-            source: whose events it reads.
-            meanings: the definitions that a build must have been made by.
+            asked: table of tiles or rows -> the source whose events it reads, and the definitions that a build must
+                have been made by.
         """
         with self._session.reading() as cursor:
-            return records.newest_build_states(cursor, table, source=source, meanings=meanings)
+            return records.newest_build_states(cursor, asked)
 
     def built_columns(self, table: str, versions: Sequence[int]) -> dict[int, frozenset[str]]:
         """Row version of a table -> the columns that its rows were built with, which the table may be wider than by now.
