@@ -110,10 +110,6 @@ def states(deployment, view):
     return {number(each): reasons for each, reasons in found.items()}
 
 
-def test_where_nothing_has_changed_nothing_is_asked_for(make):
-    assert asked(make()) == {}
-
-
 def test_late_events_have_exactly_the_days_built_again_whose_windows_hold_them(late):
     deployment = late("recompute")
 
@@ -127,11 +123,16 @@ def test_late_events_have_exactly_the_days_built_again_whose_windows_hold_them(l
 
 
 def test_late_events_do_not_change_the_rows_of_other_policies(late):
-    assert asked(late("correct")) == {"tiles/hourly": [3]}
+    deployment = late("correct")
+    assert asked(deployment) == {"tiles/hourly": [3]}
+
+    nothing = Settings(home=deployment.home, redis_url=deployment.url, rebuild="none")
+    assert asked(deployment, build_definitions(deployment.registry, nothing, clock=deployment.clock)) == {}
 
 
 def test_events_that_are_loaded_again_mark_exactly_the_days_that_read_what_is_different(make):
     deployment = make()
+    assert asked(deployment) == {}
     deployment.rows = [row | {"fare": 99.0} if row["ride_id"] == "r8" else row for row in deployment.rows]  # of day 4
 
     with deployment.store() as store:
@@ -140,15 +141,10 @@ def test_events_that_are_loaded_again_mark_exactly_the_days_that_read_what_is_di
     assert asked(deployment) == {"rows/daily": [4, 5], "tiles/hourly": [4]}
     assert states(deployment, "hourly") == {4: {Reason.LOADED}}
 
-
-def test_a_day_that_loses_or_gets_its_only_event_is_different(make):
-    deployment = make()
-    deployment.rows = [*deployment.rows[:10], ride(98, at=8.5)]  # day 5 has none any more, day 8 has one
-
+    deployment.rows = [*deployment.rows[:10], ride(98, at=8.5)]  # day 5 has no event any more, day 8 has one
     with deployment.store() as store:
         store.load("rides", start=midnight(0), end=midnight(10))
-
-    assert list(states(deployment, "hourly")) == [5, 8]
+    assert list(states(deployment, "hourly")) == [4, 5, 8]
 
 
 def redefined(deployment, **options):
@@ -166,6 +162,11 @@ def test_another_definition_marks_every_day_of_its_own_view_and_no_other(make):
     with deployment.store() as store:
         store.materialize("hourly", start=midnight(0), end=midnight(2))
     assert list(states(deployment, "hourly")) == list(range(2, 10))
+
+    # Builds from before definitions were noted are taken as they are.
+    with deployment.store() as store, store.lake.cursor() as cursor:
+        cursor.execute(f"UPDATE {store.lake.table_sql('builds')} SET meanings = NULL")
+    assert states(deployment, "hourly") == {}
 
 
 def test_what_another_definition_made_is_proposed_or_started_as_the_setting_says(make):
@@ -188,16 +189,6 @@ def test_what_another_definition_made_is_proposed_or_started_as_the_setting_says
     )
 
 
-def test_with_the_setting_none_late_events_are_proposed_too(late):
-    deployment = late("recompute")
-    settings = Settings(home=deployment.home, redis_url=deployment.url, rebuild="none")
-    deployment.definitions = build_definitions(deployment.registry, settings, clock=deployment.clock)
-
-    assert asked(deployment) == {}
-    told = evaluations(deployment.run("rows/daily", first=day(9), past=False))["rows/daily:up_to_date"]
-    assert told.description == "2 days should be built again (late events: 2)"
-
-
 def test_days_that_were_missed_are_built_but_none_without_events_that_came_over_a_log(make):
     deployment = make()
     with deployment.store() as store:
@@ -206,19 +197,15 @@ def test_days_that_were_missed_are_built_but_none_without_events_that_came_over_
 
     assert asked(deployment) == {"rows/daily": [10, 11, 12], "tiles/hourly": [11]}
 
+    deployment.clock.move_to(to_us(midnight(200)) + HOUR_US)
+    assert list(states(deployment, "daily")) == list(range(200 - MISSED_DAYS, 200))  # the others were left out
+
 
 def test_a_source_without_a_log_is_loaded_for_the_days_that_were_missed(make):
     deployment = make(log=False)
     deployment.clock.move_to(to_us(midnight(12)) + HOUR_US)
 
     assert asked(deployment) == {"events/rides": [10, 11], "rows/daily": [10, 11], "tiles/hourly": [10, 11]}
-
-
-def test_what_was_left_out_long_ago_is_not_missed(make):
-    deployment = make()
-    deployment.clock.move_to(to_us(midnight(200)) + HOUR_US)
-
-    assert asked(deployment)["rows/daily"] == list(range(200 - MISSED_DAYS, 200))
 
 
 def test_rows_that_were_built_before_their_day_was_over_lack_steps(make):
@@ -255,14 +242,6 @@ def test_one_backfill_at_a_time_and_none_soon_after_one_that_failed(late):
 
     deployment.instance.update_backfill(backfill.with_status(BulkActionStatus.COMPLETED_SUCCESS))
     assert set(asked(deployment)) == {"rows/daily", "tiles/hourly"}
-
-
-def test_builds_of_before_definitions_were_noted_are_taken_as_they_are(make):
-    deployment = make()
-    with deployment.store() as store, store.lake.cursor() as cursor:
-        cursor.execute(f"UPDATE {store.lake.table_sql('builds')} SET meanings = NULL")
-
-    assert states(redefined(deployment, fare_over="7d"), "hourly") == {}
 
 
 def test_a_view_that_was_never_built_is_not_begun_by_the_sensor(tmp_path):
