@@ -19,7 +19,7 @@ from feature_store.clock import SystemClock
 from feature_store.embedded import EmbeddedValkey
 from feature_store.online.keys import features_key
 from feature_store.online.layout import FeatureLayout, ServiceLayout, StoredItem, ViewLayout, publish_layouts, with_id
-from feature_store.online.packed import encode_rows
+from feature_store.online.packing import encode_rows
 from feature_store.online.ready import ReadyRecord, store_generation, write_ready
 from feature_store.online.writer import OnlineWriter, Write
 from feature_store.reader import FeatureReader

@@ -14,7 +14,7 @@ from feature_store.online.layout import (
     publish_layouts,
     with_id,
 )
-from feature_store.online.packed import encode_rows
+from feature_store.online.packing import encode_rows
 from feature_store.online.ready import ReadyRecord, store_generation, write_ready
 from feature_store.online.writer import OnlineWriter, Write
 from feature_store.time_rule import HOUR_US, MINUTE_US, SECOND_US

@@ -1,6 +1,7 @@
 """The connection that the tasks of an event loop share: replies go to whoever asked, whatever happens to the others."""
 
 import asyncio
+import re
 import time
 
 import pytest
@@ -46,6 +47,21 @@ def test_tasks_share_a_connection_and_each_gets_its_own_replies(server):
 
     assert found == [[str(number).encode(), b"x" * number] for number in range(300)]
     assert (connections, lost) == (1, 0)
+
+
+def test_what_is_asked_within_one_turn_of_the_loop_is_one_write(server):
+    async def reads(transport):
+        [info] = await transport.exchange([("INFO", "stats")])
+        return int(re.search(rb"total_reads_processed:(\d+)", info)[1])
+
+    async def act(transport):
+        before = await reads(transport)
+        await asyncio.gather(*(transport.exchange([("PING",)]) for _ in range(100)))
+        return await reads(transport) - before
+
+    taken, _ = run(server.url, act)
+
+    assert taken == 2
 
 
 def test_the_replies_to_whoever_has_gone_are_nobody_elses(server):

@@ -16,7 +16,8 @@ from feature_store.declare.feature import FeatureRef
 from feature_store.declare.key import entity_key
 from feature_store.errors import InputError
 from feature_store.online.layout import layouts_in_use, parse_layout, parse_service, service_layout
-from feature_store.online.packed import decode_row, encode_own, encode_rows, own_row
+from feature_store.online.packed import decode_row, own_row
+from feature_store.online.packing import encode_own, encode_rows
 from feature_store.online.ready import MOST_SHARDS, ReadyRecord, decode_ready, encode_ready, parse_ready, shards_of
 from feature_store.online.rollout import Rollout, is_in_share, parse_rollout
 from feature_store.time_rule import from_us
@@ -24,7 +25,7 @@ from feature_store.time_rule import from_us
 NOW_US = 1_700_000_000_500_000
 LEDGER = ledger()
 [PLAIN] = encode_rows(LEDGER.layout_id, 1, 7, [NOW_US], [1_000_000], [60], [[item] for _, item in ITEMS.values()])
-[OWN] = encode_rows(7, 1, 7, [NOW_US], [1_000_000], [0], [[5], [encode_own([4])]])
+[OWN] = encode_rows(7, 1, 7, [NOW_US], [1_000_000], [0], [[[5, 60, 4]]], [encode_own([4])])
 KEY, _ = make_key("a test", Grants(services=("*",)), now_us=NOW_US, by="a test")
 
 
@@ -121,7 +122,7 @@ OUTSIDE = [(2**62, 0), (-(2**62), 0), (NOW_US, 2**62), (NOW_US, -(2**62)), (2**6
 
 @pytest.mark.parametrize(("from_us", "age_us"), OUTSIDE)
 def test_a_row_of_a_time_that_there_is_not_is_damaged(from_us, age_us):
-    value = msgspec.msgpack.encode([7, 1, 7, from_us, age_us, 0, 5])
+    value = msgspec.msgpack.encode([7, 1, 7, from_us, age_us, 0, 0, None, None, 5])
 
     with pytest.raises(ValueError, match="times of the years 1 to 9999 are needed"):
         decode_row(value)

@@ -299,3 +299,21 @@ def test_the_server_answers_others_while_some_are_slow(wire, client):
 
     found = client.post(READ, content=msgspec.json.encode({"keys": ROW}))
     assert found.status_code == 200
+
+
+def test_a_body_that_nobody_wants_and_that_does_not_come_ends_the_connection(wire):
+    began = time.monotonic()
+    wire.head("/v1/nothing", "content-length: 100")
+
+    assert wire.status() == 404
+    assert time.monotonic() - began < 3
+
+
+def test_an_answer_is_one_write(wire):
+    body = json.dumps({"keys": {**ROW, "day": "2024-02-29", "token": ""}}).encode()
+    for _ in range(20):
+        wire.head(READ, f"content-length: {len(body)}")
+        wire.send(body)
+        head, _, answered = wire.socket.recv(1 << 16).partition(b"\r\n\r\n")
+        assert b" 200 " in head[:16]
+        assert len(answered) == int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]) > 0

@@ -33,7 +33,7 @@ from feature_store.online.keys import (
     services_key,
     statistics_key,
 )
-from feature_store.online.packed import encode_rows
+from feature_store.online.packing import encode_rows
 from feature_store.reader import FeatureReader, Status
 from feature_store.reader.plan import KNOWN as PLAN_KNOWN
 from feature_store.serving.grpc.v1 import features_pb2 as pb

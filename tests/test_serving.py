@@ -286,7 +286,7 @@ def test_the_document_has_a_path_for_each_service_with_its_types(world):
     assert operation["requestBody"]["content"]["application/json"]["schema"] == {
         "$ref": "#/components/schemas/TripV1Request"
     }
-    assert schemas["TripV1Keys"]["required"] == ["origin", "dest"]
+    assert schemas["TripV1Keys"]["required"] == ["dest", "origin"]
     assert schemas["TripV1Values"]["properties"]["legs:count_1d"] == {"anyOf": [{"type": "integer"}, {"type": "null"}]}
     assert schemas["DelayV1Statuses"]["properties"]["share"] == {"$ref": "#/components/schemas/StatusName"}
     assert set(schemas["StatusName"]["enum"]) == set(Status.__members__)

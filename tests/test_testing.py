@@ -383,11 +383,12 @@ def test_a_fault_in_the_windows_of_history_is_reported(replay, monkeypatch):
 
 def test_a_fault_in_the_packed_steps_of_the_stream_is_reported(replay, monkeypatch):
     from feature_store.fold import shard
+    from feature_store.online.packing import Column
 
     monkeypatch.setattr(
         shard,
-        "_items",
-        lambda steps, _base_s: [7] * (len(steps.first) - 1),
+        "_column",
+        lambda steps, _base_s: Column([7] * (len(steps.first) - 1)),
     )
     result = replay(shop.registry, {"payments": [payment(1, 0)]})
 

@@ -3,14 +3,6 @@
 /** The extension type 1: a value that cannot be expressed, such as a sum beyond 64 bits. */
 export const ERROR = Symbol("a value that cannot be expressed");
 
-/** The extension type 2: what the features of a row were at the time of its newest event, before it; not decoded yet. */
-export class Own {
-  /** @param {Uint8Array} bytes */
-  constructor(bytes) {
-    this.bytes = bytes;
-  }
-}
-
 /** Bytes that are no MessagePack. */
 export class DecodeError extends Error {}
 
@@ -114,8 +106,7 @@ function map(cursor, size) {
 
 function extension(cursor, size) {
   const type = cursor.view.getInt8(skip(cursor, 1));
-  const bytes = take(cursor, size);
-  if (type === 2) return new Own(bytes);
+  take(cursor, size);
   if (type !== 1) throw new DecodeError(`extension type ${type} is not known`);
   return ERROR;
 }

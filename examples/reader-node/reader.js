@@ -5,7 +5,7 @@ import { ERROR } from "./msgpack.js";
 import { isInShare, Plan, UnknownNameError } from "./plan.js";
 import { Ready } from "./ready.js";
 import { Connection, StoreError } from "./resp.js";
-import { itemAt, ownRow, parseRow, worthOfNothing, worthOfOwn, worthOfRow } from "./worth.js";
+import { valuesAt, ownRow, parseRow, worthOfNothing, worthOfOwn, worthOfRow } from "./worth.js";
 
 /** A value is STALE or AHEAD, and its service says that this fails a read. */
 export class ValueRefused extends Error {}
@@ -177,10 +177,11 @@ export class FeatureReader {
     let [status, atUs] = worthOfRow(view, row, moment, record);
     const own = status === "AHEAD" ? ownRow(row, moment.atUs) : undefined;
     if (own !== undefined) [row, [status, atUs]] = [own, worthOfOwn(view, moment, record)];
-    if (status !== "UNKNOWN" && slots.some((slot) => isDamaged(slot, row, atUs))) return damaged;
+    const values = status === "UNKNOWN" ? [] : valuesAt(row, atUs);
+    if (values === undefined || (status !== "UNKNOWN" && slots.some((slot) => isDamaged(slot, values)))) return damaged;
     return slots.map(({ position, item, empty }) => {
       if (item < 0 || status === "UNKNOWN") return [position, null, "UNKNOWN"];
-      const value = itemAt(row.items[item], row.fromUs, atUs);
+      const value = values[item];
       if (value === ERROR) return [position, null, "ERROR"];
       if (value === null) return [position, empty ?? null, status === "PRESENT" ? "EMPTY" : status];
       return [position, value, status];
@@ -228,10 +229,10 @@ function asMap(flat) {
   return found;
 }
 
-/** Whether a row lacks the item of a feature, or has one of another type. */
-function isDamaged({ item, fits }, row, atUs) {
+/** Whether the values of a row lack that of a feature, or have one of another type. */
+function isDamaged({ item, fits }, values) {
   if (item < 0) return false;
-  if (item >= row.items.length) return true;
-  const value = itemAt(row.items[item], row.fromUs, atUs);
+  if (item >= values.length) return true;
+  const value = values[item];
   return value !== ERROR && value !== null && !fits(value);
 }

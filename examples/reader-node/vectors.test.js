@@ -8,7 +8,7 @@ import { entityKey, InputError, shardOf } from "./key.js";
 import { UnknownNameError } from "./plan.js";
 import { FeatureReader, ValueRefused } from "./reader.js";
 import { shown } from "./shown.js";
-import { itemAt, parseRow, secondsSince } from "./worth.js";
+import { valuesAt, parseRow, secondsSince } from "./worth.js";
 import { ERROR } from "./msgpack.js";
 
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../../tests/vectors/${name}.json`, import.meta.url), "utf8"));
@@ -61,10 +61,11 @@ for (const { entity, kinds, values, key, shard_of_8: shard } of vectors("entity_
 
 for (const { name, hex, row, at } of vectors("packed_values")) {
   test(name, () => {
-    const { layoutId, fromUs, untilS, items } = parseRow(Buffer.from(hex, "hex"));
+    const parsed = parseRow(Buffer.from(hex, "hex"));
+    const { layoutId, fromUs, untilS } = parsed;
     assert.deepEqual([layoutId, fromUs, untilS], [row.layout_id, row.from_us, row.until_s]);
     for (const { time_us: timeUs, valid, values } of at) {
-      const told = items.map((item) => itemAt(item, fromUs, timeUs)).map((value) => (value === ERROR ? { error: true } : value));
+      const told = valuesAt(parsed, timeUs).map((value) => (value === ERROR ? { error: true } : value));
       assert.deepEqual(JSON.parse(JSON.stringify(told, shown)), values);
       assert.equal(untilS === 0 || secondsSince(fromUs, timeUs) < untilS, valid);
     }

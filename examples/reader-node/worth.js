@@ -1,10 +1,10 @@
 /** What a row is worth at a time, and for which time it answers: "What a value is worth" of docs/wire-format.md. */
 
-import { decode, DecodeError, Own } from "./msgpack.js";
+import { decode, DecodeError } from "./msgpack.js";
 
 /** @typedef {"PRESENT" | "EMPTY" | "UNKNOWN" | "STALE" | "AHEAD" | "ERROR"} Status */
 /** @typedef {{atUs: number, exact: boolean}} Moment the time asked or, if none was, the reader's own (not `exact`) */
-/** @typedef {{layoutId: number, fromUs: number, ageUs: number | null, untilS: number, items: unknown[]}} Row */
+/** @typedef {{layoutId: number, fromUs: number, ageUs: number | null, untilS: number, changeS: number, changes: Uint8Array | null, own: Uint8Array | null, firsts: unknown[]}} Row */
 
 const HOUR_US = 3_600_000_000;
 /** The years 1 to 9999. What has never changed has held since the first of them. */
@@ -17,11 +17,13 @@ const [EARLIEST_US, LATEST_US] = [-62_135_596_800_000_000, 253_402_300_799_999_9
 export function parseRow(bytes) {
   try {
     const row = decode(bytes);
-    if (!Array.isArray(row) || row.length < 6) return undefined;
-    const [layoutId, run, n, from, ageUs, untilS, ...items] = row;
+    if (!Array.isArray(row) || row.length < 9) return undefined;
+    const [layoutId, run, n, from, ageUs, untilS, changeS, changes, own, ...firsts] = row;
     const fromUs = typeof from === "bigint" ? Number(from) : from; // to 8 us in the years before 1684
     if (!Number.isInteger(fromUs) || fromUs < EARLIEST_US || fromUs > LATEST_US) return undefined;
-    return [layoutId, run, n, ageUs ?? 0, untilS].every(Number.isSafeInteger) ? { layoutId, fromUs, ageUs, untilS, items } : undefined;
+    if (![layoutId, run, n, ageUs ?? 0, untilS, changeS].every(Number.isSafeInteger)) return undefined;
+    if (![changes, own].every((part) => part === null || part instanceof Uint8Array)) return undefined;
+    return { layoutId, fromUs, ageUs, untilS, changeS, changes, own, firsts };
   } catch (error) {
     if (error instanceof DecodeError) return undefined;
     throw error;
@@ -45,18 +47,11 @@ export function worthOfRow(view, row, moment, record) {
 
 /**
  * What a row was before its newest event, if that is the time asked and the row has kept it.
- * @returns {Row | undefined} without items if they are damaged
+ * @returns {Row | undefined} without values if they are damaged
  */
 export function ownRow(row, atUs) {
-  const kept = row.items.at(-1);
-  if (row.ageUs === null || atUs !== row.fromUs - row.ageUs || !(kept instanceof Own)) return undefined;
-  try {
-    const items = decode(kept.bytes);
-    return { ...row, items: Array.isArray(items) ? items : [] };
-  } catch (error) {
-    if (error instanceof DecodeError) return { ...row, items: [] };
-    throw error;
-  }
+  if (row.ageUs === null || row.own === null || atUs !== row.fromUs - row.ageUs) return undefined;
+  return { ...row, firsts: parts(row.own) ?? [], changes: null };
 }
 
 /** Of such a row. @returns {[Status, number]} as `worthOfRow` */
@@ -75,13 +70,36 @@ export function worthOfNothing(view, moment, record) {
   return atUs - record.knownUs > slaUs ? "STALE" : "EMPTY";
 }
 
-/** An item at a time: what has begun last of its steps, or itself. */
-export function itemAt(item, fromUs, atUs) {
-  if (!Array.isArray(item)) return item;
-  const seconds = secondsSince(fromUs, atUs);
-  let value = item[0];
-  for (let i = 1; i < item.length && seconds >= item[i]; i += 2) value = item[i + 1];
-  return value;
+/**
+ * The values of a row's features at a time.
+ * @returns {unknown[] | undefined} undefined if what they change to is damaged
+ */
+export function valuesAt(row, atUs) {
+  const seconds = secondsSince(row.fromUs, atUs);
+  if (row.changes === null || seconds < row.changeS) return row.firsts;
+  const changes = parts(row.changes);
+  if (changes === undefined || changes.length % 3 !== 0) return undefined;
+  const values = [...row.firsts];
+  for (let i = 0, at = 0; i < changes.length; i += 3) {
+    const [afterS, feature, value] = changes.slice(i, i + 3);
+    at += afterS;
+    if (!Number.isSafeInteger(at)) return undefined;
+    if (at > seconds) break;
+    if (!Number.isSafeInteger(feature) || feature < 0 || feature >= values.length) return undefined;
+    values[feature] = value;
+  }
+  return values;
+}
+
+/** An array that is packed within a row; undefined if it is damaged. */
+function parts(bytes) {
+  try {
+    const found = decode(bytes);
+    return Array.isArray(found) ? found : undefined;
+  } catch (error) {
+    if (error instanceof DecodeError) return undefined;
+    throw error;
+  }
 }
 
 /** Whole seconds from the second of one time to the second of another. */

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, cast
 from feature_store.fold.shard import Shard
 from feature_store.fold.split import Splitter
 from feature_store.history.tiles import BATCH_DAYS, batches
-from feature_store.online.packed import decode_row, encode_rows, item_at, seconds_since
+from feature_store.online.packed import decode_row, item_at, seconds_since
+from feature_store.online.packing import encode_rows
 from feature_store.registry import Registry
 from feature_store.time_rule import BEGINNING_US, DAY_US, SECOND_US, from_us, to_us
 from feature_store.transforms.compiled import compile_registry

@@ -14,7 +14,8 @@ from feature_store.fold.unwritten import Unwritten
 from feature_store.online.commits import CommitRecord
 from feature_store.online.keys import features_prefix
 from feature_store.online.layout import view_layout
-from feature_store.online.packed import ERROR, Item, encode_own, encode_rows
+from feature_store.online.packed import ERROR
+from feature_store.online.packing import Changes, Column, encode_columns, encode_own
 from feature_store.online.ready import EXPIRY_SLACK_US, Positions
 from feature_store.online.writer import Write
 from feature_store.status import Status
@@ -193,17 +194,15 @@ class Shard:
         from_us = np.maximum(steps.from_us, EARLIEST_US)  # what never changed has held since there are times
         base_s = from_us // SECOND_US
         until_s = np.where(steps.until_us >= FOREVER_US, 0, steps.until_us // SECOND_US - base_s)
-        return encode_rows(
+        return encode_columns(
             self._layouts[view.id],
             self.run,
             self.n,
             from_us.tolist(),
             ages,
             until_s.tolist(),
-            [
-                *(_items(feature, base_s) for feature in steps.features),
-                *([_own_items(state, entities)] if view.score_own_event else []),
-            ],
+            [_column(feature, base_s) for feature in steps.features],
+            _own(state, entities) if view.score_own_event else None,
         )
 
     def _commit(self, now_us: int) -> CommitRecord:
@@ -211,41 +210,33 @@ class Shard:
         return CommitRecord(shard=self.shard, run=self.run, n=self.n, positions=positions, now_us=now_us)
 
 
-def _items(steps: FeatureSteps, base_s: Ints) -> list[Item]:
-    """One packed item per entity: the value if it never changes, else the steps."""
+def _column(steps: FeatureSteps, base_s: Ints) -> Column:
+    """A feature of every entity: its first value, and what it becomes later."""
     values = _plain_values(steps.values)
     starts, counts = steps.first[:-1], np.diff(steps.first)
-    is_list = steps.plan.is_list
-    if not is_list and len(values) == len(starts):
-        return values
-    after_s = (steps.since_us // SECOND_US - np.repeat(base_s, counts)).tolist()
-    items: list[Item] = [None] * len(starts)
-    for count in np.unique(counts).tolist():
-        entities = np.flatnonzero(counts == count)
-        rows = starts[entities].tolist()
-        # v0, s1, v1, s2, v2, ... of all entities with as many steps, column by column
-        columns = [[values[row] for row in rows]]
-        for i in range(1, count):
-            columns += [[after_s[row + i] for row in rows], [values[row + i] for row in rows]]
-        made: Iterable[Item] = columns[0] if count == 1 and not is_list else zip(*columns, strict=True)
-        for entity, item in zip(entities.tolist(), made, strict=True):
-            items[entity] = item
-    return items
+    if len(values) == len(starts):
+        return Column(values)
+    rows = np.repeat(np.arange(len(starts)), counts)
+    is_later = np.ones(len(values), dtype=bool)
+    is_later[starts] = False
+    later = np.flatnonzero(is_later)
+    seconds = steps.since_us[later] // SECOND_US - base_s[rows[later]]
+    return Column(
+        [values[start] for start in starts.tolist()],
+        Changes(rows[later], seconds, [values[i] for i in later.tolist()]),
+    )
 
 
-def _own_items(state: ViewState, entities: Ints) -> list[Item]:
-    """What each entity's features were just before its newest event; nil where that is not known any more."""
+def _own(state: ViewState, entities: Ints) -> list[bytes | None]:
+    """What each entity's features were just before its newest event; None where that is not known any more."""
     found, known = state.before_own(entities)
-    columns = []
-    for feature in state.plan.features:
-        values = _plain_values(found[feature.feature.name])
-        columns.append([[value] for value in values] if feature.is_list else values)
+    columns = [_plain_values(found[feature.feature.name]) for feature in state.plan.features]
     rows = zip(*columns, strict=True)
     return [encode_own(row) if is_known else None for row, is_known in zip(rows, known.tolist(), strict=True)]
 
 
-def _plain_values(found: Values) -> list[Item]:
-    values: list[Item] = found.values.tolist()
+def _plain_values(found: Values) -> list[object]:
+    values: list[object] = found.values.tolist()
     status = found.status
     for row in np.flatnonzero(status != _PRESENT).tolist():
         values[row] = None

@@ -17,7 +17,8 @@ from feature_store.history.asof import ROW_US, rows_table, status_column, steps_
 from feature_store.history.rows import NEWEST
 from feature_store.online.keys import features_prefix
 from feature_store.online.layout import ViewLayout, publish_layouts, view_layout
-from feature_store.online.packed import ERROR, Item, encode_rows
+from feature_store.online.packed import ERROR
+from feature_store.online.packing import Column, encode_columns
 from feature_store.online.ready import EXPIRY_SLACK_US, STALE_US, ReadyRecord, read_ready, store_generation
 from feature_store.online.server import check_server
 from feature_store.online.writer import OnlineWriter, Write
@@ -192,32 +193,29 @@ def _writes(
     keys = rows.column(KEY).to_pylist()
     current = [time == row_us for time in rows.column(ROW_US).to_pylist()]
     ages = [row_us - newest for newest in rows.column(NEWEST).to_pylist()]
-    values = encode_rows(
+    values = encode_columns(
         layout_id,
         version,
         row_us // SECOND_US,
         [row_us] * len(keys),
         ages,
         [0] * len(keys),
-        [_items(feature, rows, current) for feature in plan.features],
+        [_column(feature, rows, current) for feature in plan.features],
     )
     prefix = features_prefix(env, view.entity.name, personal=view.is_personal)
     return [Write(f"{prefix}{key}}}", view.id, value, expire_ms) for key, value in zip(keys, values, strict=True)]
 
 
-def _items(feature: FeaturePlan, rows: pa.Table, current: Sequence[bool]) -> list[Item]:
-    """A feature of all rows as it is packed; empty where the row is of an older step."""
+def _column(feature: FeaturePlan, rows: pa.Table, current: Sequence[bool]) -> Column:
+    """A feature of all rows; empty where the row is of an older step."""
     name = feature.feature.name
     values, statuses = rows.column(name).to_pylist(), rows.column(status_column(name)).to_pylist()
-    return [
-        _item(value, status, is_list=feature.is_list) if now else None
-        for value, status, now in zip(values, statuses, current, strict=True)
-    ]
+    return Column(
+        [_value(value, status) if now else None for value, status, now in zip(values, statuses, current, strict=True)]
+    )
 
 
-def _item(value: object, status: int, *, is_list: bool) -> Item:
+def _value(value: object, status: int) -> object:
     if status == Status.ERROR:
         return ERROR
-    if status == Status.EMPTY:
-        return None
-    return [value] if is_list else value
+    return None if status == Status.EMPTY else value

@@ -138,6 +138,7 @@ class _Connection(asyncio.Protocol):
         self._pack = hiredis.pack_command
         self._reader: hiredis.Reader = hiredis.Reader()
         self._waiting: deque[_Asked] = deque()
+        self._unsent: list[bytes] = []
         self._broken: type[Exception] = hiredis.ProtocolError
         self.loop = asyncio.get_running_loop()
         self.closed = False
@@ -146,18 +147,27 @@ class _Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     async def exchange(self, commands: Sequence[Command], timeout_s: float) -> list[Reply]:
-        """Send all, then wait for as many replies; an error reply is an exception among them."""
+        """Send all, then wait for as many replies; an error reply is an exception among them.
+
+        What is asked within one turn of the loop is written at once: a write costs more than all that is written.
+        """
         if self.closed:
             raise ConnectionResetError("the server closed the connection")
         asked = _Asked(len(commands), self.loop)
         self._waiting.append(asked)
-        pack = self._pack
-        self._transport.write(b"".join([pack(command) for command in commands]))  # type: ignore[arg-type]
+        if not self._unsent:
+            self.loop.call_soon(self._send)
+        self._unsent += map(self._pack, commands)  # type: ignore[arg-type]
         expiring = self.loop.call_later(timeout_s, asked.expire)
         try:
             return await asked.done
         finally:
             expiring.cancel()
+
+    def _send(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if not self.closed:
+            self._transport.write(b"".join(unsent))
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -12,8 +12,9 @@ from feature_store.computed.ratio import ratio
 from feature_store.errors import ValueRefused
 from feature_store.online import packed
 from feature_store.online.layout import Policy, Value
-from feature_store.online.packed import PackedRow, decode_row, item_at, own_row, seconds_since
+from feature_store.online.packed import PackedRow, decode_row, own_row, seconds_since
 from feature_store.reader.computing import compute
+from feature_store.reader.fast import FastRead, fast_vectors
 from feature_store.reader.places import Slot, fitting
 from feature_store.reader.plan import ReadPlan, ViewRead
 from feature_store.reader.vector import FeatureVector
@@ -84,6 +85,8 @@ def decode_vectors(
         ValueRefused: as `decode_vector`.
     """
     width = len(plan.entities)
+    if plan.fast is not None and None not in keys:
+        return _without_nulls(plan, plan.fast, keys, replies=replies, moment=moment, as_of=as_of)
     if not plan.functions:
         return [
             decode_vector(plan, keys[i * width : i * width + width], replies=replies, moment=_moment(moment, at_us))
@@ -96,6 +99,32 @@ def decode_vectors(
     times_us = [moment.at_us if at_us is None else at_us for at_us in as_of]
     compute(plan, drafts, requests=requests, times_us=times_us, functions=functions)
     return [_finished(plan, draft) for draft in drafts]
+
+
+def _without_nulls(
+    plan: ReadPlan,
+    read: FastRead,
+    keys: Sequence[str | None],
+    *,
+    replies: Iterator[Sequence[bytes | None]],
+    moment: Moment,
+    as_of: Sequence[int | None],
+) -> list[FeatureVector]:
+    """As `decode_vectors`, of rows for which every fetch has a reply, and nothing is computed."""
+    width, fetches, packed = len(plan.entities), len(plan.fetches), list(replies)
+    times_us = [moment.at_us if at_us is None else at_us for at_us in as_of]
+    vectors = fast_vectors(read, plan.names, keys, replies=packed, times_us=times_us, readiness=moment.readiness)
+    return [
+        decode_vector(
+            plan,
+            keys[i * width : i * width + width],
+            replies=iter(packed[i * fetches : i * fetches + fetches]),
+            moment=_moment(moment, as_of[i]),
+        )
+        if vector is None
+        else vector
+        for i, vector in enumerate(vectors)
+    ]
 
 
 def _moment(now: Moment, at_us: int | None) -> Moment:
@@ -193,17 +222,14 @@ def _slots(view: ViewRead, layout_id: int) -> tuple[Slot, ...]:
 
 def _place_row(draft: _Draft, slots: Sequence[Slot], row: PackedRow, *, status: Status, at_us: int) -> None:
     """Put the values of a row at a time where they belong."""
-    values, statuses, items = draft.values, draft.statuses, row.items
-    seconds = seconds_since(row.from_us, at_us)
+    values, statuses = draft.values, draft.statuses
+    items = row.values_at(seconds_since(row.from_us, at_us))
     draft.plain &= status is PRESENT
     for position, index, kind, convert, empty in slots:
         if index < 0:
             draft.plain = False
             continue
         item = items[index]
-        if type(item) is list:
-            # Most reads fall before the first change: one comparison.
-            item = item[0] if len(item) == 1 or seconds < item[1] else item_at(item, seconds)
         if item is None:
             values[position] = empty.copy() if type(empty) is list else empty
             statuses[position] = EMPTY if status is PRESENT else status

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from feature_store.online.layout import (
 from feature_store.time_rule import from_us
 
 Convert = Callable[[Any], object]
+_PLAIN = re.compile(r"[^%|{}\x80-\U0010ffff]*").fullmatch
 EntityId = tuple[str, tuple[str, ...]]
 """An entity and the columns of a request that name it."""
 
@@ -57,24 +59,26 @@ class EntityRead:
     """Of the request, which hold their values."""
     kinds: tuple[KeyKind, ...]
 
-    def key(self, row: Mapping[str, object]) -> str | None:
-        """The canonical key of a row's entity; None if a join key is null.
+    def keys(self, rows: Sequence[Mapping[str, object]]) -> list[str | None]:
+        """The canonical keys of the entities of rows; None if a join key is null.
 
         Raises:
             InputError: if a column is missing, or its value is no key of its kind.
         """
+        if self.kinds == ("str",):
+            try:
+                texts: list[Any] = [row[self.columns[0]] for row in rows]
+            except KeyError:
+                texts = []
+            if set(map(type, texts)) == {str} and _PLAIN("".join(texts)) and max(map(len, texts)) <= LONGEST:
+                return texts  # one text each, and nothing in any to escape
+        return [self._key(row) for row in rows]
+
+    def _key(self, row: Mapping[str, object]) -> str | None:
         try:
             parts = [row[name] for name in self.columns]
         except KeyError as error:
             raise self._missing(error.args[0], row) from None
-        if (
-            len(parts) == 1
-            and type(only := parts[0]) is str
-            and self.kinds[0] == "str"
-            and only.isalnum()
-            and len(only) <= LONGEST // 4
-        ):
-            return only  # the usual case: one text, short and without anything to escape
         try:
             return entity_key(parts, self.kinds, columns=self.columns)
         except InputError as error:
@@ -281,6 +285,16 @@ def _slot(position: int, index: int, feature: FeatureLayout) -> Slot:
     if feature.is_list:
         return Slot(position, index, list, _each(kind, convert), feature.empty)
     return Slot(position, index, kind, convert, feature.empty)
+
+
+def kind_of(feature: FeatureLayout) -> type:
+    """Of its values in packed rows; of a list, of its elements."""
+    return _TRAVELS[feature.dtype][0]
+
+
+def is_converted(feature: FeatureLayout) -> bool:
+    """Whether its values travel as something else."""
+    return _TRAVELS[feature.dtype][1] is not None
 
 
 def _to_time(micros: int) -> object:

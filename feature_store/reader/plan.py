@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 
 import msgspec
 
@@ -18,6 +19,7 @@ from feature_store.online.layout import (
     ViewLayout,
     parse_layout,
 )
+from feature_store.reader.fast import FastRead, fast_read
 from feature_store.reader.places import EntityRead, FunctionRead, Places, RatioRead, RequestRead, Slot
 from feature_store.reader.vector import Names
 
@@ -98,6 +100,8 @@ class ReadPlan:
     asked: int | None
     """Where the time asked goes, if a function takes it."""
     defaults: tuple[Value, ...]
+    fast: FastRead | None
+    """None where something is computed."""
     log_below: int
     """Vectors of entities whose hash lies below are logged (`sample.is_chosen`)."""
 
@@ -143,6 +147,7 @@ def plan_read(env: str, service: ServiceLayout, layouts: Mapping[str, ViewLayout
         functions=tuple(places.functions),
         asked=places.asked,
         defaults=tuple(_default(service, item) for item in service.features),
+        fast=None if places.ratios or places.functions else fast_read(fetches, entities=len(places.entities)),
         log_below=round(service.log_rate * HASHES),
     )
 
@@ -196,7 +201,8 @@ def _default(service: ServiceLayout, item: StoredItem | RatioItem | OnDemandItem
 
 def keys_of(plan: ReadPlan, rows: Sequence[Mapping[str, object]]) -> list[str | None]:
     """The entity keys of all rows, row by row; one flat list, because every container costs the collector."""
-    return [entity.key(row) for row in rows for entity in plan.entities]
+    columns = [entity.keys(rows) for entity in plan.entities]
+    return columns[0] if len(columns) == 1 else list(chain.from_iterable(zip(*columns, strict=True)))
 
 
 def commands_of(plan: ReadPlan, keys: Sequence[str | None]) -> list[Command]:

@@ -6,13 +6,15 @@ span, and how far its shard had read.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from feature_store.online.packed import PackedRow, seconds_since
 from feature_store.online.ready import EXPIRY_SLACK_US, STALE_US
-from feature_store.reader.plan import ViewRead
-from feature_store.reader.readiness import Readiness, Vouched
 from feature_store.status import Status
+
+if TYPE_CHECKING:
+    from feature_store.reader.plan import ViewRead
+    from feature_store.reader.readiness import Readiness, Vouched
 
 # Looking a member up in an enum costs more than all else that is done for a value.
 PRESENT, EMPTY, UNKNOWN, STALE, AHEAD, ERROR = Status

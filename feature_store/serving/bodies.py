@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 
+from feature_store.serving.connection import LATE
 from feature_store.serving.problem import Problem
 
 if TYPE_CHECKING:
@@ -26,14 +26,13 @@ async def body_of(request: Request, limits: Limits) -> bytes:
     """
     parts, size, limit = [], 0, limits.body_bytes
     try:
-        async with asyncio.timeout(limits.body_s):
-            async for part in request.stream():
-                size += len(part)
-                if size > limit:
-                    raise Problem("too-large", f"the body may have {limit} bytes at most", {"limit": limit}, _END)
-                parts.append(part)
-    except TimeoutError:
-        raise Problem("too-slow", f"the body did not come within {limits.body_s:g} s", headers=_END) from None
+        async for part in request.stream():
+            size += len(part)
+            if size > limit:
+                raise Problem("too-large", f"the body may have {limit} bytes at most", {"limit": limit}, _END)
+            parts.append(part)
     except ClientDisconnect:
         raise Problem("malformed", "the connection ended before the body", headers=_END) from None
+    if LATE in request.scope:
+        raise Problem("too-slow", f"the body did not come within {limits.body_s:g} s", headers=_END)
     return b"".join(parts)

@@ -53,8 +53,7 @@ class Reads:
         written = answer_type(request.headers.get("accept"), (*WRITTEN, ARROW))
         shape = await self.service(_name(request), caller)
         asked = await self._body(request, shape.many)
-        rows = [shape.plain_row(row) for row in asked.rows]
-        return self._batch(written, await self.vectors(caller, _name(request), rows, as_of=asked.as_of), asked)
+        return self._batch(written, await self.vectors(caller, _name(request), asked.rows, as_of=asked.as_of), asked)
 
     async def listed(self, request: Request, caller: Caller) -> Response:
         """Any features, of many rows."""
@@ -176,13 +175,15 @@ def told(vector: FeatureVector, *, event_times: bool = False) -> dict[str, objec
 
 def told_batch(batch: FeatureBatch, *, event_times: bool = False) -> dict[str, object]:
     """Vectors as a client gets them: the names once for each version that was served, then the rows."""
-    rows = []
+    features, rows = {}, []
     for vector in batch:
-        row = {"service": vector.service, "values": vector.values, "statuses": status_names(vector.statuses)}
+        service = vector.service
+        row = {"service": service, "values": vector.values, "statuses": status_names(vector.statuses)}
         if event_times:
             row["event_times"] = [vector[name].event_time for name in vector.names]
+        features[service] = vector.names
         rows.append(row)
-    return {"features": {vector.service: vector.names for vector in batch}, "rows": rows}
+    return {"features": features, "rows": rows}
 
 
 def _view(feature: str) -> str:

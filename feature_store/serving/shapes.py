@@ -6,10 +6,11 @@ They follow from what `apply` has published, so a server knows them without the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Optional, Union
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Optional, TypedDict
 
 import msgspec
 
@@ -40,7 +41,6 @@ _TAKEN: Mapping[str, Any] = {
     "timestamp": Annotated[datetime, msgspec.Meta(tz=True, description="With its zone")],
 }
 """What on-demand features take from a request."""
-_NAMES = {status: status.name for status in Status}
 
 
 class Asked(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -116,16 +116,7 @@ class ServiceShape:
 
     def plain(self, asked: Any) -> dict[str, object]:
         """The row of a request for one row, as the reader takes it."""
-        row = dict(zip(self.keys, msgspec.structs.astuple(asked.keys), strict=True))
-        if self.inputs:
-            row.update(_given(self.inputs, msgspec.structs.astuple(asked.inputs)))
-        return row
-
-    def plain_row(self, row: msgspec.Struct) -> dict[str, object]:
-        """A row of a request for many, as the reader takes it."""
-        if not self.inputs:
-            return dict(zip(self.keys, msgspec.structs.astuple(row), strict=True))
-        return _given([*self.keys, *self.inputs], msgspec.structs.astuple(row))
+        return {**asked.keys, **asked.inputs} if self.inputs else asked.keys
 
 
 def shape_of(plan: ReadPlan) -> ServiceShape:
@@ -139,10 +130,10 @@ def shape_of(plan: ReadPlan) -> ServiceShape:
     own = {name: Optional[_KEYS[kind]] for name, kind in keys.items()}  # noqa: UP045
     given = {name: Optional[_TAKEN[each.kind]] for name, each in asked.items()}  # noqa: UP045
     optional = [name for name, each in asked.items() if each.default is not None]
-    one: dict[str, Any] = {"keys": _struct(f"{called}Keys", own)}
+    one: dict[str, Any] = {"keys": _columns(f"{called}Keys", own)}
     if asked:
-        one["inputs"] = _struct(f"{called}Inputs", given, optional=optional)
-    row = _struct(f"{called}Row", own | given, optional=optional) if asked else one["keys"]
+        one["inputs"] = _columns(f"{called}Inputs", given, optional=optional)
+    row = _columns(f"{called}Row", own | given, optional=optional) if asked else one["keys"]
     rows: Any = list.__class_getitem__(row)
     return ServiceShape(
         id=plan.service.id,
@@ -158,24 +149,26 @@ def shape_of(plan: ReadPlan) -> ServiceShape:
     )
 
 
-def status_names(statuses: Sequence[Status]) -> list[str]:
+def status_names(statuses: Sequence[Status]) -> tuple[str, ...]:
     """Statuses as text."""
-    return [_NAMES[status] for status in statuses]
+    return _names_of(bytes(statuses))
 
 
-def _given(names: Iterable[str], values: Iterable[object]) -> dict[str, object]:
-    """The fields of a request without those that were left out."""
-    return {name: value for name, value in zip(names, values, strict=True) if value is not msgspec.UNSET}
+@lru_cache(maxsize=1024)  # most rows have the statuses of other rows
+def _names_of(statuses: bytes) -> tuple[str, ...]:
+    return tuple(Status(status).name for status in statuses)
 
 
-def _struct(name: str, fields: Mapping[str, Any], *, optional: Sequence[str] = ()) -> type[msgspec.Struct]:
-    """A type with fields of any name, all of them required but those that are named."""
-    listed: list[Any] = [
-        (f"f{i}", Union[kind, msgspec.UnsetType], msgspec.field(name=field, default=msgspec.UNSET))  # noqa: UP007
-        if field in optional
-        else (f"f{i}", kind, msgspec.field(name=field))
-        for i, (field, kind) in enumerate(fields.items())
-    ]
+def _columns(name: str, fields: Mapping[str, Any], *, optional: Sequence[str] = ()) -> type[Any]:
+    """A type of dictionaries with keys of any name, all of them required but those that are named."""
+    kinds = {field: NotRequired[kind] if field in optional else kind for field, kind in fields.items()}
+    made: type[Any] = TypedDict(name, kinds)  # type: ignore[misc]
+    return made
+
+
+def _struct(name: str, fields: Mapping[str, Any]) -> type[msgspec.Struct]:
+    """A type with fields of any name, all of them required."""
+    listed: list[Any] = [(f"f{i}", kind, msgspec.field(name=field)) for i, (field, kind) in enumerate(fields.items())]
     return msgspec.defstruct(name, listed, kw_only=True)
 
 

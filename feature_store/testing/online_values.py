@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from feature_store.fold.shard import Shard, Writes
 from feature_store.fold.split import Splitter
-from feature_store.online.packed import decode_row, encode_rows, is_valid_at, item_at, seconds_since
+from feature_store.online.packed import decode_row, is_valid_at, item_at, seconds_since
+from feature_store.online.packing import encode_rows
 from feature_store.time_rule import SECOND_US
 from feature_store.transforms.plan import ViewPlan
 from feature_store.transforms.project import ARRIVED, TIME

@@ -17,7 +17,7 @@ from feature_store.online.layout import (
     service_fields,
     with_id,
 )
-from feature_store.online.packed import encode_rows
+from feature_store.online.packing import encode_rows
 from feature_store.online.ready import ReadyRecord, encode_ready
 
 ENV = "prod"
@@ -73,9 +73,16 @@ def service(
     return ServiceLayout(name=name, version=version, features=list(items), **options)
 
 
-def row(of: ViewLayout, *features: Json, from_us: int = FROM, age_us: int | None = S, until_s: int = 0) -> bytes:
+def row(
+    of: ViewLayout,
+    *features: Json,
+    from_us: int = FROM,
+    age_us: int | None = S,
+    until_s: int = 0,
+    own: bytes | None = None,
+) -> bytes:
     """A packed value; each feature a list of its one item."""
-    [value] = encode_rows(of.layout_id, 2, 3, [from_us], [age_us], [until_s], features)
+    [value] = encode_rows(of.layout_id, 2, 3, [from_us], [age_us], [until_s], features, [own])
     return value
 
 

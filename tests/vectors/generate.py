@@ -22,7 +22,8 @@ from vectors.building import Json, shown_stores
 
 from feature_store.declare.key import KeyKind, entity_key
 from feature_store.online.keys import features_key, shard_of
-from feature_store.online.packed import ERROR, encode_own, encode_rows
+from feature_store.online.packed import ERROR
+from feature_store.online.packing import encode_own, encode_rows
 
 FILE = Path(__file__).with_name("packed_values.json")
 OWN_FILE = Path(__file__).with_name("own_values.json")
@@ -57,17 +58,16 @@ def own_cases() -> list[dict[str, object]]:
     """Values that have kept what they were just before their newest event; `own` is at its time, None: not known."""
     drawn: list[tuple[str, list[object], list[object] | None]] = [
         ("a count and a text", [[5, 60, 4], "N2"], [4, "N1"]),
-        ("the first event", [1, [["N1"]]], [None, [None]]),
-        ("lists and errors", [ERROR, [["N1", "N2"], 30, ["N2"]]], [2**62, [["N1"]]]),
+        ("the first event", [1, [["N1"]]], [None, None]),
+        ("lists and errors", [ERROR, [["N1", "N2"], 30, ["N2"]]], [2**62, ["N1"]]),
         ("not known any more", [1], None),
     ]
     found = []
     for name, items, own in drawn:
         kept = None if own is None else encode_own(own)
-        columns = [[item] for item in [*items, kept]]
-        [value] = encode_rows(1_234_567_890, 2, 3, [FROM_US], [750_001], [0], columns)
-        answers = None if own is None else [item[0] if isinstance(item, list) else item for item in own]
-        found.append({"name": name, "hex": value.hex(), "time_us": FROM_US - 750_001, "own": answers})
+        columns = [[item] for item in items]
+        [value] = encode_rows(1_234_567_890, 2, 3, [FROM_US], [750_001], [0], columns, [kept])
+        found.append({"name": name, "hex": value.hex(), "time_us": FROM_US - 750_001, "own": own})
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
 from vectors.building import (
     FROM,
     SLA,
@@ -29,7 +28,8 @@ from feature_store.online.layout import (
     RequestItem,
     ServiceLayout,
 )
-from feature_store.online.packed import ERROR, OWN, encode_own
+from feature_store.online.packed import ERROR
+from feature_store.online.packing import encode_own
 
 
 def own_events() -> Iterable[dict[str, Json]]:
@@ -39,13 +39,13 @@ def own_events() -> Iterable[dict[str, Json]]:
     event = FROM - age
     features = ([[5, 60, 2]], ["N2"], [[["N1", "N2"]]])
     rows = {
-        "ada": row(orders, *features, [encode_own([4, "N1", [["N1"]]])], age_us=age),
-        "first": row(orders, *features, [encode_own([None, None, None])], age_us=age),
-        "bad": row(orders, *features, [encode_own([ERROR, "N1", [[]]])], age_us=age),
-        "gone": row(orders, *features, [None], age_us=age),
-        "old": row(orders, *features, [encode_own([4, "N1", [["N1"]]])], age_us=None),
-        "cut": row(orders, *features, [msgspec.msgpack.Ext(OWN, b"\x93\x04")], age_us=age),
-        "fewer": row(orders, *features, [encode_own([4])], age_us=age),
+        "ada": row(orders, *features, own=encode_own([4, "N1", ["N1"]]), age_us=age),
+        "first": row(orders, *features, own=encode_own([None, None, None]), age_us=age),
+        "bad": row(orders, *features, own=encode_own([ERROR, "N1", []]), age_us=age),
+        "gone": row(orders, *features, age_us=age),
+        "old": row(orders, *features, own=encode_own([4, "N1", ["N1"]]), age_us=None),
+        "cut": row(orders, *features, own=b"\x93\x04", age_us=age),
+        "fewer": row(orders, *features, own=encode_own([4]), age_us=age),
     }
     now = [5, "N2", ["N1", "N2"]]
 
