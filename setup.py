@@ -8,7 +8,10 @@ FOLDERS = ("assets", "checks", "stack", "streams")
 setup(
     packages=[
         *find_packages(include=["feature_store*"]),
-        *(f"feature_store_deploy.{folder}" for folder in FOLDERS),
+        *(
+            f"feature_store_deploy.{name}"
+            for name in find_packages(include=[*FOLDERS, *(f"{each}.*" for each in FOLDERS)])
+        ),
     ],
     package_dir={f"feature_store_deploy.{folder}": folder for folder in FOLDERS},
 )

@@ -10,6 +10,7 @@ from feature_store_deploy.assets.keys import (
     served_vectors_key,
     service_key,
     source_key,
+    stream_key,
     training_key,
 )
 
@@ -35,8 +36,8 @@ def _url(catalog_url: str, page: str) -> dg.UrlMetadataValue:
 
 def _pages(registry: Registry, env: str) -> Iterator[tuple[dg.AssetKey, str]]:
     for source in registry.sources.values():
-        yield source_key(env, source), f"sources/{source.name}"
-        yield events_key(env, source), f"sources/{source.name}"
+        for key in (source_key(env, source), events_key(env, source), stream_key(env, source)):
+            yield key, f"sources/{source.name}"
     for view in registry.views:
         yield history_key(env, view), f"views/{view.id}"
         yield online_key(env, view), f"views/{view.id}"

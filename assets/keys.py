@@ -41,9 +41,24 @@ def served_vectors_key(env: str, service: FeatureService) -> dg.AssetKey:
     return dg.AssetKey([env, *names.served_vectors_path(service)])
 
 
+def stream_key(env: str, source: EventSource) -> dg.AssetKey:
+    """The live events of a source, on their way to the online values."""
+    return dg.AssetKey([env, "stream", source.name])
+
+
 def maintenance_key(env: str) -> dg.AssetKey:
     """The lake, kept small."""
     return dg.AssetKey([env, "lake", "maintenance"])
+
+
+def housekeeping_key(env: str, task: str) -> dg.AssetKey:
+    """A task of housekeeping."""
+    return dg.AssetKey([env, "housekeeping", task])
+
+
+def costs_key(env: str) -> dg.AssetKey:
+    """What features take up, and who reads them."""
+    return dg.AssetKey([env, "housekeeping", "costs"])
 
 
 def statistics_key(env: str) -> dg.AssetKey:

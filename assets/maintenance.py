@@ -1,12 +1,15 @@
 """The asset that keeps the lake small: files merged, snapshots that nobody needs forgotten."""
 
 import dagster as dg
+from feature_store_deploy.assets.housekeeping import GROUP
 from feature_store_deploy.assets.keys import maintenance_key, op_name
 from feature_store_deploy.assets.markdown import table
 from feature_store_deploy.assets.schedules import build_schedule
 from pydantic import Field
 
 from feature_store.errors import InputError
+from feature_store.housekeeping.task import SNAPSHOT_DAYS
+from feature_store.lake.upkeep import Expiry
 from feature_store.store import FeatureStore
 from feature_store.time_rule import DAY_US
 
@@ -16,10 +19,12 @@ CRON = "40 3 * * *"
 class Maintenance(dg.Config):
     """What may be forgotten."""
 
-    days: int = 30
+    days: int = SNAPSHOT_DAYS
     """Every snapshot of so many days stays."""
     environments: list[str] = Field(default_factory=list)
     """Other environments of this lake, whose old snapshots go too."""
+    dry_run: bool = False
+    """Only say what would be merged and forgotten."""
 
 
 def build_maintenance_asset(*, env: str) -> dg.AssetsDefinition:
@@ -27,30 +32,34 @@ def build_maintenance_asset(*, env: str) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=maintenance_key(env),
-        group_name="lake",
+        group_name=GROUP,
         kinds={"ducklake"},
         description="Merges small files, and forgets old snapshots that nothing pinned",
     )
     def maintenance(
         context: dg.AssetExecutionContext, config: Maintenance, feature_store: dg.ResourceParam[FeatureStore]
     ) -> dg.MaterializeResult:
-        before = feature_store.lake.extent()
-        merged = feature_store.lake.compact_all()
+        lake, dry_run = feature_store.lake, config.dry_run
+        before = lake.extent()
+        merged = lake.compact_all(dry_run=dry_run)
         forgotten, refused = _expire(feature_store, config)
         if refused:
             context.log.warning(refused)
-        after = feature_store.lake.extent()
-        pins = feature_store.lake.pins()
+        after = lake.extent()
+        pins = lake.pins()
         reasons = [[str(snapshot), why] for snapshot, why in pins.items()]
         return dg.MaterializeResult(
             metadata={
+                "dry_run": dry_run,
                 "files_before": before.files,
-                "files_after": after.files,
+                "files_after": before.files - sum(merged.values()) if dry_run else after.files,
                 "bytes_before": before.size_bytes,
                 "bytes_after": after.size_bytes,
                 "merged_away": dg.MetadataValue.json(merged),
-                "snapshots_forgotten": forgotten,
-                "snapshots_kept": after.snapshots,
+                "snapshots_forgotten": forgotten.snapshots,
+                "files_deleted": forgotten.files,
+                "bytes_deleted": forgotten.size_bytes,
+                "snapshots_kept": after.snapshots - (forgotten.snapshots if dry_run else 0),
                 "kept_because": refused or f"{len(pins)} pinned; the newest; those of the last {config.days} days",
                 "pinned": dg.MetadataValue.md(table(["snapshot", "for"], reasons) if reasons else "none"),
             }
@@ -66,10 +75,11 @@ def build_maintenance_schedule(*, env: str) -> dg.ScheduleDefinition:
     return build_schedule(op_name(key), selection, cron=CRON, description="Keeps the lake small")
 
 
-def _expire(store: FeatureStore, config: Maintenance) -> tuple[int, str]:
-    """How many snapshots were forgotten, and why none may be, if another environment was not named."""
+def _expire(store: FeatureStore, config: Maintenance) -> tuple[Expiry, str]:
+    """What was forgotten, and why nothing may be, if another environment was not named."""
     older_than_us = store.clock.now_us() - config.days * DAY_US
     try:
-        return store.lake.expire(older_than_us=older_than_us, environments=config.environments), ""
+        found = store.lake.expiry(older_than_us=older_than_us, environments=config.environments, dry_run=config.dry_run)
     except InputError as refused:
-        return 0, str(refused)
+        return Expiry(snapshots=0, files=0, size_bytes=0), str(refused)
+    return found, ""

@@ -4,7 +4,7 @@ import time
 
 import dagster as dg
 from feature_store_deploy.assets import declared
-from feature_store_deploy.assets.keys import history_key, online_key
+from feature_store_deploy.assets.keys import history_key, online_key, stream_key
 from feature_store_deploy.assets.lineage import online_lineage
 from feature_store_deploy.assets.results import preview
 
@@ -60,7 +60,7 @@ def build_stream_spec(view: FeatureView, compiled: Compiled, *, env: str) -> dg.
     """A stream view's online values: nothing for Dagster to make, but a place in the lineage, and for checks."""
     return dg.AssetSpec(
         key=online_key(env, view),
-        deps=[history_key(env, view)],
+        deps=[history_key(env, view), stream_key(env, view.source)],
         description=f"{view.description or view.name}\n\nKept fresh by the stream; Dagster only checks it.",
         group_name=view.entity.name,
         owners=declared.owners(view.owner),

@@ -28,6 +28,7 @@ PARTS = (
     "recovery",
     "kafka",
     "decoders",
+    "alerting",
     "scale",
     "agreement",
     "project",
@@ -79,6 +80,8 @@ HOW = {
     "decoders": "Ten thousand payloads of five columns, one of them a time, to an Arrow table; decoder and floor take turns. "
     "The floor is the library alone, to one Python dict a payload: `msgspec.json.decode`, `fastavro.schemaless_reader`, "
     "Protobuf's `FromString` and reading the fields.",
+    "alerting": "Flow, Redis, Dagster's daemon and the receiver, each a process (the receiver a thread) of its own. The flow is stopped by SIGSTOP, "
+    "continued, and after the message of its recovery killed by SIGKILL; until the message is at the receiver.",
     "project": "What docs/project.md describes, in an empty folder: the wheel with its extras into a bare environment (by uv, the packages "
     "in its cache already), `feature-store init`, `up` until it says that everything answers, `publish`, and `get` until it shows "
     "the published event.",

@@ -80,6 +80,11 @@ class Incoming:
                 limit = format_duration(source.future_tolerance_us)
                 reason = f"column '{source.event_time}': {time.isoformat()} is more than {limit} in the future"
                 self.problems.setdefault(number, reason)
+            retention = source.retention_us
+            if time is not None and retention is not None and now_us - to_us(time) > retention:
+                limit = format_duration(retention)
+                reason = f"column '{source.event_time}': {time.isoformat()} is more than {limit} ago, and no event is kept for longer"
+                self.problems.setdefault(number, reason)
             first, before = seen.setdefault(identity, (number, row))
             if before != row:
                 reason = f"event id '{identity}' stands in {self.unit} {first} with other values"

@@ -27,6 +27,7 @@ from feature_store.decoders.confluent import ConfluentAvroDecoder
 from feature_store.errors import DeclarationError, FeatureStoreError, InputError, LogError, LogGap, LogTailLost
 from feature_store.fold.drive import stream_fingerprint
 from feature_store.fold.intake import no_events
+from feature_store.history.kept import start_us
 from feature_store.log.binding import open_log
 from feature_store.log.placing import place_text, place_texts
 from feature_store.log.protocol import Record, unpack_offset
@@ -36,6 +37,7 @@ from feature_store.online.ready import ReadyRecord, read_ready
 from feature_store.online.rollout import settle
 from feature_store.online.server import check_server, inspect_server
 from feature_store.schema import arrow_schema, innermost
+from feature_store.time_rule import format_duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,6 +86,7 @@ def apply(
         *_incompatible(declared, before, registry.readers),
         *_refused(compiled),
         *_moved(compiled, client, env),
+        *_looking_back(compiled, lake, clock.now_us()),
     ]
     if problems:
         raise DeclarationError(problems)
@@ -143,6 +146,21 @@ def _moved(compiled: Compiled, client: Redis, env: str) -> list[str]:
         for before in layouts_in_use({} if old is None else {new.id.encode(): old}).values()
         if before.personal != new.personal
     ]
+
+
+def _looking_back(compiled: Compiled, lake: Lake, now_us: int) -> list[str]:
+    """Views whose windows hold events that retention has removed."""
+    kept = {name: lake.kept_from(name) for name in compiled.registry.sources}
+    problems = []
+    for view in compiled.registry.views:
+        since, span = kept[view.source.name], view.longest_window_us
+        if since is not None and (span is None or now_us - span < start_us(since)):
+            reads = "every event" if span is None else f"back over {format_duration(span)}"
+            problems.append(
+                f"view '{view.id}': it reads {reads} of source '{view.source.name}', whose events before {since} were "
+                "removed by its retention; shorten the windows, or wait"
+            )
+    return problems
 
 
 def _still_read(declared: Meanings, before: Applied) -> list[str]:

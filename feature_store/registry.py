@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from feature_store.declare.computed import Computed, OnDemand, pinned
@@ -42,6 +43,7 @@ class Registry:
         problems = [
             *self._name_problems(),
             *self._view_problems(),
+            *self._retention_problems(),
             *self._service_problems(),
             *self._label_problems(),
         ]
@@ -183,6 +185,33 @@ class Registry:
             yield from _feature_problems(view)
             yield from _duration_problems(view)
             yield from _column_problems(view)
+
+    def _retention_problems(self) -> Iterator[str]:
+        for source in self.sources.values():
+            try:
+                retention_us = source.retention_us
+            except ValueError as error:
+                yield f"source '{source.name}': {error}"
+                continue
+            if retention_us is not None:
+                yield from self._too_long(source.name, retention_us)
+
+    def _too_long(self, source: str, retention_us: int) -> Iterator[str]:
+        """What reads events of a source for longer than it keeps them."""
+        spans = [(f"view '{view.name}'", view) for view in self.views if view.source.name == source]
+        with suppress(ValueError):  # of a label that is wrong in itself, which is said elsewhere
+            spans += [
+                (f"label '{label.name}'", label_view(label)) for label in self.labels if label.source.name == source
+            ]
+        for what, view in spans:
+            longest = None if view.problems else view.longest_window_us
+            if view.problems or (longest is not None and longest + DAY_US <= retention_us):
+                continue
+            reads = "every event, over the lifetime" if longest is None else f"back over {format_duration(longest)}"
+            yield (
+                f"source '{source}': `retention` must be a day longer than every window, got "
+                f"{format_duration(retention_us)}, but {what} reads {reads}"
+            )
 
     def _service_problems(self) -> Iterator[str]:
         for service in self.services:

@@ -78,7 +78,11 @@ class Settings(BaseSettings):
     audit_log: str | None = None
     """A file, or `stderr`: who read, published or changed keys, a line of JSON each."""
     alert_webhook_url: str | None = None
-    """Where failed checks and their recovery are posted."""
+    """Where alerts are posted: failed checks, failed and overdue runs, and their recovery."""
+    alert_overdue_minutes: int = Field(default=60, ge=5, le=10_080)
+    """How long a run may wait or work, and a daily schedule be late, before an alert says so."""
+    runbook_url: str = "docs/runbooks"
+    """Where people reach the runbooks that alerts link: `<runbook_url>/<kind>.md`."""
     backfill_days: int = Field(default=31, ge=1, le=3660)
     """Days that one run of a backfill loads or builds: what a failed run loses, and what a process is started for."""
     rebuild: Rebuild = "events"
@@ -136,6 +140,20 @@ class Settings(BaseSettings):
         if value is not None and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
             raise ValueError(f"must be an http:// or https:// address without `?` and `#`, got {value!r}")
         return None if value is None else value.rstrip("/")
+
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def _web_hook(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"https?://[^\s/?#]", value):
+            raise ValueError("must be an http:// or https:// address")  # what came may be a secret
+        return value
+
+    @field_validator("runbook_url")
+    @classmethod
+    def _pages(cls, value: str) -> str:
+        if not value.strip("/") or re.search(r"\s", value):
+            raise ValueError(f"must be an address or a path, without spaces, got {value!r}")
+        return value.rstrip("/")
 
     replay: str | None = None
     """`origin_us/started_us/speed`: live in a past that runs again instead of now; a demo's or a test's clock."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from feature_store.changing.applied import Applied
     from feature_store.changing.planned import Planned
     from feature_store.changing.retire import Retired
+    from feature_store.costs.report import Costs
     from feature_store.declare.service import FeatureService
     from feature_store.history.explain import Explanation
     from feature_store.history.late import LateEvents
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from feature_store.history.publish import PublishResult
     from feature_store.history.training import TrainingSet
     from feature_store.history.workers import Workers
+    from feature_store.housekeeping.task import Premises
     from feature_store.lake import Commit, Lake
     from feature_store.log.protocol import EventLog, Position
     from feature_store.notebook import Distribution, Draft, OverTime
@@ -249,6 +251,36 @@ class FeatureStore:
             client=self.redis,
             env=self.settings.environment,
             clock=self.clock,
+        )
+
+    @property
+    def premises(self) -> Premises:
+        """This environment, for `housekeeping`."""
+        from feature_store.housekeeping.task import Premises
+
+        return Premises(
+            compiled=self.compiled,
+            lake=self.lake,
+            env=self.settings.environment,
+            clock=self.clock,
+            redis=lambda: self.redis,
+            log=self.log,
+        )
+
+    def costs(self, *, days: int = 30) -> Costs:
+        """What each feature takes in Redis and lake, and who has read it in some days. See `costs.report.costs`."""
+        from feature_store.costs.report import costs
+
+        settings, now_us = self.settings, self.clock.now_us()
+        folder = settings.home / "training" / settings.environment
+        return costs(
+            self.compiled,
+            self.lake,
+            self.redis,
+            env=settings.environment,
+            manifests=folder,
+            now_us=now_us,
+            days=days,
         )
 
     def publish_statistics(self) -> Mapping[str, ViewStatistics | None]:

@@ -7,8 +7,10 @@ from pathlib import Path
 import dagster as dg
 from feature_store_deploy.assets.books import quicken_books
 from feature_store_deploy.assets.catalog_links import with_links
+from feature_store_deploy.assets.costs import build_costs_asset, build_costs_schedule
 from feature_store_deploy.assets.ends import build_live_spec, build_service_spec, build_source_spec
 from feature_store_deploy.assets.events import build_events_asset
+from feature_store_deploy.assets.housekeeping import build_housekeeping_assets, build_housekeeping_schedule
 from feature_store_deploy.assets.maintenance import build_maintenance_asset, build_maintenance_schedule
 from feature_store_deploy.assets.online import build_online_asset, build_stream_spec
 from feature_store_deploy.assets.outdated import build_outdated_sensor
@@ -17,9 +19,10 @@ from feature_store_deploy.assets.resource import STORE, feature_store_resource
 from feature_store_deploy.assets.schedules import build_history_job, build_view_schedule
 from feature_store_deploy.assets.served import build_served_asset
 from feature_store_deploy.assets.statistics import build_statistics_asset, build_statistics_schedule
+from feature_store_deploy.assets.stream import build_stream_asset
 from feature_store_deploy.assets.training import build_training_asset
 from feature_store_deploy.assets.views import build_view_asset
-from feature_store_deploy.checks.alerts import build_alert_sensor
+from feature_store_deploy.checks.alerts.sensor import build_alert_sensor
 from feature_store_deploy.checks.drift import build_source_drift_check, build_view_drift_check
 from feature_store_deploy.checks.freshness import build_freshness_check
 from feature_store_deploy.checks.outdated import build_outdated_check
@@ -27,8 +30,11 @@ from feature_store_deploy.checks.parity import build_parity_check
 from feature_store_deploy.checks.schedules import build_check_schedules
 from feature_store_deploy.checks.schema import build_schema_check
 from feature_store_deploy.checks.skew import build_skew_check
+from feature_store_deploy.checks.stream import build_stream_check
+from feature_store_deploy.checks.stream_sensor import build_stream_sensor
 
 from feature_store.clock import Clock
+from feature_store.fold.run import live_sources
 from feature_store.registry import Registry, load_registry
 from feature_store.settings import Settings
 from feature_store.transforms.compiled import compile_registry
@@ -55,6 +61,8 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
     batch = [view for view in registry.views if view.is_batch]
     online = [build_online_asset(view, compiled, env=env) for view in batch]
     shown = [build_stream_spec(view, compiled, env=env) for view in registry.views if view.online == "stream"]
+    live = [registry.source(name) for name in live_sources(registry)]
+    streams = [build_stream_asset(source, compiled, env=env) for source in live]
     training = [build_training_asset(service, registry, compiled, env=env) for service in registry.services]
     services = [build_service_spec(service, registry, compiled, env=env) for service in registry.services]
     vectors = [build_served_asset(service, registry, env=env) for service in registry.services]
@@ -66,28 +74,34 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
         *(build(view, env=env) for view in served for build in (build_freshness_check, build_parity_check)),
         *(build_outdated_check(view, env=env, rebuild=settings.rebuild) for view in registry.views),
         *(build_skew_check(service, env=env) for service in registry.services),
+        *(build_stream_check(source, env=env) for source in live),
     ]
     history_job = build_history_job(registry, env=env)
     return dg.Definitions(
         asset_checks=checks,
         assets=[
             *with_links(
-                [*origins, *events, *archived, *views, *online, *shown, *training, *vectors, *services],
+                [*origins, *events, *archived, *streams, *views, *online, *shown, *training, *vectors, *services],
                 registry,
                 env=env,
                 catalog_url=settings.catalog_url,
             ),
             build_statistics_asset(registry, settings),
+            *build_housekeeping_assets(env=env),
+            build_costs_asset(env=env),
             build_maintenance_asset(env=env),
         ],
         sensors=[
-            build_alert_sensor(env=env, webhook_url=settings.alert_webhook_url, ui_url=settings.dagster_url),
+            build_alert_sensor(registry, settings),
+            *([build_stream_sensor(registry, settings, clock=clock)] if live else []),
             build_outdated_sensor(registry, env=env, partitions=partitions, rebuild=settings.rebuild),
         ],
         schedules=[
             *(build_view_schedule(view, history_job, env=env) for view in registry.views),
             *build_check_schedules(checks, env=env),
             build_statistics_schedule(env=env),
+            build_housekeeping_schedule(env=env),
+            build_costs_schedule(env=env),
             build_maintenance_schedule(env=env),
         ],
         resources={STORE: feature_store_resource(registry, settings, clock=clock)},

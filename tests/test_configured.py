@@ -105,3 +105,18 @@ def test_config_prints_every_setting_with_its_origin(folder, monkeypatch, capsys
     assert "s3cret" not in said.out
     assert set(Settings.model_fields) <= set(rows)
     assert f"{PREFIX}REDIS is not known; did you mean `{PREFIX}REDIS_URL`?" in said.err
+
+
+def test_an_address_for_alerts_that_is_none_is_refused_without_being_told():
+    with pytest.raises(SettingsError, match=r"`alert_webhook_url` .*must be an http:// or https:// address") as caught:
+        Settings(alert_webhook_url="hooks.example/s3cret")
+
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["", "/", "docs and more"])
+def test_runbooks_are_at_an_address_or_a_path(value):
+    with pytest.raises(SettingsError, match=r"`runbook_url` .*must be an address or a path"):
+        Settings(runbook_url=value)
+
+    assert Settings(runbook_url="https://wiki.example/runbooks/").runbook_url == "https://wiki.example/runbooks"

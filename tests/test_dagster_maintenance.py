@@ -5,6 +5,7 @@ from dagster_world import Deployment, live, midnight, ride, told
 
 from feature_store.clock import SystemClock
 from feature_store.errors import LakeError
+from feature_store.log.protocol import Record
 from feature_store.store import FeatureStore
 from feature_store.time_rule import DAY_US
 
@@ -43,10 +44,16 @@ def test_files_are_merged_and_snapshots_forgotten_except_pinned_ones(deployment)
             store.lake.append_live("rides", rows, owner="o", start={0: number}, end={0: number + 1})
         store.lake.pin(first, reason="training set of a test")
         before = events(store), events(store, first)
+        old = events(store, unpinned)
         snapshots = store.lake.extent().snapshots
 
+    dry = told(deployment.run(ASSET, run_config=config(dry_run=True)), ASSET)
+    with deployment.store() as store:
+        assert (store.lake.extent().snapshots, events(store), events(store, unpinned)) == (snapshots, before[0], old)
     metadata = told(deployment.run(ASSET), ASSET)
 
+    assert metadata["merged_away"] == dry["merged_away"]
+    assert metadata["snapshots_forgotten"] > dry["snapshots_forgotten"] > 0  # those of the merging, by this clock
     assert metadata["files_after"] < metadata["files_before"]
     assert metadata["merged_away"]["events_rides_live"] == 2
     assert metadata["snapshots_forgotten"] > 0
@@ -78,6 +85,31 @@ def test_where_another_environment_lives_nothing_is_forgotten_until_it_is_named(
     assert refused["snapshots_forgotten"] == 0
     assert "the lake also holds the environment 'staging'" in refused["kept_because"]
     assert named["snapshots_forgotten"] > 0
+
+
+def test_what_it_would_do_elsewhere_is_an_asset_for_each_task(valkey, tmp_path, environment):
+    deployment = Deployment(tmp_path, url=valkey.url, environment=environment, rows=[ride(1, at=0.5)])
+    with deployment.store() as store:
+        store.apply()
+        store.log("rides").publish([Record("r1", b"{}", 0)])
+
+    names = [f"housekeeping/{name}" for name in ("retired", "keys", "events", "logs", "costs")]
+    result = deployment.run(*names)
+
+    found = {name.partition("/")[2]: told(result, name) for name in names}
+    assert found["logs"] == {
+        "dry_run": False,
+        "records": 0,
+        "examined": 0,
+        "removed": "none",
+        "kept": "| what | why |\n| --- | --- |\n| log rides | no archiver reads it (`feature-store stream --archive`) |",
+    }
+    assert found["events"]["days"] == 0
+    assert (found["costs"]["features"], found["costs"]["unused"]) == (4, 0)
+    assert found["retired"]["views"] == found["keys"]["values"] == 0
+    assert {
+        spec.group_name for spec in deployment.definitions.resolve_all_asset_specs() if "housekeeping" in spec.key.path
+    } == {"housekeeping"}
 
 
 def test_its_schedule_runs_it_once_a_day(deployment):

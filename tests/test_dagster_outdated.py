@@ -208,12 +208,13 @@ def test_a_source_without_a_log_is_loaded_for_the_days_that_were_missed(make):
     assert asked(deployment) == {"events/rides": [10, 11], "rows/daily": [10, 11], "tiles/hourly": [10, 11]}
 
 
-def test_rows_that_were_built_before_their_day_was_over_lack_steps(make):
+def test_a_day_that_was_built_before_it_was_over_lacks_what_came_later_on_it(make):
     deployment = make()
     deployment.clock.move_to(to_us(midnight(10)) + 12 * HOUR_US)
     with deployment.store() as store:
         store.materialize("daily", start=midnight(10), end=midnight(11))
         store.materialize("hourly", start=midnight(10), end=midnight(11))
+        store.lake.append_live("rides", live(ride(96, at=10.7)), owner="o", start={0: 0}, end={0: 1})
     assert asked(deployment) == {}  # a day that is not over waits
 
     deployment.clock.move_to(to_us(midnight(11)) + 5 * MINUTE_US)
@@ -221,7 +222,7 @@ def test_rows_that_were_built_before_their_day_was_over_lack_steps(make):
 
     deployment.clock.move_to(to_us(midnight(11)) + HOUR_US)
     assert states(deployment, "daily") == {10: {Reason.UNFINISHED}}
-    assert states(deployment, "hourly") == {}
+    assert states(deployment, "hourly") == {10: {Reason.UNFINISHED}}
 
 
 def test_one_backfill_at_a_time_and_none_soon_after_one_that_failed(late):

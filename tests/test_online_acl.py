@@ -14,9 +14,11 @@ from stream_world import SOURCE, registry, rows
 from feature_store import FeatureStore, Settings, restore
 from feature_store.cli.app import run
 from feature_store.clock import ManualClock
-from feature_store.errors import OnlineStoreError, UnknownNameError
+from feature_store.errors import FeatureStoreError, OnlineStoreError, UnknownNameError
 from feature_store.fold.archive import Archiver
 from feature_store.fold.run import LocalStream
+from feature_store.housekeeping.task import Options
+from feature_store.housekeeping.tasks import housekeep
 from feature_store.online import keys
 from feature_store.online.acl import ROLES, role
 from feature_store.reader import FeatureReader
@@ -184,6 +186,10 @@ def test_who_publishes_reads_no_event_and_no_value_and_operator_and_stream_do_al
         assert streaming.rebuild_online()["sites@1"] > 0
         with pytest.raises(NoPermissionError):
             streaming.redis.flushall()
+    with store("operator") as operator:
+        assert operator.costs().hashes > 0
+        failed = [each for _, each in housekeep(operator.premises, Options()) if isinstance(each, FeatureStoreError)]
+        assert failed == []
 
 
 def test_every_key_that_there_is_is_in_the_reach_of_who_operates_and_of_nobody_elses_environment(world):

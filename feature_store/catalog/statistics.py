@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.history.kept import first_whole
 from feature_store.history.training import get_historical_features
 from feature_store.online.keys import statistics_key
 from feature_store.transforms.project import ID, TIME
@@ -62,7 +63,11 @@ class ViewStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sample_spine(lake: Lake, view: FeatureView, first: date, last: date, *, rows: int) -> str:
-    """SQL for join keys and times of some events of a view's source in some days: the same whenever it is asked."""
+    """SQL for join keys and times of some events of a view's source in some days: the same whenever it is asked.
+
+    Days on which windows hold events that retention has removed are left out.
+    """
+    first = max(first, first_whole(lake, view))
     keys = "".join(f'"{key}", ' for key in view.entity.join_keys)
     known = " AND ".join(f'"{key}" IS NOT NULL' for key in view.entity.join_keys) or "TRUE"
     events = lake.events_sql(view.source.name, days=(first, last), where=known)

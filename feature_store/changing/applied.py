@@ -62,6 +62,19 @@ def read_applied(lake: Lake) -> Applied:
     return Applied(version=row[0], meanings=parse_meanings(row[1]), rollouts=rollouts)
 
 
+def retired_us(lake: Lake, view_id: str) -> int | None:
+    """When a view that is applied no more was retired; None if no version of the registry had it."""
+    with lake.reading() as cursor:
+        sql = f"SELECT applied_us, meanings FROM {lake.table_sql(APPLIES)} ORDER BY version DESC"
+        versions = cursor.execute(sql).fetchall() if lake.exists(APPLIES) else []
+    after_us: int | None = None
+    for applied_us, meanings in versions:
+        if any(view_of(name) == view_id for name in parse_meanings(meanings).features):
+            return after_us
+        after_us = int(applied_us)
+    return None
+
+
 def recorded_features(lake: Lake) -> dict[str, str]:
     """`view@version:feature` -> fingerprint of everything that was ever applied."""
     if not lake.exists(VERSIONS):

@@ -57,16 +57,27 @@ def retire_view(view_id: str, *, registry: Registry, lake: Lake, client: Redis, 
     known = {view_of(name) for name in recorded_features(lake)}
     if view_id not in known:
         raise UnknownNameError("view", view_id, known)
-    _refuse_view(view_id, registry, before)
-    _refuse_running(view_id, client, env, clock.now_us())
+    refuse_view(view_id, registry, before)
+    refuse_running(view_id, client, env, clock.now_us())
     features = {name: digest for name, digest in before.meanings.features.items() if view_of(name) != view_id}
     after = replace(before, meanings=replace(before.meanings, features=features))
     record(lake, before, after, at_us=clock.now_us())
-    name, _, version = view_id.partition("@")
-    tables = [table for kind in KINDS if lake.drop(table := f"{kind}_{name}_v{version}")]
-    values = _delete_values(client, env, view_id)
+    done = give_back(view_id, lake=lake, client=client, env=env)
     publish(client, env, lake)
+    return done
+
+
+def give_back(view_id: str, *, lake: Lake, client: Redis, env: str, dry_run: bool = False) -> Retired:
+    """What a view takes up that is applied no more; may be repeated after it was cut off. A dry run only counts it."""
+    tables = [table for table in tables_of(view_id) if (lake.exists(table) if dry_run else lake.drop(table))]
+    values = _delete_values(client, env, view_id, dry_run=dry_run)
     return Retired(what=f"view {view_id}", tables=tables, values=values)
+
+
+def tables_of(view_id: str) -> list[str]:
+    """The tables of the lake that a view may have."""
+    name, _, version = view_id.partition("@")
+    return [f"{kind}_{name}_v{version}" for kind in KINDS]
 
 
 def retire_service(
@@ -81,20 +92,13 @@ def retire_service(
     """
     check_server(client)
     before = read_applied(lake)
-    name, _, version = service_id.partition("@")
+    name = service_id.partition("@")[0]
     published = client.hexists(services_key(env), service_id)
     if service_id not in before.meanings.services and not published:
         raise UnknownNameError("service", service_id, before.meanings.services)
-    if service_id in {service.id for service in registry.services}:
-        raise InputError(f"service '{service_id}' is declared; take it out of the declarations first")
-    after = _without_service(before, service_id)
+    refuse_service(service_id, registry, before)
+    after = without_service(before, service_id)
     others = any(each.partition("@")[0] == name for each in after.meanings.services)
-    rollout = before.rollouts.get(name)
-    if others and rollout is not None and int(version) in rollout.versions:
-        raise InputError(
-            f"service '{service_id}' is served under the name '{name}' or rolled out there; "
-            f"end that first with `feature-store rollout promote {name} --to ...` or `rollback`"
-        )
     if not others:
         after = replace(after, rollouts={each: found for each, found in after.rollouts.items() if each != name})
     record(lake, before, after, at_us=clock.now_us())
@@ -104,7 +108,26 @@ def retire_service(
     return Retired(what=f"service {service_id}")
 
 
-def _without_service(before: Applied, service_id: str) -> Applied:
+def refuse_service(service_id: str, registry: Registry, applied: Applied) -> None:
+    """Whether a service is in use.
+
+    Raises:
+        InputError: it is declared, or it is served or rolled out under its bare name.
+    """
+    name, _, version = service_id.partition("@")
+    if service_id in {service.id for service in registry.services}:
+        raise InputError(f"service '{service_id}' is declared; take it out of the declarations first")
+    others = any(each.partition("@")[0] == name for each in applied.meanings.services if each != service_id)
+    rollout = applied.rollouts.get(name)
+    if others and rollout is not None and int(version) in rollout.versions:
+        raise InputError(
+            f"service '{service_id}' is served under the name '{name}' or rolled out there; "
+            f"end that first with `feature-store rollout promote {name} --to ...` or `rollback`"
+        )
+
+
+def without_service(before: Applied, service_id: str) -> Applied:
+    """What is applied without a service."""
     meanings = before.meanings
     left = replace(
         meanings,
@@ -114,7 +137,12 @@ def _without_service(before: Applied, service_id: str) -> Applied:
     return replace(before, meanings=left)
 
 
-def _refuse_view(view_id: str, registry: Registry, applied: Applied) -> None:
+def refuse_view(view_id: str, registry: Registry, applied: Applied) -> None:
+    """Whether a view is in use by what is declared or applied.
+
+    Raises:
+        InputError: it is.
+    """
     if view_id in {view.id for view in registry.views}:
         raise InputError(f"view '{view_id}' is declared; take it out of the declarations and apply them first")
     readers = {s for name, services in applied.meanings.readers.items() if view_of(name) == view_id for s in services}
@@ -125,8 +153,12 @@ def _refuse_view(view_id: str, registry: Registry, applied: Applied) -> None:
         )
 
 
-def _refuse_running(view_id: str, client: Redis, env: str, now_us: int) -> None:
-    """Whoever still folds the view would write it again."""
+def refuse_running(view_id: str, client: Redis, env: str, now_us: int) -> None:
+    """Whoever still folds the view would write it again.
+
+    Raises:
+        InputError: somebody does.
+    """
     for field, ready in read_ready(client, env).items():
         if field.isdigit() and view_id in ready.views and now_us - ready.beat_us < MINUTE_US:
             raise InputError(
@@ -135,7 +167,7 @@ def _refuse_running(view_id: str, client: Redis, env: str, now_us: int) -> None:
             )
 
 
-def _delete_values(client: Redis, env: str, view_id: str) -> int:
+def _delete_values(client: Redis, env: str, view_id: str, *, dry_run: bool) -> int:
     """Delete a view's field of every entity, then what says how to read it; how many fields there were."""
     fields = cast("list[bytes]", client.hkeys(layouts_key(env)))
     layouts = [field for field in fields if field.decode().partition("#")[0] == view_id]
@@ -145,8 +177,10 @@ def _delete_values(client: Redis, env: str, view_id: str) -> int:
         while some := list(islice(keys, _SCANNED)):
             pipeline = client.pipeline(transaction=False)
             for key in some:
-                pipeline.hdel(key, view_id)
+                (pipeline.hexists if dry_run else pipeline.hdel)(key, view_id)
             deleted += sum(cast("list[int]", pipeline.execute()))
+    if dry_run:
+        return deleted
     client.hdel(ready_key(env), view_id)
     client.hdel(statistics_key(env), view_id)
     if layouts:

@@ -39,6 +39,20 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def size(count: int) -> str:
+    """A number of bytes.
+
+    >>> size(512), size(2_000_000)
+    ('512 B', '1.9 MiB')
+    """
+    number, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if number < 1024:
+            break
+        number, unit = number / 1024, larger
+    return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
+
+
 def plain_table(*columns: str, title: str | None = None) -> Table:
     """A table without side lines; long names go on in the next line rather than being cut."""
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")

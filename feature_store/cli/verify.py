@@ -90,13 +90,20 @@ def _us(text: str | None, name: str) -> int | None:
     return None if text is None else to_us(moment(text, name=name))
 
 
+def _left_out(verdict: Verdict) -> str:
+    return f"; {verdict.removed:,} vectors rest on events that retention has removed" if verdict.removed else ""
+
+
 def _tell(console: Console, verdicts: Sequence[Verdict], others: dict[str, int]) -> None:
     for verdict in verdicts:
         if not verdict.vectors:
             waits = f"; {verdict.pending:,} wait for the lake" if verdict.pending else ""
+            waits += _left_out(verdict)
             console.print(f"{verdict.service}: no served vectors in this time{waits}")
             continue
         console.print(_features(verdict))
+        if verdict.removed:
+            console.print(f"{verdict.service}{_left_out(verdict)}")
         for each in verdict.unequals[:SHOWN]:
             _example(console, each)
         if verdict.unequal > SHOWN:

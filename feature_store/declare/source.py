@@ -52,6 +52,9 @@ class EventSource:
     not watch it; other columns have the deployment's threshold."""
     future_tolerance: str | timedelta = field(default=timedelta(microseconds=MINUTE_US), kw_only=True)
     """An event whose time is later than its arrival by more than this is rejected."""
+    retention: str | timedelta | None = field(default=None, kw_only=True)
+    """How long events stay in the lake after they happened; None: for ever. At least a day longer than the longest window
+    of its views and labels. What arrives later than that after it happened is rejected."""
     owner: str | None = field(default=None, kw_only=True)
     description: str = field(default="", kw_only=True)
 
@@ -76,6 +79,11 @@ class EventSource:
     def future_tolerance_us(self) -> int:
         """`future_tolerance` in microseconds."""
         return parse_duration(self.future_tolerance, name="future_tolerance")
+
+    @property
+    def retention_us(self) -> int | None:
+        """`retention` in microseconds."""
+        return None if self.retention is None else parse_duration(self.retention, name="retention")
 
     def any(self, *, on: str | Sequence[str], within: str | timedelta, where: str | None = None) -> Outcome:
         """Whether an event with the same `on` comes within that time, for a `Label`; `where` is SQL over its columns."""

@@ -155,7 +155,7 @@ class Intake:
         return problems
 
     def _untimely(self, events: pa.Table) -> dict[int, str]:
-        """Rows of events without an id or a time, or from the future, with the reason."""
+        """Rows of events without an id or a time, from the future or too old, with the reason."""
         if self._all_in_time(events):
             return {}
         columns = (events.column(name).to_pylist() for name in (_ROW, ID, TIME, ARRIVED))
@@ -163,18 +163,24 @@ class Intake:
         return {row: reason for row, reason in reasons.items() if reason is not None}
 
     def _all_in_time(self, events: pa.Table) -> bool:
-        """Whether every event has an id and a time that is not in the future."""
+        """Whether every event has an id and a time that is neither in the future nor older than what is kept."""
         if events.column(ID).null_count or events.column(TIME).null_count:
             return False
-        ahead = pc.max(pc.subtract(events.column(TIME), events.column(ARRIVED))).as_py()
-        return ahead is None or ahead <= self._source.future_tolerance_us
+        bounds = pc.min_max(pc.subtract(events.column(TIME), events.column(ARRIVED))).as_py()
+        if bounds["max"] is None:
+            return True
+        retention = self._source.retention_us
+        return bounds["max"] <= self._source.future_tolerance_us and (retention is None or -bounds["min"] <= retention)
 
     def _why_untimely(self, event_id: str | None, time_us: int | None, arrived_us: int) -> str | None:
-        """Why an event without an id or a time, or from the future, is none."""
+        """Why an event without an id or a time, from the future or too old, is none."""
         if event_id is None or time_us is None:
             names = self._source.id_columns if event_id is None else (self._source.event_time,)
             return f"column {' or '.join(repr(name) for name in names)}: must not be null"
-        tolerance = self._source.future_tolerance_us
+        tolerance, retention = self._source.future_tolerance_us, self._source.retention_us
+        if retention is not None and arrived_us - time_us > retention:
+            kept = format_duration(retention)
+            return f"column '{self._source.event_time}': it arrived more than {kept} later, and no event is kept for longer"
         if time_us - arrived_us <= tolerance:
             return None
         ahead, limit = (time_us - arrived_us) / 1_000_000, format_duration(tolerance)

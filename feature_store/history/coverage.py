@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from feature_store.errors import InputError
-from feature_store.time_rule import DAY_US, from_us, to_us
+from feature_store.history.kept import check_window_kept, start_us
+from feature_store.time_rule import DAY_US, from_us
 
 if TYPE_CHECKING:
     from feature_store.declare.view import FeatureView
@@ -24,17 +25,24 @@ class Coverage:
     until_us: int | None
     """Rows at or before this time are complete: the end of the last loaded day, or the newest arrival committed from
     the log (of the partition that is furthest behind). None: nothing is there."""
+    kept_us: int | None = None
+    """Since when every event is there, if retention has removed older ones."""
     missing: tuple[date, ...]
     """Days between the first and the last loaded one that were neither loaded nor came over the log."""
 
 
 def coverage(lake: Lake, source: str, days: Days, *, snapshot: int) -> Coverage:
     """What the lake has of a source that `ensure_source` knows, with these days, at a snapshot."""
-    ends = [] if not days.loaded else [_end_us(days.loaded[-1])]
+    ends = [] if not days.loaded else [start_us(days.loaded[-1]) + DAY_US]
     arrived = lake.newest_arrival_us(source, snapshot=snapshot) if days.live else None
     if arrived is not None:
         ends.append(arrived)
-    return Coverage(until_us=max(ends, default=None), missing=_holes(days.loaded, {*days.known}))
+    kept = lake.kept_from(source, snapshot=snapshot)
+    return Coverage(
+        until_us=max(ends, default=None),
+        kept_us=None if kept is None else start_us(kept),
+        missing=_holes(days.loaded, {*days.known}),
+    )
 
 
 def check_complete(found: Coverage, view: FeatureView, *, first_us: int, last_us: int) -> None:
@@ -43,6 +51,7 @@ def check_complete(found: Coverage, view: FeatureView, *, first_us: int, last_us
     Raises:
         InputError: naming the source, and until when or on which days it is incomplete.
     """
+    check_window_kept(found.kept_us, view, first_us=first_us)
     source = view.source.name
     remedy = f"load or stream '{source}' further, or say allow_incomplete=True"
     if found.until_us is None:
@@ -61,10 +70,6 @@ def check_complete(found: Coverage, view: FeatureView, *, first_us: int, last_us
             f"source '{source}' of view '{view.name}' was not loaded for {len(holes)} days that the spine needs "
             f"({listed}); {remedy}"
         )
-
-
-def _end_us(day: date) -> int:
-    return to_us(datetime(day.year, day.month, day.day, tzinfo=UTC)) + DAY_US
 
 
 def _holes(loaded: list[date], known: set[date]) -> tuple[date, ...]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from feature_store.declare.keyed import KeyedView
 from feature_store.errors import InputError, OnlineStoreError, UnknownNameError
+from feature_store.history.kept import check_window_kept, start_us
 from feature_store.history.spine import read_spine, spine_keys
 from feature_store.history.training import get_historical_features
 from feature_store.log.protocol import unpack_offset
@@ -142,12 +143,14 @@ def explain(
         as_of_us: the time.
 
     Raises:
-        InputError: a join key is missing, or null.
+        InputError: a join key is missing, or null, or retention has removed events of the window.
         UnknownNameError: no such view or feature.
     """
     (ref,) = compiled.registry.resolve([name])[:1]
     plan = compiled.plan(compiled.registry.view(ref.refs[0].view_id))
     feature = next(one for one in plan.view.declared if one.name == ref.refs[0].feature)
+    kept = lake.kept_from(plan.view.source.name)
+    check_window_kept(None if kept is None else start_us(kept), plan.view, first_us=as_of_us)
     lake.ensure_source(plan.view.source.name, compiled.schemas[plan.view.source.name])
     _check_keys(plan, entity)
     online, away = _online(read)

@@ -60,13 +60,15 @@ def load(
 
     Raises:
         UnknownNameError: no such source.
-        InputError: the source has no loader, the range is not whole UTC days, or the loader's rows do not fit.
+        InputError: the source has no loader, the range is not whole UTC days, its retention has removed days of it, or
+            the loader's rows do not fit.
     """
     declared, schema = compiled.registry.source(source), compiled.schemas[source]
     if declared.load is None:
         raise InputError(f"source '{source}' has no `load=`, so it has no history to load")
     days = whole_days(start, end)
     lake.ensure_source(source, schema)
+    _refuse_removed(lake, source, days)
     results = [
         _load_days(
             lake,
@@ -86,6 +88,15 @@ def load(
         snapshot=results[-1].snapshot,
         days=tuple(days),
     )
+
+
+def _refuse_removed(lake: Lake, source: str, days: list[date]) -> None:
+    kept = lake.kept_from(source)
+    if kept is not None and days[0] < kept:
+        raise InputError(
+            f"source '{source}' cannot be loaded for {days[0]}: its retention has removed the events before {kept}, those "
+            f"that came over the log with them; load from {kept} on"
+        )
 
 
 def whole_days(start: datetime, end: datetime) -> list[date]:

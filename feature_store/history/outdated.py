@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING
 
 from feature_store.history.asof import rows_table
+from feature_store.history.kept import first_needed, start_us
 from feature_store.history.tiles import tiles_table
 from feature_store.registry import meanings_of
-from feature_store.time_rule import DAY_US, MINUTE_US, from_us, to_us
+from feature_store.time_rule import DAY_US, MINUTE_US, from_us
 
 if TYPE_CHECKING:
     from feature_store.declare.source import EventSource
@@ -46,7 +47,8 @@ def outdated_days(lake: Lake, view: FeatureView, *, now_us: int) -> dict[date, f
     The lake's books say so: which state of the events a day was built from, which commits touched a day that it reads
     since, and by which definitions. What came late over the log matters to rows whose policy is `recompute`, and to
     tiles always, since they answer for nothing that was served. A day that is not over is never among them. A view of
-    which nothing was ever built has none.
+    which nothing was ever built has none. Nor is one among them whose events retention has removed: it stays as it was
+    built.
     """
     return outdated(lake, [view], now_us=now_us)[view.id]
 
@@ -55,12 +57,17 @@ def outdated(lake: Lake, views: Iterable[FeatureView], *, now_us: int) -> dict[s
     """`outdated_days` of many views by their ids; the books are read once."""
     end, listed = _first_open_day(now_us), list(views)
     builds = lake.newest_build_states({built_table(v): (v.source.name, meanings_of(v)) for v in listed})
-    known = cache(lambda source: frozenset(lake.days(source).known))
+    known, kept = cache(lambda source: frozenset(lake.days(source).known)), cache(lake.kept_from)
     found: dict[str, dict[date, frozenset[Reason]]] = {}
     for view in listed:
         days = {each.day: _reasons(view, each) for each in builds[built_table(view)] if each.day < end}
         days |= dict.fromkeys(_missed(view, set(days), end, known), frozenset({Reason.MISSING}))
-        found[view.id] = {day: reasons for day, reasons in sorted(days.items()) if reasons}
+        since = kept(view.source.name)
+        found[view.id] = {
+            day: reasons
+            for day, reasons in sorted(days.items())
+            if reasons and (since is None or first_needed(view, day) >= since)
+        }
     return found
 
 
@@ -95,11 +102,12 @@ def counted(found: Mapping[date, Collection[Reason]]) -> dict[str, int]:
 
 def _reasons(view: FeatureView, build: Build) -> frozenset[Reason]:
     heeds_late = not view.is_batch or view.late_events == "recompute"
+    is_early = build.at_us < start_us(build.day) + DAY_US
     holds = {
-        Reason.LATE: build.is_live_since and heeds_late,
+        Reason.LATE: build.is_live_since and heeds_late and not is_early,
         Reason.LOADED: build.is_loaded_since,
         Reason.CHANGED: build.is_meant_otherwise,
-        Reason.UNFINISHED: view.is_batch and build.at_us < _start_us(build.day) + DAY_US,
+        Reason.UNFINISHED: build.is_live_since and is_early,
     }
     return frozenset(reason for reason, is_so in holds.items() if is_so)
 
@@ -122,7 +130,3 @@ def _between(first: date, end: date, *, without: Collection[date]) -> list[date]
 
 def _first_open_day(now_us: int) -> date:
     return from_us(now_us - GRACE_US).date()
-
-
-def _start_us(day: date) -> int:
-    return to_us(datetime(day.year, day.month, day.day, tzinfo=UTC))

@@ -20,6 +20,7 @@ from feature_store.duck import literal
 from feature_store.history.asof import AVAILABLE, ROW_US, rows_table, status_column
 from feature_store.history.buckets import divide
 from feature_store.history.columns import stored_column, stored_type
+from feature_store.history.kept import check_buildable
 from feature_store.history.late import count_late
 from feature_store.history.tiles import BATCH_DAYS, batches
 from feature_store.history.workers import ALONE, Workers
@@ -76,6 +77,7 @@ def materialize_rows(
     """
     plan = compiled.plan(view)
     lake.ensure_source(view.source.name, compiled.schemas[view.source.name])
+    check_buildable(lake, view, days)
     return [
         _materialize(plan, lake, batch, now_us, workers, counts_late=counts_late) for batch in batches(days, BATCH_DAYS)
     ]

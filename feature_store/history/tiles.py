@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from feature_store.history.kept import check_buildable
 from feature_store.history.late import count_late
 from feature_store.registry import meanings_of
 from feature_store.time_rule import DAY_US
@@ -29,6 +30,7 @@ def tiles_table(view: FeatureView) -> str:
 def materialize_tiles(compiled: Compiled, lake: Lake, view: FeatureView, *, days: Sequence[date]) -> list[Commit]:
     """Build the tiles of whole days anew from their events; each batch of days whole or not at all."""
     lake.ensure_source(view.source.name, compiled.schemas[view.source.name])
+    check_buildable(lake, view, days)
     return [_materialize(compiled, lake, view, batch) for batch in batches(days, BATCH_DAYS)]
 
 

@@ -49,6 +49,7 @@ class Books:
     days: Days = field(default_factory=lambda: Days([], [], 0))
     newest_arrival_us: int | None = None
     positions: Mapping[int, int] = field(default_factory=dict)
+    kept_from: date | None = None
 
 
 class MemoryLake:
@@ -129,6 +130,10 @@ class MemoryLake:
     def newest_arrival_us(self, source: str, *, snapshot: int | None = None) -> int | None:
         del snapshot
         return self._of(source).newest_arrival_us
+
+    def kept_from(self, source: str, *, snapshot: int | None = None) -> date | None:
+        del snapshot
+        return self._of(source).kept_from
 
     def _of(self, source: str) -> Books:
         return self._books.get(source, Books())

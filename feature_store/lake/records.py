@@ -338,6 +338,20 @@ def newest_builds(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = ""
     return dict(cursor.execute(sql, {"table": table}).fetchall())
 
 
+def last_built_us(cursor: duckdb.DuckDBPyConnection, table: str) -> int | None:
+    """When a day of `table` was built last."""
+    sql = f"SELECT max(at_us) FROM builds WHERE {is_of('table_name', '$table')}"
+    row = cursor.execute(sql, {"table": table}).fetchone()
+    return None if row is None else row[0]
+
+
+def completed_days(cursor: duckdb.DuckDBPyConnection, table: str) -> list[date]:
+    """Days of `table` that were built once they were over, whatever has come since."""
+    of_table = is_of("table_name", "$table")
+    sql = f"SELECT day FROM builds WHERE {of_table} GROUP BY day HAVING max(at_us) >= epoch_us(day + 1) ORDER BY day"
+    return [row[0] for row in cursor.execute(sql, {"table": table}).fetchall()]
+
+
 def built_columns(cursor: duckdb.DuckDBPyConnection, table: str, versions: Sequence[int]) -> dict[int, frozenset[str]]:
     """Snapshot of a build of `table` -> the columns that its rows have; of those of `versions` of which it was noted."""
     of_table = is_of("table_name", "$table")

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from feature_store.lake import events as event_tables
 from feature_store.lake import late as late_book
-from feature_store.lake import live, loaded, partitions, records, upkeep
+from feature_store.lake import live, loaded, partitions, records, removed, sizes, upkeep
 from feature_store.lake.location import LakeLocation
 from feature_store.lake.session import Session, current_snapshot
 
@@ -259,6 +259,25 @@ class Lake:
                 return records.committed_days(cursor, source)
             return event_tables.days_at(self._session, cursor, source, snapshot)
 
+    def kept_from(self, source: str, *, snapshot: int | None = None) -> date | None:
+        """The first day of which retention removed no event, now or at a snapshot; None if it never removed any."""
+        if not self.exists(removed.REMOVED_EVENTS, snapshot=snapshot):
+            return None
+        with self._session.reading() as cursor:
+            return removed.kept_from(cursor, source, at=_at(snapshot))
+
+    def old_events(self, source: str, *, before: date) -> list[removed.OldEvents]:
+        """The days before a day of which there are events, in order, with how many and the bytes of their files."""
+        return removed.old_events(self._session, source, before=before)
+
+    def remove_events(self, source: str, days: Sequence[date]) -> int:
+        """Remove all events of some days, whole or not at all; returns how many (live and loaded ones counted each).
+
+        Snapshots from before still read them: the files go when those are expired. Whether anything still needs them is
+        for the caller to know (`housekeeping.events`).
+        """
+        return removed.remove_events(self._session, source, days)
+
     def loads_since(self, source: str, snapshot: int) -> dict[date, int]:
         """Days that were loaded after a snapshot -> the snapshot of the newest load of each."""
         with self._session.reading() as cursor:
@@ -361,6 +380,16 @@ class Lake:
         """
         with self._session.reading() as cursor:
             return records.newest_build_states(cursor, asked)
+
+    def last_built_us(self, table: str) -> int | None:
+        """When a day of a table was built last; None if none was since it was dropped."""
+        with self._session.reading() as cursor:
+            return records.last_built_us(cursor, table)
+
+    def completed_days(self, table: str) -> list[date]:
+        """Days that were built once they were over, whatever has come since."""
+        with self._session.reading() as cursor:
+            return records.completed_days(cursor, table)
 
     def built_columns(self, table: str, versions: Sequence[int]) -> dict[int, frozenset[str]]:
         """Row version of a table -> the columns that its rows were built with, which the table may be wider than by now.
@@ -468,9 +497,16 @@ class Lake:
         """Bytes of the files of some days of a table partitioned by day, as they are now; both ends are included."""
         return upkeep.size_of(self._session, table, days)
 
-    def compact_all(self) -> dict[str, int]:
-        """Merge the small files of every table; table -> how many fewer there are, where there are."""
-        return upkeep.compact_all(self._session)
+    def column_bytes(self, tables: Sequence[str]) -> dict[str, dict[str, int]]:
+        """Table -> column -> bytes in the files that are read now; see `sizes.column_bytes`."""
+        return sizes.column_bytes(self._session, tables)
+
+    def compact_all(self, *, dry_run: bool = False) -> dict[str, int]:
+        """Merge the small files of every table; table -> how many fewer there are, where there are.
+
+        A dry run says the same, as slowly, and leaves them.
+        """
+        return upkeep.compact_all(self._session, dry_run=dry_run)
 
     def expire(
         self,
@@ -494,8 +530,27 @@ class Lake:
         Raises:
             InputError: the lake has an environment that was not named; nothing is forgotten.
         """
+        return self.expiry(
+            older_than_us=older_than_us, keep=keep, grace_us=grace_us, environments=environments
+        ).snapshots
+
+    def expiry(
+        self,
+        *,
+        older_than_us: int,
+        keep: Collection[int] = (),
+        grace_us: int = _DAY_US,
+        environments: Collection[str] = (),
+        dry_run: bool = False,
+    ) -> upkeep.Expiry:
+        """As `expire`, and says which files and bytes went too, or, in a dry run, would go."""
         return upkeep.expire(
-            self._session, older_than_us=older_than_us, keep=keep, grace_us=grace_us, environments=environments
+            self._session,
+            older_than_us=older_than_us,
+            keep=keep,
+            grace_us=grace_us,
+            environments=environments,
+            dry_run=dry_run,
         )
 
 

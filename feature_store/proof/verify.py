@@ -19,6 +19,7 @@ from feature_store.proof.layout import ServedLayout, served_layout
 from feature_store.proof.oracle import consult
 from feature_store.proof.pending import pending
 from feature_store.proof.recompute import provable, recompute
+from feature_store.proof.removed import removed
 from feature_store.proof.served_log import SERVED, SERVICE
 from feature_store.proof.served_table import SERVED_TABLE, read_served
 
@@ -79,6 +80,8 @@ class Verdict:
     vectors: int
     pending: int
     """Left out, because the lake does not have yet what they rest on."""
+    removed: int = 0
+    """Left out, because retention has removed events that they rest on."""
     unknown: int
     """Values that were served as UNKNOWN: nothing to compare."""
     stale_unequal: int
@@ -187,6 +190,8 @@ def _verdict(compiled: Compiled, lake: Lake, layout: ServedLayout, *, where: str
     record = provable(compiled, lake, layout, recorded, snapshot=snapshot)
     waits = pending(lake, layout, record, snapshot=snapshot)
     record = record.filter(pa.array(~waits))
+    gone = removed(compiled, lake, layout, record, snapshot=snapshot)
+    record = record.filter(pa.array(~gone))
     recomputed = recompute(compiled, lake, layout, record, snapshot=snapshot)
     judged = list(judge(layout, record, recomputed))
     examined = Examined(
@@ -199,6 +204,7 @@ def _verdict(compiled: Compiled, lake: Lake, layout: ServedLayout, *, where: str
         service=layout.service.id,
         vectors=record.num_rows,
         pending=int(waits.sum()),
+        removed=int(gone.sum()),
         unknown=sum(each.unknown for each in judged),
         stale_unequal=sum(each.stale_unequal for each in judged),
         features=[_of_feature(each, found) for each in judged],

@@ -70,6 +70,9 @@ def accepted_rows(given: Given) -> list[int]:
         event_id = ids[row]
         if row in unfit or event_id is None or time_us is None:
             continue
+        retention = given.source.retention_us
+        if retention is not None and given.arrived_us[row] - time_us > retention:
+            continue
         if time_us - given.arrived_us[row] <= given.source.future_tolerance_us:
             first.setdefault(event_id, row)
     return [first[event_id] for event_id in sorted(first, key=str.encode)]

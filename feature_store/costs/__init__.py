@@ -1,0 +1,1 @@
+"""What each feature takes up and who reads it."""

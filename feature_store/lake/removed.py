@@ -1,0 +1,92 @@
+"""The book of removed events: days of a source that its retention took, and since which snapshot they are gone.
+
+Days go from the oldest on, so the day after the last one is from where the lake still has every event.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from feature_store.lake.connection import CATALOG, quote
+from feature_store.lake.days import in_days
+from feature_store.lake.events import live_table, loaded_table
+from feature_store.lake.tables import Columns, ensure_table, is_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import duckdb
+
+    from feature_store.lake.session import Session, Transaction
+
+REMOVED_EVENTS = "removed_events"
+"""Table: one row per day of a source whose events were removed."""
+_REMOVED: Columns = {
+    "snapshot": "BIGINT",  # since which they are gone; older ones still read them
+    "source": "VARCHAR",
+    "day": "DATE",
+    "at_us": "BIGINT",
+}
+METADATA = f"__ducklake_metadata_{CATALOG}"
+"""Where DuckDB shows the tables of DuckLake's own catalog."""
+
+
+class OldEvents(NamedTuple):
+    """What the lake holds of a day of a source, loaded and live."""
+
+    day: date
+    events: int
+    size_bytes: int
+    """Of its files."""
+
+
+def old_events(session: Session, source: str, *, before: date) -> list[OldEvents]:
+    """The days before a day of which the lake holds events, in order."""
+    tables = [loaded_table(source), live_table(source)]
+    counts = " UNION ALL ".join(
+        f"SELECT _day, count(*) AS events FROM {quote(table)} WHERE _day < DATE '{before}' GROUP BY _day"
+        for table in tables
+    )
+    with session.reading() as cursor:
+        rows = cursor.execute(
+            f"SELECT _day, sum(events)::BIGINT FROM ({counts}) GROUP BY _day ORDER BY _day"
+        ).fetchall()
+        sizes = dict(
+            cursor.execute(
+                f"""SELECT v.partition_value, sum(f.file_size_bytes)::BIGINT FROM {METADATA}.ducklake_data_file AS f
+                JOIN {METADATA}.ducklake_table AS t ON t.table_id = f.table_id AND t.end_snapshot IS NULL
+                JOIN {METADATA}.ducklake_schema AS s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL
+                JOIN {METADATA}.ducklake_file_partition_value AS v ON v.data_file_id = f.data_file_id
+                WHERE f.end_snapshot IS NULL AND s.schema_name = ? AND t.table_name IN (?, ?) GROUP BY ALL""",
+                [session.env, *tables],
+            ).fetchall()
+        )
+    return [OldEvents(day, events, sizes.get(day.isoformat(), 0)) for day, events in rows]
+
+
+def remove_events(session: Session, source: str, days: Sequence[date]) -> int:
+    """Remove all events of some days, whole or not at all; returns how many. Snapshots from before still read them."""
+
+    def work(transaction: Transaction) -> int:
+        cursor = transaction.cursor
+        ensure_table(cursor, REMOVED_EVENTS, columns=_REMOVED)
+        gone = 0
+        for table in (loaded_table(source), live_table(source)):
+            row = cursor.execute(f"DELETE FROM {quote(table)} WHERE {in_days(days)}").fetchone()
+            gone += int(row[0]) if row else 0
+        cursor.execute(
+            f"INSERT INTO {REMOVED_EVENTS} SELECT ?, ?, unnest(?::DATE[]), ?",
+            [transaction.snapshot, source, list(days), session.clock.now_us()],
+        )
+        return gone
+
+    return session.commit(work)
+
+
+def kept_from(cursor: duckdb.DuckDBPyConnection, source: str, *, at: str = "") -> date | None:
+    """The first day of which no event was removed; None if none ever was."""
+    row = cursor.execute(
+        f"SELECT max(day) FROM {REMOVED_EVENTS} {at} WHERE {is_of('source', '?')}", [source]
+    ).fetchone()
+    return None if row is None or row[0] is None else row[0] + timedelta(days=1)

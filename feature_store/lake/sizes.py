@@ -1,0 +1,52 @@
+"""How many bytes of a table's files each column takes, as the catalog says."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from feature_store.lake.removed import METADATA
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from feature_store.lake.session import Session
+
+OTHER = ""
+"""What belongs to no column: the footers of files, and files of which the catalog does not know the columns' sizes."""
+
+_TABLES = f"""
+    SELECT t.table_id, t.table_name FROM {METADATA}.ducklake_table AS t
+    JOIN {METADATA}.ducklake_schema AS s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL
+    WHERE t.end_snapshot IS NULL AND s.schema_name = ? AND t.table_name IN (SELECT unnest(?::VARCHAR[]))
+"""
+
+
+def column_bytes(session: Session, tables: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Table -> column -> bytes in the files that the newest snapshot reads, `OTHER` among the columns; of those there are."""
+    with session.reading() as cursor:
+        files = cursor.execute(
+            f"""SELECT t.table_name, sum(f.file_size_bytes)::BIGINT FROM ({_TABLES}) AS t
+            JOIN {METADATA}.ducklake_data_file AS f ON f.table_id = t.table_id AND f.end_snapshot IS NULL GROUP BY ALL""",
+            [session.env, list(tables)],
+        ).fetchall()
+        columns = cursor.execute(
+            f"""SELECT t.table_name, c.column_id, c.parent_column, c.column_name, coalesce(sum(z.column_size_bytes), 0)::BIGINT
+            FROM ({_TABLES}) AS t
+            JOIN {METADATA}.ducklake_column AS c ON c.table_id = t.table_id AND c.end_snapshot IS NULL
+            JOIN {METADATA}.ducklake_data_file AS f ON f.table_id = t.table_id AND f.end_snapshot IS NULL
+            LEFT JOIN {METADATA}.ducklake_file_column_stats AS z
+                ON z.data_file_id = f.data_file_id AND z.column_id = c.column_id
+            GROUP BY ALL""",
+            [session.env, list(tables)],
+        ).fetchall()
+    parents = {(table, number): (parent, name) for table, number, parent, name, _ in columns}
+    found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for table, number, *_, size in columns:
+        above, name = parents[table, number]
+        while above is not None:  # the parts of a list or a struct are columns of their own, below it
+            above, name = parents[table, above]
+        found[table][name] += size
+    for table, size in files:
+        found[table][OTHER] = max(size - sum(found[table].values()), 0)
+    return {table: dict(sizes) for table, sizes in found.items()}

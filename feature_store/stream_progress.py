@@ -1,0 +1,113 @@
+"""How far the stream has come with a source: who is alive, what the values know, what waits in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from feature_store.errors import LogTailLost
+from feature_store.online.keys import generation_key, owner_key, ready_key
+from feature_store.online.ready import ReadyRecord, parse_ready, shards_of
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from feature_store.log.protocol import EventLog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vouchers:
+    """What the shards of the stream say of themselves, in the store as it is."""
+
+    begun: bool
+    """Whether a stream has ever written to this store."""
+    shards: int
+    records: Mapping[int, ReadyRecord]
+    """By shard; one that is missing vouches for nothing: it never began, catches up, or its store was emptied."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamProgress:
+    """How far the stream has come with one source."""
+
+    begun: bool
+    shards: int
+    silent: tuple[int, ...]
+    """Shards that vouch for nothing."""
+    run: int | None
+    """The newest run among the shards that vouch; None: nobody does."""
+    beat_us: int | None
+    """The oldest heartbeat among them, by the clock of the flow."""
+    watermark_us: int | None
+    """What had arrived by then is in all values; None unless every shard vouches."""
+    positions: Mapping[int, int]
+    """Partition -> the next offset that some shard has not read; where nobody has read, the begin of the log."""
+    lag: int
+    """Records of the log that some shard has not read."""
+    advanced: int = 0
+    """Records that were read since the positions that were asked about."""
+
+
+def read_vouchers(client: Redis, env: str) -> Vouchers:
+    """What the shards say now, by one round trip.
+
+    Raises:
+        RedisError: Redis does not answer.
+    """
+    with client.pipeline(transaction=False) as pipe:
+        pipe.get(generation_key(env))
+        pipe.hgetall(ready_key(env))
+        pipe.exists(owner_key(env))
+        generation, fields, begun = cast("tuple[bytes | None, dict[bytes, bytes], int]", pipe.execute())
+    current = "" if generation is None else generation.decode(errors="replace")
+    found = {name: record for name, record in parse_ready(fields).items() if name.isdigit()}
+    records = {int(name): record for name, record in found.items() if record.generation == current}
+    return Vouchers(begun=bool(begun), shards=shards_of(fields), records=records)
+
+
+def stream_progress(
+    vouchers: Vouchers, log: EventLog, source: str, *, since: Mapping[int, int] | None = None
+) -> StreamProgress:
+    """How far the stream has come with a source, beside its log.
+
+    Args:
+        vouchers: what the shards say.
+        log: of the source.
+        source: its name.
+        since: positions of an earlier look, for `advanced`.
+
+    Raises:
+        LogError: the log cannot be read, or has lost its tail.
+    """
+    shards = range(vouchers.shards)
+    records = [vouchers.records[shard] for shard in shards if shard in vouchers.records]
+    silent = tuple(shard for shard in shards if shard not in vouchers.records)
+    known = [record.positions.get(source, {}) for record in records]
+    positions = {p: min((each[p] for each in known if p in each), default=None) for p in range(log.partitions)}
+    behind = {p: log.begin(p) if at is None else at for p, at in positions.items()}
+    lags = {p: log.lag(p, at) for p, at in behind.items()}
+    return StreamProgress(
+        begun=vouchers.begun,
+        shards=vouchers.shards,
+        silent=silent,
+        run=max((record.run for record in records), default=None),
+        beat_us=min((record.beat_us for record in records), default=None),
+        watermark_us=None if silent else min(map(_known_us, records)),
+        positions=behind,
+        lag=sum(lags.values()),
+        advanced=sum(max(_lag_then(log, p, at) - lags[p], 0) for p, at in (since or {}).items() if p in lags),
+    )
+
+
+def _lag_then(log: EventLog, partition: int, position: int) -> int:
+    """What was unread, of what the log has now, at an earlier position; 0 if the log has lost that."""
+    try:
+        return log.lag(partition, position)
+    except LogTailLost:
+        return 0
+
+
+def _known_us(record: ReadyRecord) -> int:
+    unread = record.oldest_unread_us
+    return record.beat_us if unread is None else min(record.beat_us, unread)
