@@ -72,9 +72,7 @@ def build_training_asset(
             allow_incomplete=config.allow_incomplete,
         )
         feature_store.pin(found.manifest)
-        path = write_training_set(
-            found, feature_store.settings.home / "training" / env / service.id, context.run.run_id
-        )
+        path = write_training_set(found, feature_store.training_folder(service), context.run.run_id)
         seconds = round(time.perf_counter() - begun, 3)
         told = {"seconds": seconds, "bytes_written": path.stat().st_size}
         return dg.MaterializeResult(metadata={**_metadata(found, path), **told})
@@ -90,6 +88,21 @@ def default_spine(service: FeatureService, store: FeatureStore) -> str:
     Raises:
         InputError: no source has them.
     """
+    source, keys = spine_source(service, store)
+    listed = "".join(f'"{key}", ' for key in keys)
+    events = store.lake.events_sql(source.name)
+    return (
+        f"SELECT {listed}make_timestamptz({TIME}) AS event_timestamp FROM ({events}) "
+        f"ORDER BY {TIME} DESC LIMIT {DEFAULT_ROWS}"
+    )
+
+
+def spine_source(service: FeatureService, store: FeatureStore) -> tuple[EventSource, list[str]]:
+    """A source whose events have all join keys of a service and what its on-demand features take; and these columns.
+
+    Raises:
+        InputError: no source has them.
+    """
     resolved = store.registry.resolve(service)
     reads, asked = store.registry.reads(resolved), requests_of(resolved).values()
     columns = {column for read in reads for column in read.columns.values()}
@@ -99,12 +112,7 @@ def default_spine(service: FeatureService, store: FeatureStore) -> str:
         raise InputError(
             f"service '{service.name}': no source has all the columns {', '.join(keys)}; give the run a `spine`"
         )
-    listed = "".join(f'"{key}", ' for key in keys)
-    events = store.lake.events_sql(source.name)
-    return (
-        f"SELECT {listed}make_timestamptz({TIME}) AS event_timestamp FROM ({events}) "
-        f"ORDER BY {TIME} DESC LIMIT {DEFAULT_ROWS}"
-    )
+    return source, keys
 
 
 def write_training_set(found: TrainingSet, directory: Path, name: str) -> Path:

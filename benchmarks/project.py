@@ -56,6 +56,7 @@ def _environment() -> dict[str, str]:
         f"{PREFIX}REDIS_URL": f"redis://{HOST}:{free_port()}/0",
         f"{PREFIX}UI_PORT": str(free_port()),
         f"{PREFIX}API_PORT": str(free_port()),
+        f"{PREFIX}METRICS_PORT": str(free_port()),
     }
 
 

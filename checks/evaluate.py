@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import dagster as dg
 from feature_store_deploy.assets.books import quicken_books
 from feature_store_deploy.assets.instance import dagster_instance
-from feature_store_deploy.checks.drift import takes_days
 from feature_store_deploy.checks.schedules import KINDS, job_name
+from feature_store_deploy.checks.values import takes_days
 from feature_store_deploy.checks.window import Days
 
 from feature_store.errors import FeatureStoreError, UnknownNameError
@@ -37,7 +37,7 @@ def evaluate_checks(
     Args:
         definitions: where the checks are.
         settings: of the deployment whose checks they are, and whose books tell of them.
-        jobs: `WATCH`: freshness and parity; `SKEW`: what was served; `DRIFT`.
+        jobs: `WATCH`: freshness and parity; `SKEW`: what was served; `DRIFT`: values; `UPKEEP`: what piles up.
         days: what drift looks at; by default the newest days.
 
     Raises:

@@ -5,7 +5,8 @@ from typing import cast
 
 import dagster as dg
 from feature_store_deploy.assets.keys import online_key
-from feature_store_deploy.checks.declared import outcome, spec_metadata
+from feature_store_deploy.checks.declared import outcome, spec_metadata, stated
+from feature_store_deploy.checks.policy import as_declared, check_of, is_blocking
 
 from feature_store.declare import FeatureView
 from feature_store.online.keys import generation_key, ready_key
@@ -35,17 +36,21 @@ def freshness_of(view: FeatureView, readiness: Readiness, *, now_us: int) -> Fre
     return Freshness(age_us=None if silent else now_us - min(known), silent=silent)
 
 
-def build_freshness_check(view: FeatureView, *, env: str) -> dg.AssetChecksDefinition:
-    """The check of a view that is served."""
+def build_freshness_check(view: FeatureView, *, env: str) -> dg.AssetChecksDefinition | None:
+    """The check of a view that is served; None if the declaration wants none."""
+    check = check_of(view, "freshness")
+    if check is None:
+        return None
 
     @dg.asset_check(
         asset=online_key(env, view),
         name="freshness",
+        blocking=is_blocking("freshness", check),
         description=f"What readers of '{view.id}' get is at most {format_duration(view.freshness_sla_us)} old",
         metadata=spec_metadata(view.owner),
     )
     def freshness(feature_store: dg.ResourceParam[FeatureStore]) -> dg.AssetCheckResult:
-        return _judge(view, feature_store)
+        return as_declared(_judge(view, feature_store), "freshness", check)
 
     return freshness
 
@@ -66,6 +71,13 @@ def _judge(view: FeatureView, store: FeatureStore) -> dg.AssetCheckResult:
         said = said if served else "no stream has run yet"
         return outcome(passed=not served, description=said, owner=view.owner, metadata=metadata)
     metadata["age_seconds"] = found.age_us / SECOND_US
+    metadata |= stated(
+        reference=f"the SLA of '{view.id}'",
+        sample_size=1 if view.is_batch else readiness.shards,
+        method="seconds since the oldest event that a shard may not know, or since the published row",
+        figure=found.age_us / SECOND_US,
+        limit=view.freshness_sla_us / SECOND_US,
+    )
     return outcome(
         passed=found.age_us <= view.freshness_sla_us,
         description=f"{found.age_us / SECOND_US:,.0f} s old, allowed are {format_duration(view.freshness_sla_us)}",

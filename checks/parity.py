@@ -8,7 +8,8 @@ import dagster as dg
 import pyarrow as pa
 from feature_store_deploy.assets.keys import online_key
 from feature_store_deploy.assets.markdown import table
-from feature_store_deploy.checks.declared import outcome, spec_metadata
+from feature_store_deploy.checks.declared import outcome, spec_metadata, stated
+from feature_store_deploy.checks.policy import as_declared, check_of, is_blocking
 from feature_store_deploy.checks.samples import newest_day
 from feature_store_deploy.checks.window import Days
 
@@ -35,17 +36,21 @@ PATIENCE_S = 20.0
 """How long to wait for the lake to receive what the online values know."""
 
 
-def build_parity_check(view: FeatureView, *, env: str) -> dg.AssetChecksDefinition:
-    """The check of a view's online values."""
+def build_parity_check(view: FeatureView, *, env: str) -> dg.AssetChecksDefinition | None:
+    """The check of a view's online values; None if the declaration wants none."""
+    check = check_of(view, "online_parity")
+    if check is None:
+        return None
 
     @dg.asset_check(
         asset=online_key(env, view),
         name="online_parity",
+        blocking=is_blocking("online_parity", check),
         description=f"What readers of '{view.id}' get equals what is recomputed from the lake, to the last bit",
         metadata=spec_metadata(view.owner),
     )
     def online_parity(feature_store: dg.ResourceParam[FeatureStore]) -> dg.AssetCheckResult:
-        return _judge(view, feature_store)
+        return as_declared(_judge(view, feature_store), "online_parity", check)
 
     return online_parity
 
@@ -114,6 +119,13 @@ def _judge(view: FeatureView, store: FeatureStore) -> dg.AssetCheckResult:
 
 def _told(report: ProofReport, *, personal: bool) -> dict[str, object]:
     told: dict[str, object] = {
+        **stated(
+            reference="what the kernel makes of the lake",
+            sample_size=report.vectors,
+            method="equality of bits, of the entities with the newest events",
+            figure=report.unequal,
+            limit=0,
+        ),
         "entities": report.vectors,
         "compared": report.values,
         "unequal": report.unequal,

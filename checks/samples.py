@@ -1,32 +1,61 @@
-"""Samples of what a source or a view gave in some days: the same rows whenever they are drawn."""
+"""Samples of what a source, a view or a service gave in some days: the same rows whenever they are drawn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from feature_store_deploy.checks.kept import folder_of, kept_days
+from feature_store_deploy.checks.profile import Columns
 from feature_store_deploy.checks.window import Days
 
-from feature_store.catalog.statistics import CATEGORIES, ROWS, sample_spine
+from feature_store.catalog.statistics import CATEGORIES
 from feature_store.declare import EventSource, FeatureView
+from feature_store.lake.connection import quote
+from feature_store.lake.days import DAY, in_days
+from feature_store.registry import view_fingerprint
 from feature_store.store import FeatureStore
-from feature_store.transforms.project import ID
+from feature_store.time_rule import DAY_US, from_us
+from feature_store.transforms.project import ID, TIME
 
 if TYPE_CHECKING:
     import pandas as pd
 
-EVENTS = 20_000
-"""How large a sample of events is, which are only read."""
+EVENTS, MOST_EVENTS = 3_000, 20_000
+"""About how many events of a day are drawn, which are only read, and of several days together."""
+MOMENTS, MOST_MOMENTS = 500, 4_000
+"""About how many moments, for which features are computed."""
+STEP = 4
+"""Of the days of a reference one in four is read: of four weeks seven days, each weekday once."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sample:
-    """Columns that can be compared."""
+    """Rows whose columns can be compared."""
 
-    frame: "pd.DataFrame"
-    numbers: Sequence[str]
-    texts: Sequence[str]
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def numbers(self) -> list[str]:
+        """Columns that are compared as numbers."""
+        return [field.name for field in self.table.schema if is_number(field.type)]
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Columns that are compared as categories."""
+        return [field.name for field in self.table.schema if _is_category(self.table.column(field.name))]
+
+    def frame(self, names: Sequence[str]) -> "pd.DataFrame":
+        """Some of them as Evidently takes them."""
+        frame: pd.DataFrame = self.table.select(list(names)).to_pandas()
+        kinds = {name: "float64" if name in self.numbers else "object" for name in names}
+        return frame.astype(kinds)
 
 
 def newest_day(store: FeatureStore, source: str) -> Days | None:
@@ -37,31 +66,112 @@ def newest_day(store: FeatureStore, source: str) -> Days | None:
     return None if newest is None else Days(first=newest, last=newest)
 
 
-def sample_events(store: FeatureStore, source: EventSource, days: Days) -> Sample:
-    """A sample of a source's events: its columns but for id and times."""
-    events = store.lake.events_sql(source.name, days=(days.first, days.last))
-    table = _query(store, f"SELECT * FROM ({events}) ORDER BY hash({ID}), {ID} LIMIT {EVENTS}")
-    schema = store.compiled.schemas[source.name]
-    return _sample(table.select([name for name in schema.names if name not in source.id_columns]))
+def newest_whole_days(store: FeatureStore, source: str, count: int) -> Days | None:
+    """The newest `count` days that are over: of a source that is live up to yesterday, also if nothing came."""
+    known = known_days(store, source)
+    yesterday = from_us(store.clock.now_us() - DAY_US).date()
+    past = [day for day in known if day <= yesterday]
+    if not past:
+        return None
+    return Days.up_to(yesterday if store.lake.positions(source) else past[-1], count)
 
 
-def sample_view(store: FeatureStore, view: FeatureView, days: Days) -> Sample:
-    """A view's features as they were just before a sample of its source's events."""
-    spine = sample_spine(store.lake, view, days.first, days.last, rows=ROWS)
-    names = [f"{view.id}:{feature.name}" for feature in view.declared]
+def known_days(store: FeatureStore, source: str) -> list[date]:
+    """The days for which the lake was given events, in order."""
+    if not store.lake.has_source(source):
+        return []
+    return store.lake.days(source, snapshot=store.lake.snapshot()).known  # which the lake remembers by snapshot
+
+
+def spread(days: Days, known: Sequence[date]) -> list[date]:
+    """Some of the days of a reference that stand for all of them: one in `STEP`, counted back from the last."""
+    span = (days.last - days.first).days + 1
+    chosen = {days.last - timedelta(days=back) for back in range(0, span, STEP)}
+    return sorted(chosen & set(known))
+
+
+def event_columns(store: FeatureStore, source: EventSource) -> Columns:
+    """The columns of events that checks look at: all but ids, time and arrival."""
+    left_out = {*source.id_columns, source.event_time, source.arrival}
+    fields = [each for each in store.compiled.schemas[source.name] if each.name not in left_out]
+    return columns_of(pa.schema(fields))
+
+
+def columns_of(schema: pa.Schema) -> Columns:
+    """What can be asked of which columns; which texts are categories the values say."""
+    return Columns(
+        all=schema.names,
+        numbers={each.name for each in schema if is_number(each.type)},
+        texts={each.name for each in schema if pa.types.is_string(each.type) or pa.types.is_boolean(each.type)},
+    )
+
+
+def sample_events(store: FeatureStore, source: EventSource, days: Sequence[date], *, anew: bool) -> Sample:
+    """A sample of a source's events of some days: what `event_columns` names, and `_day`.
+
+    `anew`: as the lake is now; otherwise a sample that was drawn earlier will do.
+    """
+    names = event_columns(store, source).all
+    schema = pa.schema([store.compiled.schemas[source.name].field(each) for each in names])
+    folders = {source.name: folder_of(store, f"events_{source.name}", [str(each) for each in schema])}
+
+    def draw(missing: Sequence[date]) -> dict[str, pa.Table]:
+        sql = _drawn_sql(store, source, [*names, DAY], missing, rows=min(EVENTS, MOST_EVENTS // len(missing)))
+        return {source.name: _query(store, sql)}
+
+    found = kept_days(store, source.name, folders, days, draw, anew=anew)
+    return Sample(schema.empty_table() if found is None else found)
+
+
+def sample_view(store: FeatureStore, view: FeatureView, days: Sequence[date], *, anew: bool) -> Sample:
+    """A view's features as they were just before a sample of its source's events of some days, and `_day`.
+
+    All views of the source are drawn at once, so that the events are read once.
+    """
+    views = [each for each in store.registry.views_of(view.source.name) if each.is_batch == view.is_batch]
+    views = [view] if view.is_batch else views
+    folders = {each.id: folder_of(store, f"view_{each.id}", view_fingerprint(each)) for each in views}
+    found = kept_days(store, view.id, folders, days, lambda missing: _draw_views(store, views, missing), anew=anew)
+    empty = pa.schema([(each.name, pa.float64()) for each in view.declared]).empty_table()
+    return Sample(empty if found is None else found)
+
+
+def _draw_views(store: FeatureStore, views: Sequence[FeatureView], days: Sequence[date]) -> dict[str, pa.Table]:
+    keys = list(dict.fromkeys(key for view in views for key in view.entity.join_keys))
+    spine = moments_sql(store, views[0].source, keys, days)
+    names = [f"{view.id}:{feature.name}" for view in views for feature in view.declared]
     found = store.get_historical_features(spine, names, knowledge="corrected", allow_incomplete=True)
-    features = found.table.select(list(found.feature_columns))
-    return _sample(features.rename_columns([feature.name for feature in view.declared]))
+    columns, drawn = iter(found.feature_columns), {}
+    day = found.table.column("event_timestamp").cast(pa.timestamp("us")).cast(pa.date32())
+    for view in views:
+        mine = found.table.select([next(columns) for _ in view.declared])
+        named = mine.rename_columns([each.name for each in view.declared]).append_column(DAY, day)
+        known = [pc.is_valid(found.table.column(key)) for key in view.entity.join_keys]
+        drawn[view.id] = named.filter(reduce(pc.and_, known)) if known else named
+    return drawn
 
 
-def _sample(table: pa.Table) -> Sample:
-    numbers = [field.name for field in table.schema if _is_number(field.type)]
-    texts = [field.name for field in table.schema if _is_category(table.column(field.name))]
-    frame = table.select([*numbers, *texts]).to_pandas()
-    return Sample(frame.astype({**dict.fromkeys(numbers, "float64"), **dict.fromkeys(texts, "object")}), numbers, texts)
+def moments_sql(store: FeatureStore, source: EventSource, columns: Sequence[str], days: Sequence[date]) -> str:
+    """SQL for columns and times of some events of a source: a spine, the same whenever it is asked."""
+    listed = [*map(quote, columns), f"make_timestamptz({TIME}) AS event_timestamp"]
+    return _drawn_sql(store, source, listed, days, rows=min(MOMENTS, MOST_MOMENTS // len(days)))
 
 
-def _is_number(kind: pa.DataType) -> bool:
+def _drawn_sql(
+    store: FeatureStore, source: EventSource, listed: Sequence[str], days: Sequence[date], *, rows: int
+) -> str:
+    """SQL for about `rows` events of each of some days, in proportion to how many the days have."""
+    events = store.lake.events_sql(
+        source.name, snapshot=store.lake.snapshot(), days=(days[0], days[-1]), where=in_days(days)
+    )
+    with store.lake.reading() as cursor:
+        row = cursor.execute(f"SELECT count(*) FROM ({events})").fetchone()
+    share = max(1, (row[0] if row else 0) // (max(rows, 1) * len(days)))
+    return f"SELECT {', '.join(listed)} FROM ({events}) WHERE hash({ID}) % {share} = 0"
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether values of a type are compared as numbers."""
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 

@@ -3,24 +3,28 @@
 import dagster as dg
 from feature_store_deploy.assets.events import CONFLICTS, REJECTED, SAMPLE
 from feature_store_deploy.assets.keys import events_key
-from feature_store_deploy.checks.declared import outcome, spec_metadata
+from feature_store_deploy.checks.declared import outcome, spec_metadata, stated
+from feature_store_deploy.checks.policy import WARN, check_of, is_blocking, severity_of
 from feature_store_deploy.checks.window import days_of_run
 
 from feature_store.declare import EventSource
 
 
-def build_schema_check(source: EventSource, *, env: str) -> dg.AssetChecksDefinition:
-    """The check of a source's load; what was built from it waits until no row is refused.
+def build_schema_check(source: EventSource, *, env: str) -> dg.AssetChecksDefinition | None:
+    """The check of a source's load; what was built from it waits until no row is refused, unless the declaration says otherwise.
 
     Loading divides good rows from rejected ones and keeps both, so the check reads what the load has counted. Rows that
     contradict an event are a warning that nothing waits for: the event stands as it first came.
     """
-    key = events_key(env, source)
+    key, check = events_key(env, source), check_of(source, "schema")
+    if check is None:
+        return None
+    severity = severity_of("schema", check)
 
     @dg.asset_check(
         asset=key,
         name="schema",
-        blocking=True,
+        blocking=is_blocking("schema", check),
         description=f"No row of '{source.name}' is refused: types, nulls, ranges ({source.schema.__name__}), ids, times",
         metadata=spec_metadata(source.owner),
     )
@@ -32,14 +36,22 @@ def build_schema_check(source: EventSource, *, env: str) -> dg.AssetChecksDefini
         rejected, conflicts = (int(str(found.metadata[name].value)) for name in (REJECTED, CONFLICTS))
         said = [f"{rejected} rows were refused"] if rejected else []
         said += [f"{conflicts} rows contradict an event, which stands as it first came"] if conflicts else []
+        rows = int(str(found.metadata["rows_written"].value)) if "rows_written" in found.metadata else 0
         metadata = {
+            **stated(
+                reference=source.schema.__name__,
+                sample_size=rows + rejected,
+                method="every row against the Pandera model, and the rules of ids and times",
+                figure=rejected,
+                limit=0,
+            ),
             REJECTED: rejected,
             CONFLICTS: conflicts,
             **{name: found.metadata[name] for name in (SAMPLE,) if name in found.metadata},
         }
         return outcome(
             passed=not said,
-            severity=dg.AssetCheckSeverity.ERROR if rejected else dg.AssetCheckSeverity.WARN,
+            severity=severity if rejected else WARN,
             description="; ".join(said) or "every row is an event",
             owner=source.owner,
             days=days,

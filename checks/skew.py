@@ -6,7 +6,8 @@ Not `online_parity`, which reads some entities now; this is about what models re
 import dagster as dg
 from feature_store_deploy.assets.keys import served_vectors_key
 from feature_store_deploy.assets.markdown import table
-from feature_store_deploy.checks.declared import outcome, spec_metadata
+from feature_store_deploy.checks.declared import outcome, spec_metadata, stated
+from feature_store_deploy.checks.policy import as_declared, check_of, is_blocking
 
 from feature_store.declare import FeatureService
 from feature_store.proof.verify import Verdict
@@ -19,19 +20,23 @@ LOOKED_US = HOUR_US
 SHOWN = 20
 
 
-def build_skew_check(service: FeatureService, *, env: str) -> dg.AssetChecksDefinition:
-    """The check of a service's served vectors."""
+def build_skew_check(service: FeatureService, *, env: str) -> dg.AssetChecksDefinition | None:
+    """The check of a service's served vectors; None if the declaration wants none."""
+    check = check_of(service, NAME)
+    if check is None:
+        return None
 
     @dg.asset_check(
         asset=served_vectors_key(env, service),
         name=NAME,
+        blocking=is_blocking(NAME, check),
         description=f"What readers of '{service.id}' were served is what is recomputed from the lake, to the last bit",
         metadata=spec_metadata(service.owner),
     )
     def training_serving_skew_score(feature_store: dg.ResourceParam[FeatureStore]) -> dg.AssetCheckResult:
         since_us = feature_store.clock.now_us() - LOOKED_US
         [verdict] = feature_store.verify(service.id, since_us=since_us)
-        return judge(verdict, service.owner)
+        return as_declared(judge(verdict, service.owner), NAME, check)
 
     return training_serving_skew_score
 
@@ -53,7 +58,14 @@ def judge(verdict: Verdict, owner: str | None) -> dg.AssetCheckResult:
 def _told(verdict: Verdict) -> dict[str, object]:
     counted = ("vectors", "values", "unequal", "excused", "defects", "unknown", "stale_unequal", "pending",
                "oracle_values", "oracle_unequal")  # fmt: skip
-    told: dict[str, object] = {NAME: verdict.score, **{name: getattr(verdict, name) for name in counted}}
+    told: dict[str, object] = stated(
+        reference="what is recomputed from the lake",
+        sample_size=verdict.vectors,
+        method="equality of bits, of what readers logged within the last hour; differences that are excused do not count",
+        figure=verdict.defects,
+        limit=0,
+    )
+    told |= {NAME: verdict.score, **{name: getattr(verdict, name) for name in counted}}
     told |= {f"cause: {cause}": count for cause, count in verdict.causes.items()}
     if verdict.unequals:
         columns = ("cause", "feature", "entity", "served", "recomputed", "vector", "why")

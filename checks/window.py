@@ -11,6 +11,8 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
 )
 
+from feature_store.errors import InputError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Days:
@@ -21,6 +23,16 @@ class Days:
 
     def __str__(self) -> str:
         return f"{self.first}/{self.last}" if self.first != self.last else str(self.first)
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return (self.last - self.first).days + 1
+
+    @property
+    def each(self) -> list[date]:
+        """They, one by one."""
+        return [self.first + timedelta(days=n) for n in range(self.count)]
 
     @property
     def start(self) -> datetime:
@@ -52,6 +64,18 @@ class Days:
         return cls(first=date.fromisoformat(first), last=date.fromisoformat(last or first))
 
 
+def asked_days(text: str | None, name: str) -> Days | None:
+    """The days that a setting called `name` says.
+
+    Raises:
+        InputError: it says none.
+    """
+    try:
+        return None if text is None else Days.parse(text)
+    except ValueError as error:
+        raise InputError(f"`{name}` must be days such as '2013-03-01/2013-03-31', got {text!r}") from error
+
+
 def days_of_run(run: dg.DagsterRun) -> Days | None:
     """The partitions of a run; None if it has none."""
     tags = run.tags
@@ -63,3 +87,8 @@ def days_of_run(run: dg.DagsterRun) -> Days | None:
 def is_backfill(run: dg.DagsterRun) -> bool:
     """Whether the run belongs to a backfill, which says nothing about how things stand now."""
     return BACKFILL_ID_TAG in run.tags
+
+
+def is_built_too(context: dg.AssetCheckExecutionContext, key: dg.AssetKey) -> bool:
+    """Whether the asset of a check is loaded or built in the same run, which should not wait long for the check."""
+    return key in context.job_def.asset_layer.selected_asset_keys

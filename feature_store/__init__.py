@@ -16,6 +16,7 @@ os.environ["PYARROW_IGNORE_TIMEZONE"] = ""
 if TYPE_CHECKING:
     from feature_store.clock import Clock, ManualClock, ReplayClock, SystemClock
     from feature_store.declare import agg, encode
+    from feature_store.declare.check import Check
     from feature_store.declare.computed import OnDemand, asked_time, filled, on_demand, request
     from feature_store.declare.dimension import dimension
     from feature_store.declare.entity import Entity
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "feature_store.clock": ("Clock", "ManualClock", "ReplayClock", "SystemClock"),
     "feature_store.declare": ("agg", "encode"),
+    "feature_store.declare.check": ("Check",),
     "feature_store.declare.computed": ("OnDemand", "asked_time", "filled", "on_demand", "request"),
     "feature_store.declare.dimension": ("dimension",),
     "feature_store.declare.entity": ("Entity",),
@@ -95,6 +97,7 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "AsyncFeatureReader",
+    "Check",
     "Clock",
     "DeclarationError",
     "Distribution",

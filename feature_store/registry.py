@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from feature_store.declare.check import SERVICE_CHECKS, SOURCE_CHECKS, VIEW_CHECKS, check_problems
 from feature_store.declare.computed import Computed, OnDemand, pinned
 from feature_store.declare.entity import GLOBAL, Entity
 from feature_store.declare.feature import Feature, FeatureRef, Ratio
@@ -46,6 +47,7 @@ class Registry:
             *self._retention_problems(),
             *self._service_problems(),
             *self._label_problems(),
+            *self._check_problems(),
         ]
         if problems:
             raise DeclarationError(problems)
@@ -251,6 +253,24 @@ class Registry:
                 yield f"label '{label.name}': {error}"
                 continue
             yield from _column_problems(view)
+
+    def _check_problems(self) -> Iterator[str]:
+        for source in {each.name: each for each in self._all_sources}.values():
+            columns = list(source.schema.to_schema().columns)
+            yield from check_problems(
+                f"source '{source.name}'", source.checks, known=SOURCE_CHECKS, names=columns, drift=source.drift
+            )
+        for view in self.views:
+            features = [feature.name for feature in view.declared]
+            yield from check_problems(
+                f"view '{view.name}'", view.checks, known=VIEW_CHECKS, names=features, drift=view.drift
+            )
+        for service in (each for each in self.services if each.checks):
+            try:
+                names = [item.name for item in self.resolve(service)]
+            except (UnknownNameError, InputError):
+                continue  # said of the service itself
+            yield from check_problems(f"service '{service.name}'", service.checks, known=SERVICE_CHECKS, names=names)
 
 
 def _described(read: KeyedView) -> str:

@@ -49,8 +49,10 @@ class Settings(BaseSettings):
     """`module`, or `module:attribute`, of the on-demand features whose functions the HTTP API and `get` may run."""
     workers: int = Field(default=1, ge=1, le=256)
     """Processes of the flow, all on one machine; each keeps its share of the entities."""
+    ui_host: str = "127.0.0.1"
+    """Where Dagster's web UI listens, which asks nobody who he is."""
     ui_port: int = Field(default=3000, ge=1, le=65535)
-    """The loopback port of Dagster's web UI, as `make up` starts it."""
+    """Its port."""
     ui_url: str | None = None
     """Where people reach that UI, for links to it; by default on the machine's loopback address."""
     api_url: str | None = None
@@ -77,6 +79,14 @@ class Settings(BaseSettings):
     """The file with the certificate's private key (PEM, without a password)."""
     audit_log: str | None = None
     """A file, or `stderr`: who read, published or changed keys, a line of JSON each."""
+    metrics_host: str = "127.0.0.1"
+    """Where the endpoints for Prometheus listen, those of the flow, the archiver and the exporter; they ask for no key."""
+    metrics_port: int = Field(default=8701, ge=1, le=65535)
+    """The port of the exporter: what checks, materializations and the stream look like from outside."""
+    flow_metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """The port on which the flow says what it counts; none: it counts nothing."""
+    archive_metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """The port on which the archiver does."""
     alert_webhook_url: str | None = None
     """Where alerts are posted: failed checks, failed and overdue runs, and their recovery."""
     alert_overdue_minutes: int = Field(default=60, ge=5, le=10_080)
@@ -90,9 +100,11 @@ class Settings(BaseSettings):
     (also those that another definition made), `none`. The others are proposed.
     """
     drift_days: int = Field(default=28, ge=1)
-    """Days that a drift check compares, with as many days before them."""
-    drift_threshold: float = Field(default=0.5, gt=0)
+    """Days that say what is usual: those before what a check looks at."""
+    drift_threshold: float = Field(default=0.3, gt=0)
     """The distance between two distributions that is called drift, unless the declaration says otherwise."""
+    retraining: Literal["propose", "start", "off"] = "propose"
+    """What happens when the drift of a service goes over its limit: it is told, or `training/<service>` runs too, or nothing."""
     training_bucket_events: int = Field(default=8_000_000, ge=1000)
     """Events that a training set or batch rows hold in memory at once, in all workers together."""
     batch_workers: int | None = Field(default=None, ge=1, le=1024)

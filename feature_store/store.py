@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from feature_store.changing.retire import Retired
     from feature_store.costs.report import Costs
     from feature_store.declare.service import FeatureService
+    from feature_store.history.baseline import Baseline
     from feature_store.history.explain import Explanation
     from feature_store.history.late import LateEvents
     from feature_store.history.loading import LoadResult
@@ -385,6 +386,34 @@ class FeatureStore:
         self.lake.pin(
             manifest.snapshot, reason=f"training set {manifest.service or 'of a list'}, spine {manifest.spine_digest}"
         )
+
+    def training_folder(self, service: FeatureService) -> Path:
+        """Where Dagster keeps the training sets of a service, each with its manifest."""
+        return self.settings.home / "training" / self.settings.environment / service.id
+
+    def pin_baseline(self, service: str, manifest: Path) -> Baseline:
+        """Measure the drift of a service against the training set of a manifest. See `history.baseline.pin_baseline`."""
+        from feature_store.history.baseline import pin_baseline
+
+        declared = self.registry.service(service)
+        return pin_baseline(self.compiled, self.lake, declared, manifest, clock=self.clock)
+
+    def baselines(self, service: str) -> tuple[Baseline | None, Baseline | None]:
+        """The baseline that is pinned for a service, and the newest training set, unless it is the pinned one.
+
+        A training set that was made from other definitions is none.
+        """
+        from feature_store.errors import InputError
+        from feature_store.history.baseline import newest_manifest, pinned_baseline, read_baseline
+
+        declared = self.registry.service(service)
+        pinned, path = pinned_baseline(self.lake, declared), newest_manifest(self.training_folder(declared))
+        if path is None or (pinned is not None and pinned.path == str(path.absolute())):
+            return pinned, None
+        try:
+            return pinned, read_baseline(self.compiled, declared, path)
+        except InputError:
+            return pinned, None
 
     def rebuild(
         self,

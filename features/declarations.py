@@ -6,12 +6,21 @@ folds inside January to August, but the score of September to November was in vi
 """
 
 from feature_store.declare import Entity, EventSource, FeatureService, FeatureView, agg, ratio, redis_stream
+from feature_store.declare.check import By, Check, Checks
 from feature_store.registry import Registry
 from features import flights
 from features.schemas import Arrival, Cancellation, Departure, Observation
 
 OPS = "team:network-ops"
 ML = "team:ml"
+
+MONTH = 28
+
+
+def monthly(by: dict[str, By] | None = None) -> Checks:
+    """Delays go with the weather: four weeks are compared with others, and may be as far apart as December is from November."""
+    return {"drift": Check(limit=0.5, days=MONTH, by=by or {})}
+
 
 REPORTED_WITHIN = "15m"
 """Flights are reported within minutes; a stream that is further behind serves STALE values."""
@@ -32,6 +41,7 @@ departures = EventSource(
     history_start=flights.HISTORY_START,
     log=redis_stream("departures"),
     owner=OPS,
+    checks=monthly(),
     description="One event for each flight that leaves the gate",
 )
 arrivals = EventSource(
@@ -43,6 +53,7 @@ arrivals = EventSource(
     history_start=flights.HISTORY_START,
     log=redis_stream("arrivals"),
     owner=OPS,
+    checks=monthly(),
     description="One event for each flight that reaches the gate at its destination",
 )
 cancellations = EventSource(
@@ -55,7 +66,7 @@ cancellations = EventSource(
     log=redis_stream("cancellations"),
     owner=OPS,
     description="One event for each flight that does not leave, at its scheduled departure",
-    drift={"distance": None, "carrier": None, "origin": None, "dest": None},  # few, and all in the same storm
+    checks=monthly({"distance": None, "carrier": None, "origin": None, "dest": None}),  # few, and all in the same storm
 )
 weather = EventSource(
     "weather",
@@ -67,7 +78,7 @@ weather = EventSource(
     log=redis_stream("weather"),
     owner=OPS,
     description="Hourly weather reports of the departure airports",
-    drift={"temp": None, "dewp": None, "humid": 1.0, "pressure": None, "visib": 1.0},  # seasons are no defect
+    checks=monthly({"temp": None, "dewp": None, "humid": 1.0, "pressure": None, "visib": 1.0}),  # seasons are no defect
 )
 
 airport_departures = FeatureView(
@@ -75,6 +86,7 @@ airport_departures = FeatureView(
     entity=airport,
     source=departures,
     owner=OPS,
+    checks=monthly(),
     description="How late an airport is running now",
     features=[
         agg.count(over=["1h", "24h"], description="flights that left"),
@@ -90,6 +102,7 @@ airport_arrivals = FeatureView(
     entity=airport,
     source=arrivals,
     owner=OPS,
+    checks=monthly(),
     description="How late the flights from an airport come in where they go",
     features=[agg.mean("arr_delay", over="6h", description="minutes")],
     freshness_sla=REPORTED_WITHIN,
@@ -102,7 +115,7 @@ airport_cancellations = FeatureView(
     owner=OPS,
     description="Flights that an airport has lost",
     features=[agg.count(over="24h", description="cancelled flights")],
-    drift={"count_24h": None},
+    checks=monthly({"count_24h": None}),
     freshness_sla=REPORTED_WITHIN,
     tags={"pii": "none"},
 )
@@ -111,6 +124,7 @@ origin_carrier_departures = FeatureView(
     entity=origin_carrier,
     source=departures,
     owner=OPS,
+    checks=monthly(),
     description="How late an airline is running at an airport",
     features=[
         agg.mean("dep_delay", over=["3h", "24h"], description="minutes"),
@@ -124,6 +138,7 @@ destination_arrivals = FeatureView(
     entity=destination,
     source=arrivals,
     owner=OPS,
+    checks=monthly(),
     description="How late flights are arriving at a destination, by the time of their arrival",
     features=[agg.mean("arr_delay", over=["3h", "24h"], description="minutes")],
     freshness_sla=REPORTED_WITHIN,
@@ -134,6 +149,7 @@ route_arrivals = FeatureView(
     entity=route,
     source=arrivals,
     owner=OPS,
+    checks=monthly(),
     description="How a route has been doing",
     features=[
         agg.mean("arr_delay", over="7d", description="minutes"),
@@ -148,6 +164,7 @@ aircraft_arrivals = FeatureView(
     entity=aircraft,
     source=arrivals,
     owner=OPS,
+    checks=monthly(),
     description="What happened to an aircraft last",
     features=[agg.last("arr_delay", description="its latest arrival, minutes")],
     freshness_sla=REPORTED_WITHIN,
@@ -158,6 +175,7 @@ aircraft_departures = FeatureView(
     entity=aircraft,
     source=departures,
     owner=OPS,
+    checks=monthly(),
     description="How busy an aircraft has been",
     features=[
         agg.count(over="24h", name="legs_24h", description="departures from New York"),
@@ -172,7 +190,7 @@ carrier_arrivals = FeatureView(
     source=arrivals,
     owner=OPS,
     description="An airline's punctuality, once a day",
-    drift={"late_share_30d": None},
+    checks=monthly({"late_share_30d": None}),
     features=[
         agg.mean("arr_delay > 15", over="30d", name="late_share_30d", description="share arriving over 15 min late")
     ],
@@ -188,7 +206,7 @@ origin_weather = FeatureView(
     source=weather,
     owner=OPS,
     description="The latest weather report of an airport, if it is at most three hours old",
-    drift={"temp": None, "humid": 1.0, "pressure": None, "visib": 1.0},
+    checks=monthly({"temp": None, "humid": 1.0, "pressure": None, "visib": 1.0}),
     features=[
         agg.last("temp", over="3h", name="temp", description="degrees Fahrenheit"),
         agg.last("humid", over="3h", name="humid", description="relative humidity, per cent"),
@@ -207,6 +225,7 @@ arrival_delay = FeatureService(
     "arrival_delay",
     version=1,
     owner=ML,
+    checks=monthly({f"origin_weather:{name}": None for name in ("temp", "humid", "pressure", "visib")}),
     description="Will a flight arrive more than 15 minutes late? Asked an hour before its scheduled departure",
     features=[
         airport_departures,

@@ -7,6 +7,8 @@ console.py   what of the processes' output reaches the terminal; all of it goes 
 keep.py      the supervisor of one process: starts it again when it dies, passes signals on
 family.py    processes that end with the one that started them
 valkey.py    the embedded server as a process; takes over one that has lost its wrapper
+exporter/    tells Prometheus what is seen from outside
+healthy.py   whether a process does its work, for health checks
 dagster.py   the webserver and the daemon as processes
 example.py   an entity that has values now, for the command that is printed
 

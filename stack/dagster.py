@@ -9,7 +9,6 @@ from pathlib import Path
 
 from feature_store_deploy.assets.instance import dagster_instance, prepare_dagster_home, workspace_file
 
-from feature_store.embedded import HOST
 from feature_store.errors import FeatureStoreError
 from feature_store.settings import Settings
 
@@ -20,7 +19,16 @@ def command(process: str, settings: Settings) -> list[str]:
     if process == "webserver":
         port = str(settings.ui_port)
         quiet = ["--log-level", "warning", "--dagster-log-level", "warning"]
-        return [str(programs / "dagster-webserver"), "-h", HOST, "-p", port, "-w", str(workspace_file()), *quiet]
+        return [
+            str(programs / "dagster-webserver"),
+            "-h",
+            settings.ui_host,
+            "-p",
+            port,
+            "-w",
+            str(workspace_file()),
+            *quiet,
+        ]
     return [str(programs / "dagster-daemon"), "run", "-w", str(workspace_file()), "--log-level", "warning"]
 
 

@@ -23,15 +23,20 @@ from feature_store_deploy.assets.stream import build_stream_asset
 from feature_store_deploy.assets.training import build_training_asset
 from feature_store_deploy.assets.views import build_view_asset
 from feature_store_deploy.checks.alerts.sensor import build_alert_sensor
-from feature_store_deploy.checks.drift import build_source_drift_check, build_view_drift_check
+from feature_store_deploy.checks.dead_letters import build_dead_letters_check
+from feature_store_deploy.checks.default_values import build_default_values_check
 from feature_store_deploy.checks.freshness import build_freshness_check
+from feature_store_deploy.checks.health import build_health_check
 from feature_store_deploy.checks.outdated import build_outdated_check
 from feature_store_deploy.checks.parity import build_parity_check
+from feature_store_deploy.checks.retraining import build_retraining_check, build_retraining_sensor
 from feature_store_deploy.checks.schedules import build_check_schedules
 from feature_store_deploy.checks.schema import build_schema_check
+from feature_store_deploy.checks.service_drift import build_service_drift_check
 from feature_store_deploy.checks.skew import build_skew_check
 from feature_store_deploy.checks.stream import build_stream_check
 from feature_store_deploy.checks.stream_sensor import build_stream_sensor
+from feature_store_deploy.checks.values import build_source_values_check, build_view_values_check
 
 from feature_store.clock import Clock
 from feature_store.fold.run import live_sources
@@ -66,15 +71,10 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
     training = [build_training_asset(service, registry, compiled, env=env) for service in registry.services]
     services = [build_service_spec(service, registry, compiled, env=env) for service in registry.services]
     vectors = [build_served_asset(service, registry, env=env) for service in registry.services]
-    served = [view for view in registry.views if view.online is not None]
     checks = [
-        *(build_schema_check(source, env=env) for source in loaded),
-        *(build_source_drift_check(source, env=env) for source in loaded),
-        *(build_view_drift_check(view, env=env) for view in registry.views),
-        *(build(view, env=env) for view in served for build in (build_freshness_check, build_parity_check)),
-        *(build_outdated_check(view, env=env, rebuild=settings.rebuild) for view in registry.views),
-        *(build_skew_check(service, env=env) for service in registry.services),
+        *_checks(registry, env=env),
         *(build_stream_check(source, env=env) for source in live),
+        *(build_outdated_check(view, env=env, rebuild=settings.rebuild) for view in registry.views),
     ]
     history_job = build_history_job(registry, env=env)
     return dg.Definitions(
@@ -95,6 +95,7 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
             build_alert_sensor(registry, settings),
             *([build_stream_sensor(registry, settings, clock=clock)] if live else []),
             build_outdated_sensor(registry, env=env, partitions=partitions, rebuild=settings.rebuild),
+            *filter(None, (build_retraining_sensor(service, settings) for service in registry.services)),
         ],
         schedules=[
             *(build_view_schedule(view, history_job, env=env) for view in registry.views),
@@ -107,6 +108,30 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
         resources={STORE: feature_store_resource(registry, settings, clock=clock)},
         executor=dg.in_process_executor,
     )
+
+
+def _checks(registry: Registry, *, env: str) -> list[dg.AssetChecksDefinition]:
+    """Those of every source, view and service that the declarations do not leave out."""
+    loaded = [source for source in registry.sources.values() if source.load is not None]
+    served = [view for view in registry.views if view.online is not None]
+    checks = [
+        *(build(source, env=env) for source in loaded for build in (build_schema_check, build_source_values_check)),
+        *(build_dead_letters_check(source, env=env) for source in loaded if source.log is not None),
+        *(build_view_values_check(view, env=env) for view in registry.views),
+        *(build(view, env=env) for view in served for build in (build_freshness_check, build_parity_check)),
+        *(
+            build(service, env=env)
+            for service in registry.services
+            for build in (
+                build_skew_check,
+                build_default_values_check,
+                build_service_drift_check,
+                build_retraining_check,
+            )
+        ),
+        build_health_check(env=env),
+    ]
+    return [check for check in checks if check is not None]
 
 
 def load_definitions(folder: Path) -> dg.Definitions:

@@ -16,7 +16,7 @@ from feature_store.errors import SettingsError
 from feature_store.settings import PREFIX, Settings
 
 VALKEY, DAGSTER = "feature_store_deploy.stack.valkey", "feature_store_deploy.stack.dagster"
-API = "feature_store.serving"
+API, EXPORTER = "feature_store.serving", "feature_store_deploy.stack.exporter"
 
 
 def check_ports(procfile: Procfile, settings: Settings) -> None:
@@ -37,6 +37,8 @@ def check_ports(procfile: Procfile, settings: Settings) -> None:
         _check_port(settings.api_port, "the HTTP API", "api_port")
     if procfile.has(API) and settings.api_grpc_port:
         _check_port(settings.api_grpc_port, "the gRPC API", "api_grpc_port")
+    if procfile.has(EXPORTER):
+        _check_port(settings.metrics_port, "the exporter", "metrics_port")
 
 
 def _check_port(port: int, what: str, setting: str) -> None:

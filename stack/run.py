@@ -20,7 +20,7 @@ import redis
 from feature_store_deploy.stack.console import Console
 from feature_store_deploy.stack.example import example_command
 from feature_store_deploy.stack.family import end_with_parent
-from feature_store_deploy.stack.guard import API, DAGSTER, VALKEY, check_ports, one_stack
+from feature_store_deploy.stack.guard import API, DAGSTER, EXPORTER, VALKEY, check_ports, one_stack
 from feature_store_deploy.stack.procfile import Procfile
 from feature_store_deploy.stack.valkey import end_orphan, running_server, server_directory
 from honcho.process import Process
@@ -128,6 +128,8 @@ def _announce(procfile: Procfile, settings: Settings, console: Console) -> None:
         lines.append(f"  HTTP API   http://{HOST}:{settings.api_port}/openapi.json")
     if procfile.has(API) and settings.api_grpc_port:
         lines.append(f"  gRPC API   {HOST}:{settings.api_grpc_port}")
+    if procfile.has(EXPORTER):
+        lines.append(f"  metrics    http://{HOST}:{settings.metrics_port}/metrics")
     lines += [
         f"  Redis      {settings.redis_url}",
         f"  features   {example}",

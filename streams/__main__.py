@@ -7,9 +7,16 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from feature_store.errors import FeatureStoreError, FlowSuperseded
+
+if TYPE_CHECKING:
+    from feature_store.fold.observed import Observer
+    from feature_store.registry import Registry
+    from feature_store.settings import Settings
 
 
 def main() -> int:
@@ -32,12 +39,24 @@ def main() -> int:
 def _flow(options: argparse.Namespace) -> int:
     from feature_store_deploy.streams.succession import Succession
 
+    from feature_store.settings import Settings
+
     workers = [] if options.workers is None else [f"--workers={options.workers}"]
     try:
-        return Succession([*workers, f"--tick={options.tick}"]).run()
+        with _counted_together(Settings()):
+            return Succession([*workers, f"--tick={options.tick}"]).run()
     except FeatureStoreError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+
+
+def _counted_together(settings: Settings) -> AbstractContextManager[None]:
+    """What the processes of the flow count is told by the one that outlives them."""
+    if settings.flow_metrics_port is None:
+        return nullcontext()
+    from feature_store_deploy.streams.endpoint import counting_together
+
+    return counting_together(host=settings.metrics_host, port=settings.flow_metrics_port)
 
 
 def _process(options: argparse.Namespace) -> int:
@@ -67,13 +86,15 @@ def _run(options: argparse.Namespace) -> None:
 
     ask: Callable[[str], None] = end_with_parent() if options.process == "run" else print
     settings = Settings() if options.workers is None else Settings(workers=options.workers)
+    registry = load_registry(settings.declarations)
     context = FlowContext(
-        compiled=compile_registry(load_registry(settings.declarations)),
+        compiled=compile_registry(registry),
         lake=LakeLocation.of(settings),
         redis_url=settings.redis_url,
         env=settings.environment,
         workers=settings.workers,
         clock=settings.clock,
+        observer=_observer(options.process, registry, settings),
     )
     if options.process == "run":
         run_once(context, tick=timedelta(seconds=options.tick), ask=ask)
@@ -81,6 +102,26 @@ def _run(options: argparse.Namespace) -> None:
         run_among_others(context)
     elif run_archiver(context, every_s=options.every):
         os.execv(sys.executable, [sys.executable, "-m", "feature_store_deploy.streams", *sys.argv[1:]])  # noqa: S606 - ourselves
+
+
+def _observer(process: str, registry: Registry, settings: Settings) -> Observer:
+    """Who counts what this process does: nobody, unless somebody can ask."""
+    from feature_store.fold.observed import UNOBSERVED
+    from feature_store.fold.run import live_sources
+
+    port = settings.archive_metrics_port if process == "archive" else settings.flow_metrics_port
+    if port is None:
+        return UNOBSERVED
+    from feature_store_deploy.streams.endpoint import serve_metrics
+    from feature_store_deploy.streams.metrics import StreamMetrics
+    from prometheus_client import CollectorRegistry
+
+    if process != "archive":
+        return StreamMetrics("stream", registry, live_sources(registry))
+    counts = CollectorRegistry()
+    serve_metrics(counts, host=settings.metrics_host, port=port)
+    logged = [name for name, source in registry.sources.items() if source.log is not None]
+    return StreamMetrics("archive", registry, logged, to=counts)
 
 
 if __name__ == "__main__":

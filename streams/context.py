@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from feature_store.fold.consumer import stream_consumer
+from feature_store.fold.observed import UNOBSERVED
 from feature_store.fold.run import Start, begin_run, live_sources, next_run
 from feature_store.lake import Lake, LakeLocation
 from feature_store.log.binding import open_log
@@ -17,6 +18,7 @@ from feature_store.online.server import check_server
 
 if TYPE_CHECKING:
     from feature_store.clock import Clock
+    from feature_store.fold.observed import Observer
     from feature_store.log.protocol import EventLog
     from feature_store.transforms.compiled import Compiled
 
@@ -31,6 +33,8 @@ class FlowContext:
     env: str
     workers: int
     clock: Clock
+    observer: Observer = UNOBSERVED
+    """Who counts what this process does."""
     failures: list[Exception] = field(default_factory=list)
     """What our own code raised in this process while the engine called it."""
 

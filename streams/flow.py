@@ -72,7 +72,13 @@ class _FoldedShard(StatefulSinkPartition[Reading | None, None]):
         self._context = context
         client = context.connect()
         self._driver = ShardDriver(
-            context.compiled, start, client=client, env=context.env, clock=context.clock, logs=context.logs(client)
+            context.compiled,
+            start,
+            client=client,
+            env=context.env,
+            clock=context.clock,
+            logs=context.logs(client),
+            observer=context.observer,
         )
         with context.open_lake() as lake:
             self._driver.rebuild(lake, shard)

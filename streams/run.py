@@ -73,7 +73,9 @@ def run_archiver(context: FlowContext, *, every_s: float = 5.0, stop: Stop | thr
     with context.open_lake() as lake:
         sources = context.compiled.registry.sources.items()
         logs = {name: context.log(client, name) for name, source in sources if source.log is not None}
-        archivers = [Archiver(context.compiled, lake, log, source=name) for name, log in logs.items()]
+        archivers = [
+            Archiver(context.compiled, lake, log, source=name, observer=context.observer) for name, log in logs.items()
+        ]
         commits = CommitArchiver(lake, client, context.env)
         served = ServedArchiver(context.compiled, lake, client, context.env)  # behind the commits that its vectors name
         columns = _columns(lake, logs)

@@ -67,6 +67,7 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
             start,
             source=source,
             partition=partition,
+            observer=context.observer,
         )
         self._spoke = datetime.min.replace(tzinfo=UTC)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from guardian import guarded
 from hypothesis import settings
+from prometheus_server import NO_PROMETHEUS
 
 from benchmarks.browser import NO_BROWSER
 
@@ -196,7 +197,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say loudly what a green run has not shown."""
     skipped = terminalreporter.getreports("skipped")
-    for what, needed in ((NO_KAFKA, "Java 17 and Maven are"), (NO_BROWSER, "one is")):
+    needs = ((NO_KAFKA, "Java 17 and Maven are"), (NO_BROWSER, "one is"), (NO_PROMETHEUS, "Debian's `prometheus` is"))
+    for what, needed in needs:
         if count := sum(what in str(report.longrepr) for report in skipped):
             line = f"{what.upper()}: {count} tests skipped, {needed} needed"
             terminalreporter.write_sep("!", line, red=True, bold=True)

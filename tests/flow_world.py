@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_server import CLIENT
 from stream_world import NOW_US, World
 
 from feature_store.clock import ReplayClock
+from feature_store.embedded import HOST
 from feature_store.errors import LogTailLost
 from feature_store.online.ready import read_ready
 
@@ -88,3 +91,10 @@ class Deployment(World):
         for start in range(0, len(some), size):
             self.publish(some[start : start + size])
             time.sleep(pause_s)
+
+
+def counted(port):
+    """What a process says for Prometheus: (name, source, outcome) -> its value."""
+    families = text_string_to_metric_families(CLIENT.get(f"http://{HOST}:{port}/metrics").text)
+    samples = [sample for family in families for sample in family.samples]
+    return {(each.name, each.labels.get("source"), each.labels.get("outcome")): each.value for each in samples}

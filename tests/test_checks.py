@@ -15,6 +15,7 @@ from proof_world import World, city, rides
 from feature_store.declare import FeatureView, agg
 from feature_store.errors import UnknownNameError
 from feature_store.online.keys import features_key, ready_key
+from feature_store.online.packed import HEAD
 from feature_store.online.ready import read_ready
 from feature_store.reader.readiness import Readiness, Vouched
 from feature_store.time_rule import HOUR_US, MINUTE_US, SECOND_US
@@ -56,7 +57,11 @@ def test_what_readers_get_is_what_the_lake_says(world):
     assert {name: each.passed for name, each in found.items()} == {
         f"online/{view}:online_parity": True for view in ONLINE
     }
-    assert found["online/every:online_parity"].metadata["compared"].value >= 4 * 20
+    said = found["online/every:online_parity"].metadata
+    assert said["compared"].value >= 4 * 20
+    assert (said["figure"].value, said["limit"].value, said["sample_size"].value) == (0, 0, said["entities"].value)
+    assert said["reference"].value
+    assert said["method"].value
     assert found["online/hourly:online_parity"].metadata["compared"].value >= 4 * 3
 
 
@@ -102,7 +107,7 @@ def test_a_kind_of_check_that_there_is_not_is_named(world):
 def test_one_changed_value_turns_the_parity_check_red_and_is_shown(world):
     client, key = world.store.redis, features_key(world.environment, "city", "york")
     packed = msgspec.msgpack.decode(client.hget(key, "every@1"))
-    packed[6 + 1] = 12345  # count_1d
+    packed[HEAD + 1] = 12345  # count_1d
     client.hset(key, "every@1", msgspec.msgpack.encode(packed))
 
     found = check(world, "online_parity")

@@ -5,14 +5,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
-import pandas as pd
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from dagster_world import evaluations, run
-from feature_store_deploy.checks.drift import compare
+from feature_store_deploy.checks.distance import Asked, evidently_distances, quick_distances
+from feature_store_deploy.checks.drift import measure_drift
+from feature_store_deploy.checks.retraining import newest_drift
 from feature_store_deploy.checks.samples import Sample
+from feature_store_deploy.checks.values import OF_SOURCE
 from feature_store_deploy.stack.definitions import build_definitions
+from orders_world import DAYS, Shop, day, midnight
 
+from feature_store.declare.check import Check
+from feature_store.history.baseline import newest_manifest
 from feature_store.registry import Registry, load_registry
 from feature_store.settings import Settings
 from features import flights
@@ -47,7 +54,7 @@ class Month:
         """Load days and evaluate the checks of events and features for them."""
         loaded = run(self.definitions, self.instance, {EVENTS}, first=first, last=last)
         drift = dg.AssetCheckKey(ONLINE, "drift")
-        config = {"ops": {"dev__online__airport_departures__drift": {"config": {"days": f"{first}/{last}"}}}}
+        config = {"ops": {"dev__online__airport_departures__values": {"config": {"days": f"{first}/{last}"}}}}
         asked = run(self.definitions, self.instance, (), checks={drift}, run_config=config)
         assert loaded.success
         assert asked.success
@@ -66,14 +73,18 @@ def test_the_untouched_month_is_green(month):
 
     found = month.check(first="2013-04-01", last="2013-04-30")
 
+    of_source = {"schema", "volume", "missing_rate", "range", "categories", "drift", "dead_letters"}
     assert {name: each.passed for name, each in found.items()} == {
-        "events/departures:schema": True, "events/departures:drift": True, "online/airport_departures:drift": True,
+        **{f"events/departures:{name}": True for name in of_source}, "online/airport_departures:drift": True,
     }  # fmt: skip
-    drift = found["events/departures:drift"]
+    drift = found["online/airport_departures:drift"]
     assert drift.metadata["days"].value == "2013-04-01/2013-04-30"
     assert drift.metadata["reference"].value == "2013-03-02/2013-03-31"
     assert drift.metadata["drifted"].value == []
-    assert {"dep_delay", "distance", "origin", "carrier"} <= set(drift.metadata["columns"].value.split(" "))
+    assert {"dep_delay", "distance", "origin", "carrier"} <= found["events/departures:drift"].metadata[
+        "figures"
+    ].value.keys()
+    assert "report" not in found["events/departures:drift"].metadata  # a load does not wait for a page without a reason
     assert Path(drift.metadata["report"].value).stat().st_size > 100_000
     assert drift.metadata["report_link"].value.startswith("file:///")
 
@@ -87,7 +98,9 @@ def test_the_month_with_tripled_delays_is_red_and_names_the_column(month):
     assert not drift.passed
     assert drift.severity is dg.AssetCheckSeverity.WARN
     assert drift.metadata["drifted"].value == ["dep_delay"]
-    assert drift.description == "drifted: dep_delay"
+    assert drift.description.startswith("dep_delay: ")
+    assert drift.metadata["method"].value == "Evidently's distances, by column"
+    assert drift.metadata["report_link"].value.startswith("file:///")
     assert found["events/departures:schema"].passed
     features = found["online/airport_departures:drift"]
     assert not features.passed
@@ -95,20 +108,96 @@ def test_the_month_with_tripled_delays_is_red_and_names_the_column(month):
     assert not {"count_1h", "count_24h"} & set(features.metadata["drifted"].value)
 
 
-def sample(*values):
-    return Sample(pd.DataFrame({"x": [float(v) for v in values] * 100}), ["x"], [])
+DRAW = np.random.default_rng(5)
+SPINE = {"dev__training__pricing": {"config": {"allow_incomplete": True}}}
+AMOUNTS, WORDS = DRAW.lognormal(8, 1, 800), DRAW.choice(["a", "b", "c", None], 800, p=[0.5, 0.3, 0.1, 0.1])
+
+
+def test_the_quick_distances_are_evidentlys():
+    half = [Sample(pa.table({"x": AMOUNTS[part], "n": np.floor(AMOUNTS[part] / 3000), "w": list(WORDS[part])}))
+            for part in (slice(0, 300), slice(250, None))]  # fmt: skip
+    asked = [
+        Asked(column="x", threshold=0.1, method="wasserstein", is_text=False),
+        Asked(column="n", threshold=0.1, method="wasserstein", is_text=False),
+        Asked(column="w", threshold=0.1, method="jensenshannon", is_text=True),
+    ]
+
+    quick = {each.column: each.distance for each in quick_distances(*half, asked)}
+
+    assert quick == pytest.approx(evidently_distances(*half, asked, report=None), rel=1e-9)
+    assert min(quick.values()) > 0.01
 
 
 @pytest.mark.parametrize(
-    ("declared", "drifted"), [({}, ["x"]), ({"x": 2.0}, []), ({"x": None}, []), ({"x": 0.01}, ["x"])]
+    ("size", "shift", "expected"), [(20, 0.0, []), (500, 0.0, []), (150, 0.5, ["x"]), (500, 0.5, ["x"])]
 )
-def test_a_declaration_may_set_a_columns_threshold_or_not_watch_it(declared, drifted):
-    found = compare(sample(1, 2, 3), sample(2, 3, 4), declared=declared, default=0.5, report=None)
+def test_chance_is_no_drift_and_half_a_standard_deviation_is(size, shift, expected):
+    reference = np.random.default_rng(1).lognormal(8, 1, 4000)
+    current = np.random.default_rng(2).lognormal(8, 1, size) + shift * reference.std()
+    asked = [Asked(column="x", threshold=0.1, method="wasserstein", is_text=False)]
 
-    assert [each.column for each in found if each.drifted] == drifted
+    found = quick_distances(Sample(pa.table({"x": current})), Sample(pa.table({"x": reference})), asked)
+
+    assert [each.column for each in found if each.drifted] == expected
+
+
+def test_a_model_whose_features_have_moved_is_told_against_its_baseline(tmp_path):
+    shop = Shop(tmp_path, source={"checks": dict.fromkeys(OF_SOURCE)}).filled()
+    training, last = dg.AssetKey(["dev", "training", "pricing"]), DAYS - 1
+    wanted = {dg.AssetCheckKey(training, name) for name in ("drift", "retraining")}
+    config = {"ops": {"dev__training__pricing__values": {"config": {"days": str(day(last))}}}}
+    alike = shop.run("training/pricing", run_config={"ops": {**config["ops"], **SPINE}})
+    with shop.store() as store:
+        manifest = newest_manifest(store.training_folder(store.registry.service("pricing")))
+        store.pin_baseline("pricing", manifest)
+    shop.change = {
+        n: lambda rows: [{**row, "amount": (row["amount"] or 100) + 10} for row in rows] for n in (last - 1, last)
+    }
+    with shop.store() as store:
+        store.load("orders", start=midnight(last - 1), end=midnight(last + 1))
+
+    moved = shop.run(checks=wanted, run_config=config)
+
+    assert alike["training/pricing:drift"].passed
+    drift = moved["training/pricing:drift"]
+    assert not drift.passed
+    assert drift.metadata["drifted"].value == ["spending:amount_mean_1d"]
+    assert drift.metadata["figures"].value.keys() == {"spending:count_1d", "spending:amount_mean_1d", "spending:kind"}
+    assert drift.metadata["reference"].value == f"{manifest} (pinned)"
+    assert drift.metadata["baseline"].value == str(manifest)
+    assert Path(drift.metadata["report"].value).stat().st_size > 100_000
+    told = newest_drift(shop.instance, training)
+    assert (told.features, told.baseline) == (("spending:amount_mean_1d",), str(manifest))
+    assert told.report == drift.metadata["report_link"].value
+
+
+def sample(*values):
+    return Sample(pa.table({"x": [float(v) for v in values] * 100}))
+
+
+def drifted(current, reference, check):
+    found = measure_drift(current, reference, check=check, default=0.5, report=None, said="before")
+    return [each.name for each in found.figures if each.is_over]
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        ({}, ["x"]),
+        ({"x": 2.0}, []),
+        ({"x": None}, []),
+        ({"x": 0.01}, ["x"]),
+        ({"x": ("psi", 0.1)}, ["x"]),
+        ({"x": ("psi", 100.0)}, []),
+    ],
+)
+def test_a_declaration_may_set_a_columns_method_and_threshold_or_not_watch_it(declared, expected):
+    assert drifted(sample(1, 2, 3), sample(2, 3, 4), Check(by=declared)) == expected
 
 
 def test_a_few_rows_say_nothing():
-    few = Sample(pd.DataFrame({"x": [1.0]}), ["x"], [])
+    few = Sample(pa.table({"x": [1.0]}))
 
-    assert compare(few, sample(5, 6), declared={}, default=0.5, report=None) == []
+    found = measure_drift(few, sample(5, 6), check=Check(), default=0.5, report=None, said="before")
+
+    assert (found.figures, found.said) == ((), "too few rows to compare")

@@ -12,6 +12,7 @@ import dagster as dg
 import httpx
 import pytest
 from feature_store_deploy.assets.instance import prepare_dagster_home, workspace_file
+from feature_store_deploy.stack import healthy
 
 from feature_store.embedded import free_port
 from feature_store.settings import Settings
@@ -140,6 +141,7 @@ def test_a_backfill_from_the_ui_survives_a_killed_run_and_fills_the_lake_as_a_cl
     dagster, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("FEATURE_STORE_HOME", str(tmp_path))  # where the flights are
+    assert healthy.webserver(Settings(ui_port=dagster.port)) is None
     params = {"partitionNames": DAYS, "assetSelection": [{"path": key} for key in KEYS], "title": "five weeks"}
     launched = dagster.ask(LAUNCH, params=params)["launchPartitionBackfill"]
     assert launched["__typename"] == "LaunchBackfillSuccess", launched

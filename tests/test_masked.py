@@ -2,14 +2,17 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
+import dagster as dg
 import guarded_shop
 import pandas as pd
+import pyarrow as pa
 import pytest
 from feature_store_deploy.assets.rejected import rejected_sample
-from feature_store_deploy.checks import drift, parity, skew
+from feature_store_deploy.checks import look, parity, skew, values
+from feature_store_deploy.checks.declared import Measurement
 from feature_store_deploy.checks.samples import Sample
+from feature_store_deploy.checks.window import Days
 from hypothesis import given
 from hypothesis import strategies as st
 from lake_rows import begun
@@ -18,6 +21,7 @@ from online_world import World, departures, item, ratio, service
 from feature_store import FeatureStore
 from feature_store.cli.app import run
 from feature_store.dead_letters import KINDS
+from feature_store.declare.check import Check
 from feature_store.fold.archive import Archiver
 from feature_store.fold.run import LocalStream
 from feature_store.log.protocol import Record
@@ -266,14 +270,13 @@ def test_a_sample_of_rejected_rows_has_their_form_alone(shop):
 @pytest.mark.parametrize("view", [guarded_shop.profile, guarded_shop.shop.spending], ids=["personal", "plain"])
 def test_a_drift_report_of_personal_data_has_no_page_with_its_values(shop, monkeypatch, view):
     pages = []
-    monkeypatch.setattr(drift, "is_backfill", lambda _: False)
-    monkeypatch.setattr(drift, "sample_view", lambda *_: Sample(pd.DataFrame(), [], []))
-    monkeypatch.setattr(drift, "compare", lambda *_, report, **__: pages.append(report) or [])
-    check = drift.build_view_drift_check(view, env="dev")
+    nothing = Measurement(figures=(), reference="", sample_size=0, method="")
+    monkeypatch.setattr(look, "sample_view", lambda *_, **__: Sample(pa.table({})))
+    monkeypatch.setattr(values, "measure_drift", lambda *_, report, **__: pages.append(report) or nothing)
+    days = {"days": Days.parse("2026-03-02"), "reference": Days.parse("2026-03-01")}
 
     with FeatureStore() as store:
-        config = drift.DriftConfig(days="2026-03-02/2026-03-02", reference="2026-03-01/2026-03-01")
-        list(check.node_def.compute_fn.decorated_fn(SimpleNamespace(run=None), config, store))
+        list(values.evaluate_values(store, view, view.source, dg.AssetKey("any"), {"drift": Check()}, **days))
 
     assert [page is None for page in pages] == [view.is_personal]
 

@@ -216,7 +216,7 @@ def server_pid(shop: Deployment) -> int | None:
 def test_the_procfile_names_modules_and_programs_that_exist() -> None:
     procfile = read_procfile(ROOT / "Procfile")
 
-    assert list(procfile.processes) == ["valkey", "flow", "archive", "api", "replay", "webserver", "daemon"]
+    assert list(procfile.processes) == ["valkey", "flow", "archive", "api", "replay", "webserver", "daemon", "exporter"]
     commands = [shlex.split(command) for command in procfile.processes.values()]
     for command in commands:
         assert command[:4] == ["python", "-m", "feature_store_deploy.stack.keep", "--"]

@@ -11,13 +11,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from feature_store_deploy.streams.succession import SUPERSEDED
-from flow_world import PATIENCE_S, Deployment
+from flow_world import PATIENCE_S, Deployment, counted
 from sentinel_world import watched
 from stream_world import SOURCE, compiled, equal_where_both_hold, registry, rows
 from stream_world import World as Twin
 
 from feature_store import FeatureReader, Registry
-from feature_store.embedded import EmbeddedValkey
+from feature_store.embedded import EmbeddedValkey, free_port
 from feature_store.errors import OnlineStoreError
 from feature_store.online.owner import read_owner
 from feature_store.online.ready import read_ready
@@ -112,6 +112,9 @@ def load(deployment, some):
     deployment.lake.replace_loaded(SOURCE, table, days=sorted(days))
 
 
+ACCEPTED = ("stream_events_total", "readings", "accepted")
+
+
 def apply_views(deployment, *views):
     some = compile_registry(Registry(views=[registry.view(name) for name in views]))
     apply(some, deployment.lake, deployment.client, env=deployment.env, clock=deployment.clock)
@@ -136,7 +139,10 @@ def test_a_running_flow_is_superseded_and_takes_new_definitions_and_history_in(d
     # run 2      --builds--|--takes over--|
     # run 3 (a view is added)        --builds--|
     # run 4 (history is loaded)                  --builds--|
-    declared = tmp_path / "declared.py"
+    declared, port = tmp_path / "declared.py", free_port()
+    monkeypatch.setenv(
+        "FEATURE_STORE_FLOW_METRICS_PORT", str(port)
+    )  # which the second flow has when the first has ended
     declared.write_text(DECLARED.format(views="sites"))
     deployment.declarations = "declared:registry"
     apply_views(deployment, "sites")
@@ -155,6 +161,9 @@ def test_a_running_flow_is_superseded_and_takes_new_definitions_and_history_in(d
             assert first.wait(timeout=PATIENCE_S) == SUPERSEDED
             assert "\nrun 1 has been superseded by run 2; this flow ends\n" in deployment.said("flow")
             assert read_owner(deployment.client, deployment.env).run == 2
+            deployment.wait(lambda: "metrics wait: " in deployment.said("flow"), flow)
+            deployment.wait(lambda: deployment.said("flow").count("metrics at ") == 2, flow)
+            assert counted(port)[ACCEPTED] == len(published)
 
             declared.write_text(DECLARED.format(views="sites, kinds"))
             apply_views(deployment, "sites", "kinds")
@@ -168,6 +177,11 @@ def test_a_running_flow_is_superseded_and_takes_new_definitions_and_history_in(d
             wait_for_run(deployment, flow, 4)
             deployment.wait_until_caught_up(flow)
             found, now_us = deployment.values(), deployment.clock.now_us()
+            # Of three runs together, each of which has read all that was not archived when it began.
+            told = counted(port)
+        assert told[ACCEPTED] > len(published)
+        assert told["stream_written_total", None, None] > 0
+        assert told["stream_commit_seconds_count", None, None] > 0
         assert poll.regressed == []
         assert poll.statuses == {Status.PRESENT}
         assert poll.reads > 10

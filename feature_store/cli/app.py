@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from feature_store.cli import (
     acl,
+    baseline,
     change,
     config,
     costs,
@@ -56,6 +57,7 @@ for command in (
     acl.acl,
     explain.explain,
     history.training_set,
+    baseline.baseline,
     verify.verify,
     overview.statistics,
     housekeeping.housekeeping,

@@ -80,7 +80,7 @@ def backfill(
 
 def check(
     kinds: Annotated[
-        list[str] | None, typer.Argument(help="watch (freshness and parity), drift; both by default")
+        list[str] | None, typer.Argument(help="watch (freshness and parity), skew, drift, upkeep; all by default")
     ] = None,
     *,
     days: Annotated[

@@ -1,6 +1,7 @@
 """The vocabulary of declarations: plain frozen values, no I/O."""
 
 from feature_store.declare import agg, encode
+from feature_store.declare.check import Check
 from feature_store.declare.computed import Computed, OnDemand, asked_time, filled, on_demand, request
 from feature_store.declare.dimension import dimension
 from feature_store.declare.entity import Entity
@@ -13,6 +14,7 @@ from feature_store.declare.source import EventSource
 from feature_store.declare.view import FeatureView
 
 __all__ = [
+    "Check",
     "Computed",
     "Entity",
     "EventSource",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandera.pandas as pa_pandas
     import pyarrow as pa
 
+    from feature_store.declare.check import Checks
     from feature_store.declare.log import LogBinding
     from feature_store.declare.source import Loader
     from feature_store.decoders import Decoder
@@ -29,6 +30,7 @@ def dimension(
     decode: Decoder | None = None,
     timezone: str = "UTC",
     history_start: date | None = None,
+    checks: Checks | None = None,
     owner: str | None = None,
     description: str = "",
 ) -> EventSource:
@@ -47,6 +49,7 @@ def dimension(
         decode: how a record of the log becomes a row.
         timezone: the zone of naive times in loaded rows.
         history_start: the day of the earliest `valid_from`.
+        checks: as of a source.
         owner: who answers for it.
         description: what it is.
 
@@ -69,6 +72,7 @@ def dimension(
         decode=decode,
         timezone=timezone,
         history_start=history_start,
+        checks=checks or {},
         owner=owner,
         description=description,
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from feature_store.declare.check import Checks
 from feature_store.declare.computed import Computed, OnDemand
 from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.declare.keyed import KeyedView
@@ -32,6 +33,8 @@ class FeatureService:
     on_ahead: Policy = field(default="serve", kw_only=True)
     log_rate: float = field(default=0.01, kw_only=True)
     """Share of the entities whose vectors readers log as they serve them, chosen by a hash of their keys; 0: none, 1: all."""
+    checks: Checks = field(default_factory=dict, kw_only=True, hash=False)
+    """As of a source, by `view:feature` or the name of what is computed."""
 
     @property
     def id(self) -> str:

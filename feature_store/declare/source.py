@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from feature_store.declare.check import Checks
 from feature_store.declare.log import LogBinding
 from feature_store.declare.outcome import Outcome
 from feature_store.time_rule import MINUTE_US, parse_duration
@@ -47,9 +48,11 @@ class EventSource:
     """The column of loaded history that says when the event arrived, if there is one."""
     history_start: date | None = field(default=None, kw_only=True)
     """The first day that `load` knows: from there on history can be loaded day by day."""
+    checks: Checks = field(default_factory=dict, kw_only=True, hash=False)
+    """Name of a check -> what is other than by default: a `Check`, a limit, limits by column, or None for no such check."""
     drift: Mapping[str, float | None] = field(default_factory=dict, kw_only=True, hash=False)
-    """Column -> how far its distribution may move before a check says so (distances of `docs/dagster.md`), None to
-    not watch it; other columns have the deployment's threshold."""
+    """Short for `checks={"drift": ...}`: column -> how far its distribution may move before a check says so (distances of
+    `docs/dagster.md`), None to not watch it; other columns have the deployment's threshold."""
     future_tolerance: str | timedelta = field(default=timedelta(microseconds=MINUTE_US), kw_only=True)
     """An event whose time is later than its arrival by more than this is rejected."""
     retention: str | timedelta | None = field(default=None, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
+from feature_store.declare.check import Checks
 from feature_store.declare.entity import Entity, or_everything
 from feature_store.declare.feature import Feature, FeatureRef, FeatureSpec, Role
 from feature_store.declare.keyed import KeyedView
@@ -51,6 +52,8 @@ class FeatureView:
     owner: str | None = field(default=None, kw_only=True)
     description: str = field(default="", kw_only=True)
     tags: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    checks: Checks = field(default_factory=dict, kw_only=True, hash=False)
+    """As of a source, by feature."""
     drift: Mapping[str, float | None] = field(default_factory=dict, kw_only=True, hash=False)
     """As of a source, by feature."""
     problems: Sequence[str] = field(default=(), init=False, compare=False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from feature_store.errors import LogTailLost, UnknownNameError
 from feature_store.fold.intake import Accepted, Intake, Rejected
+from feature_store.fold.observed import UNOBSERVED
 from feature_store.fold.rebuild import open_intake, resolve_origin
 from feature_store.lake.records import STREAM_COMMITS
 from feature_store.online.commits import read_commits
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from redis import Redis
 
+    from feature_store.fold.observed import Observer
     from feature_store.lake import Lake
     from feature_store.log.protocol import EventLog
     from feature_store.transforms.compiled import Compiled
@@ -55,10 +58,19 @@ _COMMITS = pa.schema(
 class Archiver:
     """Appends one source's accepted events to the lake, together with the positions they came from."""
 
-    def __init__(self, compiled: Compiled, lake: Lake, log: EventLog, *, source: str, owner: str = CONSUMER) -> None:
+    def __init__(
+        self,
+        compiled: Compiled,
+        lake: Lake,
+        log: EventLog,
+        *,
+        source: str,
+        owner: str = CONSUMER,
+        observer: Observer = UNOBSERVED,
+    ) -> None:
         lake.ensure_source(source, compiled.schemas[source])
         self._compiled, self._lake, self._log, self._source = compiled, lake, log, source
-        self._owner = owner
+        self._owner, self._observer = owner, observer
         self._intakes: Mapping[int, Intake] = {}
         self._positions: dict[int, int] = {}
 
@@ -79,6 +91,7 @@ class Archiver:
         if end == self._positions:
             self._intakes = intakes
             return 0
+        began_s = time.perf_counter()
         self._lake.append_live(
             self._source,
             pa.concat_tables([part.events for part in accepted]),
@@ -92,6 +105,9 @@ class Archiver:
         except UnknownNameError:
             self._log.rejoin(CONSUMER, end)
         records = sum(int(part.events.num_rows) + len(part.rejected) for part in accepted)
+        self._observer.committed(records, time.perf_counter() - began_s)
+        for part in accepted:
+            self._observer.took(self._source, part)
         self._positions, self._intakes = end, intakes
         return records
 

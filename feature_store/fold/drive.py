@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from feature_store.errors import StoreLost
 from feature_store.fold.consumer import retire_consumers
+from feature_store.fold.observed import UNOBSERVED
 from feature_store.fold.rebuild import rebuild_shards, rows_since
 from feature_store.fold.shard import PORTION, Shard, Writes
 from feature_store.online.commits import CommitRecord, record_what_others_left
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from feature_store.clock import Clock
+    from feature_store.fold.observed import Observer
     from feature_store.fold.run import Reading, Start
     from feature_store.fold.split import ShardBatch
     from feature_store.lake import Lake
@@ -65,9 +67,18 @@ class ShardDriver:
     """Drives one shard; one thread at a time."""
 
     def __init__(
-        self, compiled: Compiled, start: Start, *, client: Redis, env: str, clock: Clock, logs: Mapping[str, EventLog]
+        self,
+        compiled: Compiled,
+        start: Start,
+        *,
+        client: Redis,
+        env: str,
+        clock: Clock,
+        logs: Mapping[str, EventLog],
+        observer: Observer = UNOBSERVED,
     ) -> None:
         """A shard without state. `logs` are those of all sources that feed it."""
+        self._observer = observer
         self._compiled, self._start, self._env, self._clock = compiled, start, env, clock
         self._client, self._logs = client, logs
         self._fingerprint = stream_fingerprint(compiled)
@@ -202,6 +213,7 @@ class ShardDriver:
     def _send(self) -> None:
         while self._unsent:
             writes, ready = self._unsent[0]
+            began_s = time.perf_counter()
             try:
                 visible_us = self._writer.write(writes.values, writes.commit, ready=ready)
             except StoreLost as lost:
@@ -210,6 +222,7 @@ class ShardDriver:
                 self._lost = True
                 self._mend()
                 return
+            self._observer.committed(len(writes.values), time.perf_counter() - began_s)
             self._commits.append(msgspec.structs.replace(writes.commit, visible_at_us=visible_us))
             self._unsent.popleft()
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from feature_store.errors import LakeError, LogTailLost, LogUnavailable, OnlineStoreError
 from feature_store.fold.chase import Chase
 from feature_store.fold.drive import ShardDriver
+from feature_store.fold.observed import UNOBSERVED
 from feature_store.fold.rebuild import Origin, open_intake, resolve_origin
 from feature_store.fold.split import ShardBatch, Splitter
 from feature_store.lake.records import STREAM_RUNS
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from feature_store.clock import Clock
+    from feature_store.fold.observed import Observer
     from feature_store.lake import Lake
     from feature_store.log.protocol import EventLog, LogRecord
     from feature_store.registry import Registry
@@ -153,9 +155,18 @@ class PartitionReader:
     """Reads one partition of one source: records in, rows for every shard out."""
 
     def __init__(
-        self, compiled: Compiled, lake: Lake, log: EventLog, start: Start, *, source: str, partition: int
+        self,
+        compiled: Compiled,
+        lake: Lake,
+        log: EventLog,
+        start: Start,
+        *,
+        source: str,
+        partition: int,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         """Begin where the lake ends. The lake stays in use: ids of old events are looked up there."""
+        self._observer = observer
         self._compiled, self._lake = compiled, lake
         self._source, self._partition, self._log, self._shards = source, partition, log, start.shards
         self._intake = open_intake(
@@ -236,6 +247,7 @@ class PartitionReader:
 
     def _batches(self, records: Sequence[LogRecord]) -> list[ShardBatch]:
         accepted = self._intake.accept(self._partition, records, start=self.position)
+        self._observer.took(self._source, accepted)
         self.position = accepted.end
         return self._split(accepted.events)
 

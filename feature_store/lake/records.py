@@ -379,3 +379,13 @@ def loads_since(cursor: duckdb.DuckDBPyConnection, source: str, snapshot: int) -
         [source, snapshot],
     ).fetchall()
     return dict(rows)
+
+
+def live_rows_since(cursor: duckdb.DuckDBPyConnection, source: str, since_us: int) -> int:
+    """How many events of a source were committed from its log since a time."""
+    row = cursor.execute(
+        f"""SELECT coalesce(sum(rows), 0)::BIGINT FROM commits
+        WHERE {is_of("source", "?")} AND {is_of("kind", "'live'")} AND at_us >= ?""",
+        [source, since_us],
+    ).fetchone()
+    return int(row[0]) if row else 0

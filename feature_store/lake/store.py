@@ -259,6 +259,11 @@ class Lake:
                 return records.committed_days(cursor, source)
             return event_tables.days_at(self._session, cursor, source, snapshot)
 
+    def live_rows_since(self, source: str, since_us: int) -> int:
+        """How many events of a source were committed from its log since a time."""
+        with self._session.reading() as cursor:
+            return records.live_rows_since(cursor, source, since_us)
+
     def kept_from(self, source: str, *, snapshot: int | None = None) -> date | None:
         """The first day of which retention removed no event, now or at a snapshot; None if it never removed any."""
         if not self.exists(removed.REMOVED_EVENTS, snapshot=snapshot):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from starlette.responses import Response
 
 from feature_store.errors import OnlineStoreError
 from feature_store.serving.answers import Health, Key, ProblemKind, Readiness, Service
+from feature_store.serving.error_rate import ErrorRate
 from feature_store.serving.freshness import freshness_now
 from feature_store.serving.media import JSON
 from feature_store.serving.metrics import CONTENT_TYPE, Metrics, freshness_text
@@ -44,6 +46,7 @@ class About:
     metrics: Metrics
     state: State
     publishing: Publishing | None
+    errors: ErrorRate = field(default_factory=ErrorRate)
 
     async def services(self, request: Request, caller: Caller) -> Response:
         """All services that he may know, or those that have what is searched for in their name, keys or features."""
@@ -70,7 +73,9 @@ class About:
     async def counts(self, request: Request, caller: Caller) -> Response:  # noqa: ARG002
         """Prometheus' text format."""
         caller.needs("metrics", has=caller.may.metrics)
-        return Response(self.metrics.text() + await self._freshness(), media_type=CONTENT_TYPE)
+        counted = self.metrics.text()
+        failed = self.errors.text(counted, at_s=time.monotonic())
+        return Response(counted + failed + await self._freshness(), media_type=CONTENT_TYPE)
 
     async def _freshness(self) -> bytes:
         """How fresh all views are, which no process counts; nothing of them while Redis does not answer."""

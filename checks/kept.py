@@ -1,0 +1,74 @@
+"""Samples of days, kept in files of the home, so that a day's values are drawn once and not for each day that looks back at it."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from feature_store.lake.days import DAY
+from feature_store.store import FeatureStore
+
+KEPT_SAMPLES = 100
+"""Days of a source or a view whose samples stay; older ones are drawn again if anybody asks for them."""
+SNAPSHOT = b"snapshot"
+"""In a file's metadata: the snapshot of the lake at which it was drawn."""
+
+Draw = Callable[[Sequence[date]], Mapping[str, pa.Table]]
+"""Days -> name -> rows of these days, with `_day`."""
+
+
+def folder_of(store: FeatureStore, name: str, meaning: object) -> Path:
+    """Where samples of a source or a view are kept; what means something else has another folder."""
+    digest = hashlib.blake2b(repr(meaning).encode(), digest_size=8).hexdigest()
+    return store.settings.home / "samples" / store.settings.environment / name / digest
+
+
+def kept_days(
+    store: FeatureStore, name: str, folders: Mapping[str, Path], days: Sequence[date], draw: Draw, *, anew: bool
+) -> pa.Table | None:
+    """The rows of some days under a name; None for no days.
+
+    Args:
+        store: the deployment.
+        name: which.
+        folders: name -> folder of everything that `draw` draws at once.
+        days: the days, in order.
+        draw: draws what is missing.
+        anew: whether what was drawn at another snapshot than the newest counts as missing; a reference may be older.
+    """
+    snapshot = str(store.lake.snapshot()).encode() if anew else None
+    paths = {day: folders[name] / f"{day}.parquet" for day in days}
+    missing = [day for day, path in paths.items() if not _is_kept(path, snapshot)]
+    if missing:
+        drawn_at = snapshot or str(store.lake.snapshot()).encode()
+        for each, table in draw(missing).items():
+            for day in missing:
+                _keep(folders[each] / f"{day}.parquet", table.filter(pc.equal(table.column(DAY), day)), drawn_at)
+    return pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths.values()]) if paths else None
+
+
+def _is_kept(path: Path, snapshot: bytes | None) -> bool:
+    if snapshot is None or not path.exists():
+        return path.exists()
+    return (pq.read_schema(path).metadata or {}).get(SNAPSHOT) == snapshot
+
+
+def _keep(path: Path, table: pa.Table, snapshot: bytes) -> None:
+    """Whole or not at all, whoever else does the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(f".{os.getpid()}")
+    pq.write_table(table.replace_schema_metadata({SNAPSHOT: snapshot}), scratch)
+    scratch.replace(path)
+    drop_older(path.parent.glob("*.parquet"), keep=KEPT_SAMPLES)
+
+
+def drop_older(files: Iterable[Path], *, keep: int) -> None:
+    """Delete all files but those that were written last."""
+    written = sorted(((path.stat().st_mtime_ns, path) for path in files), reverse=True)
+    for _, path in written[keep:]:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,174 @@
+"""One look at some days of a source or a view, and at days that say what is usual: what several checks of it share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import duckdb
+from feature_store_deploy.checks.profile import Columns, Usual, usual
+from feature_store_deploy.checks.samples import (
+    Sample,
+    columns_of,
+    event_columns,
+    known_days,
+    sample_events,
+    sample_view,
+    spread,
+)
+from feature_store_deploy.checks.window import Days
+
+from feature_store.declare import EventSource, Feature, FeatureView
+from feature_store.lake.connection import quote
+from feature_store.lake.days import DAY
+from feature_store.store import FeatureStore
+from feature_store.time_rule import to_us
+
+_GROWING = ("count", "sum", "min", "max", "count_distinct")
+"""Over a lifetime these move by design."""
+_CURRENT, _REFERENCE = "looked_at", "looked_back"
+
+
+class Look(ABC):
+    """What checks ask of a source or a view; each answer is found once."""
+
+    def __init__(self, store: FeatureStore, *, days: Days, reference: Days) -> None:
+        self._store, self.days, self.reference = store, days, reference
+
+    @cached_property
+    @abstractmethod
+    def columns(self) -> Columns:
+        """Those that can be asked about."""
+
+    @cached_property
+    @abstractmethod
+    def current(self) -> Sample:
+        """A sample of the days."""
+
+    @cached_property
+    @abstractmethod
+    def back(self) -> Sample:
+        """A sample of the reference."""
+
+    @cached_property
+    @abstractmethod
+    def relation(self) -> str:
+        """SQL of the rows of the days that are counted, for `cursor`."""
+
+    @cached_property
+    def unwatched(self) -> Sequence[str]:
+        """Columns whose distribution moves by design, or is not comparable with the reference's."""
+        return ()
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether values are nobody's business."""
+        return False
+
+    @cached_property
+    def usual(self) -> Mapping[str, Usual]:
+        """What the reference says of each column."""
+        if not len(self.back):
+            return {}
+        self.cursor.register(_REFERENCE, self.back.table)
+        return usual(self.cursor, f"SELECT * FROM {_REFERENCE}", self.columns)
+
+    @cached_property
+    def rows(self) -> int:
+        """How many rows `relation` has."""
+        [(rows,)] = self.cursor.execute(f"SELECT count(*) FROM ({self.relation})").fetchall()
+        return int(rows)
+
+    @cached_property
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A cursor of the lake that knows `relation`, until the look is closed."""
+        return self._store.lake.cursor()
+
+    def close(self) -> None:
+        """Close the cursor."""
+        if "cursor" in self.__dict__:
+            self.cursor.close()
+
+
+class EventsLook(Look):
+    """Events of a source: all of the days are counted, samples are for what needs values."""
+
+    def __init__(self, store: FeatureStore, source: EventSource, *, days: Days, reference: Days) -> None:
+        super().__init__(store, days=days, reference=reference)
+        self._source = source
+
+    @property
+    def is_personal(self) -> bool:
+        return self._store.registry.is_personal(self._source.name)
+
+    @cached_property
+    def columns(self) -> Columns:
+        return event_columns(self._store, self._source)
+
+    @cached_property
+    def current(self) -> Sample:
+        return sample_events(self._store, self._source, self.days.each, anew=True)
+
+    @cached_property
+    def back(self) -> Sample:
+        days = spread(self.reference, known_days(self._store, self._source.name))
+        return sample_events(self._store, self._source, days, anew=False)
+
+    @cached_property
+    def relation(self) -> str:
+        lake = self._store.lake
+        events = lake.events_sql(self._source.name, snapshot=lake.snapshot(), days=(self.days.first, self.days.last))
+        return f"SELECT {', '.join(map(quote, [*self.columns.all, DAY]))} FROM ({events})"
+
+
+class ViewLook(Look):
+    """Features of a view, as they were just before some events of its source."""
+
+    relation = f"SELECT * FROM {_CURRENT}"
+
+    def __init__(self, store: FeatureStore, view: FeatureView, *, days: Days, reference: Days) -> None:
+        super().__init__(store, days=days, reference=reference)
+        self._view = view
+
+    @property
+    def is_personal(self) -> bool:
+        return self._view.is_personal
+
+    @cached_property
+    def columns(self) -> Columns:
+        return columns_of(self.current.table.drop_columns([DAY]).schema)
+
+    @cached_property
+    def current(self) -> Sample:
+        return sample_view(self._store, self._view, self.days.each, anew=True)
+
+    @cached_property
+    def back(self) -> Sample:
+        days = spread(self.reference, known_days(self._store, self._view.source.name))
+        return sample_view(self._store, self._view, days, anew=False)
+
+    @cached_property
+    def unwatched(self) -> Sequence[str]:
+        known = known_days(self._store, self._view.source.name)
+        begun_us = to_us(Days(first=known[0], last=known[0]).start) if known else 0
+        span = (to_us(self.reference.start), to_us(self.reference.end))
+        return [each.name for each in self._view.declared if is_moving(each, begun_us, span)]
+
+    @cached_property
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        cursor = self._store.lake.cursor()
+        cursor.register(_CURRENT, self.current.table)
+        return cursor
+
+
+def is_moving(feature: Feature, begun_us: int, reference_us: tuple[int, int]) -> bool:
+    """Whether a feature has another distribution by design: it counts for ever, or its windows were being filled.
+
+    Args:
+        feature: of a view.
+        begun_us: when history begins.
+        reference_us: when the reference begins and ends; a window may be filled within the first quarter of it.
+    """
+    if feature.window_us is None:
+        return feature.aggregate in _GROWING
+    first, last = reference_us
+    return begun_us + feature.window_us + feature.hop_us > first + (last - first) // 4

@@ -1,0 +1,150 @@
+"""Retraining: when the drift of a service goes over its limit, a training set is proposed, or made, once for each such change.
+
+The proposal is an evaluation of the check `retraining` of `training/<service>`, so it is told as any failed check is, and is
+taken back when the drift is over. It names the report, the baseline, and the steps to a new one.
+"""
+
+from dataclasses import dataclass
+
+import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from feature_store_deploy.assets.keys import op_name, training_key
+from feature_store_deploy.checks.declared import DRIFT, OWNER, outcome, spec_metadata
+from feature_store_deploy.checks.policy import check_of
+from feature_store_deploy.checks.service_drift import MANIFEST
+
+from feature_store.declare import FeatureService
+from feature_store.settings import Settings
+
+RETRAINING = "retraining"
+TAG = "feature_store/retraining"
+"""Of a run that drift has started: the number of the evaluation that was red. Of a proposal: `proposed`."""
+_PROPOSED, _WITHDRAWN = "proposed", "withdrawn"
+INTERVAL_S = 60
+SHOWN = 5
+_DECIDED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drifted:
+    """What the newest evaluation of a service's drift has said."""
+
+    number: int
+    """Of the evaluation, in Dagster's books."""
+    features: tuple[str, ...]
+    """Those that are over their limits; none: it was green."""
+    report: str | None
+    baseline: str | None
+
+    def said(self, service: FeatureService, *, started: bool) -> str:
+        """What a person should know and do."""
+        if not self.features:
+            return f"'{service.id}' is distributed as its baseline"
+        named = ", ".join(self.features[:SHOWN]) + (", ..." if len(self.features) > SHOWN else "")
+        begun = "a run of it has been started" if started else f"materialize `training/{service.name}`"
+        parts = [
+            f"'{service.id}' has moved away from what its model was trained on: {named}",
+            f"baseline {self.baseline or 'none, compared with the days before'}",
+            *([f"report {self.report}"] if self.report else []),
+            f"next: {begun}, train, and accept its manifest: `feature-store baseline {service.name} MANIFEST`",
+        ]
+        return "; ".join(parts)
+
+
+def newest_drift(instance: dg.DagsterInstance, key: dg.AssetKey) -> Drifted | None:
+    """What was said last; None if nothing was."""
+    records = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(key, DRIFT), limit=1, status=_DECIDED
+    )
+    if not records or records[0].event is None or records[0].event.dagster_event is None:
+        return None
+    found = records[0].event.dagster_event.asset_check_evaluation_data
+    told = {name: value.value for name, value in found.metadata.items()}
+    return Drifted(
+        number=records[0].id,
+        features=() if found.passed else tuple(map(str, told.get("drifted", []))),  # type: ignore[arg-type]
+        report=str(told["report_link"]) if "report_link" in told else None,
+        baseline=str(told[MANIFEST]) if MANIFEST in told else None,
+    )
+
+
+def build_retraining_check(service: FeatureService, *, env: str) -> dg.AssetChecksDefinition | None:
+    """The check that says whether a model should be trained again; None where drift is not checked."""
+    key = training_key(env, service)
+    if check_of(service, DRIFT) is None:
+        return None
+
+    @dg.asset_check(
+        asset=key,
+        name=RETRAINING,
+        description=f"The model of '{service.id}' need not be trained again: drift is within its limits",
+        metadata=spec_metadata(service.owner),
+    )
+    def retraining(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        found = newest_drift(context.instance, key)
+        return outcome(
+            passed=found is None or not found.features,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="drift was not checked yet" if found is None else found.said(service, started=False),
+            owner=service.owner,
+            metadata={} if found is None else _told(found),
+        )
+
+    return retraining
+
+
+def build_retraining_sensor(service: FeatureService, settings: Settings) -> dg.SensorDefinition | None:
+    """The sensor of a service; None where there is nothing to propose. Its cursor says whether a proposal stands, and since which evaluation."""
+    env = settings.environment
+    key, starts = training_key(env, service), settings.retraining == "start"
+    if check_of(service, DRIFT) is None or settings.retraining == "off":
+        return None
+    name = op_name(key)
+    job = dg.define_asset_job(
+        f"{name}__retraining_job",
+        selection=dg.AssetSelection.assets(key),
+        description=f"Makes a new training set of '{service.id}', the candidate for its baseline",
+    )
+
+    @dg.sensor(
+        name=f"{name}__retraining_sensor",
+        job=job,
+        minimum_interval_seconds=INTERVAL_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"{'Starts' if starts else 'Proposes'} a training set of '{service.id}' when its drift goes over its limit",
+    )
+    def retraining(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        found, proposed = newest_drift(context.instance, key), (context.cursor or "").startswith(_PROPOSED)
+        if found is None or bool(found.features) == proposed:
+            return dg.SkipReason("nothing has changed")
+        said = found.said(service, started=starts)
+        context.instance.report_runless_asset_event(_evaluation(key, service, found, said))
+        cursor = f"{_PROPOSED if found.features else _WITHDRAWN} {found.number}"
+        if not found.features:
+            return dg.SensorResult(cursor=cursor, skip_reason=f"no longer: {said}")
+        context.log.warning(said)
+        requests = [dg.RunRequest(run_key=f"{service.id}/{found.number}", tags={TAG: str(found.number)})]
+        return dg.SensorResult(cursor=cursor, **({"run_requests": requests} if starts else {"skip_reason": said}))
+
+    return retraining
+
+
+def _evaluation(key: dg.AssetKey, service: FeatureService, found: Drifted, said: str) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=key,
+        check_name=RETRAINING,
+        passed=not found.features,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=said,
+        metadata={OWNER: dg.MetadataValue.text(service.owner or "nobody"), **_told(found)},
+    )
+
+
+def _told(found: Drifted) -> dict[str, dg.MetadataValue]:
+    return {
+        "evaluation": dg.MetadataValue.int(found.number),
+        TAG: dg.MetadataValue.text(_PROPOSED if found.features else _WITHDRAWN),
+        "drifted": dg.MetadataValue.json(list(found.features)),
+        **({"report_link": dg.MetadataValue.url(found.report)} if found.report else {}),
+        **({MANIFEST: dg.MetadataValue.path(found.baseline)} if found.baseline else {}),
+    }

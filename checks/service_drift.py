@@ -1,0 +1,157 @@
+"""`drift` of a service: what its model gets is distributed as what it was trained on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+from feature_store_deploy.assets.keys import op_name, training_key
+from feature_store_deploy.assets.training import spine_source
+from feature_store_deploy.checks.declared import DRIFT, Measurement, judged
+from feature_store_deploy.checks.drift import measure_drift, report_path
+from feature_store_deploy.checks.look import is_moving
+from feature_store_deploy.checks.policy import check_of, severity_of, spec_of
+from feature_store_deploy.checks.samples import Sample, known_days, moments_sql, newest_whole_days
+from feature_store_deploy.checks.values import DaysConfig
+from feature_store_deploy.checks.window import Days, asked_days, days_of_run, is_built_too
+
+from feature_store.declare import EventSource, FeatureService
+from feature_store.declare.check import Check
+from feature_store.errors import InputError
+from feature_store.history.baseline import Baseline, feature_columns
+from feature_store.history.manifest import Knowledge
+from feature_store.lake.days import DAY
+from feature_store.store import FeatureStore
+from feature_store.time_rule import to_us
+
+MANIFEST = "baseline"
+"""Metadata: the manifest that was compared with; nothing where there is none."""
+SERVICE = "service"
+
+
+def build_service_drift_check(service: FeatureService, *, env: str) -> dg.AssetChecksDefinition | None:
+    """The check of a service's features against its baseline; None if the declaration wants none."""
+    key, check = training_key(env, service), check_of(service, DRIFT)
+    if check is None:
+        return None
+    described = f"What a model reads from '{service.id}' is distributed as in the training set that is its baseline"
+    spec = spec_of(key, DRIFT, check, description=described, owner=service.owner)
+
+    @dg.multi_asset_check(name=f"{op_name(key)}__values", specs=[spec], can_subset=True)
+    def drift(
+        context: dg.AssetCheckExecutionContext, config: DaysConfig, feature_store: dg.ResourceParam[FeatureStore]
+    ) -> Iterator[dg.AssetCheckResult]:
+        found = measure_service_drift(
+            feature_store,
+            service,
+            key,
+            check,
+            days=asked_days(config.days, "days") or days_of_run(context.run),
+            reference=asked_days(config.reference, "reference"),
+            in_a_load=is_built_too(context, key),
+        )
+        yield judged(found, key=spec.key, owner=service.owner, severity=severity_of(DRIFT, check))
+
+    return drift
+
+
+def measure_service_drift(
+    store: FeatureStore,
+    service: FeatureService,
+    key: dg.AssetKey,
+    check: Check,
+    *,
+    days: Days | None = None,
+    reference: Days | None = None,
+    in_a_load: bool = False,
+) -> Measurement:
+    """How far the features of a service have moved from those that its model was trained on.
+
+    Args:
+        store: the deployment.
+        service: whose features.
+        key: the asset, which names Evidently's page.
+        check: as declared.
+        days: that are looked at; by default the newest that are over.
+        reference: days to compare with instead of the baseline; without either, the days before.
+        in_a_load: whether something is built in the same run, which should not wait for a page that nobody asked for.
+    """
+    try:
+        source, keys = spine_source(service, store)
+    except InputError as error:
+        return _unmeasured(str(error))
+    days = days or newest_whole_days(store, source.name, check.days)
+    if days is None:
+        return _unmeasured("there are no events yet")
+    baseline = None if reference else next(filter(None, store.baselines(service.id)), None)
+    current, personal = sample_service(store, service, source, keys, days, knowledge=_knowledge(baseline))
+    before = reference or days.before(max(days.count, store.settings.drift_days))
+    if baseline is None:
+        back, said = sample_service(store, service, source, keys, before)[0], str(before)
+    else:
+        back, said = _named(store, service, baseline.rows, baseline.manifest.time_column), baseline.name
+    span = (to_us(before.start), to_us(before.end)) if baseline is None else _asked_us(baseline)
+    told = {SERVICE: service.id, **({} if baseline is None else {MANIFEST: baseline.path})}
+    found = measure_drift(
+        current,
+        back,
+        check=check,
+        default=store.settings.drift_threshold,
+        report=None if personal else report_path(store.settings.home, key, days),
+        said=said,
+        days=days,
+        unwatched=_moving(store, service, span),
+        always_report=not in_a_load,
+    )
+    return replace(found, metadata={**found.metadata, **told})
+
+
+def sample_service(
+    store: FeatureStore,
+    service: FeatureService,
+    source: EventSource,
+    keys: Sequence[str],
+    days: Days,
+    *,
+    knowledge: Knowledge = "corrected",
+) -> tuple[Sample, bool]:
+    """A service's features just before a sample of events, by the names that readers know; and whether some are personal."""
+    known = set(known_days(store, source.name))
+    spine = moments_sql(store, source, keys, [day for day in days.each if day in known] or days.each)
+    found = store.get_historical_features(spine, service, knowledge=knowledge, allow_incomplete=True)
+    return _named(store, service, found.table, "event_timestamp"), bool(found.personal & {*found.feature_columns})
+
+
+def _named(store: FeatureStore, service: FeatureService, table: pa.Table, time_column: str) -> Sample:
+    """The features of a training set by the names that readers know, and the day of each row."""
+    columns = feature_columns(store.compiled, service)
+    named = table.select(list(columns)).rename_columns(list(columns.values()))
+    return Sample(named.append_column(DAY, table.column(time_column).cast(pa.timestamp("us")).cast(pa.date32())))
+
+
+def _knowledge(baseline: Baseline | None) -> Knowledge:
+    return "corrected" if baseline is None else baseline.manifest.knowledge
+
+
+def _asked_us(baseline: Baseline) -> tuple[int, int]:
+    """The first and the last time that the rows ask for."""
+    found = pc.min_max(baseline.rows.column(baseline.manifest.time_column)).as_py()
+    return (to_us(found["min"]), to_us(found["max"])) if found["min"] else (0, 0)
+
+
+def _moving(store: FeatureStore, service: FeatureService, reference_us: tuple[int, int]) -> list[str]:
+    """Features that are distributed otherwise by design; see `look.is_moving`."""
+    moving = []
+    for item in store.registry.resolve(service):
+        for ref in item.refs:
+            view = store.registry.view(ref.view_id)
+            known = known_days(store, view.source.name)
+            begun_us = to_us(Days(first=known[0], last=known[0]).start) if known else 0
+            if is_moving(view.feature(ref.feature), begun_us, reference_us):
+                moving.append(item.name)
+    return moving
+
+
+def _unmeasured(why: str) -> Measurement:
+    return Measurement(figures=(), reference="none", sample_size=0, method="none", said=why)

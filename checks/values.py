@@ -1,0 +1,191 @@
+"""The checks that look at values: of a source's events, and of a view's features. One step for each, over the same samples."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+
+import dagster as dg
+from feature_store_deploy.assets.keys import events_key, history_key, online_key, op_name
+from feature_store_deploy.checks.declared import (
+    CATEGORIES,
+    DRIFT,
+    MISSING_RATE,
+    RANGE,
+    VOLUME,
+    Measurement,
+    judged,
+    outcome,
+)
+from feature_store_deploy.checks.drift import measure_drift, report_path
+from feature_store_deploy.checks.look import EventsLook, Look, ViewLook
+from feature_store_deploy.checks.policy import checks_of, severity_of, spec_of
+from feature_store_deploy.checks.profile import category_figures, missing_figures, range_figures
+from feature_store_deploy.checks.samples import newest_whole_days
+from feature_store_deploy.checks.volume import measure_volume
+from feature_store_deploy.checks.window import Days, asked_days, days_of_run, is_backfill, is_built_too
+
+from feature_store.declare import EventSource, FeatureView
+from feature_store.declare.check import Check
+from feature_store.store import FeatureStore
+
+OF_SOURCE = (VOLUME, MISSING_RATE, RANGE, CATEGORIES, DRIFT)
+OF_VIEW = (MISSING_RATE, RANGE, CATEGORIES, DRIFT)
+_FIGURES = {MISSING_RATE: missing_figures, RANGE: range_figures, CATEGORIES: category_figures}
+_METHODS = {
+    MISSING_RATE: "share of rows without a value",
+    RANGE: "share of numbers beyond bounds, declared ones or those that the reference teaches",
+    CATEGORIES: "share of rows with an unknown value, and of values more or less frequent than their bands allow",
+}
+_DESCRIPTIONS = {
+    VOLUME: "A day of {} has about as many events as the same weekday used to have",
+    MISSING_RATE: "In {} no more values are missing than usual",
+    RANGE: "The numbers of {} are within their bounds",
+    CATEGORIES: "The categories of {} are known ones, about as frequent as usual",
+    DRIFT: "Nothing in {} has moved away from the days before",
+}
+
+
+class DaysConfig(dg.Config):
+    """What to compare with what."""
+
+    days: str | None = None
+    """`2013-04-01/2013-04-30`; by default the partitions of the run, or the newest days that are over."""
+    reference: str | None = None
+    """Pinned days, `2013-01-01/2013-03-31`; by default the 28 days before, or as many as are compared."""
+
+
+def takes_days(op: str) -> bool:
+    """Whether a step's configuration is `DaysConfig`."""
+    return op.endswith("__values")
+
+
+def build_source_values_check(source: EventSource, *, env: str) -> dg.AssetChecksDefinition | None:
+    """The checks of a source's days; None if the declaration wants none."""
+    return _build(events_key(env, source), source, source, OF_SOURCE, f"'{source.name}'")
+
+
+def build_view_values_check(view: FeatureView, *, env: str) -> dg.AssetChecksDefinition | None:
+    """The checks of a view's features, as they were just before a sample of events; None if the declaration wants none."""
+    return _build(values_key(env, view), view, view.source, OF_VIEW, f"'{view.id}'")
+
+
+def values_key(env: str, view: FeatureView) -> dg.AssetKey:
+    """The asset that a view's values are checked at: what readers get, if anybody reads it."""
+    return history_key(env, view) if view.online is None else online_key(env, view)
+
+
+def _build(
+    key: dg.AssetKey, declared: EventSource | FeatureView, source: EventSource, names: tuple[str, ...], what: str
+) -> dg.AssetChecksDefinition | None:
+    checks = checks_of(declared, names)
+    specs = [
+        spec_of(key, name, check, description=_DESCRIPTIONS[name].format(what), owner=declared.owner)
+        for name, check in checks.items()
+    ]
+    if not specs:
+        return None
+
+    @dg.multi_asset_check(name=f"{op_name(key)}__values", specs=specs, can_subset=True)
+    def values(
+        context: dg.AssetCheckExecutionContext, config: DaysConfig, feature_store: dg.ResourceParam[FeatureStore]
+    ) -> Iterator[dg.AssetCheckResult]:
+        chosen = {each.name for each in context.selected_asset_check_keys}
+        if is_backfill(context.run):
+            chosen -= {DRIFT}  # which says nothing about how things stand now, and takes its time
+        yield from evaluate_values(
+            feature_store,
+            declared,
+            source,
+            key,
+            {name: check for name, check in checks.items() if name in chosen},
+            days=asked_days(config.days, "days"),
+            reference=asked_days(config.reference, "reference"),
+            ran=days_of_run(context.run),
+            in_a_load=is_built_too(context, key),
+        )
+
+    return values
+
+
+def evaluate_values(
+    store: FeatureStore,
+    declared: EventSource | FeatureView,
+    source: EventSource,
+    key: dg.AssetKey,
+    checks: Mapping[str, Check],
+    *,
+    days: Days | None = None,
+    reference: Days | None = None,
+    ran: Days | None = None,
+    in_a_load: bool = False,
+) -> Iterator[dg.AssetCheckResult]:
+    """Evaluate some checks of `OF_SOURCE` or `OF_VIEW`.
+
+    Args:
+        store: the deployment.
+        declared: whose checks they are.
+        source: of the events.
+        key: the asset.
+        checks: those to evaluate.
+        days: that are looked at; by default those of the run, or the newest that are over.
+        reference: what they are compared with; by default the days before.
+        ran: the days of the run.
+        in_a_load: whether something is built in the same run, which should not wait for a page that nobody asked for.
+    """
+    newest = (
+        days or ran or newest_whole_days(store, source.name, max((each.days for each in checks.values()), default=1))
+    )
+    if newest is None or not store.lake.has_source(source.name):
+        for name in checks:
+            yield outcome(
+                key=dg.AssetCheckKey(key, name),
+                passed=True,
+                description="there are no events yet",
+                owner=declared.owner,
+            )
+        return
+    before = reference or newest.before(max(newest.count, store.settings.drift_days))
+    look: Look = (
+        EventsLook(store, source, days=newest, reference=before)
+        if isinstance(declared, EventSource)
+        else ViewLook(store, declared, days=newest, reference=before)
+    )
+    with closing(look):
+        for name, check in checks.items():
+            if name == VOLUME:
+                found = measure_volume(store, source, newest, check)
+            elif name == DRIFT:
+                found = _measure_drift(store, look, key, check, in_a_load=in_a_load)
+            else:
+                found = _measure(look, name, check)
+            of_check = dg.AssetCheckKey(key, name)
+            yield judged(found, key=of_check, owner=declared.owner, severity=severity_of(name, check))
+
+
+def _measure(look: Look, name: str, check: Check) -> Measurement:
+    known = {each: found for each, found in look.usual.items() if name != RANGE or each not in look.unwatched}
+    figures = _FIGURES[name](look.cursor, look.relation, look.columns, known, check)
+    return Measurement(
+        figures=[replace(each, said="") for each in figures] if look.is_personal else figures,
+        reference=str(look.reference) if known else "the declaration",
+        sample_size=look.rows,
+        method=_METHODS[name],
+        days=look.days,
+        said="the days before have too few rows to say what is usual, and nothing is declared",
+    )
+
+
+def _measure_drift(store: FeatureStore, look: Look, key: dg.AssetKey, check: Check, *, in_a_load: bool) -> Measurement:
+    # Evidently's page shows the values themselves, so there is none of personal data.
+    page = None if look.is_personal else report_path(store.settings.home, key, look.days)
+    return measure_drift(
+        look.current,
+        look.back,
+        check=check,
+        default=store.settings.drift_threshold,
+        report=page,
+        said=str(look.reference),
+        days=look.days,
+        unwatched=look.unwatched,
+        always_report=not in_a_load,
+    )

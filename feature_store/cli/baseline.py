@@ -1,0 +1,45 @@
+"""`baseline`: which training set the drift of a service is measured against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from feature_store.cli.looks import age, counted
+from feature_store.store import FeatureStore
+
+if TYPE_CHECKING:
+    from feature_store.history.baseline import Baseline
+
+
+def baseline(
+    service: Annotated[str, typer.Argument(help="A feature service, `name` or `name@version`")],
+    manifest: Annotated[
+        Path | None, typer.Argument(help="The manifest to pin, with its rows beside it; without one, show what counts")
+    ] = None,
+) -> None:
+    """Pin the training set that drift is measured against, or show it and the candidate for its place."""
+    console = Console(highlight=False, soft_wrap=True)
+    with FeatureStore() as store:
+        if manifest is not None:
+            found = store.pin_baseline(service, manifest)
+            console.print(f"{found.service}: {_told(found)}; drift is measured against it from now on")
+            return
+        declared, pinned, newest = store.registry.service(service), *store.baselines(service)
+        if pinned is not None and pinned.pinned_us is not None:
+            console.print(f"{declared.id}: {_told(pinned)}; pinned {age(store.clock.now_us() - pinned.pinned_us)}")
+        elif newest is not None:
+            console.print(f"{declared.id}: {_told(newest)}; the newest training set, nothing is pinned")
+        else:
+            console.print(f"{declared.id}: no baseline and no training set; drift is measured against the days before")
+        if pinned is not None and newest is not None:
+            console.print(
+                f"candidate: {_told(newest)}; accept it with `feature-store baseline {service} {newest.path}`"
+            )
+
+
+def _told(found: Baseline) -> str:
+    return f"{found.path}, {counted(found.manifest.rows, 'row')} of snapshot {found.manifest.snapshot}"

@@ -1,0 +1,158 @@
+"""A broken day turns its checks red and names what is wrong; the mended day turns them green."""
+
+from datetime import date
+
+import dagster as dg
+import pytest
+from feature_store_deploy.checks.volume import WEEKS, expected, weekdays_before
+from orders_world import A_DAY, DAYS, Shop, day, midnight
+
+from feature_store import Check
+
+LAST = DAYS - 1
+EVENTS = "events/orders"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    # Drift has tests of its own, because Evidently takes seconds to import.
+    return Shop(tmp_path_factory.mktemp("shop"), source={"checks": {"drift": None}}).filled()
+
+
+def changed(rows, *, fewer=1, missing=0, factor=1, strange=0):
+    """A day's rows: a part of them, one in `missing` amounts gone, amounts multiplied, one in `strange` of a new kind."""
+    for row in rows[: len(rows) // fewer]:
+        number = int(row["order_id"].split("-")[1])
+        if row["amount"] is not None:
+            row["amount"] *= factor
+        if missing and number % missing == 0:
+            row["amount"] = None
+        if strange and number % strange == 0:
+            row["kind"] = "fax"
+    return rows[: len(rows) // fewer]
+
+
+def broken(**how):
+    return lambda rows: changed(rows, **how)
+
+
+def test_a_broken_day_is_red_and_names_what_is_wrong_and_the_mended_one_is_green(shop):
+    shop.change = {LAST: broken(fewer=3, missing=3, factor=100, strange=5)}
+    red = shop.run(EVENTS, first=LAST)
+    shop.change = {}
+    mended = shop.run(EVENTS, first=LAST)
+
+    expected = {
+        "volume": ("events", "50 events, 150 ± 12 on 4 Thursdays before"),
+        "missing_rate": ("amount", "18 of 50"),
+        "range": ("amount", "32 of 32 beyond"),
+        "categories": ("kind", "10 of 50 unseen before"),
+    }
+    for check, (name, said) in expected.items():
+        found = red[f"{EVENTS}:{check}"]
+        assert not found.passed, check
+        told = {key: value.value for key, value in found.metadata.items()}
+        assert told["worst"] == name
+        assert (
+            told["figures"][name] == told["figure"] == told[f"figure: {name}"] > told["limit"] == told["limits"][name]
+        )
+        assert (told["days"], told["owner"], told["sample_size"]) == (str(day(LAST)), "team:shop", A_DAY // 3)
+        assert told["reference"]
+        assert told["method"]
+        assert said in found.description
+        warns = check in ("range", "categories")
+        assert found.severity is (dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR)
+    assert set(mended) == {f"{EVENTS}:{each}" for each in ("schema", *expected)}
+    assert all(each.passed for each in mended.values()), mended
+
+
+def test_a_day_that_a_backfill_breaks_is_found_among_the_others(shop):
+    shop.change = {LAST - 2: broken(missing=3)}
+
+    found = shop.run(EVENTS, first=LAST - 6, last=LAST, tags={"dagster/backfill": "some"})
+    shop.change = {}
+    with shop.store() as store:
+        store.load("orders", start=midnight(LAST - 2), end=midnight(LAST - 1))
+
+    assert f"{day(LAST - 2)}: " in found[f"{EVENTS}:missing_rate"].description
+    assert not found[f"{EVENTS}:missing_rate"].passed
+    assert found[f"{EVENTS}:volume"].passed
+
+
+def test_the_features_of_a_view_are_looked_at_as_they_were_before_events(shop):
+    keys = {dg.AssetCheckKey(dg.AssetKey(["dev", "tiles", "spending"]), name) for name in ("missing_rate", "categories", "range")}  # fmt: skip
+    config = {"ops": {"dev__tiles__spending__values": {"config": {"days": str(day(LAST - 1))}}}}
+
+    found = shop.run(checks=keys, run_config=config)
+
+    assert {name: each.passed for name, each in found.items()} == {
+        "tiles/spending:missing_rate": True, "tiles/spending:categories": True, "tiles/spending:range": True,
+    }  # fmt: skip
+    assert found["tiles/spending:missing_rate"].metadata["figures"].value.keys() == {
+        "count_1d",
+        "amount_mean_1d",
+        "kind",
+    }
+    assert found["tiles/spending:categories"].metadata["figures"].value == {"kind": 0.0}
+    assert found["tiles/spending:range"].metadata["reference"].value == f"{day(LAST - 29)}/{day(LAST - 2)}"
+
+
+def test_declared_limits_severity_and_blocking_are_kept(tmp_path):
+    shop = Shop(
+        tmp_path,
+        source={
+            "checks": {
+                "drift": None,
+                "categories": None,
+                "volume": None,
+                "missing_rate": Check(limit=0.001, blocking=True),
+                "range": Check(by={"amount": (0, 100)}, severity="error"),
+                "schema": Check(blocking=False),
+            }
+        },
+        view={"tags": {"pii": "pseudonymous"}},
+    )
+
+    found = shop.run(EVENTS, "tiles/spending", first=0, succeeds=False)
+
+    assert set(found) == {f"{EVENTS}:{name}" for name in ("schema", "missing_rate", "range")}
+    missing, bounds = found[f"{EVENTS}:missing_rate"], found[f"{EVENTS}:range"]
+    assert (missing.passed, missing.metadata["limits"].value["amount"]) == (False, 0.001)
+    assert (bounds.passed, bounds.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert bounds.metadata["figures"].value["amount"] > 0.3
+    assert bounds.metadata["reference"].value == "the declaration"
+    assert "beyond" not in bounds.description  # bounds that are learned are values of persons
+    built = shop.instance.get_latest_materialization_event(dg.AssetKey(["dev", "tiles", "spending"]))
+    assert built is None  # what was built from it waits
+
+
+def test_the_newest_whole_day_is_looked_at_when_no_run_says_which(shop):
+    keys = {dg.AssetCheckKey(dg.AssetKey(["dev", "events", "orders"]), "volume")}
+
+    found = shop.run(checks=keys)
+
+    assert found[f"{EVENTS}:volume"].metadata["days"].value == str(day(LAST))
+
+
+def test_a_lake_without_events_is_no_defect(tmp_path):
+    shop = Shop(tmp_path)
+    keys = {dg.AssetCheckKey(dg.AssetKey(["dev", "events", "orders"]), "drift")}
+
+    found = shop.run(
+        checks=keys, run_config={"ops": {"dev__events__orders__values": {"config": {"days": str(day(0))}}}}
+    )
+
+    assert found[f"{EVENTS}:drift"].passed
+    assert found[f"{EVENTS}:drift"].description == "there are no events yet"
+
+
+def test_a_weekday_is_compared_with_the_same_weekday():
+    saturday = date(2024, 4, 6)
+
+    before = weekdays_before(saturday)
+
+    assert len(before) == WEEKS
+    assert {each.weekday() for each in before} == {saturday.weekday()}
+    assert max(before) == date(2024, 3, 30)
+    assert expected([40, 42, 1000, 44]).deviations(42) < 1  # one odd week does not count
+    assert expected([40, 42]) is None

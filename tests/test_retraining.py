@@ -1,0 +1,111 @@
+"""Drift over its limit proposes a training set once, or starts one; its manifest is then the candidate for the baseline."""
+
+import dagster as dg
+import pytest
+from dagster_world import quiet
+from feature_store_deploy.checks.retraining import TAG
+from orders_world import Shop, midnight
+
+TRAINING = dg.AssetKey(["dev", "training", "pricing"])
+SENSOR = "dev__training__pricing__retraining_sensor"
+
+
+@pytest.fixture
+def shop(tmp_path):
+    return Shop(tmp_path)
+
+
+class Sensor:
+    """As the daemon drives it."""
+
+    def __init__(self, shop):
+        self._repository = shop.definitions.get_repository_def()
+        self._sensor, self._shop, self.cursor = self._repository.get_sensor_def(SENSOR), shop, None
+
+    def tick(self):
+        with quiet(), dg.build_sensor_context(
+            instance=self._shop.instance, cursor=self.cursor, repository_def=self._repository
+        ) as context:  # fmt: skip
+            data = self._sensor.evaluate_tick(context)
+        self.cursor = data.cursor if data.cursor is not None else self.cursor
+        return data
+
+
+def drift(shop, *features):
+    """What the check of the service has found: nothing, or these features over their limits."""
+    metadata = {
+        "drifted": dg.MetadataValue.json(list(features)),
+        "report_link": dg.MetadataValue.url("file:///reports/page.html"),
+        "baseline": dg.MetadataValue.text("/training/first.json"),
+    }
+    shop.instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(asset_key=TRAINING, check_name="drift", passed=not features, metadata=metadata)
+    )
+
+
+def proposals(shop):
+    """The evaluations of `retraining`, the newest first."""
+    key = dg.AssetCheckKey(TRAINING, "retraining")
+    records = shop.instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
+    return [record.event.dagster_event.asset_check_evaluation_data for record in records]
+
+
+def test_a_proposal_is_made_once_for_each_change_and_taken_back(shop):
+    sensor = Sensor(shop)
+    assert sensor.tick().skip_message == "nothing has changed"
+
+    for _ in range(2):
+        drift(shop, "spending:kind")
+        proposed = sensor.tick()
+        sensor.tick()
+
+    assert not proposed.run_requests
+    [told] = proposals(shop)
+    assert not told.passed
+    assert told.severity is dg.AssetCheckSeverity.WARN
+    assert told.metadata["owner"].value == "team:ml"
+    assert told.metadata[TAG].value == "proposed"
+    assert told.description == (
+        "'pricing@1' has moved away from what its model was trained on: spending:kind; baseline /training/first.json; "
+        "report file:///reports/page.html; next: materialize `training/pricing`, train, and accept its manifest: "
+        "`feature-store baseline pricing MANIFEST`"
+    )
+
+    drift(shop)
+    sensor.tick()
+    sensor.tick()
+    assert [each.passed for each in proposals(shop)] == [True, False]
+    drift(shop, "spending:count_1d")
+    sensor.tick()
+    assert [each.passed for each in proposals(shop)] == [False, True, False]
+
+
+def test_a_run_is_started_where_the_settings_say_so_and_its_manifest_is_the_candidate(tmp_path):
+    shop = Shop(tmp_path, retraining="start", service={"checks": {"drift": 9.0}})
+    with shop.store() as store:
+        store.load("orders", start=midnight(0), end=midnight(2))
+    sensor = Sensor(shop)
+    drift(shop, "spending:kind")
+
+    [request] = sensor.tick().run_requests
+    assert sensor.tick().run_requests == []
+    assert proposals(shop)[0].description.count("a run of it has been started") == 1
+
+    job = shop.definitions.resolve_job_def("dev__training__pricing__retraining_job")
+    with quiet():
+        result = job.execute_in_process(instance=shop.instance, tags=request.tags)
+    assert result.success
+    assert result.dagster_run.tags[TAG] == request.tags[TAG]
+    with shop.store() as store:
+        pinned, candidate = store.baselines("pricing")
+    assert pinned is None
+    assert candidate.path.endswith(f"{result.run_id}.json")
+
+
+def test_it_can_be_turned_off(tmp_path):
+    names = {each.name for each in Shop(tmp_path / "off", retraining="off").definitions.sensors}
+    without = {
+        each.name for each in Shop(tmp_path / "without", service={"checks": {"drift": None}}).definitions.sensors
+    }
+
+    assert SENSOR not in names | without
