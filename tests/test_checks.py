@@ -94,7 +94,9 @@ def test_the_command_counts_what_passed_and_names_what_did_not_and_dagsters_book
     monkeypatch.setattr("feature_store_deploy.stack.check.build_definitions", lambda *_: definitions)
 
     assert stack_check.check(store.settings, [WATCH], days=None) == 0
-    assert "freshness 5 of 5 passed, online_parity 5 of 5 passed" in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert "freshness 5 of 5 passed, online_parity 5 of 5 passed" in said
+    assert "up_to_date 5 of 5 passed" in said
 
     store.redis.hdel(ready_key(world.environment), "0")
     assert stack_check.check(store.settings, [WATCH], days=None) == 1
