@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import reduce
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -49,15 +50,17 @@ class Asked:
     """Those of them without which a row is left out."""
     knowledge: Knowledge = "corrected"
 
+    def folder(self, store: FeatureStore) -> Path:
+        """Where samples are kept."""
+        return folder_of(store, self.name, self.meaning)
+
 
 def sample_view(store: FeatureStore, view: FeatureView, days: Sequence[date], *, anew: bool) -> Sample:
     """A view's features as they were just before a sample of its source's events of some days, and `_day`.
 
     `anew`: as the lake is now; otherwise a sample that was drawn earlier will do.
     """
-    asked = [_of_view(view)] if view.is_batch else _together(store, view.source)
-    empty = pa.schema([(each.name, pa.float64()) for each in view.declared]).empty_table()
-    return _sample(store, view.source, _of_view(view), asked, days, anew=anew) or Sample(empty)
+    return _sample(store, view.source, _of_view(view), days, anew=anew, alone=view.is_batch)
 
 
 def sample_service(
@@ -79,10 +82,7 @@ def sample_service(
         anew: as above.
         knowledge: what values could know, as in its baseline.
     """
-    mine = _of_service(store, service, knowledge)
-    together = _together(store, source)
-    found = _sample(store, source, mine, together if mine in together else [mine], days, anew=anew)
-    return found or Sample(pa.table({name: pa.nulls(0, pa.float64()) for name in mine.names}))
+    return _sample(store, source, _of_service(store, service, knowledge), days, anew=anew)
 
 
 def knowledge_of(baseline: Baseline | None) -> Knowledge:
@@ -91,18 +91,19 @@ def knowledge_of(baseline: Baseline | None) -> Knowledge:
 
 
 def _sample(
-    store: FeatureStore, source: EventSource, mine: Asked, asked: Sequence[Asked], days: Sequence[date], *, anew: bool
-) -> Sample | None:
-    folders = {each.name: folder_of(store, each.name, each.meaning) for each in asked}
-    found = kept_days(
-        store, mine.name, folders, days, lambda missing: dict(_drawn(store, source, asked, missing)), anew=anew
-    )
-    return None if found is None else Sample(found)
+    store: FeatureStore, source: EventSource, mine: Asked, days: Sequence[date], *, anew: bool, alone: bool = False
+) -> Sample:
+    def draw(missing: Sequence[date]) -> dict[Path, pa.Table]:
+        asked = [] if alone else _together(store, source)
+        return dict(_drawn(store, source, asked if mine in asked else [mine], missing))
+
+    found = kept_days(store, mine.folder(store), days, draw, anew=anew)
+    return Sample(pa.schema([(name, pa.float64()) for name in mine.names]).empty_table() if found is None else found)
 
 
 def _drawn(
     store: FeatureStore, source: EventSource, asked: Sequence[Asked], days: Sequence[date]
-) -> Iterator[tuple[str, pa.Table]]:
+) -> Iterator[tuple[Path, pa.Table]]:
     columns = list(dict.fromkeys(column for each in asked for column in each.columns))
     with store.lake.cursor() as cursor:
         spine = cursor.execute(moments_sql(store, source, columns, days)).to_arrow_table()
@@ -111,7 +112,7 @@ def _drawn(
     with open_reading(store.lake, remembers=True) as reading:
         # What a value could know needs more columns of events than hindsight does.
         for each in sorted(asked, key=lambda one: one.knowledge == "corrected"):
-            yield each.name, _answered(store, each, spine, reading)
+            yield each.folder(store), _answered(store, each, spine, reading)
 
 
 def _answered(store: FeatureStore, asked: Asked, spine: pa.Table, reading: LakeReading) -> pa.Table:

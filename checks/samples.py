@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -112,13 +113,13 @@ def sample_events(store: FeatureStore, source: EventSource, days: Sequence[date]
     """
     names = event_columns(store, source).all
     schema = pa.schema([store.compiled.schemas[source.name].field(each) for each in names])
-    folders = {source.name: folder_of(store, f"events_{source.name}", [str(each) for each in schema])}
+    folder = folder_of(store, f"events_{source.name}", [str(each) for each in schema])
 
-    def draw(missing: Sequence[date]) -> dict[str, pa.Table]:
+    def draw(missing: Sequence[date]) -> dict[Path, pa.Table]:
         sql = _drawn_sql(store, source, [*names, DAY], missing, rows=min(EVENTS, MOST_EVENTS // len(missing)))
-        return {source.name: _query(store, sql)}
+        return {folder: _query(store, sql)}
 
-    found = kept_days(store, source.name, folders, days, draw, anew=anew)
+    found = kept_days(store, folder, days, draw, anew=anew)
     return Sample(schema.empty_table() if found is None else found)
 
 
