@@ -22,6 +22,7 @@ from feature_store_deploy.assets.books import quicken_books
 from feature_store_deploy.assets.driver import Driver, cancel, has_daemon
 from feature_store_deploy.assets.instance import dagster_instance, workspace_file
 from feature_store_deploy.assets.progress import Counter, Progress
+from feature_store_deploy.assets.resume import LAST, resume
 
 from feature_store.errors import FeatureStoreError, InputError
 from feature_store.settings import PREFIX, Settings
@@ -70,11 +71,56 @@ def launch_backfill(
         raise InputError(f"`start` must lie before `end`, got {start} and {end}")
     quicken_books()
     with ExitStack() as stack:
-        instance = stack.enter_context(dagster_instance(settings))
         stack.enter_context(_run_size(days_per_run or _fitting(settings, start, end, concurrency)))
-        context = stack.enter_context(code_location(instance, workspace or workspace_file()))
+        context = stack.enter_context(_location(settings, workspace))
         backfill_id = submit(context, first=start, last=end - timedelta(days=1), assets=assets, title=title)
         return _wait(context, backfill_id, on_progress, concurrency=concurrency, timeout_s=timeout_s)
+
+
+def resume_backfill(
+    settings: Settings,
+    name: str = LAST,
+    *,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    workspace: Path | None = None,
+    concurrency: int = 2,
+    days_per_run: int | None = None,
+    timeout_s: float = 3600,
+) -> Progress:
+    """Go on with a backfill that was stopped, failed or killed, and wait for it; what is done is not done again.
+
+    Args:
+        settings: of the deployment whose books tell of it.
+        name: its id, or `LAST`: the newest that has not succeeded.
+        on_progress: as in `launch_backfill`, like the others.
+        workspace: likewise.
+        concurrency: likewise.
+        days_per_run: the setting `backfill_days` by default.
+        timeout_s: likewise.
+
+    Raises:
+        InputError: there is no such backfill, or nothing is left of it.
+        FeatureStoreError: the definitions cannot be loaded, or time ran out.
+    """
+    quicken_books()
+    with _run_size(days_per_run or settings.backfill_days), _location(settings, workspace) as context:
+        return _wait(context, resume(context, name), on_progress, concurrency=concurrency, timeout_s=timeout_s)
+
+
+@contextmanager
+def _location(settings: Settings, workspace: Path | None) -> Iterator[WorkspaceProcessContext]:
+    with (
+        dagster_instance(settings) as instance,
+        code_location(instance, workspace or workspace_file()) as context,
+    ):
+        _check_loaded(context)
+        yield context
+
+
+def _check_loaded(context: WorkspaceProcessContext) -> None:
+    for entry in context.create_request_context().get_code_location_entries().values():
+        if entry.load_error:
+            raise FeatureStoreError(f"the definitions cannot be loaded: {entry.load_error.message.strip()}")
 
 
 def _fitting(settings: Settings, start: date, end: date, concurrency: int) -> int:
@@ -117,14 +163,9 @@ def submit(
 
     Raises:
         InputError: an unknown asset, or a day before the partitions.
-        FeatureStoreError: the definitions cannot be loaded.
     """
-    request = context.create_request_context()
-    for entry in request.get_code_location_entries().values():
-        if entry.load_error:
-            raise FeatureStoreError(f"the definitions cannot be loaded: {entry.load_error.message.strip()}")
-    graph = request.asset_graph
-    partitioned = {key for key in graph.get_all_asset_keys() if graph.get(key).is_partitioned}
+    graph = context.create_request_context().asset_graph
+    partitioned = {key for key in graph.materializable_asset_keys if graph.get(key).is_partitioned}
     chosen = sorted(partitioned if assets is None else assets)
     unknown = [key.to_user_string() for key in chosen if key not in partitioned]
     if unknown:
@@ -177,4 +218,4 @@ def _wait(
             time.sleep(_POLL_S)
 
 
-__all__ = ["Progress", "code_location", "launch_backfill", "submit"]
+__all__ = ["Progress", "code_location", "launch_backfill", "resume_backfill", "submit"]

@@ -8,6 +8,8 @@ from feature_store_deploy.assets.keys import (
     history_key,
     online_key,
     served_vectors_key,
+    service_key,
+    source_key,
     stream_key,
     training_key,
 )
@@ -34,11 +36,12 @@ def _url(catalog_url: str, page: str) -> dg.UrlMetadataValue:
 
 def _pages(registry: Registry, env: str) -> Iterator[tuple[dg.AssetKey, str]]:
     for source in registry.sources.values():
-        for key in (events_key(env, source), stream_key(env, source)):
+        for key in (source_key(env, source), events_key(env, source), stream_key(env, source)):
             yield key, f"sources/{source.name}"
     for view in registry.views:
         yield history_key(env, view), f"views/{view.id}"
         yield online_key(env, view), f"views/{view.id}"
     for service in registry.services:
+        yield service_key(env, service), f"services/{service.id}"
         yield training_key(env, service), f"services/{service.id}"
         yield served_vectors_key(env, service), f"services/{service.id}"

@@ -8,8 +8,10 @@ import pyarrow as pa
 from feature_store_deploy.assets.markdown import table
 
 from feature_store.declare import Computed, EventSource, FeatureRef, FeatureService, FeatureView, Ratio
+from feature_store.declare.feature import Feature
 from feature_store.registry import Registry, view_fingerprint
 from feature_store.time_rule import format_duration
+from feature_store.transforms.plan import ViewPlan
 
 
 def owners(owner: str | None) -> list[str] | None:
@@ -95,15 +97,39 @@ def arrow_columns(schema: pa.Schema) -> dg.TableSchema:
     )
 
 
-def lake_columns(columns: Mapping[str, str], view: FeatureView) -> dg.TableSchema:
-    """The columns of a view's table, with its features' descriptions."""
-    described = {feature.name: feature.description for feature in view.declared}
+def lake_columns(columns: Mapping[str, str], plan: ViewPlan) -> dg.TableSchema:
+    """The columns of a view's table, with what its features are, or which features are finished from a column of tiles."""
+    described: dict[str, str] = {}
+    for each in plan.features:
+        described[each.feature.name] = _meaning(each.feature)
+        for column in each.columns.values():
+            kept = described.get(column.name)
+            described[column.name] = f"{kept}, `{each.feature.name}`" if kept else f"For `{each.feature.name}`"
     return dg.TableSchema(
         columns=[
-            dg.TableColumn(name=name, type=kind, description=described.get(name) or None)
-            for name, kind in columns.items()
+            dg.TableColumn(name=name, type=kind, description=described.get(name)) for name, kind in columns.items()
         ]
     )
+
+
+def served_columns(plan: ViewPlan) -> dg.TableSchema:
+    """The features of a view as readers get them."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=each.feature.name,
+                type=f"list of {each.kind}" if each.is_list else each.kind,
+                description=_meaning(each.feature),
+            )
+            for each in plan.features
+        ]
+    )
+
+
+def _meaning(feature: Feature) -> str:
+    of = f" of `{feature.column}`" if feature.column else ""
+    over = "" if feature.window_us is None else f" over {format_duration(feature.window_us)}"
+    return f"{feature.aggregate}{of}{over}{f': {feature.description}' if feature.description else ''}"
 
 
 def _entity(view: FeatureView) -> str:

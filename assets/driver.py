@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
 import dagster as dg
+from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionStatus
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from dagster._core.workspace.context import WorkspaceProcessContext
@@ -74,7 +75,15 @@ def cancel(instance: dg.DagsterInstance, backfill_id: str) -> None:
         if run.status in WAITING:
             instance.report_run_canceled(run)
         elif run.status in IN_PROGRESS_RUN_STATUSES:
-            instance.run_launcher.terminate(run.run_id)
+            terminate(instance, run.run_id)
     backfill = instance.get_backfill(backfill_id)
     if backfill is not None:
         instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
+
+
+def terminate(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Ask the process of a run to end; false if it is gone, or the server that started it."""
+    try:
+        return bool(instance.run_launcher.terminate(run_id))
+    except DagsterUserCodeUnreachableError:
+        return False

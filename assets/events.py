@@ -1,9 +1,12 @@
 """`events/<source>`: history into the lake."""
 
+import time
+
 import dagster as dg
 from feature_store_deploy.assets import declared
-from feature_store_deploy.assets.keys import events_key
-from feature_store_deploy.assets.partitions import window_of
+from feature_store_deploy.assets.keys import events_key, source_key
+from feature_store_deploy.assets.lineage import events_lineage
+from feature_store_deploy.assets.partitions import HISTORY_POOL, window_of
 from feature_store_deploy.assets.rejected import rejected_sample
 from feature_store_deploy.assets.results import written
 
@@ -27,6 +30,7 @@ def build_events_asset(
 
     @dg.asset(
         key=events_key(env, source),
+        deps=[source_key(env, source)],
         description=declared.source_description(source),
         group_name="sources",
         owners=declared.owners(source.owner),
@@ -34,17 +38,21 @@ def build_events_asset(
         code_version=declared.source_version(source, schema),
         partitions_def=partitions,
         backfill_policy=policy,
+        pool=HISTORY_POOL,
         metadata={
             "dagster/column_schema": columns,
             "event_time": source.event_time,
             "event_id": ", ".join(source.id_columns),
+            **events_lineage(source, schema, env=env),
         },
     )
     def events(
         context: dg.AssetExecutionContext, feature_store: dg.ResourceParam[FeatureStore]
     ) -> dg.MaterializeResult:
         start, end = window_of(context)
+        begun = time.perf_counter()
         result = feature_store.load(source.name, start=start, end=end)
+        seconds = time.perf_counter() - begun
         metadata = {
             **written(
                 feature_store,
@@ -53,6 +61,7 @@ def build_events_asset(
                 snapshot=result.snapshot,
                 days=(start, end),
                 columns=columns,
+                seconds=seconds,
             ),
             "duplicates": result.duplicates,
             REJECTED: result.rejected,

@@ -6,6 +6,16 @@ from feature_store.catalog import names
 from feature_store.declare import EventSource, FeatureService, FeatureView
 
 
+def source_key(env: str, source: EventSource) -> dg.AssetKey:
+    """Where the history of a source is."""
+    return dg.AssetKey([env, *names.source_path(source)])
+
+
+def service_key(env: str, service: FeatureService) -> dg.AssetKey:
+    """What a model asks for."""
+    return dg.AssetKey([env, *names.service_path(service)])
+
+
 def events_key(env: str, source: EventSource) -> dg.AssetKey:
     """The events of a source in the lake."""
     return dg.AssetKey([env, *names.events_path(source)])

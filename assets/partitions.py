@@ -1,6 +1,5 @@
 """Daily partitions: one definition for every asset, so that a backfill can run events and features together."""
 
-import math
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 
@@ -8,8 +7,10 @@ import dagster as dg
 
 from feature_store.declare import EventSource, FeatureView
 from feature_store.registry import Registry
-from feature_store.time_rule import DAY_US, floor_us, from_us
+from feature_store.time_rule import floor_us, from_us
 
+HISTORY_POOL = "history"
+"""Of runs that load and build days; how many work at a time is a setting of Dagster's instance."""
 DEFAULT_START = date(2020, 1, 1)
 """Where the partitions begin if no source says since when it has a history."""
 
@@ -28,10 +29,9 @@ def first_day(sources: Iterable[EventSource]) -> date:
 
 def lookback(view: FeatureView) -> dg.PartitionMapping:
     """The days of events that a day of a batch view's rows reads: back over its longest window."""
-    span = view.longest_window_us
-    if span is None:
+    days = view.lookback_days
+    if days is None:
         return dg.AllPartitionMapping()
-    days = math.ceil(span / DAY_US)
     return dg.TimeWindowPartitionMapping(start_offset=-days, end_offset=0, allow_nonexistent_upstream_partitions=True)
 
 

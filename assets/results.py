@@ -20,8 +20,9 @@ def written(
     snapshot: int,
     days: tuple[datetime, datetime],
     columns: dg.TableSchema,
+    seconds: float,
 ) -> dict[str, Any]:
-    """Metadata of days that were written to a table of the lake; the second of `days` is the end, excluded."""
+    """Metadata of days that were written to a table of the lake in so many seconds; the second of `days` is the end, excluded."""
     first, last = days[0].date(), (days[1] - timedelta(days=1)).date()
     relation = store.lake.table_sql(name)
     return {
@@ -29,6 +30,8 @@ def written(
         "dagster/relation_identifier": f"lake.{store.lake.env}.{name}",
         "dagster/column_schema": columns,
         "rows_written": rows,
+        "bytes_written": store.lake.size_of(name, (first, last)),
+        "seconds": round(seconds, 3),
         "snapshot_id": snapshot,
         "days": f"{first} to {last}",
         "preview": preview(store, f"SELECT * FROM {relation} WHERE _day BETWEEN DATE '{first}' AND DATE '{last}'"),

@@ -1,5 +1,6 @@
 """`training/<service>`: a point-in-time correct training set as a Parquet file with its manifest."""
 
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -7,6 +8,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 from feature_store_deploy.assets import declared
 from feature_store_deploy.assets.keys import history_key, training_key
+from feature_store_deploy.assets.lineage import training_lineage
 from feature_store_deploy.assets.markdown import table
 from pydantic import Field
 
@@ -17,8 +19,11 @@ from feature_store.history.manifest import Knowledge
 from feature_store.history.training import TrainingSet
 from feature_store.registry import Registry
 from feature_store.store import FeatureStore
+from feature_store.transforms.compiled import Compiled
 from feature_store.transforms.project import TIME
 
+POOL = "training"
+"""Of runs that make training sets, which take memory."""
 DEFAULT_ROWS = 10_000
 PREVIEW_ROWS, PREVIEW_COLUMNS = 5, 12
 
@@ -38,7 +43,9 @@ class TrainingConfig(dg.Config):
     allow_incomplete: bool = Field(default=False, description="Answer rows beyond what the lake has")
 
 
-def build_training_asset(service: FeatureService, registry: Registry, *, env: str) -> dg.AssetsDefinition:
+def build_training_asset(
+    service: FeatureService, registry: Registry, compiled: Compiled, *, env: str
+) -> dg.AssetsDefinition:
     """The asset that writes a service's training set."""
     views = {read.view.id: read.view for read in registry.reads(registry.resolve(service))}
 
@@ -50,10 +57,13 @@ def build_training_asset(service: FeatureService, registry: Registry, *, env: st
         owners=declared.owners(service.owner),
         kinds={"parquet", "duckdb"},
         code_version=declared.service_version(service, registry),
+        pool=POOL,
+        metadata=training_lineage(service, registry, compiled, env=env),
     )
     def training(
         context: dg.AssetExecutionContext, config: TrainingConfig, feature_store: dg.ResourceParam[FeatureStore]
     ) -> dg.MaterializeResult:
+        begun = time.perf_counter()
         found = feature_store.get_historical_features(
             _spine(config, feature_store, service),
             service,
@@ -63,7 +73,9 @@ def build_training_asset(service: FeatureService, registry: Registry, *, env: st
         )
         feature_store.pin(found.manifest)
         path = write_training_set(found, feature_store.training_folder(service), context.run.run_id)
-        return dg.MaterializeResult(metadata=_metadata(found, path))
+        seconds = round(time.perf_counter() - begun, 3)
+        told = {"seconds": seconds, "bytes_written": path.stat().st_size}
+        return dg.MaterializeResult(metadata={**_metadata(found, path), **told})
 
     return training
 

@@ -32,18 +32,18 @@ class Peak:
 
     def _watch(self) -> None:
         while True:
-            self.mb = max(self.mb, sum(map(_held_mb, _family(os.getpid()))))
+            self.mb = max(self.mb, sum(map(_held_mb, family(os.getpid()))))
             if self._done.wait(_POLL_S):
                 return
 
 
-def _family(pid: int) -> list[int]:
-    """A process and its descendants."""
+def family(pid: int) -> list[int]:
+    """A process and its descendants, as far as they live."""
     try:
         lists = [path.read_text() for path in (PROC / str(pid) / "task").glob("*/children")]
     except OSError:
         return [pid]  # it has ended
-    return [pid, *(one for text in lists for child in text.split() for one in _family(int(child)))]
+    return [pid, *(one for text in lists for child in text.split() for one in family(int(child)))]
 
 
 def _held_mb(pid: int) -> float:

@@ -6,7 +6,7 @@ import dagster as dg
 from feature_store_deploy.assets.keys import maintenance_key
 from feature_store_deploy.checks.declared import HEALTH, Figure, Measurement, judged, spec_metadata
 
-from feature_store.history.outdated import outdated_days
+from feature_store.history.outdated import outdated
 from feature_store.store import FeatureStore
 from feature_store.time_rule import DAY_US, SECOND_US
 
@@ -46,7 +46,7 @@ def measure_health(store: FeatureStore, *, unkept_days: float | None) -> Measure
     """Each figure with what to do about it; `unkept_days` is the time since the lake was maintained, None: never."""
     extent, now_us = store.lake.extent(), store.clock.now_us()
     disk = shutil.disk_usage(store.settings.home)
-    pending = {view.id: len(outdated_days(store.lake, view, now_us=now_us)) for view in store.registry.views}
+    pending = {view: len(days) for view, days in outdated(store.lake, store.registry.views, now_us=now_us).items()}
     waiting = ", ".join(f"{name} {count}" for name, count in pending.items() if count)
     figures = [
         Figure(name="files", value=extent.files, limit=FILES, said="`feature-store lake compact`"),

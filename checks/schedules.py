@@ -16,11 +16,12 @@ from feature_store_deploy.checks.declared import (
     VOLUME,
 )
 from feature_store_deploy.checks.declared import DRIFT as DRIFT_CHECK
+from feature_store_deploy.checks.outdated import NAME as UP_TO_DATE
 from feature_store_deploy.checks.skew import NAME as SKEW_CHECK
 
 WATCH, SKEW, DRIFT, UPKEEP = "watch", "skew", "drift", "upkeep"
 KINDS = (WATCH, SKEW, DRIFT, UPKEEP)
-_PRESENT = ("freshness", "online_parity")
+_PRESENT = ("freshness", "online_parity", UP_TO_DATE)
 _SERVED = (SKEW_CHECK, DEFAULT_VALUE_RATE)
 _VALUES = (VOLUME, MISSING_RATE, RANGE, CATEGORIES, DRIFT_CHECK)
 _UPKEEP = (DEAD_LETTERS, HEALTH)

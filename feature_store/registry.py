@@ -333,10 +333,14 @@ def fingerprint(view: FeatureView, feature: Feature) -> str:
     return hashlib.blake2b(json.dumps(meaning, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
+def meanings_of(view: FeatureView) -> list[str]:
+    """What each feature of a view means, `name=fingerprint`, in order."""
+    return [f"{feature.name}={fingerprint(view, feature)}" for feature in view.declared]
+
+
 def view_fingerprint(view: FeatureView) -> str:
     """A stable digest of a view's features in order: what its rows in lake and Redis depend on."""
-    parts = [f"{feature.name}={fingerprint(view, feature)}" for feature in view.declared]
-    return hashlib.blake2b("|".join(parts).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b("|".join(meanings_of(view)).encode(), digest_size=8).hexdigest()
 
 
 def load_registry(path: str) -> Registry:

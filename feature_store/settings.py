@@ -21,6 +21,7 @@ FILE = "feature_store.toml"
 """Settings of the working folder, by their names in small letters."""
 CONFIG = f"{PREFIX}CONFIG"
 """The variable that names another file instead."""
+Rebuild = Literal["none", "events", "all"]
 ENVIRONMENT_RULE = "must be lower-case letters, digits and _ (at most 31)"
 
 
@@ -94,6 +95,10 @@ class Settings(BaseSettings):
     """Where people reach the runbooks that alerts link: `<runbook_url>/<kind>.md`."""
     backfill_days: int = Field(default=31, ge=1, le=3660)
     """Days that one run of a backfill loads or builds: what a failed run loses, and what a process is started for."""
+    rebuild: Rebuild = "events"
+    """Which outdated days a sensor has built again by itself: those that events have changed or that were missed, `all`
+    (also those that another definition made), `none`. The others are proposed.
+    """
     drift_days: int = Field(default=28, ge=1)
     """Days that say what is usual: those before what a check looks at."""
     drift_threshold: float = Field(default=0.3, gt=0)

@@ -18,7 +18,7 @@ from feature_store.transforms.compiled import Compiled, compile_registry
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
-    from datetime import timedelta
+    from datetime import date, timedelta
     from types import TracebackType
 
     import pandas as pd
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from feature_store.history.late import LateEvents
     from feature_store.history.loading import LoadResult
     from feature_store.history.manifest import Knowledge, Manifest
+    from feature_store.history.outdated import Reason
     from feature_store.history.publish import PublishResult
     from feature_store.history.training import TrainingSet
     from feature_store.history.workers import Workers
@@ -331,6 +332,12 @@ class FeatureStore:
             now_us=self.clock.now_us(),
             workers=self._workers(executor),
         )
+
+    def outdated_days(self, view: str) -> dict[date, frozenset[Reason]]:
+        """Past days of a view that should be built again, in order, and why. See `history.outdated.outdated_days`."""
+        from feature_store.history.outdated import outdated_days
+
+        return outdated_days(self.lake, self.registry.view(view), now_us=self.clock.now_us())
 
     def late_events(self, view: str, *, start: datetime, end: datetime) -> LateEvents:
         """What came late of the days in [start, end), and what it changed. See `history.late.late_events`."""

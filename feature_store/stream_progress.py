@@ -26,6 +26,29 @@ class Vouchers:
     records: Mapping[int, ReadyRecord]
     """By shard; one that is missing vouches for nothing: it never began, catches up, or its store was emptied."""
 
+    @property
+    def silent(self) -> tuple[int, ...]:
+        """Shards that vouch for nothing."""
+        return tuple(shard for shard in range(self.shards) if shard not in self.records)
+
+    @property
+    def speaking(self) -> list[ReadyRecord]:
+        """The records of the shards that there are."""
+        return [self.records[shard] for shard in range(self.shards) if shard in self.records]
+
+    @property
+    def watermark_us(self) -> int | None:
+        """What had arrived by then is in all values; None unless every shard vouches."""
+        return None if self.silent else min(map(_known_us, self.speaking))
+
+    def reached(self, source: str) -> dict[int, int]:
+        """Partition of a source's log -> the next offset that some shard has not read; those that one of them knows."""
+        slowest: dict[int, int] = {}
+        for record in self.speaking:
+            for partition, position in record.positions.get(source, {}).items():
+                slowest[partition] = min(position, slowest.get(partition, position))
+        return slowest
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamProgress:
@@ -80,20 +103,16 @@ def stream_progress(
     Raises:
         LogError: the log cannot be read, or has lost its tail.
     """
-    shards = range(vouchers.shards)
-    records = [vouchers.records[shard] for shard in shards if shard in vouchers.records]
-    silent = tuple(shard for shard in shards if shard not in vouchers.records)
-    known = [record.positions.get(source, {}) for record in records]
-    positions = {p: min((each[p] for each in known if p in each), default=None) for p in range(log.partitions)}
-    behind = {p: log.begin(p) if at is None else at for p, at in positions.items()}
+    records, reached = vouchers.speaking, vouchers.reached(source)
+    behind = {p: reached[p] if p in reached else log.begin(p) for p in range(log.partitions)}
     lags = {p: log.lag(p, at) for p, at in behind.items()}
     return StreamProgress(
         begun=vouchers.begun,
         shards=vouchers.shards,
-        silent=silent,
+        silent=vouchers.silent,
         run=max((record.run for record in records), default=None),
         beat_us=min((record.beat_us for record in records), default=None),
-        watermark_us=None if silent else min(map(_known_us, records)),
+        watermark_us=vouchers.watermark_us,
         positions=behind,
         lag=sum(lags.values()),
         advanced=sum(max(_lag_then(log, p, at) - lags[p], 0) for p, at in (since or {}).items() if p in lags),

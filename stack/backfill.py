@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
+from functools import partial
 
 import dagster as dg
-from feature_store_deploy.assets.backfill import launch_backfill
+from feature_store_deploy.assets.backfill import launch_backfill, resume_backfill
 from feature_store_deploy.assets.keys import events_key, history_key
 from feature_store_deploy.assets.partitions import first_day
+from feature_store_deploy.assets.progress import Progress as Done
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -42,28 +44,41 @@ def backfill(settings: Settings, names: Sequence[str], *, start: date, end: date
         if name not in known:
             raise UnknownNameError("asset", name, known)
     _check_days(start, end, first=first_day(registry.sources.values()), today=_today(settings))
+    launch = partial(
+        launch_backfill,
+        settings,
+        start=start,
+        end=end,
+        assets=[known[name] for name in names] or None,
+        title="feature-store backfill",
+    )
+    return _follow(settings, launch, f"{start} to {end - timedelta(days=1)}")
+
+
+def resumed(settings: Settings, name: str) -> int:
+    """Go on with a backfill, by its id or `last`, and say what came of it; returns the exit code.
+
+    Raises:
+        InputError: there is no such backfill, or nothing is left of it.
+    """
+    return _follow(settings, partial(resume_backfill, settings, name), "resumed")
+
+
+def _follow(settings: Settings, run: Callable[..., Done], what: str) -> int:
     # The processes of the runs read their settings from the environment.
     os.environ[f"{PREFIX}HOME"] = str(settings.home.absolute())
     console = Console(highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("partitions", total=None)
-        done = launch_backfill(
-            settings,
-            start=start,
-            end=end,
-            assets=[known[name] for name in names] or None,
-            title="feature-store backfill",
-            on_progress=lambda now: progress.update(task, total=now.total, completed=now.done),
-        )
-    days = f"{start} to {end - timedelta(days=1)}"
+        done = run(on_progress=lambda now: progress.update(task, total=now.total, completed=now.done))
     if not done.ok:
         raise FeatureStoreError(
-            f"backfill {done.backfill_id} of {days}: {done.total - done.done} of {done.total} partitions were not built; "
-            "the web UI of `feature-store up` shows why, and can launch them again"
+            f"backfill {done.backfill_id} ({what}): {done.total - done.done} of {done.total} partitions were not built; "
+            f"the web UI of `feature-store up` shows why; `feature-store backfill --resume {done.backfill_id}` goes on"
         )
     console.print(
-        f"{days}: {counted(done.done, 'partition')} in {counted(done.runs_done, 'run')}, {done.seconds:.0f} s"
+        f"{what}: {counted(done.done, 'partition')} in {counted(done.runs_done, 'run')}, {done.seconds:.0f} s"
     )
     return 0
 
@@ -86,11 +101,14 @@ def _today(settings: Settings) -> date:
 def main() -> int:
     """Run what the command line names; exit code 2 with one clear line if it cannot."""
     parser = argparse.ArgumentParser(prog="feature-store backfill")
-    parser.add_argument("--start", type=date.fromisoformat, required=True)
-    parser.add_argument("--end", type=date.fromisoformat, required=True)
+    parser.add_argument("--resume")
+    parser.add_argument("--start", type=date.fromisoformat)
+    parser.add_argument("--end", type=date.fromisoformat)
     parser.add_argument("assets", nargs="*")
     options = parser.parse_args()
     try:
+        if options.resume is not None:
+            return resumed(Settings(), options.resume)
         return backfill(Settings(), options.assets, start=options.start, end=options.end)
     except FeatureStoreError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -8,14 +8,15 @@ import dagster as dg
 from feature_store_deploy.assets.books import quicken_books
 from feature_store_deploy.assets.catalog_links import with_links
 from feature_store_deploy.assets.costs import build_costs_asset, build_costs_schedule
+from feature_store_deploy.assets.ends import build_live_spec, build_service_spec, build_source_spec
 from feature_store_deploy.assets.events import build_events_asset
 from feature_store_deploy.assets.housekeeping import build_housekeeping_assets, build_housekeeping_schedule
-from feature_store_deploy.assets.late import build_late_sensor, is_recomputed
 from feature_store_deploy.assets.maintenance import build_maintenance_asset, build_maintenance_schedule
 from feature_store_deploy.assets.online import build_online_asset, build_stream_spec
+from feature_store_deploy.assets.outdated import build_outdated_sensor
 from feature_store_deploy.assets.partitions import daily_partitions
 from feature_store_deploy.assets.resource import STORE, feature_store_resource
-from feature_store_deploy.assets.schedules import build_view_schedule
+from feature_store_deploy.assets.schedules import build_history_job, build_view_schedule
 from feature_store_deploy.assets.served import build_served_asset
 from feature_store_deploy.assets.statistics import build_statistics_asset, build_statistics_schedule
 from feature_store_deploy.assets.stream import build_stream_asset
@@ -26,6 +27,7 @@ from feature_store_deploy.checks.dead_letters import build_dead_letters_check
 from feature_store_deploy.checks.default_values import build_default_values_check
 from feature_store_deploy.checks.freshness import build_freshness_check
 from feature_store_deploy.checks.health import build_health_check
+from feature_store_deploy.checks.outdated import build_outdated_check
 from feature_store_deploy.checks.parity import build_parity_check
 from feature_store_deploy.checks.retraining import build_retraining_check, build_retraining_sensor
 from feature_store_deploy.checks.schedules import build_check_schedules
@@ -57,20 +59,29 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
     policy = dg.BackfillPolicy.multi_run(max_partitions_per_run=settings.backfill_days)
     loaded = [source for source in registry.sources.values() if source.load is not None]
     events = [build_events_asset(source, compiled, env=env, partitions=partitions, policy=policy) for source in loaded]
-    views = [build_view_asset(view, env=env, partitions=partitions, policy=policy) for view in registry.views]
+    origins = [build_source_spec(source, compiled, env=env) for source in loaded]
+    unloaded = [source for source in registry.sources.values() if source.load is None]
+    archived = [build_live_spec(source, compiled, env=env, partitions=partitions) for source in unloaded]
+    views = [build_view_asset(view, compiled, env=env, partitions=partitions, policy=policy) for view in registry.views]
     batch = [view for view in registry.views if view.is_batch]
-    online = [build_online_asset(view, env=env) for view in batch]
-    shown = [build_stream_spec(view, env=env) for view in registry.views if view.online == "stream"]
+    online = [build_online_asset(view, compiled, env=env) for view in batch]
+    shown = [build_stream_spec(view, compiled, env=env) for view in registry.views if view.online == "stream"]
     live = [registry.source(name) for name in live_sources(registry)]
     streams = [build_stream_asset(source, compiled, env=env) for source in live]
-    training = [build_training_asset(service, registry, env=env) for service in registry.services]
+    training = [build_training_asset(service, registry, compiled, env=env) for service in registry.services]
+    services = [build_service_spec(service, registry, compiled, env=env) for service in registry.services]
     vectors = [build_served_asset(service, registry, env=env) for service in registry.services]
-    checks = [*_checks(registry, env=env), *(build_stream_check(source, env=env) for source in live)]
+    checks = [
+        *_checks(registry, env=env),
+        *(build_stream_check(source, env=env) for source in live),
+        *(build_outdated_check(view, env=env, rebuild=settings.rebuild) for view in registry.views),
+    ]
+    history_job = build_history_job(registry, env=env)
     return dg.Definitions(
         asset_checks=checks,
         assets=[
             *with_links(
-                [*events, *streams, *views, *online, *shown, *training, *vectors],
+                [*origins, *events, *archived, *streams, *views, *online, *shown, *training, *vectors, *services],
                 registry,
                 env=env,
                 catalog_url=settings.catalog_url,
@@ -83,11 +94,11 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
         sensors=[
             build_alert_sensor(registry, settings),
             *([build_stream_sensor(registry, settings, clock=clock)] if live else []),
-            *(build_late_sensor(view, env=env) for view in registry.views if is_recomputed(view)),
+            build_outdated_sensor(registry, env=env, partitions=partitions, rebuild=settings.rebuild),
             *filter(None, (build_retraining_sensor(service, settings) for service in registry.services)),
         ],
         schedules=[
-            *(build_view_schedule(view, env=env) for view in batch),
+            *(build_view_schedule(view, history_job, env=env) for view in registry.views),
             *build_check_schedules(checks, env=env),
             build_statistics_schedule(env=env),
             build_housekeeping_schedule(env=env),

@@ -36,6 +36,8 @@ def test_a_run_materializes_all_its_days_and_says_what_it_wrote(deployment):
     assert events["rejected"] == events["duplicates"] == 0
     assert events["days"] == "2024-03-01 to 2024-03-05"
     assert "| r0 | york |" in events["preview"]
+    assert events["bytes_written"] > 1000
+    assert 0 < events["seconds"] < 60
     tiles, rows = told(result, "tiles/hourly"), told(result, "rows/daily")
     assert events["snapshot_id"] < tiles["snapshot_id"]
     assert rows["rows_written"] == 5
@@ -119,6 +121,7 @@ def test_published_rows_are_what_readers_get(deployment):
 
     assert result.success
     assert told(result, "online/daily")["dagster/row_count"] == 1
+    assert told(result, "online/daily")["age_seconds"] == 1e-6
     assert "york" in told(result, "online/daily")["preview"]
     with deployment.store() as store:
         found = store.get_online_features(["daily:count_2d", "daily:fare_sum_1d"], {"city": "york"})
@@ -140,18 +143,28 @@ def test_the_job_of_a_batch_view_builds_and_publishes_in_one_run(deployment):
 
     with quiet():
         job = deployment.definitions.resolve_job_def(schedule.job_name)
-        result = job.execute_in_process(instance=deployment.instance, partition_key=request.partition_key)
+        result = job.execute_in_process(
+            instance=deployment.instance, partition_key=request.partition_key, asset_selection=request.asset_selection
+        )
 
     assert request.partition_key == day(4)
     assert result.success
     assert told(result, "online/daily")["dagster/row_count"] == 1
 
 
-def test_a_source_without_a_log_is_loaded_by_the_schedule_of_its_view(tmp_path):
+def test_a_source_without_a_log_is_loaded_by_the_schedules_of_its_views(tmp_path):
     deployment = Deployment(tmp_path, log=False)
-    job = deployment.definitions.resolve_job_def("dev__rows__daily__job")
+    repository = deployment.definitions.get_repository_def()
 
-    assert deployment.key("events", "rides") in job.asset_layer.executable_asset_keys
+    for name, keys in (
+        ("rows__daily", ["events/rides", "rows/daily", "online/daily"]),
+        ("tiles__hourly", ["events/rides", "tiles/hourly"]),
+    ):
+        with dg.build_schedule_context(
+            scheduled_execution_time=midnight(5), instance=deployment.instance, repository_def=repository
+        ) as context:
+            request = repository.get_schedule_def(f"dev__{name}__schedule").evaluate_tick(context).run_requests[0]
+        assert request.asset_selection == [deployment.key(*key.split("/")) for key in keys]
 
 
 def test_a_training_set_is_a_file_with_its_manifest(deployment):

@@ -8,8 +8,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster_world import registry
-from feature_store_deploy.assets.instance import prepare_dagster_home, workspace_file
-from feature_store_deploy.assets.partitions import daily_partitions, newest_partition
+from feature_store_deploy.assets.instance import dagster_instance, prepare_dagster_home, workspace_file
+from feature_store_deploy.assets.lineage import LINEAGE
+from feature_store_deploy.assets.partitions import HISTORY_POOL, daily_partitions, newest_partition
 from feature_store_deploy.assets.schedules import cron
 from feature_store_deploy.stack.definitions import build_definitions
 
@@ -36,7 +37,7 @@ def test_every_asset_says_whose_it_is_what_it_is_and_where_it_belongs(flights):
     specs = [spec for spec in flights.resolve_all_asset_specs() if spec.key.path[1] not in SHARED]
 
     streams = len(live_sources(FLIGHTS))
-    assert len(specs) == streams + len(FLIGHTS.sources) + 2 * len(FLIGHTS.views) + 2 * len(FLIGHTS.services)
+    assert len(specs) == streams + 2 * len(FLIGHTS.sources) + 2 * len(FLIGHTS.views) + 3 * len(FLIGHTS.services)
     for spec in specs:
         assert spec.owners, spec.key
         assert spec.description, spec.key
@@ -50,7 +51,7 @@ def test_every_check_says_whose_it_is_and_what_it_asserts(flights):
     specs = [graph.get_check_spec(key) for key in graph.asset_check_keys]
 
     names = {spec.name for spec in specs}
-    assert names == {*SOURCE_CHECKS, *VIEW_CHECKS, *SERVICE_CHECKS, "retraining", "health", "stream"}
+    assert names == {*SOURCE_CHECKS, *VIEW_CHECKS, *SERVICE_CHECKS, "retraining", "health", "stream", "up_to_date"}
     specs = [spec for spec in specs if spec.name != "health"]  # of the lake, which is everybody's
     assert all(spec.description and str(spec.metadata["owner"]).startswith("team:") for spec in specs)
     assert {spec.asset_key.path[1] for spec in specs if spec.blocking} == {"events"}
@@ -66,6 +67,70 @@ def test_keys_begin_with_the_environment_and_follow_the_lineage(flights):
     assert graph.get(dg.AssetKey(["staging", "tiles", "airport_departures"])).parent_keys == {
         dg.AssetKey(["staging", "events", "departures"])
     }
+
+
+def test_the_graph_leads_from_where_history_is_to_what_a_model_asks_for(flights):
+    graph = flights.resolve_asset_graph()
+
+    def parents(name):
+        return {"/".join(key.path[1:]) for key in graph.get(dg.AssetKey(["staging", *name.split("/")])).parent_keys}
+
+    assert parents("sources/departures") == set()
+    assert "sources/departures" in parents("events/departures")
+    assert parents("tiles/airport_departures") == {"events/departures"}
+    assert "tiles/airport_departures" in parents("online/airport_departures")
+    assert {"online/airport_departures", "training/arrival_delay"} <= parents("services/arrival_delay")
+    assert graph.get(dg.AssetKey(["staging", "sources", "departures"])).kinds == {"python"}
+
+
+def origins(definitions, name):
+    """Column of an asset -> the columns that it is made of."""
+    specs = {"/".join(spec.key.path[1:]): spec for spec in definitions.resolve_all_asset_specs()}
+    lineage = specs[name].metadata[LINEAGE].deps_by_column
+    return {
+        column: {f"{'/'.join(each.asset_key.path[1:])}:{each.column_name}" for each in made}
+        for column, made in lineage.items()
+    }
+
+
+def test_every_column_says_what_it_is_made_of(tmp_path):
+    found = build_definitions(registry(None), Settings(home=tmp_path))
+    # A source without a loader has events all the same.
+    assert "sources" not in {spec.key.path[1] for spec in found.resolve_all_asset_specs()}
+    tiles = origins(found, "tiles/hourly")
+
+    mean = set(tiles) - {"_key", "events"}
+    assert tiles == {
+        "_key": {"events/rides:city"},
+        "events": {"events/rides:begun"},
+        **{column: {"events/rides:fare"} for column in mean},
+    }
+    assert mean
+    assert origins(found, "rows/daily") == {
+        "_key": {"events/rides:city"}, "count_2d": {"events/rides:begun"}, "fare_sum_1d": {"events/rides:fare"},
+    }  # fmt: skip
+    assert origins(found, "online/hourly") == {
+        "count_1h": {"tiles/hourly:events"}, "fare_mean_1d": {f"tiles/hourly:{column}" for column in mean},
+    }  # fmt: skip
+    assert origins(found, "training/pricing")["daily__fare_sum_1d"] == {"rows/daily:fare_sum_1d"}
+    assert origins(found, "services/pricing")["hourly__fare_mean_1d"] == {"online/hourly:fare_mean_1d"}
+
+
+def test_the_columns_of_online_values_say_what_they_are(flights):
+    specs = {"/".join(spec.key.path[1:]): spec for spec in flights.resolve_all_asset_specs()}
+    columns = specs["online/airport_departures"].metadata["dagster/column_schema"].columns
+
+    told = {column.name: (column.type, column.description) for column in columns}
+    assert told["dep_delay_mean_1h"] == ("float", "mean of `dep_delay` over 1h: minutes")
+    assert told["count_1h"][1].startswith("count over 1h")
+
+
+def test_features_that_are_computed_name_all_that_they_read(flights):
+    made = origins(flights, "services/arrival_delay")
+    resolved = FLIGHTS.resolve(FLIGHTS.services[0])
+    assert len(made) == len(resolved)
+    for item, origin in zip(resolved, made.values(), strict=True):
+        assert origin == {f"online/{ref.view}:{ref.feature}" for ref in item.refs}
 
 
 def test_assets_link_to_their_pages_in_the_catalog(tmp_path):
@@ -97,6 +162,7 @@ def test_a_changed_feature_changes_the_code_version_of_its_view_and_of_the_servi
         "dev/online/hourly",
         "dev/training/pricing",
         "dev/served/pricing",
+        "dev/services/pricing",
     }
 
 
@@ -165,6 +231,17 @@ def test_dagsters_home_is_prepared_once_and_sends_nothing_home(tmp_path):
 
     assert prepare_dagster_home(Settings(home=tmp_path)) == home
     assert "# mine" in written.read_text()
+
+
+def test_a_backfill_of_years_leaves_room_for_checks_and_publications(flights, tmp_path):
+    graph = flights.resolve_asset_graph()
+    days = {key for key in graph.get_all_asset_keys() if graph.get(key).is_partitioned}
+    with dagster_instance(Settings(home=tmp_path)) as instance:
+        limits = instance.get_concurrency_config()
+
+    assert {pool for key in days for pool in graph.get(key).pools} == {HISTORY_POOL}
+    assert (limits.pool_config.default_pool_limit, limits.pool_config.pool_granularity.value) == (2, "run")
+    assert limits.run_queue_config.max_concurrent_runs == 4
 
 
 def test_a_home_that_cannot_be_written_is_named(tmp_path):

@@ -1,9 +1,7 @@
-"""Late events: counted where a view is materialized, and past days built again where the policy says so."""
+"""Late events: counted where a view is materialized, and what building their days again makes of them."""
 
-import dagster as dg
 import pytest
-from dagster_world import Deployment, day, live, midnight, quiet, ride, told
-from feature_store_deploy.assets.resource import STORE
+from dagster_world import Deployment, day, live, midnight, ride, told
 
 from feature_store.time_rule import DAY_US, MINUTE_US, to_us
 
@@ -26,58 +24,6 @@ def make(tmp_path):
         return made
 
     return build
-
-
-def asked(deployment, name):
-    """The partitions that a sensor asks for."""
-    repository = deployment.definitions.get_repository_def()
-    resources = {STORE: deployment.definitions.resources[STORE]}
-    with (
-        quiet(),
-        dg.build_sensor_context(
-            instance=deployment.instance, repository_def=repository, resources=resources
-        ) as context,
-    ):
-        data = repository.get_sensor_def(name).evaluate_tick(context)
-    return [request.partition_key for request in data.run_requests or ()]
-
-
-def test_recompute_builds_the_days_again_whose_windows_hold_the_late_event(make):
-    deployment = make("recompute")
-
-    # Its count looks back over two days.
-    days = asked(deployment, "dev__rows__daily__late_sensor")
-    assert days == [day(LATE_DAY), day(LATE_DAY + 1), day(LATE_DAY + 2)]
-
-    with deployment.store() as store:
-        store.materialize("daily", start=midnight(LATE_DAY), end=midnight(LATE_DAY + 3))
-    assert asked(deployment, "dev__rows__daily__late_sensor") == []
-
-
-def test_tiles_of_past_days_are_brought_up_to_date_and_rows_of_other_policies_stay(make):
-    deployment = make("correct")
-
-    names = {sensor.name for sensor in deployment.definitions.get_repository_def().sensor_defs}
-    assert "dev__rows__daily__late_sensor" not in names
-    assert asked(deployment, "dev__tiles__hourly__late_sensor") == [day(LATE_DAY)]
-
-
-def test_a_day_that_is_not_over_waits(make):
-    deployment = make("recompute")
-    with deployment.store() as store:
-        store.materialize("hourly", start=midnight(10), end=midnight(11))
-        store.lake.ensure_source("rides", store.compiled.schemas["rides"])
-        store.lake.append_live("rides", live(ride(98, at=10.1), offset=1), owner="o", start={0: 1}, end={0: 2})
-
-    assert asked(deployment, "dev__tiles__hourly__late_sensor") == [day(LATE_DAY)]
-
-
-def brought_up_to_date(deployment, key):
-    """Runs what the sensor of an asset asks for; says which days that were."""
-    days = asked(deployment, f"dev__{key.replace('/', '__')}__late_sensor")
-    for each in days:
-        assert deployment.run(key, first=each).success
-    return days
 
 
 def query(store, sql):
@@ -107,7 +53,7 @@ def test_tiles_of_a_past_day_hold_the_late_event_once_they_are_brought_up_to_dat
     with deployment.store() as store:
         before = tiles(store)
 
-    assert brought_up_to_date(deployment, "tiles/hourly") == [day(LATE_DAY)]
+    assert deployment.run("tiles/hourly", first=day(LATE_DAY)).success
 
     # The late ride began at 74.4 h: a tile of an hour and one of two minutes are new.
     with deployment.store() as store:
@@ -121,22 +67,13 @@ def test_rows_get_a_version_with_the_late_event_beside_the_one_that_was_served(m
     with deployment.store() as store:
         (served,) = counts(store, store.lake.all_rows_sql("rows_daily_v1"))
 
-    brought_up_to_date(deployment, "rows/daily")
+    assert deployment.run("rows/daily", first=day(LATE_DAY)).success
 
     with deployment.store() as store:
         versions = counts(store, store.lake.all_rows_sql("rows_daily_v1"))
         assert list(versions.values()) == [4, 5]
         assert next(iter(versions)) == served
         assert list(counts(store, store.lake.latest_rows_sql("rows_daily_v1")).values()) == [5]
-
-
-def test_rows_that_are_not_recomputed_stay_as_they_were(make):
-    deployment = make("correct")
-
-    brought_up_to_date(deployment, "tiles/hourly")
-
-    with deployment.store() as store:
-        assert list(counts(store, store.lake.all_rows_sql("rows_daily_v1")).values()) == [4]
 
 
 def test_late_events_and_what_they_changed_are_told_with_the_materialization(make):

@@ -121,7 +121,7 @@ def _service(service: FeatureService, compiled: Compiled) -> ServiceEntry:
         personal=sorted({read.view.name for read in reads if read.view.is_personal}),
         keys=list(keys),
         requests={name: each.kind for name, each in asked.items() if name not in keys},
-        assets=[names.training_path(service), names.served_vectors_path(service)],
+        assets=[names.service_path(service), names.training_path(service), names.served_vectors_path(service)],
         features=[
             _served(name, item, compiled, default=service.defaults.get(name))
             for name, item in zip(served, resolved, strict=True)
@@ -195,7 +195,7 @@ def _source(source: EventSource, compiled: Compiled) -> SourceEntry:
         history=None if source.load is None else getattr(source.load, "__name__", type(source.load).__name__),
         log=_log(source),
         personal=compiled.registry.is_personal(source.name),
-        assets=[names.events_path(source)] if source.load is not None else [],
+        assets=[names.events_path(source)],
         columns=[
             ColumnEntry(
                 name=field.name,

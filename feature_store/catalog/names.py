@@ -12,6 +12,16 @@ if TYPE_CHECKING:
 Path = tuple[str, ...]
 
 
+def source_path(source: EventSource) -> Path:
+    """Where the history of a source is."""
+    return "sources", source.name
+
+
+def service_path(service: FeatureService) -> Path:
+    """What a model asks for."""
+    return "services", versioned(service.name, service.version)
+
+
 def events_path(source: EventSource) -> Path:
     """The events of a source in the lake."""
     return "events", source.name

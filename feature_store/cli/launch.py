@@ -52,10 +52,21 @@ def backfill(
         list[str] | None, typer.Argument(help="events/<source>, tiles/<view>, rows/<view>; all by default")
     ] = None,
     *,
-    start: Annotated[str, typer.Option(help="First day, UTC", metavar="YYYY-MM-DD")],
-    end: Annotated[str, typer.Option(help="Day after the last one, UTC", metavar="YYYY-MM-DD")],
+    start: Annotated[str | None, typer.Option(help="First day, UTC", metavar="YYYY-MM-DD")] = None,
+    end: Annotated[str | None, typer.Option(help="Day after the last one, UTC", metavar="YYYY-MM-DD")] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with a backfill that was stopped: its id, or `last`", metavar="ID")
+    ] = None,
 ) -> None:
-    """Load and build daily partitions through Dagster, as the web UI does."""
+    """Load and build daily partitions through Dagster, as the web UI does, or go on with what was stopped."""
+    if resume is not None:
+        if assets or start or end:
+            raise InputError(
+                "`--resume` goes on with what a backfill was asked for, without assets, `--start` or `--end`"
+            )
+        _deploy("stack.backfill", f"--resume={resume}", extra="dagster")
+    if start is None or end is None:
+        raise InputError("`--start` and `--end` must be given, or `--resume` to go on with a backfill")
     days: tuple[Day, Day] = (day(start, name="--start"), day(end, name="--end"))
     _deploy(
         "stack.backfill",

@@ -14,7 +14,7 @@ from feature_store.declare.feature import Feature, FeatureRef, FeatureSpec, Role
 from feature_store.declare.keyed import KeyedView
 from feature_store.declare.source import EventSource
 from feature_store.errors import InputError, UnknownNameError
-from feature_store.time_rule import DAY_US, parse_duration
+from feature_store.time_rule import DAY_US, floor_us, parse_duration
 
 Online = Literal["stream", "batch"]
 LateEvents = Literal["correct", "ignore", "recompute"]
@@ -154,3 +154,19 @@ class FeatureView:
         if None in spans:
             return None
         return max((span for span in spans if span is not None), default=DAY_US)
+
+    @property
+    def lookback_days(self) -> int | None:
+        """How many days before its own a day's rows read events of, back from their first step; None: all."""
+        tails = [
+            None if f.window_us is None else _tail_us(self.every_us - f.window_us, hop_us=f.hop_us)
+            for f in self.declared
+        ]
+        if None in tails:
+            return None
+        return max((-(tail // DAY_US) for tail in tails if tail is not None and tail < 0), default=0)
+
+
+def _tail_us(time_us: int, *, hop_us: int) -> int:
+    """Where a window that reaches back to a time of a day begins at the earliest; hops may stand otherwise each day."""
+    return floor_us(time_us, hop_us) if DAY_US % hop_us == 0 else time_us - hop_us + 1

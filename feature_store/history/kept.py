@@ -24,7 +24,7 @@ def lookback_days(view: FeatureView) -> int | None:
     """How many days before its own a day of a view reads: none for tiles; None: all."""
     if not view.is_batch:
         return 0
-    return None if view.longest_window_us is None else -(-view.longest_window_us // DAY_US)
+    return view.lookback_days
 
 
 def first_needed(view: FeatureView, day: date) -> date:

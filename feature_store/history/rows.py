@@ -24,6 +24,7 @@ from feature_store.history.kept import check_buildable
 from feature_store.history.late import count_late
 from feature_store.history.tiles import BATCH_DAYS, batches
 from feature_store.history.workers import ALONE, Workers
+from feature_store.registry import meanings_of
 from feature_store.time_rule import BEGINNING_US, DAY_US, to_us
 from feature_store.transforms.catalogue import Ints
 from feature_store.transforms.evaluate import evaluate, tails_us
@@ -87,7 +88,6 @@ def _materialize(
 ) -> Commit:
     snapshot, view = lake.snapshot(), plan.view
     first_us, last_us = _start_us(days[0]), _start_us(days[-1]) + DAY_US
-    span = view.longest_window_us
     events = _events_sql(plan, lake, snapshot, first_us, last_us)
     asked = _Asked(plan=plan.windows, every_us=view.every_us, days=tuple(days), now_us=now_us)
     with ExitStack() as stack:
@@ -106,7 +106,8 @@ def _materialize(
             days=days,
             source=view.source.name,
             built_from=snapshot,
-            lookback_days=_EVER_DAYS if span is None else -(-span // DAY_US),
+            meanings=meanings_of(view),
+            lookback_days=_EVER_DAYS if view.lookback_days is None else view.lookback_days,
             late=count_late(plan, lake, days=days, snapshot=snapshot) if counts_late else None,
         )
 

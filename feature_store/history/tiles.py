@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from feature_store.history.kept import check_buildable
 from feature_store.history.late import count_late
+from feature_store.registry import meanings_of
 from feature_store.time_rule import DAY_US
 from feature_store.transforms.project import DAY, TILE, tiles_sql
 
@@ -57,6 +58,7 @@ def _materialize(compiled: Compiled, lake: Lake, view: FeatureView, days: list[d
         days=days,
         source=view.source.name,
         built_from=snapshot,
+        meanings=meanings_of(view),
         late=count_late(compiled.plan(view), lake, days=days, snapshot=snapshot),
     )
 

@@ -11,7 +11,8 @@ from feature_store.lake.commit import Commit
 from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, UTC_DAY, in_days
 from feature_store.lake.events import SYSTEM, UNKNOWN, live_table, loaded_table, source_columns, undeclared
-from feature_store.lake.records import committed_days, record_commit, record_rejected
+from feature_store.lake.records import committed_days, loads_since, record_commit, record_rejected
+from feature_store.lake.session import current_snapshot
 from feature_store.lake.staging import Stage, check_days, commit_staged, staged, write
 from feature_store.lake.tables import Columns, Rows, projection, relation
 
@@ -40,7 +41,10 @@ def replace_loaded(
     rejected: pa.Table | None,
     cursor: duckdb.DuckDBPyConnection | None,
 ) -> Commit:
-    """Replace exactly `days` of a source's loaded events; live events stay as they are."""
+    """Replace exactly `days` of a source's loaded events; live events stay as they are.
+
+    A day that holds the same events as before does not count as touched.
+    """
     wanted, what = sorted(set(days)), f"events of source '{source}'"
     table = loaded_table(source)
     with session.reading() as reading:
@@ -54,15 +58,19 @@ def replace_loaded(
         check_days(stage, wanted, what=what)
         with session.reading() as reading:
             conflicting, duplicates = _clean(stage, source, columns=columns, cursor=reading, days=wanted)
+        with session.reading() as reading:
+            compared_at = current_snapshot(reading)
+            same = _same_days(stage, source, columns=columns, cursor=reading, days=wanted)
 
         def record(transaction: Transaction) -> None:
             record_rejected(transaction, conflicting)
             record_rejected(transaction, rejected)
+            others = loads_since(transaction.cursor, source, compared_at) if same else {}
             record_commit(
                 transaction,
                 source=source,
                 kind="loaded",
-                days=wanted,
+                days=[day for day in wanted if day not in same or day in others],
                 rows=stage.rows,
                 at_us=session.clock.now_us(),
             )
@@ -75,6 +83,27 @@ def replace_loaded(
             duplicates=duplicates,
             conflicts=0 if conflicting is None else conflicting.num_rows,
         )
+
+
+def _same_days(
+    stage: Stage, source: str, *, columns: Columns, cursor: duckdb.DuckDBPyConnection, days: Sequence[date]
+) -> set[date]:
+    """Days that were loaded before with the same events to the last bit: nothing that was built from them is outdated."""
+    before = sorted(set(days) & set(committed_days(cursor, source).loaded))
+    if not before:
+        return set()
+    there = cursor.execute(_digests(quote(loaded_table(source)), columns, before)).fetchall()
+    given = cursor.execute(_digests(stage.scan(), columns, before)).fetchall() if stage.rows else []
+    empty = set(before) - {day for day, *_ in there} - {day for day, *_ in given}
+    return empty | {day for day, *_ in set(there) & set(given)}
+
+
+def _digests(relation: str, columns: Columns, days: Sequence[date]) -> str:
+    listed = ", ".join(map(quote, columns))
+    return (
+        f"SELECT {DAY}, count(*), bit_xor(hash({listed})), sum(hash({listed})) FROM {relation} "
+        f"WHERE {in_days(days)} GROUP BY {DAY}"
+    )
 
 
 def _clean(

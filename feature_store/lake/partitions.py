@@ -50,6 +50,7 @@ def write_days(
     source: str | None,
     built_from: int | None,
     lookback_days: int,
+    meanings: Sequence[str] | None,
     late: pa.Table | None,
     cursor: duckdb.DuckDBPyConnection | None,
 ) -> Commit:
@@ -75,6 +76,7 @@ def write_days(
             built_from=built_from,
             lookback_days=lookback_days,
             columns=list(columns),
+            meanings=meanings,
             at_us=at_us,
         )
 

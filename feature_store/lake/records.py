@@ -57,6 +57,7 @@ BUILDS: Columns = {
     "built_from": "BIGINT",  # the snapshot that it read
     "at_us": "BIGINT",
     "built_columns": "VARCHAR[]",  # what its rows have; the table may have been widened since. Null: not noted
+    "meanings": "VARCHAR[]",  # what it was built by: the definition of each feature. Null: not noted
 }
 PUBLICATIONS: Columns = {
     "snapshot": "BIGINT",  # the snapshot that noted its begin; it names the publication
@@ -206,12 +207,14 @@ def record_builds(
     built_from: int | None,
     lookback_days: int,
     columns: Sequence[str],
+    meanings: Sequence[str] | None,
     at_us: int,
 ) -> None:
     """Note that `days` of `table` were built, with these columns, from the events up to `lookback_days` before each day."""
+    noted = None if meanings is None else list(meanings)
     transaction.cursor.execute(
-        "INSERT INTO builds SELECT ?, ?, day, day - ?::INTEGER, ?, ?, ?, ? FROM (SELECT unnest(?::DATE[]) AS day)",
-        [transaction.snapshot, table, lookback_days, source, built_from, at_us, list(columns), list(days)],
+        "INSERT INTO builds SELECT ?, ?, day, day - ?::INTEGER, ?, ?, ?, ?, ?::VARCHAR[] FROM (SELECT unnest(?::DATE[]) AS day)",
+        [transaction.snapshot, table, lookback_days, source, built_from, at_us, list(columns), noted, list(days)],
     )
 
 
@@ -244,6 +247,25 @@ def publications(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = "")
     return [Publication(*row) for row in rows]
 
 
+# The books are read whole (see `is_of`): what they are joined with stands apart from them.
+_STATES = """
+    WITH latest AS MATERIALIZED (
+        SELECT table_name, day, first_day, built_from, at_us, meanings FROM builds
+        QUALIFY row_number() OVER (PARTITION BY table_name, day ORDER BY snapshot DESC) = 1
+    ), touched AS MATERIALIZED (
+        SELECT source, day, kind, max(snapshot) AS last
+        FROM (SELECT source, unnest(days) AS day, kind, snapshot FROM commits) GROUP BY source, day, kind
+    ), mine AS MATERIALIZED (
+        SELECT b.*, a.source, a.wanted FROM latest AS b JOIN {asked} AS a USING (table_name)
+    ), since AS (
+        SELECT b.table_name, b.day, list(DISTINCT t.kind) AS kinds FROM mine AS b JOIN touched AS t
+        ON t.source = b.source AND t.day BETWEEN b.first_day AND b.day AND t.last > b.built_from
+        GROUP BY b.table_name, b.day
+    )
+    SELECT table_name, day, coalesce(at_us, 0), coalesce(list_contains(kinds, 'loaded'), FALSE),
+           coalesce(list_contains(kinds, 'live'), FALSE), coalesce(NOT list_has_all(meanings, wanted), FALSE)
+    FROM mine LEFT JOIN since USING (table_name, day) ORDER BY table_name, day
+"""
 _LATEST_BUILDS = """
     SELECT day, first_day, built_from FROM builds {at}
     WHERE {of_table} AND {of_source}
@@ -269,6 +291,44 @@ def built_days(cursor: duckdb.DuckDBPyConnection, table: str, *, source: str, st
         {"table": table, "source": source},
     ).fetchall()
     return [row[0] for row in rows]
+
+
+class Build(NamedTuple):
+    """The newest build of a day, and what has happened since."""
+
+    day: date
+    at_us: int
+    """When it was committed."""
+    is_loaded_since: bool
+    """Events that it read were loaded later."""
+    is_live_since: bool
+    """Events that it read came over the log later."""
+    is_meant_otherwise: bool
+    """It lacks one of the definitions that were asked for. Never of a build that has none on record."""
+
+
+def newest_build_states(
+    cursor: duckdb.DuckDBPyConnection, asked: Mapping[str, tuple[str, Sequence[str]]]
+) -> dict[str, list[Build]]:
+    """Table -> the newest build of every day, in order; `asked`: table -> whose events it reads, its definitions.
+
+    One query for all of them, because each reads the books from their beginning.
+    """
+    import pyarrow as pa
+
+    tables = pa.table(
+        {
+            "table_name": list(asked),
+            "source": [source for source, _ in asked.values()],
+            "wanted": pa.array([list(meanings) for _, meanings in asked.values()], pa.list_(pa.string())),
+        }
+    )
+    found: dict[str, list[Build]] = {table: [] for table in asked}
+    with relation(cursor, tables) as listed:
+        rows = cursor.execute(_STATES.format(asked=listed)).fetchall()
+    for table, *build in rows:
+        found[table].append(Build(*build))
+    return found
 
 
 def newest_builds(cursor: duckdb.DuckDBPyConnection, table: str, *, at: str = "") -> dict[date, int]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from feature_store.clock import Clock
     from feature_store.lake.commit import Commit
-    from feature_store.lake.records import Days, Publication
+    from feature_store.lake.records import Build, Days, Publication
     from feature_store.lake.tables import Columns, Rows
 
 _DAY_US = 86_400_000_000
@@ -300,6 +300,7 @@ class Lake:
         source: str | None = None,
         built_from: int | None = None,
         lookback_days: int = 0,
+        meanings: Sequence[str] | None = None,
         late: pa.Table | None = None,
         cursor: duckdb.DuckDBPyConnection | None = None,
     ) -> Commit:
@@ -313,12 +314,13 @@ class Lake:
             source: whose events were read.
             built_from: the snapshot at which they were read.
             lookback_days: how many days before its own each day read.
+            meanings: by which definitions the days were built; None: not noted.
             late: what the book of late events says of these days from this commit on (`history.late`); None: nothing new.
             cursor: where SQL finds its tables.
         """
         return partitions.write_days(
             self._session, table, schema=schema, rows=rows, days=days, versioned=False,
-            source=source, built_from=built_from, lookback_days=lookback_days, late=late, cursor=cursor,
+            source=source, built_from=built_from, lookback_days=lookback_days, meanings=meanings, late=late, cursor=cursor,
         )  # fmt: skip
 
     def append_rows(
@@ -331,13 +333,14 @@ class Lake:
         source: str | None = None,
         built_from: int | None = None,
         lookback_days: int = 0,
+        meanings: Sequence[str] | None = None,
         late: pa.Table | None = None,
         cursor: duckdb.DuckDBPyConnection | None = None,
     ) -> Commit:
         """Add a version of `days`: `row_version` is the commit's snapshot; older versions stay. See `latest_rows_sql`."""
         return partitions.write_days(
             self._session, table, schema=schema, rows=rows, days=days, versioned=True,
-            source=source, built_from=built_from, lookback_days=lookback_days, late=late, cursor=cursor,
+            source=source, built_from=built_from, lookback_days=lookback_days, meanings=meanings, late=late, cursor=cursor,
         )  # fmt: skip
 
     def latest_rows_sql(self, table: str, *, snapshot: int | None = None, days: tuple[date, date] | None = None) -> str:
@@ -372,6 +375,16 @@ class Lake:
         """
         with self._session.reading() as cursor:
             return records.newest_builds(cursor, table, at=_at(snapshot))
+
+    def newest_build_states(self, asked: Mapping[str, tuple[str, Sequence[str]]]) -> dict[str, list[Build]]:
+        """Of each table the newest build of every day, in order: when it was, and whether it still holds.
+
+        Args:
+            asked: table of tiles or rows -> the source whose events it reads, and the definitions that a build must
+                have been made by.
+        """
+        with self._session.reading() as cursor:
+            return records.newest_build_states(cursor, asked)
 
     def last_built_us(self, table: str) -> int | None:
         """When a day of a table was built last; None if none was since it was dropped."""
@@ -484,6 +497,10 @@ class Lake:
     def extent(self) -> upkeep.Extent:
         """How many files, bytes and snapshots there are, of all environments."""
         return upkeep.extent(self._session)
+
+    def size_of(self, table: str, days: tuple[date, date]) -> int:
+        """Bytes of the files of some days of a table partitioned by day, as they are now; both ends are included."""
+        return upkeep.size_of(self._session, table, days)
 
     def column_bytes(self, tables: Sequence[str]) -> dict[str, dict[str, int]]:
         """Table -> column -> bytes in the files that are read now; see `sizes.column_bytes`."""

@@ -17,6 +17,7 @@ from feature_store.lake.records import PINS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
+    from datetime import date
 
     from feature_store.lake.session import Session
 
@@ -43,6 +44,18 @@ def extent(session: Session) -> Extent:
         ).fetchall()[0]
         snapshots = cursor.execute(f"SELECT count(*) FROM ducklake_snapshots('{CATALOG}')").fetchall()[0][0]
     return Extent(files=int(files), size_bytes=int(size), snapshots=int(snapshots))
+
+
+def size_of(session: Session, table: str, days: tuple[date, date]) -> int:
+    """Bytes of the files that the newest snapshot reads of some days of a table, both ends included."""
+    first, last = (literal(day.isoformat()) for day in days)
+    with session.reading() as cursor:
+        row = cursor.execute(
+            f"""SELECT coalesce(sum(data_file_size_bytes), 0)
+            FROM ducklake_list_files({literal(CATALOG)}, {literal(table)}, schema => {literal(session.env)})
+            WHERE regexp_extract(data_file, '_day=([0-9-]+)', 1) BETWEEN {first} AND {last}"""
+        ).fetchone()
+    return int(row[0]) if row else 0
 
 
 def compact_all(session: Session, *, dry_run: bool = False) -> dict[str, int]:

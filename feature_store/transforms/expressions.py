@@ -101,6 +101,21 @@ def _selected(expression: str) -> object:
     return statements[0]["node"]["select_list"]
 
 
+def columns_of(expression: str, schema: pa.Schema) -> list[str]:
+    """The columns of a schema that an expression reads, in order.
+
+    >>> import pyarrow as pa
+    >>> columns_of("coalesce(delay, 0) + info.extra", pa.schema([("delay", pa.int64()), ("info", pa.struct([]))]))
+    ['delay', 'info']
+    """
+    named = {name.lower(): name for name in schema.names}
+    found: dict[str, None] = {}
+    for node in _nodes(_selected(expression)):
+        parts = cast("list[str]", node.get("column_names") or []) if node.get("class") == "COLUMN_REF" else []
+        found |= {named[part.lower()]: None for part in parts[:2] if part.lower() in named}
+    return list(found)
+
+
 def isolated_sql(expression: str) -> str:
     """The expression over an events relation, null where it fails.
 
