@@ -18,8 +18,8 @@ KEPT_SAMPLES = 100
 SNAPSHOT = b"snapshot"
 """In a file's metadata: the snapshot of the lake at which it was drawn."""
 
-Draw = Callable[[Sequence[date]], Mapping[str, pa.Table]]
-"""Days -> name -> rows of these days, with `_day`."""
+Draw = Callable[[Sequence[date]], Mapping[Path, pa.Table]]
+"""Days -> folder -> rows of these days, with `_day`."""
 
 
 def folder_of(store: FeatureStore, name: str, meaning: object) -> Path:
@@ -28,27 +28,24 @@ def folder_of(store: FeatureStore, name: str, meaning: object) -> Path:
     return store.settings.home / "samples" / store.settings.environment / name / digest
 
 
-def kept_days(
-    store: FeatureStore, name: str, folders: Mapping[str, Path], days: Sequence[date], draw: Draw, *, anew: bool
-) -> pa.Table | None:
-    """The rows of some days under a name; None for no days.
+def kept_days(store: FeatureStore, folder: Path, days: Sequence[date], draw: Draw, *, anew: bool) -> pa.Table | None:
+    """The rows of some days in a folder; None for no days.
 
     Args:
         store: the deployment.
-        name: which.
-        folders: name -> folder of everything that `draw` draws at once.
+        folder: where they are kept.
         days: the days, in order.
-        draw: draws what is missing.
+        draw: draws what is missing, and what comes with it for other folders.
         anew: whether what was drawn at another snapshot than the newest counts as missing; a reference may be older.
     """
     snapshot = str(store.lake.snapshot()).encode() if anew else None
-    paths = {day: folders[name] / f"{day}.parquet" for day in days}
+    paths = {day: folder / f"{day}.parquet" for day in days}
     missing = [day for day, path in paths.items() if not _is_kept(path, snapshot)]
     if missing:
         drawn_at = snapshot or str(store.lake.snapshot()).encode()
         for each, table in draw(missing).items():
             for day in missing:
-                _keep(folders[each] / f"{day}.parquet", table.filter(pc.equal(table.column(DAY), day)), drawn_at)
+                _keep(each / f"{day}.parquet", table.filter(pc.equal(table.column(DAY), day)), drawn_at)
     return pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths.values()]) if paths else None
 
 

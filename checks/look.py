@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import duckdb
+from feature_store_deploy.checks.moments import sample_view
 from feature_store_deploy.checks.profile import Columns, Usual, usual
 from feature_store_deploy.checks.samples import (
     Sample,
@@ -12,7 +13,6 @@ from feature_store_deploy.checks.samples import (
     event_columns,
     known_days,
     sample_events,
-    sample_view,
     spread,
 )
 from feature_store_deploy.checks.window import Days

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cached_property, reduce
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -13,10 +14,9 @@ from feature_store_deploy.checks.profile import Columns
 from feature_store_deploy.checks.window import Days
 
 from feature_store.catalog.statistics import CATEGORIES
-from feature_store.declare import EventSource, FeatureView
+from feature_store.declare import EventSource
 from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, in_days
-from feature_store.registry import view_fingerprint
 from feature_store.store import FeatureStore
 from feature_store.time_rule import DAY_US, from_us
 from feature_store.transforms.project import ID, TIME
@@ -113,42 +113,14 @@ def sample_events(store: FeatureStore, source: EventSource, days: Sequence[date]
     """
     names = event_columns(store, source).all
     schema = pa.schema([store.compiled.schemas[source.name].field(each) for each in names])
-    folders = {source.name: folder_of(store, f"events_{source.name}", [str(each) for each in schema])}
+    folder = folder_of(store, f"events_{source.name}", [str(each) for each in schema])
 
-    def draw(missing: Sequence[date]) -> dict[str, pa.Table]:
+    def draw(missing: Sequence[date]) -> dict[Path, pa.Table]:
         sql = _drawn_sql(store, source, [*names, DAY], missing, rows=min(EVENTS, MOST_EVENTS // len(missing)))
-        return {source.name: _query(store, sql)}
+        return {folder: _query(store, sql)}
 
-    found = kept_days(store, source.name, folders, days, draw, anew=anew)
+    found = kept_days(store, folder, days, draw, anew=anew)
     return Sample(schema.empty_table() if found is None else found)
-
-
-def sample_view(store: FeatureStore, view: FeatureView, days: Sequence[date], *, anew: bool) -> Sample:
-    """A view's features as they were just before a sample of its source's events of some days, and `_day`.
-
-    All views of the source are drawn at once, so that the events are read once.
-    """
-    views = [each for each in store.registry.views_of(view.source.name) if each.is_batch == view.is_batch]
-    views = [view] if view.is_batch else views
-    folders = {each.id: folder_of(store, f"view_{each.id}", view_fingerprint(each)) for each in views}
-    found = kept_days(store, view.id, folders, days, lambda missing: _draw_views(store, views, missing), anew=anew)
-    empty = pa.schema([(each.name, pa.float64()) for each in view.declared]).empty_table()
-    return Sample(empty if found is None else found)
-
-
-def _draw_views(store: FeatureStore, views: Sequence[FeatureView], days: Sequence[date]) -> dict[str, pa.Table]:
-    keys = list(dict.fromkeys(key for view in views for key in view.entity.join_keys))
-    spine = moments_sql(store, views[0].source, keys, days)
-    names = [f"{view.id}:{feature.name}" for view in views for feature in view.declared]
-    found = store.get_historical_features(spine, names, knowledge="corrected", allow_incomplete=True)
-    columns, drawn = iter(found.feature_columns), {}
-    day = found.table.column("event_timestamp").cast(pa.timestamp("us")).cast(pa.date32())
-    for view in views:
-        mine = found.table.select([next(columns) for _ in view.declared])
-        named = mine.rename_columns([each.name for each in view.declared]).append_column(DAY, day)
-        known = [pc.is_valid(found.table.column(key)) for key in view.entity.join_keys]
-        drawn[view.id] = named.filter(reduce(pc.and_, known)) if known else named
-    return drawn
 
 
 def moments_sql(store: FeatureStore, source: EventSource, columns: Sequence[str], days: Sequence[date]) -> str:

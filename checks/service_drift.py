@@ -1,6 +1,6 @@
 """`drift` of a service: what its model gets is distributed as what it was trained on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import dagster as dg
@@ -11,8 +11,9 @@ from feature_store_deploy.assets.training import spine_source
 from feature_store_deploy.checks.declared import DRIFT, Measurement, judged
 from feature_store_deploy.checks.drift import measure_drift, report_path
 from feature_store_deploy.checks.look import is_moving
+from feature_store_deploy.checks.moments import knowledge_of, sample_service
 from feature_store_deploy.checks.policy import check_of, severity_of, spec_of
-from feature_store_deploy.checks.samples import Sample, known_days, moments_sql, newest_whole_days
+from feature_store_deploy.checks.samples import Sample, known_days, newest_whole_days, spread
 from feature_store_deploy.checks.values import DaysConfig
 from feature_store_deploy.checks.window import Days, asked_days, days_of_run, is_built_too
 
@@ -20,6 +21,7 @@ from feature_store.declare import EventSource, FeatureService
 from feature_store.declare.check import Check
 from feature_store.errors import InputError
 from feature_store.history.baseline import Baseline, feature_columns
+from feature_store.history.columns import personal_columns
 from feature_store.history.manifest import Knowledge
 from feature_store.lake.days import DAY
 from feature_store.store import FeatureStore
@@ -78,17 +80,17 @@ def measure_service_drift(
         in_a_load: whether something is built in the same run, which should not wait for a page that nobody asked for.
     """
     try:
-        source, keys = spine_source(service, store)
+        source, _ = spine_source(service, store)
     except InputError as error:
         return _unmeasured(str(error))
     days = days or newest_whole_days(store, source.name, check.days)
     if days is None:
         return _unmeasured("there are no events yet")
     baseline = None if reference else next(filter(None, store.baselines(service.id)), None)
-    current, personal = sample_service(store, service, source, keys, days, knowledge=_knowledge(baseline))
+    current = _sample(store, service, source, days, anew=True, knowledge=knowledge_of(baseline))
     before = reference or days.before(max(days.count, store.settings.drift_days))
     if baseline is None:
-        back, said = sample_service(store, service, source, keys, before)[0], str(before)
+        back, said = _sample(store, service, source, before, anew=False, knowledge="corrected"), str(before)
     else:
         back, said = _named(store, service, baseline.rows, baseline.manifest.time_column), baseline.name
     span = (to_us(before.start), to_us(before.end)) if baseline is None else _asked_us(baseline)
@@ -98,7 +100,7 @@ def measure_service_drift(
         back,
         check=check,
         default=store.settings.drift_threshold,
-        report=None if personal else report_path(store.settings.home, key, days),
+        report=None if _is_personal(store, service) else report_path(store.settings.home, key, days),
         said=said,
         days=days,
         unwatched=_moving(store, service, span),
@@ -107,20 +109,19 @@ def measure_service_drift(
     return replace(found, metadata={**found.metadata, **told})
 
 
-def sample_service(
-    store: FeatureStore,
-    service: FeatureService,
-    source: EventSource,
-    keys: Sequence[str],
-    days: Days,
-    *,
-    knowledge: Knowledge = "corrected",
-) -> tuple[Sample, bool]:
-    """A service's features just before a sample of events, by the names that readers know; and whether some are personal."""
-    known = set(known_days(store, source.name))
-    spine = moments_sql(store, source, keys, [day for day in days.each if day in known] or days.each)
-    found = store.get_historical_features(spine, service, knowledge=knowledge, allow_incomplete=True)
-    return _named(store, service, found.table, "event_timestamp"), bool(found.personal & {*found.feature_columns})
+def _sample(
+    store: FeatureStore, service: FeatureService, source: EventSource, days: Days, *, anew: bool, knowledge: Knowledge
+) -> Sample:
+    """Its features just before a sample of events of those days that have some."""
+    known = known_days(store, source.name)
+    chosen = sorted({*days.each} & {*known}) if anew else spread(days, known)
+    return sample_service(store, service, source, chosen, anew=anew, knowledge=knowledge)
+
+
+def _is_personal(store: FeatureStore, service: FeatureService) -> bool:
+    """Whether some of its features are."""
+    resolved, names = store.registry.resolve(service), list(feature_columns(store.compiled, service))
+    return bool(personal_columns(names, resolved, store.registry.reads(resolved)) & {*names})
 
 
 def _named(store: FeatureStore, service: FeatureService, table: pa.Table, time_column: str) -> Sample:
@@ -128,10 +129,6 @@ def _named(store: FeatureStore, service: FeatureService, table: pa.Table, time_c
     columns = feature_columns(store.compiled, service)
     named = table.select(list(columns)).rename_columns(list(columns.values()))
     return Sample(named.append_column(DAY, table.column(time_column).cast(pa.timestamp("us")).cast(pa.date32())))
-
-
-def _knowledge(baseline: Baseline | None) -> Knowledge:
-    return "corrected" if baseline is None else baseline.manifest.knowledge
 
 
 def _asked_us(baseline: Baseline) -> tuple[int, int]:

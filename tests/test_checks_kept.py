@@ -14,15 +14,15 @@ def shop(tmp_path_factory):
 def test_a_day_is_drawn_once_and_anew_when_asked_after_the_lake_has_changed(shop):
     drawn = []
 
-    def draw(days):
-        drawn.append([each.day for each in days])
-        return {"x": pa.table({"n": list(range(len(days))), "_day": pa.array(days, pa.date32())})}
-
     with shop.store() as store:
-        folders = {"x": kept.folder_of(store, "x", "meaning")}
+        folder = kept.folder_of(store, "x", "meaning")
+
+        def draw(days):
+            drawn.append([each.day for each in days])
+            return {folder: pa.table({"n": list(range(len(days))), "_day": pa.array(days, pa.date32())})}
 
         def ask(*numbers, anew=False):
-            return kept.kept_days(store, "x", folders, [day(n) for n in numbers], draw, anew=anew)
+            return kept.kept_days(store, folder, [day(n) for n in numbers], draw, anew=anew)
 
         assert ask() is None
         assert ask(0, 1).num_rows == 2
@@ -34,7 +34,7 @@ def test_a_day_is_drawn_once_and_anew_when_asked_after_the_lake_has_changed(shop
         assert drawn == [[1, 2], [3]]
         ask(1, anew=True)
         assert drawn == [[1, 2], [3], [2]]
-        assert folders["x"] != kept.folder_of(store, "x", "another meaning")
+        assert folder != kept.folder_of(store, "x", "another meaning")
 
 
 def test_only_the_newest_files_stay(tmp_path):

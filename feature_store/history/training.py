@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, get_args
@@ -111,6 +112,7 @@ def get_historical_features(
     workers: Workers = ALONE,
     labels: Sequence[str] = (),
     now_us: int | None = None,
+    reading: LakeReading | None = None,
 ) -> TrainingSet:
     """The features of a service, or of a list of `view:feature`, at every row of a spine.
 
@@ -130,6 +132,7 @@ def get_historical_features(
         workers: who computes the windows of more events than a bucket holds. The result is the same whoever does.
         labels: labels of the registry, a column each. Rows whose window has not closed are null and counted.
         now_us: until when windows of labels can have closed; by default as far as the lake knows.
+        reading: an open one, see `open_reading`, in place of `snapshot`.
 
     Raises:
         InputError: the spine, or a row later than the lake is complete, as said above.
@@ -147,14 +150,14 @@ def get_historical_features(
     rows = read_spine(spine, lake=lake, time_column=time_column)
     names = _names(resolved, rows)
     requests = {each: request_column(rows.table, each, of="spine") for each in requests_of(resolved).values()}
-    at = lake.snapshot() if snapshot is None else snapshot
     until_us = 2**62 if now_us is None or not wanted else now_us
-    with lake.pinned(at) as pinned, LakeReading(pinned, at, scratch=lake) as reading:
+    opened = open_reading(lake, snapshot=snapshot) if reading is None else nullcontext(reading)
+    with opened as at:
         if not allow_incomplete and len(rows):
-            _check_complete(reading, views, rows)
+            _check_complete(at, views, rows)
         job = _Job(
             compiled,
-            reading,
+            at,
             rows,
             served=knowledge == "served",
             workers=workers,
@@ -165,7 +168,7 @@ def get_historical_features(
             label.name: label_column(
                 compiled,
                 label,
-                reading=reading,
+                reading=at,
                 spine=rows,
                 now_us=until_us,
                 workers=workers,
@@ -177,7 +180,7 @@ def get_historical_features(
             service=service.id if isinstance(service, FeatureService) else None,
             features=[str(item) if isinstance(item, FeatureRef) else item.name for item in resolved],
             fingerprints=definitions(compiled, service, resolved, wanted),
-            **_at_snapshot(pinned, views, at),
+            **_at_snapshot(at.lake, views, at.snapshot),
             knowledge=knowledge,
             time_column=time_column,
             statuses=statuses,
@@ -211,6 +214,14 @@ def get_historical_features(
         manifest=manifest,
         personal=personal,
     )
+
+
+@contextmanager
+def open_reading(lake: Lake, *, snapshot: int | None = None, remembers: bool = False) -> Iterator[LakeReading]:
+    """A reading of the lake at a snapshot, by default the newest. Sources must be in the lake before it is opened."""
+    at = lake.snapshot() if snapshot is None else snapshot
+    with lake.pinned(at) as pinned, LakeReading(pinned, at, scratch=lake, remembers=remembers) as reading:
+        yield reading
 
 
 class _Job:

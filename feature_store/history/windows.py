@@ -65,7 +65,7 @@ def window_values(
     codes, times = keys.codes[order], time_us[order]
     reading.cursor.register("spine_entities", keys.entities)
     known = Known(visibility=visibility(plan.view, reading, keys, times)) if served else None
-    events = _Events(plan, reading, times, entities=len(keys), known=known)
+    events = _Events(plan, reading, times, entities=keys.entities, known=known)
     count = events.buckets(workers)
     if count == 1:
         parts = [_answer(plan.windows, events.rows(), codes, times, known=known)]
@@ -95,7 +95,7 @@ class _Events:
     """The events of the spine's entities, numbered as these are, in the span of time that can matter."""
 
     def __init__(
-        self, plan: ViewPlan, reading: LakeReading, times: Ints, *, entities: int, known: Known | None
+        self, plan: ViewPlan, reading: LakeReading, times: Ints, *, entities: pa.Table, known: Known | None
     ) -> None:
         self.plan, self.reading, self.known, self._entities = plan, reading, known, entities
         self._first, self._last = (int(times.min()), int(times.max())) if len(times) else (0, 0)
@@ -111,15 +111,18 @@ class _Events:
         on = " AND ".join(f'e."{name}" = k."{name}"' for name in view.entity.join_keys) or "TRUE"
         numbered = f"SELECT e.*, k.{CODE} FROM ({events}) AS e JOIN spine_entities AS k ON {on}"
         known = [] if self.known is None else known_columns(measured=self.known.is_measured)
-        names = [] if self.known is None else known_names(measured=self.known.is_measured)
         projected = project_sql(replace(self.plan, key_sql=CODE), numbered, extra=known)
-        columns = [KEY, TIME, *(column.name for column in self.plan.columns), *names]
-        return f"SELECT {', '.join([*columns, *self._tie])} FROM ({projected})"
+        return f"SELECT {', '.join(self._columns)} FROM ({projected})"
+
+    @property
+    def _columns(self) -> list[str]:
+        names = [] if self.known is None else known_names(measured=self.known.is_measured)
+        return [KEY, TIME, *(column.name for column in self.plan.columns), *names, *self._tie]
 
     @property
     def order(self) -> str:
         """What sorts the rows by (entity, time, event id)."""
-        if self._span is None or self._entities * (length := self._last - self._first + self._span) >= 1 << 62:
+        if self._span is None or self._entities.num_rows * (length := self._last - self._first + self._span) >= 1 << 62:
             return ", ".join([KEY, TIME, *self._tie])
         # One number sorts in two thirds of the time of a pair.
         return ", ".join([f"{KEY} * {length} + ({TIME} - ({self._first - self._span}))", *self._tie])
@@ -138,7 +141,12 @@ class _Events:
 
     def rows(self) -> pa.Table:
         """All rows, sorted."""
-        return self.reading.cursor.execute(f"{self.query} ORDER BY {self.order}").to_arrow_table()
+        return self.reading.rows(
+            f"{self.query} ORDER BY {self.order}",
+            self._entities,
+            name=f"{self.plan.view.id} {self._first} {self._last}",
+            columns=self._columns,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

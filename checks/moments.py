@@ -1,0 +1,178 @@
+"""Features as they were just before a sample of events, of all stream views of a source and of the services that have its keys.
+
+They are drawn together, the events of each view read once, and kept: every check looks at the same moments.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import reduce
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from feature_store_deploy.assets.declared import service_version
+from feature_store_deploy.assets.training import spine_source
+from feature_store_deploy.checks.declared import DRIFT
+from feature_store_deploy.checks.kept import folder_of, kept_days
+from feature_store_deploy.checks.policy import check_of
+from feature_store_deploy.checks.samples import Sample, moments_sql
+
+from feature_store.declare import EventSource, FeatureRef, FeatureService, FeatureView, Ratio
+from feature_store.errors import InputError
+from feature_store.history.baseline import Baseline, feature_columns
+from feature_store.history.manifest import Knowledge
+from feature_store.history.reading import LakeReading
+from feature_store.history.training import get_historical_features, open_reading
+from feature_store.history.workers import Workers
+from feature_store.lake.days import DAY
+from feature_store.registry import view_fingerprint
+from feature_store.store import FeatureStore
+
+TIME_COLUMN = "event_timestamp"
+BUCKETS = 4
+"""So many buckets of a training set are read at once: few rows are asked for, which have a part of the events."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Features that are drawn for a view or a service."""
+
+    name: str
+    meaning: object
+    """What means something else is not looked for in the same folder."""
+    features: FeatureService | Sequence[str]
+    names: Sequence[str]
+    """What the features are called in the sample."""
+    columns: Sequence[str]
+    """Of events: what is needed to ask."""
+    whole: Sequence[str] = ()
+    """Those of them without which a row is left out."""
+    knowledge: Knowledge = "corrected"
+
+    def folder(self, store: FeatureStore) -> Path:
+        """Where samples are kept."""
+        return folder_of(store, self.name, self.meaning)
+
+
+def sample_view(store: FeatureStore, view: FeatureView, days: Sequence[date], *, anew: bool) -> Sample:
+    """A view's features as they were just before a sample of its source's events of some days, and `_day`.
+
+    `anew`: as the lake is now; otherwise a sample that was drawn earlier will do.
+    """
+    return _sample(store, view.source, _of_view(view), days, anew=anew, alone=view.is_batch)
+
+
+def sample_service(
+    store: FeatureStore,
+    service: FeatureService,
+    source: EventSource,
+    days: Sequence[date],
+    *,
+    anew: bool,
+    knowledge: Knowledge,
+) -> Sample:
+    """A service's features in the same way, by the names that readers know.
+
+    Args:
+        store: the deployment.
+        service: whose features.
+        source: of the events.
+        days: with events.
+        anew: as above.
+        knowledge: what values could know, as in its baseline.
+    """
+    return _sample(store, source, _of_service(store, service, knowledge), days, anew=anew)
+
+
+def knowledge_of(baseline: Baseline | None) -> Knowledge:
+    """What the values that are compared with a baseline could know."""
+    return "corrected" if baseline is None else baseline.manifest.knowledge
+
+
+def _sample(
+    store: FeatureStore, source: EventSource, mine: Asked, days: Sequence[date], *, anew: bool, alone: bool = False
+) -> Sample:
+    def draw(missing: Sequence[date]) -> dict[Path, pa.Table]:
+        asked = [] if alone else _together(store, source)
+        return dict(_drawn(store, source, asked if mine in asked else [mine], missing))
+
+    found = kept_days(store, mine.folder(store), days, draw, anew=anew)
+    return Sample(pa.schema([(name, pa.float64()) for name in mine.names]).empty_table() if found is None else found)
+
+
+def _drawn(
+    store: FeatureStore, source: EventSource, asked: Sequence[Asked], days: Sequence[date]
+) -> Iterator[tuple[Path, pa.Table]]:
+    columns = list(dict.fromkeys(column for each in asked for column in each.columns))
+    with store.lake.cursor() as cursor:
+        spine = cursor.execute(moments_sql(store, source, columns, days)).to_arrow_table()
+    for name in store.registry.sources:
+        store.lake.ensure_source(name, store.compiled.schemas[name])
+    with open_reading(store.lake, remembers=True) as reading:
+        # What a value could know needs more columns of events than hindsight does.
+        for each in sorted(asked, key=lambda one: one.knowledge == "corrected"):
+            yield each.folder(store), _answered(store, each, spine, reading)
+
+
+def _answered(store: FeatureStore, asked: Asked, spine: pa.Table, reading: LakeReading) -> pa.Table:
+    settings = store.settings
+    found = get_historical_features(
+        store.compiled,
+        store.lake,
+        spine,
+        asked.features,
+        knowledge=asked.knowledge,
+        allow_incomplete=True,
+        workers=Workers(bucket_events=BUCKETS * settings.training_bucket_events, memory_mb=settings.batch_memory_mb),
+        reading=reading,
+    )
+    day = found.table.column(TIME_COLUMN).cast(pa.timestamp("us")).cast(pa.date32())
+    named = found.table.select(list(found.feature_columns)).rename_columns(list(asked.names)).append_column(DAY, day)
+    known = [pc.is_valid(found.table.column(key)) for key in asked.whole]
+    return named.filter(reduce(pc.and_, known)) if known else named
+
+
+def _together(store: FeatureStore, source: EventSource) -> list[Asked]:
+    """The stream views of a source, and the services for which its events can ask; not those whose functions may fail."""
+    views = [_of_view(view) for view in store.registry.views_of(source.name) if not view.is_batch]
+    services = [
+        _of_service(store, service, knowledge_of(next(filter(None, store.baselines(service.id)), None)))
+        for service in store.registry.services
+        if check_of(service, DRIFT) and _is_plain(store, service) and _is_asked_by(store, service, source)
+    ]
+    return [*views, *services]
+
+
+def _is_plain(store: FeatureStore, service: FeatureService) -> bool:
+    return all(isinstance(item, FeatureRef | Ratio) for item in store.registry.resolve(service))
+
+
+def _is_asked_by(store: FeatureStore, service: FeatureService, source: EventSource) -> bool:
+    try:
+        return spine_source(service, store)[0] == source
+    except InputError:
+        return False
+
+
+def _of_view(view: FeatureView) -> Asked:
+    return Asked(
+        name=f"view_{view.id}",
+        meaning=view_fingerprint(view),
+        features=[f"{view.id}:{feature.name}" for feature in view.declared],
+        names=[feature.name for feature in view.declared],
+        columns=view.entity.join_keys,
+        whole=view.entity.join_keys,
+    )
+
+
+def _of_service(store: FeatureStore, service: FeatureService, knowledge: Knowledge) -> Asked:
+    version = service_version(service, store.registry)
+    return Asked(
+        name=f"service_{service.id}",
+        meaning=(version, sorted(service.defaults.items()), service.on_stale, service.on_ahead, knowledge),
+        features=service,
+        names=list(feature_columns(store.compiled, service).values()),
+        columns=spine_source(service, store)[1],
+        knowledge=knowledge,
+    )
