@@ -165,9 +165,10 @@ class MemoryLake:
         source: str | None = None,
         built_from: int | None = None,
         lookback_days: int = 0,
+        meanings: Sequence[str] | None = None,
         late: pa.Table | None = None,
     ) -> Commit:
-        del schema, source, built_from, lookback_days, late
+        del schema, source, built_from, lookback_days, meanings, late
         with self.cursor() as cursor:
             cursor.register("built", rows)
             cursor.execute(f"CREATE TABLE IF NOT EXISTS {table} AS FROM built LIMIT 0")
