@@ -85,7 +85,7 @@ def test_python_sql_and_the_spine_give_one_text(drawn):
     spine = Spine(table=table, time_column="", time_us=np.zeros(len(rows), dtype=np.int64))
 
     try:
-        read = [read_of(kinds).key(dict(zip(names, row, strict=True))) for row in rows]
+        read = read_of(kinds).keys([dict(zip(names, row, strict=True)) for row in rows])
     except InputError:
         with pytest.raises(InputError, match="must be at most 4,096 bytes as text, got"):
             spine_keys(spine, keyed(names), table.schema)
@@ -126,18 +126,18 @@ def test_an_entity_has_a_longest_text_in_serving_and_in_training():
 
     longest = ("é" * 1_000, b"\x00" * 1_047 + b"\xff")  # 2,000 + 1 + 2,096 bytes, one too many
     assert (
-        read.key({"k0": longest[0][1:] + "a", "k1": longest[1]})
+        read.keys([{"k0": longest[0][1:] + "a", "k1": longest[1]}])
         == numbered("é" * 999 + "a", longest[1]).text[0].as_py()
     )
     with pytest.raises(InputError, match=r"entity 'e': `k0, k1` must be at most 4,096 bytes as text, got 4,097"):
-        read.key({"k0": longest[0], "k1": longest[1]})
+        read.keys([{"k0": longest[0], "k1": longest[1]}])
     with pytest.raises(InputError, match="spine: `k0, k1` must be at most 4,096 bytes as text, got 4,097"):
         numbered(*longest)
-    assert read_of(["str"]).key({"k0": "a" * 4_096}) == "a" * 4_096
+    assert read_of(["str"]).keys([{"k0": "a" * 4_096}]) == ["a" * 4_096]
     with pytest.raises(InputError, match="got 4,097"):
-        read_of(["str"]).key({"k0": "a" * 4_097})
+        read_of(["str"]).keys([{"k0": "a" * 4_097}])
     with pytest.raises(InputError, match="`k0` must be an integer or its canonical text, got <int>"):
-        read_of(["int"]).key({"k0": 10**5_000})
+        read_of(["int"]).keys([{"k0": 10**5_000}])
 
 
 UID = uuid.UUID("A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11")
@@ -236,7 +236,7 @@ REFUSED = [
 @pytest.mark.parametrize(("kind", "value"), REFUSED)
 def test_a_value_of_another_kind_is_refused_by_name(kind, value):
     with pytest.raises(InputError, match=r"^entity 'e': `k0` must be .* or its canonical text, got "):
-        read_of([kind]).key({"k0": value})
+        read_of([kind]).keys([{"k0": value}])
 
 
 def frame_column(*values, dtype=None):
