@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +35,10 @@ os.environ.setdefault("SLURM_CPUS_ON_NODE", "1")  # what DuckDB takes for the nu
 # A busy machine is no failure; the time limit of a test is pytest's.
 settings.register_profile("project", deadline=None, print_blob=True)
 settings.load_profile("project")
+
+# A script's background jobs ignore SIGINT. Dagster gives SIGTERM what SIGINT has, and what ignores SIGTERM cannot be ended.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _numbers = itertools.count()
 
