@@ -1,6 +1,6 @@
 """The fast path of a read: rows that are there and fresh are placed without a step per value.
 
-Most rows are. Whatever is not, and whatever is computed from values, `decode.py` decides, which says the same of these.
+Whatever is not, and whatever is computed from values, `decode.py` decides, which says the same of these.
 """
 
 from __future__ import annotations
