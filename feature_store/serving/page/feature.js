@@ -2,7 +2,7 @@
 
 import { distribution } from "./chart.js";
 import { facts, h, link, section, table } from "./dom.js";
-import { code, page, path, personal, sourceLinks, viewFacts, viewsAmong } from "./page.js";
+import { code, lead, page, path, personal, sourceLinks, viewFacts, viewsAmong } from "./page.js";
 import { freshBadge, history, id, lineage, owner, to } from "./parts.js";
 import { asked, rowFor, rowOf } from "./rows.js";
 import { href } from "./search.js";
@@ -21,11 +21,10 @@ export function feature(shop, view, one, detail) {
   const statistics = detail.statistics?.[id(view)];
   const values = statistics?.features.find((each) => each.name === one.name);
   const service = shop.readers(view, one.name);
-  const described = one.description || view.description;
   return page(
     one.name,
     [
-      described ? h("p", { class: "lead" }, described) : null,
+      lead(one.description || view.description),
       section(
         "Definition",
         facts([
@@ -91,7 +90,7 @@ export function computed(shop, of, one) {
   return page(
     one.name,
     [
-      one.description ? h("p", { class: "lead" }, one.description) : null,
+      lead(one.description),
       section(
         "Definition",
         facts([

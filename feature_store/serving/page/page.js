@@ -22,6 +22,18 @@ export function page(heading, children, { kind = "", over = [], badges = [], tit
   return { title, node: h("article", {}, top, children.flat().filter(Boolean)) };
 }
 
+/** What a thing is, in the words of its owner. */
+export function lead(description) {
+  return description ? h("p", { class: "lead" }, description) : null;
+}
+
+/** The fact that names a thing's other versions. */
+export function otherVersions(shop, group, one) {
+  const others = shop.versionsOf(group, one.name).filter((each) => each !== one);
+  const links = others.map((each) => to(group, each, id(each)));
+  return ["Other versions", links.length ? h("span", { class: "listed" }, links) : null];
+}
+
 export function listed(title, columns, rows) {
   return rows.length ? section(title, table(columns, rows, title)) : null;
 }

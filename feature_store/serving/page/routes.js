@@ -1,10 +1,11 @@
 // Which page stands at which address.
 
 import { Refused, ask } from "./api.js";
+import { entity } from "./entity.js";
 import { computed, feature } from "./feature.js";
 import { nothing, start } from "./overview.js";
 import { service } from "./service.js";
-import { entity, source } from "./source.js";
+import { source } from "./source.js";
 import { view } from "./view.js";
 
 const MADE = { entities, sources, services, views, features };

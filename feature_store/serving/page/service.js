@@ -1,7 +1,7 @@
 // One service.
 
 import { facts, h, link, section } from "./dom.js";
-import { code, listed, page, sourceLinks, viewsOf } from "./page.js";
+import { code, lead, listed, otherVersions, page, sourceLinks, viewsOf } from "./page.js";
 import { dagster, history, id, lineage, owner, to } from "./parts.js";
 import { asked, rowFor } from "./rows.js";
 import { href } from "./search.js";
@@ -10,7 +10,6 @@ import { percent, shown } from "./text.js";
 
 /** One service, or one feature that it computes. */
 export function service(shop, one, detail) {
-  const others = shop.versionsOf("services", one.name).filter((each) => each !== one);
   const served = Object.values(shop.served).includes(id(one))
     ? "under the bare name"
     : Object.values(shop.beside).includes(id(one))
@@ -19,7 +18,7 @@ export function service(shop, one, detail) {
   return page(
     one.name,
     [
-      one.description ? h("p", { class: "lead" }, one.description) : null,
+      lead(one.description),
       section(
         "Definition",
         facts([
@@ -37,16 +36,7 @@ export function service(shop, one, detail) {
           ["A value that knows too much", policy(one.on_ahead)],
           ["Vectors logged", percent(one.log_rate)],
           ["Personal data of", one.personal.join(", ")],
-          [
-            "Other versions",
-            others.length
-              ? h(
-                  "span",
-                  { class: "listed" },
-                  others.map((each) => to("services", each, id(each))),
-                )
-              : null,
-          ],
+          otherVersions(shop, "services", one),
           ["In Dagster", dagster(shop, one)],
         ]),
       ),

@@ -1,9 +1,9 @@
-// One source, one entity: where features come from, and what they are about.
+// One source.
 
-import { facts, h, link, section } from "./dom.js";
-import { bare, code, listed, page, personal } from "./page.js";
-import { dagster, freshBadge, history, id, lineage, owner, to } from "./parts.js";
-import { href, newest } from "./search.js";
+import { facts, h, section } from "./dom.js";
+import { bare, code, lead, listed, page, personal } from "./page.js";
+import { dagster, history, id, lineage, owner, to } from "./parts.js";
+import { newest } from "./search.js";
 
 /** One source. */
 export function source(shop, one, detail) {
@@ -16,7 +16,7 @@ export function source(shop, one, detail) {
   return page(
     one.name,
     [
-      one.description ? h("p", { class: "lead" }, one.description) : null,
+      lead(one.description),
       section(
         "Definition",
         facts([
@@ -45,40 +45,5 @@ export function source(shop, one, detail) {
       history(detail.versions),
     ],
     { kind: "source", badges: [personal(one)] },
-  );
-}
-
-/** One entity. */
-export function entity(shop, one) {
-  const views = newest(shop.views).filter((each) => each.entity === one.name);
-  return page(
-    one.name,
-    [
-      one.description ? h("p", { class: "lead" }, one.description) : null,
-      section("Definition", facts([["Join keys", one.join_keys.join(", ")]])),
-      listed(
-        "Views",
-        ["view", "features", "source", "freshness", "description"],
-        views.map((each) => [
-          to("views", bare(each)),
-          String(each.features.length),
-          link(href("sources", each.source), each.source),
-          freshBadge(shop, each),
-          each.description,
-        ]),
-      ),
-      listed(
-        "Features",
-        ["feature", "window", "description"],
-        views.flatMap((each) =>
-          each.features.map((item) => [
-            link(href("features", `${each.name}:${item.name}`), `${each.name}:${item.name}`),
-            item.window ?? "every event",
-            item.description,
-          ]),
-        ),
-      ),
-    ],
-    { kind: "entity" },
   );
 }

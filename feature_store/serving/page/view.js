@@ -1,35 +1,25 @@
 // One view.
 
-import { facts, h, link, section } from "./dom.js";
-import { code, listed, page, path, personal, viewFacts } from "./page.js";
-import { freshBadge, history, id, to } from "./parts.js";
+import { facts, link, section } from "./dom.js";
+import { code, lead, listed, otherVersions, page, path, personal, viewFacts } from "./page.js";
+import { freshBadge, history, id } from "./parts.js";
 import { rowOf } from "./rows.js";
 import { href } from "./search.js";
 import { ofFeatures, shown as shownCode } from "./snippets.js";
 
 /** One view. */
 export function view(shop, one, detail) {
-  const others = shop.versionsOf("views", one.name).filter((each) => each !== one);
   return page(
     one.name,
     [
-      one.description ? h("p", { class: "lead" }, one.description) : null,
+      lead(one.description),
       section(
         "Definition",
         facts([
           ["Version", String(one.version)],
           ["Only events with", one.where ? code(one.where) : null],
           ...viewFacts(shop, one),
-          [
-            "Other versions",
-            others.length
-              ? h(
-                  "span",
-                  { class: "listed" },
-                  others.map((each) => to("views", each, id(each))),
-                )
-              : null,
-          ],
+          otherVersions(shop, "views", one),
         ]),
       ),
       listed(
