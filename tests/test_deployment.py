@@ -128,6 +128,17 @@ def test_an_image_is_small_nobody_is_root_in_it_and_it_says_whether_it_is_well(d
     } == set(exposed)
 
 
+def test_the_image_of_a_new_project_differs_from_ours_only_in_what_it_copies():
+    def last_stage(dockerfile):
+        text = dockerfile.read_text()
+        lines = text[text.rindex("\nFROM ") :].splitlines()
+        return [line for line in lines if not line.startswith("COPY") or "--from" in line]
+
+    ours, theirs = map(last_stage, DOCKERFILES)
+    assert ours == theirs
+    assert ours
+
+
 def test_what_the_image_copies_is_there_and_not_ignored():
     copied = [
         source
