@@ -4,9 +4,11 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 import dagster as dg
@@ -22,7 +24,6 @@ from feature_store_deploy.assets.books import quicken_books
 from feature_store_deploy.assets.driver import Driver, cancel, has_daemon
 from feature_store_deploy.assets.instance import dagster_instance, workspace_file
 from feature_store_deploy.assets.progress import Counter, Progress
-from feature_store_deploy.assets.resume import LAST, resume
 
 from feature_store.errors import FeatureStoreError, InputError
 from feature_store.settings import PREFIX, Settings
@@ -32,79 +33,80 @@ ROUNDS = 2
 _POLL_S = 0.5
 
 
-def launch_backfill(
+class Asked(Protocol):
+    """What a backfill is to build: `Span`, or `resume.Unfinished`."""
+
+    def days_per_run(self, settings: Settings, concurrency: int) -> int:
+        """How many days a run takes, unless the caller says it."""
+
+    def begin(self, context: WorkspaceProcessContext) -> str:
+        """Write it into Dagster's books; returns its id.
+
+        Raises:
+            InputError: there is no such thing to build.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """The days of [start, end) of some assets.
+
+    Raises:
+        InputError: there is no day between start and end; when it begins, an unknown asset, or a day before the partitions.
+    """
+
+    start: date
+    end: date
+    assets: Sequence[dg.AssetKey] | None = None
+    """Their keys; every partitioned asset by default."""
+    title: str | None = None
+    """As the UI shows it."""
+
+    def __post_init__(self) -> None:
+        if self.start >= self.end:
+            raise InputError(f"`start` must lie before `end`, got {self.start} and {self.end}")
+
+    def days_per_run(self, settings: Settings, concurrency: int) -> int:
+        """Each process costs as much as a month of data, so two rounds of runs, unless the setting says more."""
+        return max(settings.backfill_days, math.ceil((self.end - self.start).days / (ROUNDS * concurrency)))
+
+    def begin(self, context: WorkspaceProcessContext) -> str:
+        last = self.end - timedelta(days=1)
+        return submit(context, first=self.start, last=last, assets=self.assets, title=self.title)
+
+
+def run_backfill(
     settings: Settings,
+    asked: Asked,
     *,
-    start: date,
-    end: date,
-    assets: Sequence[dg.AssetKey] | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
-    title: str | None = None,
     workspace: Path | None = None,
     concurrency: int = 2,
     days_per_run: int | None = None,
     timeout_s: float = 3600,
 ) -> Progress:
-    """Materialize the days of [start, end) of some assets and wait for it.
+    """Materialize what is asked for and wait for it.
 
     Args:
         settings: of the deployment whose books tell of it.
-        start: the first day.
-        end: the day after the last.
-        assets: keys; every partitioned asset by default.
+        asked: a `Span` of days; or `Unfinished`, a backfill that goes on.
         on_progress: called when something has changed.
-        title: as the UI shows it.
         workspace: the file that names the definitions, by default the working folder's; run processes read settings from the environment.
         concurrency: runs at a time, if no daemon is running.
-        days_per_run: how many days a run takes, if no daemon is running; by default the setting `backfill_days`, or
-            more where two rounds of runs are enough.
+        days_per_run: how many days a run takes, if no daemon is running; by default what was asked says it.
         timeout_s: after it the backfill is cancelled.
 
     Returns:
         The last progress; `ok` tells whether all is done. Failed runs are seen in the UI and can be launched again.
 
     Raises:
-        InputError: no day between start and end, an unknown asset, or a day before the partitions.
-        FeatureStoreError: the definitions cannot be loaded, or time ran out.
-    """
-    if start >= end:
-        raise InputError(f"`start` must lie before `end`, got {start} and {end}")
-    quicken_books()
-    with ExitStack() as stack:
-        stack.enter_context(_run_size(days_per_run or _fitting(settings, start, end, concurrency)))
-        context = stack.enter_context(_location(settings, workspace))
-        backfill_id = submit(context, first=start, last=end - timedelta(days=1), assets=assets, title=title)
-        return _wait(context, backfill_id, on_progress, concurrency=concurrency, timeout_s=timeout_s)
-
-
-def resume_backfill(
-    settings: Settings,
-    name: str = LAST,
-    *,
-    on_progress: Callable[[Progress], None] = lambda _: None,
-    workspace: Path | None = None,
-    concurrency: int = 2,
-    days_per_run: int | None = None,
-    timeout_s: float = 3600,
-) -> Progress:
-    """Go on with a backfill that was stopped, failed or killed, and wait for it; what is done is not done again.
-
-    Args:
-        settings: of the deployment whose books tell of it.
-        name: its id, or `LAST`: the newest that has not succeeded.
-        on_progress: as in `launch_backfill`, like the others.
-        workspace: likewise.
-        concurrency: likewise.
-        days_per_run: the setting `backfill_days` by default.
-        timeout_s: likewise.
-
-    Raises:
-        InputError: there is no such backfill, or nothing is left of it.
+        InputError: there is no such thing to build.
         FeatureStoreError: the definitions cannot be loaded, or time ran out.
     """
     quicken_books()
-    with _run_size(days_per_run or settings.backfill_days), _location(settings, workspace) as context:
-        return _wait(context, resume(context, name), on_progress, concurrency=concurrency, timeout_s=timeout_s)
+    days = days_per_run or asked.days_per_run(settings, concurrency)
+    with _run_size(days), _location(settings, workspace) as context:
+        return _wait(context, asked.begin(context), on_progress, concurrency=concurrency, timeout_s=timeout_s)
 
 
 @contextmanager
@@ -121,11 +123,6 @@ def _check_loaded(context: WorkspaceProcessContext) -> None:
     for entry in context.create_request_context().get_code_location_entries().values():
         if entry.load_error:
             raise FeatureStoreError(f"the definitions cannot be loaded: {entry.load_error.message.strip()}")
-
-
-def _fitting(settings: Settings, start: date, end: date, concurrency: int) -> int:
-    """Days per run: each process costs as much as a month of data, so two rounds, unless the setting says more."""
-    return max(settings.backfill_days, math.ceil((end - start).days / (ROUNDS * concurrency)))
 
 
 @contextmanager
@@ -218,4 +215,4 @@ def _wait(
             time.sleep(_POLL_S)
 
 
-__all__ = ["Progress", "code_location", "launch_backfill", "resume_backfill", "submit"]
+__all__ = ["Asked", "Progress", "Span", "code_location", "run_backfill", "submit"]

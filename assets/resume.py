@@ -1,6 +1,7 @@
 """A backfill that was stopped, failed or killed goes on: a new one asks for exactly what the old one has not done."""
 
 import time
+from dataclasses import dataclass
 from uuid import uuid4
 
 import dagster as dg
@@ -13,10 +14,27 @@ from feature_store_deploy.assets.driver import cancel, has_daemon, terminate
 from feature_store_deploy.assets.progress import runs_of
 
 from feature_store.errors import InputError
+from feature_store.settings import Settings
 
 LAST = "last"
 _PATIENCE_S = 30.0
 _POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What is left of a backfill that was stopped, failed or killed, to be run; what is done is not done again."""
+
+    name: str = LAST
+    """Its id, or `LAST`: the newest that has not succeeded."""
+
+    def days_per_run(self, settings: Settings, concurrency: int) -> int:
+        """What the setting says: how many days are left is known once it begins."""
+        del concurrency
+        return settings.backfill_days
+
+    def begin(self, context: WorkspaceProcessContext) -> str:
+        return resume(context, self.name)
 
 
 def resume(context: WorkspaceProcessContext, name: str = LAST) -> str:

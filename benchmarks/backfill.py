@@ -101,20 +101,18 @@ class _Backfill:
 
 def launch(*, resume: bool) -> None:
     """Drive a backfill, and print how many partitions are done whenever that changes."""
-    from feature_store_deploy.assets.backfill import launch_backfill, resume_backfill
+    from feature_store_deploy.assets.backfill import Span, run_backfill
+    from feature_store_deploy.assets.resume import Unfinished
 
     from feature_store import Settings
 
-    options = {
-        "on_progress": lambda now: print(now.done, flush=True),
-        "concurrency": CONCURRENCY,
-        "days_per_run": DAYS_PER_RUN,
-        "timeout_s": 36_000,
-    }
-    done = (
-        resume_backfill(Settings(), **options)
-        if resume
-        else launch_backfill(Settings(), start=FIRST, end=END, **options)
+    done = run_backfill(
+        Settings(),
+        Unfinished() if resume else Span(start=FIRST, end=END),
+        on_progress=lambda now: print(now.done, flush=True),
+        concurrency=CONCURRENCY,
+        days_per_run=DAYS_PER_RUN,
+        timeout_s=36_000,
     )
     if not done.ok:
         raise SystemExit(f"{done.total - done.done} of {done.total} partitions were not built")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import duckdb
-from feature_store_deploy.assets.backfill import Progress, launch_backfill
+from feature_store_deploy.assets.backfill import Progress, Span, run_backfill
 
 from demo.stage import Stage
 from feature_store.errors import FeatureStoreError
@@ -25,11 +25,9 @@ def fill_lake(stage: Stage, store: FeatureStore) -> None:
     """
     with stage.progress() as progress:
         task = progress.add_task("partitions, by Dagster", total=None)
-        done = launch_backfill(
+        done = run_backfill(
             stage.settings,
-            start=FIRST_DAY.date(),
-            end=LIVE_FROM.date(),
-            title="demo",
+            Span(start=FIRST_DAY.date(), end=LIVE_FROM.date(), title="demo"),
             on_progress=lambda now: progress.update(task, total=now.total, completed=now.done),
         )
     _check(done)

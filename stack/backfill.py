@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
-from functools import partial
 
 import dagster as dg
-from feature_store_deploy.assets.backfill import launch_backfill, resume_backfill
+from feature_store_deploy.assets.backfill import Asked, Span, run_backfill
 from feature_store_deploy.assets.keys import events_key, history_key
 from feature_store_deploy.assets.partitions import first_day
-from feature_store_deploy.assets.progress import Progress as Done
+from feature_store_deploy.assets.resume import Unfinished
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -44,15 +43,9 @@ def backfill(settings: Settings, names: Sequence[str], *, start: date, end: date
         if name not in known:
             raise UnknownNameError("asset", name, known)
     _check_days(start, end, first=first_day(registry.sources.values()), today=_today(settings))
-    launch = partial(
-        launch_backfill,
-        settings,
-        start=start,
-        end=end,
-        assets=[known[name] for name in names] or None,
-        title="feature-store backfill",
-    )
-    return _follow(settings, launch, f"{start} to {end - timedelta(days=1)}")
+    assets = [known[name] for name in names] or None
+    asked = Span(start=start, end=end, assets=assets, title="feature-store backfill")
+    return _follow(settings, asked, f"{start} to {end - timedelta(days=1)}")
 
 
 def resumed(settings: Settings, name: str) -> int:
@@ -61,17 +54,19 @@ def resumed(settings: Settings, name: str) -> int:
     Raises:
         InputError: there is no such backfill, or nothing is left of it.
     """
-    return _follow(settings, partial(resume_backfill, settings, name), "resumed")
+    return _follow(settings, Unfinished(name), "resumed")
 
 
-def _follow(settings: Settings, run: Callable[..., Done], what: str) -> int:
+def _follow(settings: Settings, asked: Asked, what: str) -> int:
     # The processes of the runs read their settings from the environment.
     os.environ[f"{PREFIX}HOME"] = str(settings.home.absolute())
     console = Console(highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("partitions", total=None)
-        done = run(on_progress=lambda now: progress.update(task, total=now.total, completed=now.done))
+        done = run_backfill(
+            settings, asked, on_progress=lambda now: progress.update(task, total=now.total, completed=now.done)
+        )
     if not done.ok:
         raise FeatureStoreError(
             f"backfill {done.backfill_id} ({what}): {done.total - done.done} of {done.total} partitions were not built; "

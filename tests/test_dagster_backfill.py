@@ -9,7 +9,7 @@ from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
-from feature_store_deploy.assets.backfill import launch_backfill, submit
+from feature_store_deploy.assets.backfill import Span, run_backfill, submit
 from feature_store_deploy.assets.instance import dagster_instance, prepare_dagster_home
 
 from feature_store.errors import InputError
@@ -32,7 +32,8 @@ def home(tmp_path, flights_home, monkeypatch):
 def test_a_backfill_without_a_daemon_materializes_exactly_its_days_and_tells_how_far_it_is(home, capfd):
     told = []
 
-    done = launch_backfill(Settings(), start=FIRST, end=END, assets=ASSETS, on_progress=told.append, title="from code")
+    asked = Span(start=FIRST, end=END, assets=ASSETS, title="from code")
+    done = run_backfill(Settings(), asked, on_progress=told.append)
 
     assert done.ok
     assert (done.done, done.failed, done.total) == (70, 0, 70)
@@ -42,7 +43,7 @@ def test_a_backfill_without_a_daemon_materializes_exactly_its_days_and_tells_how
     assert capfd.readouterr() == ("", "")
     with FeatureStore(settings=Settings()) as store:
         assert store.lake.days("cancellations").loaded == [FIRST + timedelta(days=n) for n in range(35)]
-        assert len(store.lake.fresh_days("tiles_airport_cancellations_v1", source="cancellations")) == 35
+        assert len(store.lake.builds.fresh_days("tiles_airport_cancellations_v1", source="cancellations")) == 35
     with dg.DagsterInstance.from_config(str(prepare_dagster_home(Settings()))) as instance:
         [backfill] = instance.get_backfills()
         assert (backfill.title, backfill.status.value) == ("from code", "COMPLETED_SUCCESS")
@@ -50,9 +51,9 @@ def test_a_backfill_without_a_daemon_materializes_exactly_its_days_and_tells_how
             assert len(instance.get_materialized_partitions(key)) == 35
 
 
-def test_days_that_end_before_they_begin_are_refused(tmp_path):
+def test_days_that_end_before_they_begin_are_refused():
     with pytest.raises(InputError, match=r"`start` must lie before `end`, got 2013-02-05 and 2013-01-01"):
-        launch_backfill(Settings(home=tmp_path), start=END, end=FIRST)
+        Span(start=END, end=FIRST)
 
 
 # Dagster warns of itself where it loads definitions in the process that asks.
