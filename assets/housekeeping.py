@@ -40,7 +40,7 @@ def _build(task: Task, *, env: str) -> dg.AssetsDefinition:
     )
     def housekeeping(config: Housekeeping, feature_store: dg.ResourceParam[FeatureStore]) -> dg.MaterializeResult:
         options = Options(dry_run=config.dry_run, retire=config.retire)
-        return dg.MaterializeResult(metadata=told(task.run(feature_store.premises, options), options))
+        return dg.MaterializeResult(metadata=told(task.run(feature_store, options), options))
 
     return housekeeping
 

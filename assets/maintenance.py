@@ -41,7 +41,7 @@ def build_maintenance_asset(*, env: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         lake, dry_run = feature_store.lake, config.dry_run
         before = lake.extent()
-        merged = lake.compact_all(dry_run=dry_run)
+        merged = lake.upkeep.compact_all(dry_run=dry_run)
         forgotten, refused = _expire(feature_store, config)
         if refused:
             context.log.warning(refused)
@@ -79,7 +79,9 @@ def _expire(store: FeatureStore, config: Maintenance) -> tuple[Expiry, str]:
     """What was forgotten, and why nothing may be, if another environment was not named."""
     older_than_us = store.clock.now_us() - config.days * DAY_US
     try:
-        found = store.lake.expiry(older_than_us=older_than_us, environments=config.environments, dry_run=config.dry_run)
+        found = store.lake.upkeep.expire(
+            older_than_us=older_than_us, environments=config.environments, dry_run=config.dry_run
+        )
     except InputError as refused:
         return Expiry(snapshots=0, files=0, size_bytes=0), str(refused)
     return found, ""

@@ -41,7 +41,7 @@ def build_online_asset(view: FeatureView, compiled: Compiled, *, env: str) -> dg
         result = feature_store.publish_view(view.id)
         seconds = time.perf_counter() - begun
         day = from_us(result.row_us - 1).date()
-        rows = feature_store.lake.latest_rows_sql(rows_table(view), days=(day, day))
+        rows = feature_store.lake.partitions.latest_sql(rows_table(view), days=(day, day))
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": result.entities,

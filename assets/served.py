@@ -42,7 +42,7 @@ def archive_served(store: FeatureStore) -> None:
     while archiver.step():
         pass
     if store.lake.exists(SERVED_TABLE):
-        store.lake.compact(SERVED_TABLE)
+        store.lake.upkeep.compact(SERVED_TABLE)
 
 
 def _told(store: FeatureStore, service: FeatureService) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from chaos.declared import SOURCE, Row, payment
 from feature_store.clock import ManualClock
 from feature_store.errors import FeatureStoreError
-from feature_store.operate import publish_events
+from feature_store.log.publish import publish_events
 from feature_store.store import FeatureStore
 from feature_store.time_rule import DAY_US, HOUR_US, MINUTE_US, SECOND_US, moment_us
 

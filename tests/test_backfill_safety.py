@@ -75,7 +75,7 @@ def test_backfills_that_overlap_and_are_killed_beside_the_archiver_leave_what_on
         clean.materialize("shop_sales", start=START, end=START + DAYS * DAY)
         with store_of(place) as found:
             assert everything(found) == everything(clean)
-            assert found.lake.stale_days(TILES, source="sales") == []
+            assert found.lake.builds.stale_days(TILES, source="sales") == []
             assert tiles(found.lake) == tiles(clean.lake)
 
 
@@ -100,9 +100,13 @@ class Interleaved:
         self.before_commit()
         return self.lake.replace_loaded(source, rows, days=days, **options)
 
-    def replace_partitions(self, table, rows, **options):
+    @property
+    def partitions(self):
+        return self
+
+    def replace(self, table, rows, **options):
         self.before_commit()
-        return self.lake.replace_partitions(table, rows, **options)
+        return self.lake.partitions.replace(table, rows, **options)
 
 
 @dataclass
@@ -206,10 +210,10 @@ def test_however_backfills_and_commits_interleave_what_the_books_call_fresh_is_a
 
         lake = store.lake
         assert found_events(lake) == life.expected()
-        fresh, stale = lake.fresh_days(TILES, source="sales"), lake.stale_days(TILES, source="sales")
+        fresh, stale = lake.builds.fresh_days(TILES, source="sales"), lake.builds.stale_days(TILES, source="sales")
         assert sorted([*fresh, *stale]) == days(0, DAYS - 1)
         left = {day: tiles(lake, day) for day in fresh}
         materialize_tiles(store.compiled, lake, store.registry.view("shop_sales"), days=days(0, DAYS - 1))
         assert {day: tiles(lake, day) for day in fresh} == left
-        assert lake.stale_days(TILES, source="sales") == []
+        assert lake.builds.stale_days(TILES, source="sales") == []
     shutil.rmtree(home)

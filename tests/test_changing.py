@@ -128,7 +128,7 @@ def test_old_and_new_version_stand_side_by_side_and_retiring_the_old_one_gives_b
     assert set(client.hkeys(services_key(env))) == {b"clicking", b"clicking#rollout", b"clicking@2"}
     assert set(client.hkeys(ready_key(env))) == {b"shards", b"0", b"daily@2"}
     assert not after.lake.exists("tiles_live_v1")
-    assert after.lake.newest_builds("rows_daily_v1") == {}
+    assert after.lake.builds.newest("rows_daily_v1") == {}
     assert contents(stranger.redis, other.env) == untouched
     assert stranger.lake.exists("commits")
     other.close()

@@ -119,7 +119,7 @@ def content():
         queries = {
             "events": store.lake.events_sql("trips"),
             "tiles": f"SELECT * FROM {store.lake.table_sql('tiles_hourly_v1')}",
-            "rows": f"SELECT * EXCLUDE (row_version, _available_us) FROM ({store.lake.latest_rows_sql('rows_daily_v1')})",
+            "rows": f"SELECT * EXCLUDE (row_version, _available_us) FROM ({store.lake.partitions.latest_sql('rows_daily_v1')})",
         }
         lake = {name: cursor.execute(f"FROM ({sql}) ORDER BY ALL").fetchall() for name, sql in queries.items()}
         vector = store.get_online_features(["daily:count_2d", "daily:fare_sum_1d"], {"city": "york"})

@@ -59,21 +59,21 @@ def test_tiles_of_a_past_day_hold_the_late_event_once_they_are_brought_up_to_dat
     with deployment.store() as store:
         assert tiles(store) == before | {(60, 74.0): 1, (2, 74.4): 1}
         assert len(before) == 4
-        assert store.lake.stale_days("tiles_hourly_v1", source="rides") == []
+        assert store.lake.builds.stale_days("tiles_hourly_v1", source="rides") == []
 
 
 def test_rows_get_a_version_with_the_late_event_beside_the_one_that_was_served(make):
     deployment = make("recompute")
     with deployment.store() as store:
-        (served,) = counts(store, store.lake.all_rows_sql("rows_daily_v1"))
+        (served,) = counts(store, store.lake.partitions.all_sql("rows_daily_v1"))
 
     assert deployment.run("rows/daily", first=day(LATE_DAY)).success
 
     with deployment.store() as store:
-        versions = counts(store, store.lake.all_rows_sql("rows_daily_v1"))
+        versions = counts(store, store.lake.partitions.all_sql("rows_daily_v1"))
         assert list(versions.values()) == [4, 5]
         assert next(iter(versions)) == served
-        assert list(counts(store, store.lake.latest_rows_sql("rows_daily_v1")).values()) == [5]
+        assert list(counts(store, store.lake.partitions.latest_sql("rows_daily_v1")).values()) == [5]
 
 
 def test_late_events_and_what_they_changed_are_told_with_the_materialization(make):
@@ -119,7 +119,7 @@ def test_what_the_policy_ignores_is_counted_and_changes_nothing(make):
     assert found["late_delays"] == "1 of 1 (ignore): 1 up to 7 d"
     assert (found["late_changed_values"], found["late_ignored_values"]) == (0, 2)
     with deployment.store() as store:
-        assert set(counts(store, store.lake.all_rows_sql("rows_daily_v1")).values()) == {4}
+        assert set(counts(store, store.lake.partitions.all_sql("rows_daily_v1")).values()) == {4}
 
 
 def test_what_the_book_says_goes_with_the_table(make):

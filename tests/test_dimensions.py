@@ -29,7 +29,7 @@ from feature_store import (
     parquet,
     redis_stream,
 )
-from feature_store.operate import publish_events
+from feature_store.log.publish import publish_events
 from feature_store.registry import fingerprint
 from feature_store.time_rule import to_us
 from feature_store.transforms.compiled import compile_registry

@@ -31,7 +31,7 @@ from test_parity import Served, answers, bits, offline, wanted
 from feature_store import redis_stream
 from feature_store.fold.intake import no_events
 from feature_store.fold.rebuild import Origin, open_intake, rebuild_shards
-from feature_store.lake.records import Days
+from feature_store.lake.books.commits import Days
 from feature_store.log.protocol import LogRecord, partition_of
 from feature_store.registry import Registry
 from feature_store.schema import arrow_schema as schema_of

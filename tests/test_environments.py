@@ -104,10 +104,10 @@ class World:
     def keep_small(self) -> None:
         """What upkeep does: it is about files and snapshots, which the environments share."""
         lake, far = self.store.lake, to_us(datetime(2100, 1, 1, tzinfo=UTC))
-        lake.compact("events_payments_live")
+        lake.upkeep.compact("events_payments_live")
         with pytest.raises(InputError, match=r"the lake also holds the environments? '"):
-            lake.expire(older_than_us=far)
-        lake.expire(older_than_us=far, environments=NAMES, grace_us=0)
+            lake.upkeep.expire(older_than_us=far)
+        lake.upkeep.expire(older_than_us=far, environments=NAMES, grace_us=0)
 
     def empty(self) -> None:
         """As docs/operating.md says that an environment is removed."""
@@ -174,7 +174,7 @@ def test_whatever_is_done_in_one_environment_changes_nothing_in_the_other(worlds
     one, other = worlds
     for action in ACTIONS[:9]:
         act(other, action)
-    other.store.lake.compact("events_payments_live")
+    other.store.lake.upkeep.compact("events_payments_live")
     before, served, trained = state(other, one), other.spending(), other.train()
     assert len(before) > 20
 

@@ -13,9 +13,9 @@ from stream_world import Reading, readings, sites
 from test_streams_handover import apply_views, growing, polled, publish_until, wait_for_run
 
 from feature_store import DeclarationError, Entity, FeatureStore, FeatureView, Registry, Settings, agg
+from feature_store.changing.apply import apply
 from feature_store.decoders import confluent_avro
 from feature_store.errors import ApplyConflict
-from feature_store.operate import apply
 from feature_store.reader import Status
 from feature_store.time_rule import from_us
 from feature_store.transforms.compiled import compile_registry

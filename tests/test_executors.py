@@ -190,7 +190,7 @@ def training_set(store, knowledge, executor=None):
 
 def rows_built(store):
     with store.lake.cursor() as cursor:
-        newest = store.lake.latest_rows_sql("rows_hourly_v1")
+        newest = store.lake.partitions.latest_sql("rows_hourly_v1")
         return cursor.execute(
             f"SELECT * EXCLUDE (_available_us, row_version) FROM ({newest}) ORDER BY _key, _row_us"
         ).to_arrow_table()

@@ -8,7 +8,7 @@ from stream_world import NOW_US, SOURCE, World, compiled, kinds, readings, rows,
 from feature_store import Registry
 from feature_store.errors import LogGap, PositionConflict
 from feature_store.fold.archive import Archiver, CommitArchiver
-from feature_store.lake.records import STREAM_COMMITS
+from feature_store.lake.books.stream import STREAM_COMMITS
 from feature_store.log.protocol import Record
 from feature_store.time_rule import HOUR_US, to_us
 from feature_store.transforms.compiled import compile_registry

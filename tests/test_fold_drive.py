@@ -9,7 +9,7 @@ from feature_store import FeatureReader
 from feature_store.errors import FlowSuperseded, StoreLost
 from feature_store.fold import drive
 from feature_store.fold.consumer import retire_consumers, stream_consumer
-from feature_store.lake.records import STREAM_RUNS
+from feature_store.lake.books.stream import STREAM_RUNS
 from feature_store.online.commits import CommitRecord, announcement, read_commits
 from feature_store.online.fence import Fence
 from feature_store.online.keys import features_key

@@ -20,7 +20,7 @@ from feature_store.fold.batch_query import BatchQuery
 from feature_store.fold.intake import Intake
 from feature_store.fold.known_ids import KnownIds
 from feature_store.log.protocol import LogRecord, partition_of
-from feature_store.operate import publish_events
+from feature_store.log.publish import publish_events
 from feature_store.schema import arrow_schema
 from feature_store.time_rule import MINUTE_US, SECOND_US, from_us
 

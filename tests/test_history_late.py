@@ -13,8 +13,8 @@ from strategies import View, accepts, arrow_events, declared, event_source, even
 from feature_store import Registry, redis_stream
 from feature_store.history import late_values
 from feature_store.history.late import count_late
+from feature_store.lake.books.commits import Days
 from feature_store.lake.memory import Books, MemoryLake
-from feature_store.lake.records import Days
 from feature_store.transforms.compiled import compile_registry
 
 ANCHOR = 1_372_936_200 * SECOND

@@ -295,13 +295,13 @@ def test_before_the_first_publication_rows_count_as_there_and_that_is_told(store
 def test_a_publication_that_was_cut_off_counts_from_its_begin_and_as_assumed(store):
     build(store, 0)
     table = rows_table(store.registry.view("hourly"))
-    version = max(store.lake.newest_builds(table).values())
+    version = max(store.lake.builds.newest(table).values())
     store.clock.move_to(to_us(START + 7 * HOUR + MINUTE))
     store.publish_view("hourly")
     store.clock.move_to(to_us(START + 8 * HOUR + MINUTE))
     with (
         pytest.raises(KeyboardInterrupt),
-        store.lake.publishing(table, row_us=to_us(START + 8 * HOUR), version=version),
+        store.lake.publications.recorded(table, row_us=to_us(START + 8 * HOUR), version=version),
     ):
         raise KeyboardInterrupt
     spine = pa.table({"place": ["bath"] * 2, "event_timestamp": [START + hours * HOUR for hours in (8, 8.5)]})
@@ -343,11 +343,11 @@ def test_a_lake_from_before_publications_were_noted_gets_their_book(tmp_path, ro
         before = store.lake.snapshot()
 
     with Lake.open(home, read_only=True) as lake:
-        assert lake.publications(table) == []
+        assert lake.publications.of(table) == []
     with Lake.open(home, clock=ManualClock(7)) as lake:
-        version = lake.newest_builds(table)[START.date()]
-        with lake.publishing(table, row_us=5, version=version):
+        version = lake.builds.newest(table)[START.date()]
+        with lake.publications.recorded(table, row_us=5, version=version):
             pass
-        assert [tuple(each)[1:] for each in lake.publications(table)] == [(5, version, 7, True)]
+        assert [tuple(each)[1:] for each in lake.publications.of(table)] == [(5, version, 7, True)]
     with Lake.open(home, read_only=True) as lake:
-        assert lake.publications(table, snapshot=before) == []
+        assert lake.publications.of(table, snapshot=before) == []

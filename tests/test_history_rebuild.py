@@ -172,8 +172,8 @@ def come_late(store, schema):
 
 
 def tidy(store):
-    store.lake.compact_all()
-    assert store.lake.expire(older_than_us=2**62, grace_us=0) > 20
+    store.lake.upkeep.compact_all()
+    assert store.lake.upkeep.expire(older_than_us=2**62, grace_us=0).snapshots > 20
 
 
 def again(folder, *, rows_of=None, **options):
@@ -266,7 +266,7 @@ def test_a_snapshot_that_is_gone_is_said(tmp_path):
         store.load("sales", start=START, end=START + 2 * DAY)
         trained = store.get_historical_features(spine(), ["shops:count_1d"], allow_incomplete=True)
         store.load("sales", start=START, end=START + DAY)
-        store.lake.expire(older_than_us=2**62)
+        store.lake.upkeep.expire(older_than_us=2**62)
         gone = (
             rf"snapshot {trained.manifest.snapshot} is not in the lake at .*: it was expired \(oldest \d+, newest \d+\)"
         )

@@ -250,7 +250,7 @@ def test_tiles_are_built_by_day_and_again_the_same(store):
 
     assert sum(commit.rows for commit in first) == before.num_rows > 0
     assert before.equals(after)
-    assert store.lake.fresh_days(tiles_table(stream), source="readings") == days(3)
+    assert store.lake.builds.fresh_days(tiles_table(stream), source="readings") == days(3)
 
 
 def test_loaded_events_that_a_view_ignores_because_they_came_late_are_kept_and_marked(tmp_path):

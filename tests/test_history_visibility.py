@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from feature_store import Entity, EventSource, FeatureView, Registry, agg, redis_stream
 from feature_store.history.training import get_historical_features
+from feature_store.lake.books.stream import STREAM_COMMITS, STREAM_RUNS
 from feature_store.lake.memory import Books, MemoryLake
-from feature_store.lake.records import STREAM_COMMITS, STREAM_RUNS
 from feature_store.online.keys import shard_of
 from feature_store.time_rule import MINUTE_US, from_us, to_us
 from feature_store.transforms.compiled import compile_registry

@@ -81,7 +81,7 @@ def files(deployment):
 
 
 def tidy(store, name, **options):
-    ((_, found),) = housekeep(store.premises, Options(**options), [name])
+    ((_, found),) = housekeep(store, Options(**options), [name])
     if isinstance(found, FeatureStoreError):
         raise found
     return found
@@ -235,9 +235,9 @@ def test_what_is_in_use_or_not_known_stays_and_says_why(deployment, monkeypatch,
 def test_a_task_that_cannot_be_done_holds_up_no_other_and_one_that_is_none_is_refused(tmp_path):
     settings = Settings(home=begun(tmp_path), redis_url="redis://127.0.0.1:1/0")
     with FeatureStore(BEFORE, settings=settings) as store:
-        found = dict(housekeep(store.premises, Options(dry_run=True)))
+        found = dict(housekeep(store, Options(dry_run=True)))
         with pytest.raises(UnknownNameError, match="unknown task of housekeeping 'log'; did you mean 'logs'"):
-            housekeep(store.premises, Options(), ["log"])
+            housekeep(store, Options(), ["log"])
 
     assert [name for name, each in found.items() if isinstance(each, FeatureStoreError)] == ["retired", "keys", "logs"]
     assert "no Redis answers at 127.0.0.1:1" in str(found["keys"])

@@ -100,7 +100,7 @@ def test_a_loader_that_is_killed_leaves_the_old_days_or_the_new_ones_and_no_file
 
     with Lake.open(place) as lake:
         if place.is_shared:  # where other machines write, what belongs to nobody is known by its age
-            lake.expire(older_than_us=0, grace_us=0)
+            lake.upkeep.expire(older_than_us=0, grace_us=0)
         text = lake.events_sql("departures")
         assert count(lake, f"SELECT count(*) FROM ({text})") == 48
         assert count(lake, f"SELECT count(*) FROM ({text}) WHERE starts_with(_event_id, '{loaded}')") == 48

@@ -41,8 +41,8 @@ def fill(place: LakeLocation) -> list[int]:
                 lake.append_live("departures", rows, owner="a", start=start, end=end, rejected=rejected("rejected"))
             )
         made.append(lake.replace_loaded("departures", events(12), days=[day(0)]))
-        made.extend(lake.append_rows("rows_a_v1", one_row(n), schema=ROWS, days=[day(0)]) for n in (1, 2))
-        lake.compact("events_departures_live")
+        made.extend(lake.partitions.append_version("rows_a_v1", one_row(n), schema=ROWS, days=[day(0)]) for n in (1, 2))
+        lake.upkeep.compact("events_departures_live")
         made.append(lake.append("registry_versions", pa.table({"view": ["a"], "definition": [b"{}"]})))
         return [commit.snapshot for commit in made]
 
@@ -58,8 +58,8 @@ def content(place: LakeLocation, snapshots: list[int]) -> list[object]:
             *(rows(f"({lake.events_sql('departures', snapshot=at)})") for at in snapshots),
             *(lake.positions("departures", snapshot=at) for at in snapshots),
             *(rows(lake.table_sql(table)) for table in TABLES),
-            lake.newest_builds("rows_a_v1"),
-            lake.stale_days("rows_a_v1", source="departures"),
+            lake.builds.newest("rows_a_v1"),
+            lake.builds.stale_days("rows_a_v1", source="departures"),
         ]
 
 
@@ -98,13 +98,13 @@ def test_writers_go_on_there_where_they_stopped_here(source, shared_world, tmp_p
         rows = live(2, start_hour=60, prefix="y", first=6)
         lake.append_live("departures", rows, owner="a", start={0: 6}, end={0: 8})
         lake.replace_loaded("departures", events(24), days=[day(0)])
-        version = lake.append_rows("rows_a_v1", one_row(3), schema=ROWS, days=[day(0)]).snapshot
+        version = lake.partitions.append_version("rows_a_v1", one_row(3), schema=ROWS, days=[day(0)]).snapshot
         for table in (*TABLES, "events_departures_live"):
-            lake.compact(table)
-        lake.expire(older_than_us=10**18, grace_us=0, environments=["prod"])
+            lake.upkeep.compact(table)
+        lake.upkeep.expire(older_than_us=10**18, grace_us=0, environments=["prod"])
 
         assert lake.positions("departures") == {0: 8}
-        assert lake.newest_builds("rows_a_v1") == {day(0): version}
+        assert lake.builds.newest("rows_a_v1") == {day(0): version}
         text = lake.events_sql("departures")
         assert cursor.execute(f"SELECT count(*), count(_offset) FROM ({text})").fetchall() == [(56, 8)]
 
@@ -117,12 +117,12 @@ def test_a_training_set_of_the_migrated_lake_is_the_same(shared_world, tmp_path)
     load_again(here, 0)
     with store_of(here) as store:
         pinned = store.lake.snapshot()
-        before = [training_rows(store, pinned), *everything(store), store.lake.fresh_days(TILES, source="sales")]
+        before = [training_rows(store, pinned), *everything(store), store.lake.builds.fresh_days(TILES, source="sales")]
 
     migrate(here, there)
 
     with store_of(there) as store:
-        after = [training_rows(store, pinned), *everything(store), store.lake.fresh_days(TILES, source="sales")]
+        after = [training_rows(store, pinned), *everything(store), store.lake.builds.fresh_days(TILES, source="sales")]
     assert after == before
 
 

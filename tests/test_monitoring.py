@@ -23,8 +23,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_server import CLIENT, MONITORING, NO_PROMETHEUS, PROGRAM, TOOL, running_prometheus
 from stream_world import SOURCE, World, compiled, registry
 
+from feature_store.changing.apply import apply
 from feature_store.embedded import HOST, free_port
-from feature_store.operate import apply
 from feature_store.registry import load_registry
 from feature_store.settings import Settings
 

@@ -188,7 +188,7 @@ def test_who_publishes_reads_no_event_and_no_value_and_operator_and_stream_do_al
             streaming.redis.flushall()
     with store("operator") as operator:
         assert operator.costs().hashes > 0
-        failed = [each for _, each in housekeep(operator.premises, Options()) if isinstance(each, FeatureStoreError)]
+        failed = [each for _, each in housekeep(operator, Options()) if isinstance(each, FeatureStoreError)]
         assert failed == []
 
 

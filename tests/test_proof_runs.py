@@ -12,7 +12,7 @@ from feature_store.errors import LakeError
 from feature_store.fold.archive import Archiver, CommitArchiver
 from feature_store.fold.run import LocalStream
 from feature_store.lake import Lake
-from feature_store.lake.records import STREAM_RUNS
+from feature_store.lake.books.stream import STREAM_RUNS
 from feature_store.proof import ServedLog, append_served, prove
 from feature_store.proof.layout import conform, served_layout
 from feature_store.proof.recompute import provable

@@ -68,7 +68,7 @@ class World:
         stream.step()
 
     def remove(self, *, dry_run=False):
-        return task.remove_old_events(self.store.premises, Options(dry_run=dry_run))
+        return task.remove_old_events(self.store, Options(dry_run=dry_run))
 
     def removed(self):
         found = self.remove(dry_run=True)
@@ -157,7 +157,7 @@ def test_what_is_asked_afterwards_is_answered_as_before_to_the_bit(world):
     assert done.figures["events"] == 2 * 24 * 20
     assert done.details == {"clicks": "2 days up to 2024-01-02; 960 events"}
     assert dict(world.rows()) == {day: count for day, count in days.items() if day >= (START + 2 * DAY).date()}
-    assert world.lake.kept_from("clicks") == (START + 2 * DAY).date()
+    assert world.lake.retention.kept_from("clicks") == (START + 2 * DAY).date()
     assert world.remove().figures == {"days": 0, "events": 0, "bytes": 0}
     after = [store.get_historical_features(young, names, knowledge=how).to_arrow() for how, names in asked]
     assert after == before
@@ -224,7 +224,7 @@ def test_an_event_that_came_into_a_removed_day_all_the_same_has_no_day_built_aga
     events = pa.Table.from_pylist([row], schema=kinds)
     after.lake.append_live("clicks", events, owner="o", start={0: offset}, end={0: offset + 1})
 
-    assert START.date() in after.lake.stale_days("tiles_live_v1", source="clicks")
+    assert START.date() in after.lake.builds.stale_days("tiles_live_v1", source="clicks")
     assert START.date() not in outdated_days(after.lake, VIEWS[0], now_us=to_us(NOW))
     assert after.remove().figures["events"] == 1
 
@@ -256,7 +256,7 @@ def test_vectors_that_rest_on_removed_events_are_left_out_of_the_proof_and_days_
     with world.lake.reading() as cursor:
         assert cursor.execute(f"SELECT min(event_timestamp) FROM ({spine()})").fetchone() == (START,)
 
-    world.lake.remove_events("clicks", [(START + n * DAY).date() for n in range(6)])
+    world.lake.retention.remove("clicks", [(START + n * DAY).date() for n in range(6)])
 
     (after,) = store.verify("clicking")
     assert (after.vectors, after.removed, after.unequal, after.defects) == (0, 4, 0, 0)
@@ -278,7 +278,7 @@ def test_a_day_stays_while_something_holds_it_and_it_is_said_what(world):
     days, why = world.removed()
     assert (days, [each.partition(" ")[0] for each in why]) == (1, ["tiles_live_v1"])  # rows stay as they were served
     again = world.deployment.store(Registry(views=[VIEWS[0], replace(VIEWS[1], late_events="recompute")]))
-    found = task.remove_old_events(again.premises, Options(dry_run=True))
+    found = task.remove_old_events(again, Options(dry_run=True))
     assert found.figures["days"] == 0  # the rows of the second to fourth day hold events from the first on
     assert [each.why.partition(" ")[0] for each in found.kept] == ["rows_daily_v1", "tiles_live_v1"]
     world.store.materialize("live", start=START + DAY, end=START + 2 * DAY)
@@ -312,7 +312,7 @@ def test_a_day_stays_while_something_holds_it_and_it_is_said_what(world):
 
 def test_a_view_that_is_applied_elsewhere_holds_all_and_rows_that_are_served_hold_what_they_were_made_of(world):
     declared = world.deployment.store(Registry(views=VIEWS[1:]))
-    found = task.remove_old_events(declared.premises, Options(dry_run=True))
+    found = task.remove_old_events(declared, Options(dry_run=True))
     assert found.figures["days"] == 0
     assert (
         found.kept[0].why == "view 'live@1' is applied but not declared here, so what it reads is not known: retire it"
@@ -350,10 +350,10 @@ def test_a_run_that_is_killed_leaves_whole_days_and_the_next_one_ends_it(world, 
     monkeypatch.undo()
 
     assert dict(world.rows()) == {day: count for day, count in days.items() if day > START.date()}
-    assert world.lake.kept_from("clicks") == (START + DAY).date()
+    assert world.lake.retention.kept_from("clicks") == (START + DAY).date()
     rest = world.remove()
     assert (rest.figures["days"], rest.figures["events"]) == (1, wanted.figures["events"] // 2)
-    assert world.lake.kept_from("clicks") == (START + 2 * DAY).date()
+    assert world.lake.retention.kept_from("clicks") == (START + 2 * DAY).date()
     assert world.store.get_historical_features(young, ["live:total"]).to_arrow() == before
 
 

@@ -17,11 +17,11 @@ from stream_world import SOURCE, compiled, equal_where_both_hold, registry, rows
 from stream_world import World as Twin
 
 from feature_store import FeatureReader, Registry
+from feature_store.changing.apply import apply
 from feature_store.embedded import EmbeddedValkey, free_port
 from feature_store.errors import OnlineStoreError
 from feature_store.online.owner import read_owner
 from feature_store.online.ready import read_ready
-from feature_store.operate import apply
 from feature_store.reader import Status
 from feature_store.time_rule import to_us
 from feature_store.transforms.compiled import compile_registry

@@ -19,7 +19,7 @@ from verify_world import BEGIN_US, HOUR_US, MINUTE_US, World, planted, windows
 
 from feature_store import FeatureView, Registry, agg
 from feature_store.cli import app
-from feature_store.lake.records import STREAM_COMMITS, STREAM_RUNS
+from feature_store.lake.books.stream import STREAM_COMMITS, STREAM_RUNS
 from feature_store.proof.verify import verify
 from feature_store.transforms.compiled import compile_registry
 

@@ -37,7 +37,7 @@ def housekeeping(
     failed: list[tuple[str, FeatureStoreError]] = []
     done: list[Tidied] = []
     with FeatureStore() as store:
-        for name, found in housekeep(store.premises, options, what or ()):
+        for name, found in housekeep(store, options, what or ()):
             if isinstance(found, FeatureStoreError):
                 failed.append((name, found))
             else:

@@ -55,7 +55,7 @@ def compact() -> None:
     """Merge the small files of every table. Old snapshots read the same."""
     console = Console(highlight=False, soft_wrap=True)
     with FeatureStore() as store:
-        merged = store.lake.compact_all()
+        merged = store.lake.upkeep.compact_all()
     for table, files in merged.items():
         console.print(f"{table}: {counted(files, 'file')} fewer")
     if not merged:
@@ -73,7 +73,7 @@ def expire(
     """Forget old snapshots and delete their files. Pinned ones stay: those of training sets."""
     with FeatureStore() as store:
         older_than_us = store.clock.now_us() - days * DAY_US
-        gone = store.lake.expire(older_than_us=older_than_us, environments=environment or ())
+        gone = store.lake.upkeep.expire(older_than_us=older_than_us, environments=environment or ()).snapshots
         kept = store.lake.pins()
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{counted(gone, 'snapshot')} older than {counted(days, 'day')} forgotten, {len(kept)} pinned")

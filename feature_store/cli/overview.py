@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from feature_store.cli.looks import age, counted, length, plain_table
-from feature_store.lake.late import LATE_EVENTS
+from feature_store.lake.books.late import LATE_EVENTS
 from feature_store.store import FeatureStore
 from feature_store.time_rule import from_us
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from feature_store.online.ready import ReadyRecord
-    from feature_store.operate import SourceStatus
+    from feature_store.store_status import SourceStatus
 
 REJECTED = "rejected_events"
 

@@ -11,7 +11,7 @@ from feature_store.errors import LogTailLost, UnknownNameError
 from feature_store.fold.intake import Accepted, Intake, Rejected
 from feature_store.fold.observed import UNOBSERVED
 from feature_store.fold.rebuild import open_intake, resolve_origin
-from feature_store.lake.records import STREAM_COMMITS
+from feature_store.lake.books.stream import STREAM_COMMITS
 from feature_store.online.commits import read_commits
 
 if TYPE_CHECKING:

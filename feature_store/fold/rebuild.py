@@ -202,7 +202,7 @@ def _since(lake: Lake, plan: ViewPlan, origin: Origin, cutoffs: Mapping[int, int
     built: list[date] = []
     if _has_columns(lake, table, plan):
         today = _date(now_us)
-        fresh = lake.fresh_days(table, source=source, snapshot=origin.snapshot)
+        fresh = lake.builds.fresh_days(table, source=source, snapshot=origin.snapshot)
         partly = _partly_built(lake, table, plan, origin)
         built = [day for day in fresh if first <= day < today and day not in partly]
     unbuilt = f"{TIME} < {now_us}" + (f" AND {DAY} NOT IN ({_listed(built)})" if built else "")

@@ -18,7 +18,7 @@ from feature_store.fold.drive import ShardDriver
 from feature_store.fold.observed import UNOBSERVED
 from feature_store.fold.rebuild import Origin, open_intake, resolve_origin
 from feature_store.fold.split import ShardBatch, Splitter
-from feature_store.lake.records import STREAM_RUNS
+from feature_store.lake.books.stream import STREAM_RUNS
 from feature_store.log.binding import open_log
 from feature_store.log.protocol import unpack_offset
 from feature_store.online.evictions import forget_if_evicted

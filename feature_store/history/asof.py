@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from feature_store.declare.view import FeatureView
     from feature_store.history.spine import SpineKeys
     from feature_store.lake import Lake
-    from feature_store.lake.records import Publication
+    from feature_store.lake.books.publications import Publication
     from feature_store.transforms.plan import FeaturePlan, ViewPlan
 
 ROW_US, AVAILABLE = "_row_us", "_available_us"
@@ -55,7 +55,7 @@ def status_column(feature: str) -> str:
 
 def built_days(lake: Lake, view: FeatureView, *, snapshot: int | None = None) -> list[date]:
     """The days for which rows were built, from whatever state of the events."""
-    return list(lake.newest_builds(rows_table(view), snapshot=snapshot))
+    return list(lake.builds.newest(rows_table(view), snapshot=snapshot))
 
 
 def steps_at(time_us: Ints, days: Sequence[date], every_us: int) -> Ints:
@@ -136,11 +136,11 @@ def batch_answers(
 ) -> tuple[dict[str, Answer], RowFacts | None]:
     """A batch view's features at times given by (entity, time), and what the rows knew if they are as served."""
     view, table = plan.view, rows_table(plan.view)
-    newest = newest_rows(lake.newest_builds(table, snapshot=snapshot), time_us, view.every_us)
+    newest = newest_rows(lake.builds.newest(table, snapshot=snapshot), time_us, view.every_us)
     answers = _answers(plan, lake, snapshot, keys.codes, keys, newest, time_us)
     if not served:
         return answers, None
-    publications = lake.publications(table, snapshot=snapshot)
+    publications = lake.publications.of(table, snapshot=snapshot)
     at = np.searchsorted([each.since_us for each in publications], time_us, side="right") - 1
     measured = np.array([*(each.is_acknowledged for each in publications), False])[at]
     facts = no_facts(len(time_us))
@@ -194,7 +194,7 @@ def _rows(plan: ViewPlan, lake: Lake, snapshot: int, codes: Ints, keys: SpineKey
     with lake.reading() as cursor:
         cursor.register("asked", asked)
         cursor.register("entities", pa.table({KEY: keys.text, "_code": np.arange(len(keys))}))
-        rows = lake.all_rows_sql(rows_table(plan.view), snapshot=snapshot, days=span)
+        rows = lake.partitions.all_sql(rows_table(plan.view), snapshot=snapshot, days=span)
         kept = {column for column, *_ in cursor.execute(f"DESCRIBE {rows}").fetchall()}
         names = [name for feature in plan.features if status_column(name := feature.feature.name) in kept]
         listed = "".join(f', r."{column}"' for name in names for column in (name, status_column(name)))
@@ -220,7 +220,7 @@ class _Versions:
         there = rows.column(_THERE).to_numpy()
         versions, at = np.unique(np.where(there | (chosen.step_us == _NONE), 0, chosen.version), return_inverse=True)
         asked = [int(version) for version in versions if version]
-        noted = lake.built_columns(rows_table(view), asked) if asked else {}
+        noted = lake.builds.columns(rows_table(view), asked) if asked else {}
         return cls(columns=[noted.get(int(version)) for version in versions], of_row=at)
 
     def have(self, name: str) -> np.ndarray:

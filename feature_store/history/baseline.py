@@ -94,6 +94,22 @@ def pinned_baseline(lake: Lake, service: FeatureService) -> Baseline | None:
     )
 
 
+def baselines(
+    compiled: Compiled, lake: Lake, service: FeatureService, folder: Path
+) -> tuple[Baseline | None, Baseline | None]:
+    """The baseline that is pinned for a service, and the newest training set of its folder, unless it is the pinned one.
+
+    A training set that was made from other definitions is none.
+    """
+    pinned, path = pinned_baseline(lake, service), newest_manifest(folder)
+    if path is None or (pinned is not None and pinned.path == str(path.absolute())):
+        return pinned, None
+    try:
+        return pinned, read_baseline(compiled, service, path)
+    except InputError:
+        return pinned, None
+
+
 def newest_manifest(folder: Path) -> Path | None:
     """The manifest of the newest training set in a folder."""
     written = [path for path in folder.glob("*.json") if path.with_suffix(".parquet").exists()]

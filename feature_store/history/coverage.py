@@ -13,7 +13,7 @@ from feature_store.time_rule import DAY_US, from_us
 if TYPE_CHECKING:
     from feature_store.declare.view import FeatureView
     from feature_store.lake import Lake
-    from feature_store.lake.records import Days
+    from feature_store.lake.books.commits import Days
 
 _SHOWN = 5
 
@@ -37,7 +37,7 @@ def coverage(lake: Lake, source: str, days: Days, *, snapshot: int) -> Coverage:
     arrived = lake.newest_arrival_us(source, snapshot=snapshot) if days.live else None
     if arrived is not None:
         ends.append(arrived)
-    kept = lake.kept_from(source, snapshot=snapshot)
+    kept = lake.retention.kept_from(source, snapshot=snapshot)
     return Coverage(
         until_us=max(ends, default=None),
         kept_us=None if kept is None else start_us(kept),

@@ -149,7 +149,7 @@ def explain(
     (ref,) = compiled.registry.resolve([name])[:1]
     plan = compiled.plan(compiled.registry.view(ref.refs[0].view_id))
     feature = next(one for one in plan.view.declared if one.name == ref.refs[0].feature)
-    kept = lake.kept_from(plan.view.source.name)
+    kept = lake.retention.kept_from(plan.view.source.name)
     check_window_kept(None if kept is None else start_us(kept), plan.view, first_us=as_of_us)
     lake.ensure_source(plan.view.source.name, compiled.schemas[plan.view.source.name])
     _check_keys(plan, entity)

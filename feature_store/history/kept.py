@@ -35,7 +35,7 @@ def first_needed(view: FeatureView, day: date) -> date:
 
 def first_whole(lake: Lake, view: FeatureView) -> date:
     """The first day on which no window of a view holds an event that was removed; the last day of all for lifetimes."""
-    kept, span = lake.kept_from(view.source.name), view.longest_window_us
+    kept, span = lake.retention.kept_from(view.source.name), view.longest_window_us
     if kept is None:
         return date.min
     return date.max if span is None else kept + timedelta(days=-(-span // DAY_US))
@@ -47,7 +47,7 @@ def check_buildable(lake: Lake, view: FeatureView, days: Sequence[date]) -> None
     Raises:
         InputError: naming view, source and from when it can be built.
     """
-    kept = lake.kept_from(view.source.name)
+    kept = lake.retention.kept_from(view.source.name)
     if kept is None or first_needed(view, min(days)) >= kept:
         return
     back = lookback_days(view)

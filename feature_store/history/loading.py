@@ -91,7 +91,7 @@ def load(
 
 
 def _refuse_removed(lake: Lake, source: str, days: list[date]) -> None:
-    kept = lake.kept_from(source)
+    kept = lake.retention.kept_from(source)
     if kept is not None and days[0] < kept:
         raise InputError(
             f"source '{source}' cannot be loaded for {days[0]}: its retention has removed the events before {kept}, those "

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from feature_store.declare.source import EventSource
     from feature_store.declare.view import FeatureView
     from feature_store.lake import Lake
-    from feature_store.lake.records import Build
+    from feature_store.lake.books.builds import Build
 
 GRACE_US = 15 * MINUTE_US
 """How long after its end a day is left to the schedule that builds it."""
@@ -56,8 +56,8 @@ def outdated_days(lake: Lake, view: FeatureView, *, now_us: int) -> dict[date, f
 def outdated(lake: Lake, views: Iterable[FeatureView], *, now_us: int) -> dict[str, dict[date, frozenset[Reason]]]:
     """`outdated_days` of many views by their ids; the books are read once."""
     end, listed = _first_open_day(now_us), list(views)
-    builds = lake.newest_build_states({built_table(v): (v.source.name, meanings_of(v)) for v in listed})
-    known, kept = cache(lambda source: frozenset(lake.days(source).known)), cache(lake.kept_from)
+    builds = lake.builds.states({built_table(v): (v.source.name, meanings_of(v)) for v in listed})
+    known, kept = cache(lambda source: frozenset(lake.days(source).known)), cache(lake.retention.kept_from)
     found: dict[str, dict[date, frozenset[Reason]]] = {}
     for view in listed:
         days = {each.day: _reasons(view, each) for each in builds[built_table(view)] if each.day < end}

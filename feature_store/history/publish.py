@@ -59,7 +59,7 @@ def publish_rows(
 
     Rows are served for an hour past the SLA, and expire some time after that. An entity that had a row before and has none at this step gets an empty one, so
     that no value outlives its window. The view's ready record follows the rows. The lake notes what readers were given,
-    and since when (`Lake.publications`).
+    and since when (`Lake.publications.of`).
 
     Raises:
         InputError: the view is no batch view, or no row of it was built up to now.
@@ -70,7 +70,7 @@ def publish_rows(
         raise InputError(f"view '{view.name}' is not a batch view (online='batch'), so it has no rows to publish")
     check_server(client)
     plan, now_us = compiled.plan(view), clock.now_us()
-    builds = lake.newest_builds(rows_table(view))
+    builds = lake.builds.newest(rows_table(view))
     row_us = newest_step(view, builds, now_us=now_us)
     generation = store_generation(client, env)
     current = read_ready(client, env).get(view.id)
@@ -95,7 +95,7 @@ def publish_rows(
         publish_layouts(client, env, layouts)
         writer.write([], ready=ready)
         return PublishResult(entities=0, row_us=row_us, row_version=version)
-    noted = nullcontext() if stands else lake.publishing(rows_table(view), row_us=row_us, version=version)
+    noted = nullcontext() if stands else lake.publications.recorded(rows_table(view), row_us=row_us, version=version)
     with noted:
         publish_layouts(client, env, layouts)
         for start in range(0, rows.num_rows, _WRITES):
@@ -133,7 +133,7 @@ def newest_step(view: FeatureView, days: Iterable[date], *, now_us: int) -> int:
 
 def latest_rows(lake: Lake, view: FeatureView, *, at_us: int) -> pa.Table:
     """The newest version of the rows of the newest step at or before a time, as the lake keeps them."""
-    builds = lake.newest_builds(rows_table(view))
+    builds = lake.builds.newest(rows_table(view))
     step = newest_step(view, builds, now_us=at_us)
     return _query(lake, view, builds, "*", (step, step))
 
@@ -163,7 +163,7 @@ def _built(plan: ViewPlan, lake: Lake, rows: pa.Table, *, row_us: int, version: 
     if len(current):
         built = {name for name in there if current.column(status_column(name)).null_count < len(current)}
     else:
-        built = set(lake.built_columns(rows_table(plan.view), [version]).get(version, there)) & set(there)
+        built = set(lake.builds.columns(rows_table(plan.view), [version]).get(version, there)) & set(there)
     return replace(plan, features=tuple(each for each in plan.features if each.feature.name in built))
 
 
@@ -178,7 +178,7 @@ def _query(
     """The rows of the steps from the first to the last. Materialized: DuckDB would plan to read the files twice."""
     first, last = (from_us(time_us - 1).date() for time_us in span_us)
     versions = {day: version for day, version in builds.items() if first <= day <= last}
-    rows = lake.row_versions_sql(rows_table(view), versions)
+    rows = lake.partitions.versions_sql(rows_table(view), versions)
     between = f"{ROW_US} >= {span_us[0]} AND {ROW_US} <= {span_us[1]}"
     with lake.reading() as cursor:
         return cursor.execute(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from feature_store.declare.view import FeatureView
     from feature_store.lake import Lake
-    from feature_store.lake.records import Days
+    from feature_store.lake.books.commits import Days
 
 SHARED_EVENTS = 100_000
 """Up to so many events of a source are copied once for all its views, which opens its files once; more are read anew for each,

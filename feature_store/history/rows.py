@@ -24,6 +24,7 @@ from feature_store.history.kept import check_buildable
 from feature_store.history.late import count_late
 from feature_store.history.tiles import BATCH_DAYS, batches
 from feature_store.history.workers import ALONE, Workers
+from feature_store.lake.books.builds import Provenance
 from feature_store.registry import meanings_of
 from feature_store.time_rule import BEGINNING_US, DAY_US, to_us
 from feature_store.transforms.catalogue import Ints
@@ -99,15 +100,17 @@ def _materialize(
         else:
             folder = stack.enter_context(lake.scratch())
             rows = _rows_by_bucket(asked, cursor, events, count=count, folder=folder, workers=workers)
-        return lake.append_rows(
+        return lake.partitions.append_version(
             rows_table(view),
             rows,
             schema=_schema(plan),
             days=days,
-            source=view.source.name,
-            built_from=snapshot,
-            meanings=meanings_of(view),
-            lookback_days=_EVER_DAYS if view.lookback_days is None else view.lookback_days,
+            provenance=Provenance(
+                source=view.source.name,
+                built_from=snapshot,
+                lookback_days=_EVER_DAYS if view.lookback_days is None else view.lookback_days,
+                meanings=meanings_of(view),
+            ),
             late=count_late(plan, lake, days=days, snapshot=snapshot) if counts_late else None,
         )
 

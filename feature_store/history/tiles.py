@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from feature_store.history.kept import check_buildable
 from feature_store.history.late import count_late
+from feature_store.lake.books.builds import Provenance
 from feature_store.registry import meanings_of
 from feature_store.time_rule import DAY_US
 from feature_store.transforms.project import DAY, TILE, tiles_sql
@@ -51,14 +52,12 @@ def _materialize(compiled: Compiled, lake: Lake, view: FeatureView, days: list[d
     query = " UNION ALL ".join(
         _tiles_sql(compiled, lake, view, snapshot, first, last) for first, last in _spans(view, days)
     )
-    return lake.replace_partitions(
+    return lake.partitions.replace(
         tiles_table(view),
         query,
         schema=_schema(lake, query),
         days=days,
-        source=view.source.name,
-        built_from=snapshot,
-        meanings=meanings_of(view),
+        provenance=Provenance(source=view.source.name, built_from=snapshot, meanings=meanings_of(view)),
         late=count_late(compiled.plan(view), lake, days=days, snapshot=snapshot),
     )
 

@@ -332,7 +332,8 @@ def _at_snapshot(lake: Lake, views: Sequence[FeatureView], snapshot: int) -> _At
     sources = sorted({view.source.name for view in views})
     stale = {
         view.id: [
-            day.isoformat() for day in lake.stale_days(rows_table(view), source=view.source.name, snapshot=snapshot)
+            day.isoformat()
+            for day in lake.builds.stale_days(rows_table(view), source=view.source.name, snapshot=snapshot)
         ]
         for view in views
         if view.is_batch

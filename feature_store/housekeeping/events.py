@@ -21,14 +21,15 @@ from feature_store.catalog.names import history_path
 from feature_store.changing.applied import read_applied, view_of
 from feature_store.history.kept import first_needed
 from feature_store.history.outdated import built_table
-from feature_store.housekeeping.task import Kept, Options, Premises, Tidied, counted
+from feature_store.housekeeping.task import Kept, Options, Tidied, counted
 from feature_store.time_rule import DAY_US, from_us
 
 if TYPE_CHECKING:
     from feature_store.declare.source import EventSource
     from feature_store.declare.view import FeatureView
+    from feature_store.deployment import Deployment
     from feature_store.lake import Lake
-    from feature_store.lake.removed import OldEvents
+    from feature_store.lake.retention import OldEvents
 
 BATCH_DAYS = 31
 """Days that go in one transaction."""
@@ -43,22 +44,22 @@ class Hold(NamedTuple):
     why: str
 
 
-def remove_old_events(premises: Premises, options: Options) -> Tidied:
+def remove_old_events(deployment: Deployment, options: Options) -> Tidied:
     """Remove the events of every source that are older than its retention and that nothing needs."""
     gone: dict[str, list[OldEvents]] = {}
     events: dict[str, int] = {}
     kept: list[Kept] = []
-    for name, source in premises.compiled.registry.sources.items():
-        if source.retention_us is None or not premises.lake.has_source(name):
+    for name, source in deployment.compiled.registry.sources.items():
+        if source.retention_us is None or not deployment.lake.has_source(name):
             continue
-        old, holds = _old(premises, source)
+        old, holds = _old(deployment, source)
         first = min((hold.first for hold in holds), default=date.max)
         gone[name] = [each for each in old if each.day < first]
         kept += [Kept(f"events of {name} from {hold.first} on", hold.why) for hold in holds]
         if options.dry_run:
             events[name] = sum(each.events for each in gone[name])
         else:
-            events[name] = _remove(premises.lake, name, [each.day for each in gone[name]])
+            events[name] = _remove(deployment.lake, name, [each.day for each in gone[name]])
     return Tidied(
         task="events",
         figures={
@@ -78,42 +79,42 @@ def remove_old_events(premises: Premises, options: Options) -> Tidied:
 def _remove(lake: Lake, source: str, days: Sequence[date]) -> int:
     """How many events went."""
     return sum(
-        lake.remove_events(source, days[first : first + BATCH_DAYS]) for first in range(0, len(days), BATCH_DAYS)
+        lake.retention.remove(source, days[first : first + BATCH_DAYS]) for first in range(0, len(days), BATCH_DAYS)
     )
 
 
-def _old(premises: Premises, source: EventSource) -> tuple[list[OldEvents], list[Hold]]:
+def _old(deployment: Deployment, source: EventSource) -> tuple[list[OldEvents], list[Hold]]:
     """Days past the retention that have events, and what holds some of them."""
     assert source.retention_us is not None
-    before = _day(premises.clock.now_us() - source.retention_us - SLACK_US)
-    old = premises.lake.old_events(source.name, before=before)
+    before = _day(deployment.clock.now_us() - source.retention_us - SLACK_US)
+    old = deployment.lake.retention.old_events(source.name, before=before)
     if not old:
         return [], []
     first, last = old[0].day, old[-1].day
-    kept = premises.lake.kept_from(source.name) or date.min
-    known = [day for day in premises.lake.days(source.name).known if first <= day]
-    holds = [*_of_strangers(premises, first), *_of_log(premises, source)]
-    for view in premises.compiled.registry.views_of(source.name):
+    kept = deployment.lake.retention.kept_from(source.name) or date.min
+    known = [day for day in deployment.lake.days(source.name).known if first <= day]
+    holds = [*_of_strangers(deployment, first), *_of_log(deployment, source)]
+    for view in deployment.compiled.registry.views_of(source.name):
         asked = [day for day in known if kept <= first_needed(view, day) <= last]
-        holds += _of_builds(premises.lake, view, asked, first)
-        holds += _of_publication(premises.lake, view)
+        holds += _of_builds(deployment.lake, view, asked, first)
+        holds += _of_publication(deployment.lake, view)
     return old, sorted(hold for hold in holds if hold.first <= last)
 
 
-def _of_strangers(premises: Premises, first: date) -> Iterator[Hold]:
-    declared = {view.id for view in premises.compiled.registry.views}
-    applied = {view_of(name) for name in read_applied(premises.lake).meanings.features}
+def _of_strangers(deployment: Deployment, first: date) -> Iterator[Hold]:
+    declared = {view.id for view in deployment.compiled.registry.views}
+    applied = {view_of(name) for name in read_applied(deployment.lake).meanings.features}
     for view in sorted(applied - declared):
         yield Hold(first, f"view '{view}' is applied but not declared here, so what it reads is not known: retire it")
 
 
-def _of_log(premises: Premises, source: EventSource) -> Iterator[Hold]:
+def _of_log(deployment: Deployment, source: EventSource) -> Iterator[Hold]:
     """What a consumer has not read, or the archiver has not brought to the lake, may have happened a retention before it arrived."""
     assert source.retention_us is not None
     if source.log is None:
         return
-    log = premises.log(source.name)
-    readers = {"lake": premises.lake.positions(source.name), **log.consumers()}
+    log = deployment.log(source.name)
+    readers = {"lake": deployment.lake.positions(source.name), **log.consumers()}
     for consumer, positions in readers.items():
         for partition in range(log.partitions):
             begin = log.begin(partition)
@@ -143,13 +144,15 @@ def _sealed(lake: Lake, view: FeatureView, table: str) -> set[date]:
     """
     if not lake.exists(table):
         return set()
-    sealed = set(lake.fresh_days(table, source=view.source.name))
-    return sealed | set(lake.completed_days(table)) if view.is_batch and view.late_events != "recompute" else sealed
+    sealed = set(lake.builds.fresh_days(table, source=view.source.name))
+    return (
+        sealed | set(lake.builds.completed_days(table)) if view.is_batch and view.late_events != "recompute" else sealed
+    )
 
 
 def _of_publication(lake: Lake, view: FeatureView) -> Iterator[Hold]:
     """The rows that readers are served now."""
-    published = lake.publications(built_table(view)) if view.is_batch else []
+    published = lake.publications.of(built_table(view)) if view.is_batch else []
     if published and view.longest_window_us is not None:
         row_us = max(each.row_us for each in published)
         yield Hold(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from feature_store.errors import InputError
-from feature_store.housekeeping.task import Kept, Options, Premises, Tidied, counted
+from feature_store.housekeeping.task import Kept, Options, Tidied, counted
 from feature_store.time_rule import DAY_US
 
+if TYPE_CHECKING:
+    from feature_store.deployment import Deployment
 
-def compact(premises: Premises, options: Options) -> Tidied:
+
+def compact(deployment: Deployment, options: Options) -> Tidied:
     """Merge the small files of every table. Every snapshot reads the same."""
-    merged = premises.lake.compact_all(dry_run=options.dry_run)
+    merged = deployment.lake.upkeep.compact_all(dry_run=options.dry_run)
     return Tidied(
         task="compact",
         figures={"tables": len(merged), "files": sum(merged.values())},
@@ -17,12 +22,12 @@ def compact(premises: Premises, options: Options) -> Tidied:
     )
 
 
-def forget_snapshots(premises: Premises, options: Options) -> Tidied:
+def forget_snapshots(deployment: Deployment, options: Options) -> Tidied:
     """Forget snapshots older than `days` that nothing pinned, and delete files that nothing has read for a day."""
-    older_than_us = premises.clock.now_us() - options.days * DAY_US
-    pins = [Kept(f"snapshot {number}", why) for number, why in premises.lake.pins().items()]
+    older_than_us = deployment.clock.now_us() - options.days * DAY_US
+    pins = [Kept(f"snapshot {number}", why) for number, why in deployment.lake.pins().items()]
     try:
-        found = premises.lake.expiry(
+        found = deployment.lake.upkeep.expire(
             older_than_us=older_than_us, environments=options.environments, dry_run=options.dry_run
         )
     except InputError as refused:

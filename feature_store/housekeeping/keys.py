@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from redis.exceptions import ResponseError
 
 from feature_store.changing.applied import read_applied, recorded_features, view_of
-from feature_store.housekeeping.task import Kept, Options, Premises, Tidied, counted
+from feature_store.housekeeping.task import Kept, Options, Tidied, counted
 from feature_store.online.keys import layouts_key, ready_key, statistics_key, tail_key
 from feature_store.online.owner import read_owner
 from feature_store.online.packed import decode_row
@@ -25,6 +25,8 @@ from feature_store.online.server import check_server
 if TYPE_CHECKING:
     from redis import Redis
     from redis.client import Pipeline
+
+    from feature_store.deployment import Deployment
 
 BATCH = 1000
 """Keys that are looked at, and fields that are deleted, in one round trip."""
@@ -45,11 +47,11 @@ class _Count:
     """Keys under our prefix that are no hashes."""
 
 
-def remove_orphans(premises: Premises, options: Options) -> Tidied:
+def remove_orphans(deployment: Deployment, options: Options) -> Tidied:
     """Delete values of views that are known no more, and records of shards beyond those that there are."""
-    client, env = premises.redis(), premises.env
+    client, env = deployment.redis, deployment.env
     check_server(client)
-    views = _Views(premises, client)
+    views = _Views(deployment, client)
     count = _Count()
     keys = _scan(client, env)
     while some := list(islice(keys, BATCH)):
@@ -75,11 +77,11 @@ def remove_orphans(premises: Premises, options: Options) -> Tidied:
 class _Views:
     """Whose values stay."""
 
-    def __init__(self, premises: Premises, client: Redis) -> None:
-        self._client, self.env = client, premises.env
-        applied = {view_of(name) for name in read_applied(premises.lake).meanings.features}
-        self._standing = applied | {view.id for view in premises.compiled.registry.views}
-        self._recorded = {view_of(name) for name in recorded_features(premises.lake)}
+    def __init__(self, deployment: Deployment, client: Redis) -> None:
+        self._client, self.env = client, deployment.env
+        applied = {view_of(name) for name in read_applied(deployment.lake).meanings.features}
+        self._standing = applied | {view.id for view in deployment.compiled.registry.views}
+        self._recorded = {view_of(name) for name in recorded_features(deployment.lake)}
 
     def known(self) -> set[str]:
         """Views that were declared or applied when this began, and those that are published or written by a stream now.

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from feature_store.declare.log import RedisStreamBinding
 from feature_store.fold.archive import CONSUMER
-from feature_store.housekeeping.task import Kept, Options, Premises, Tidied, counted
+from feature_store.housekeeping.task import Kept, Options, Tidied, counted
 from feature_store.log.protocol import EventLog
 
+if TYPE_CHECKING:
+    from feature_store.deployment import Deployment
 
-def trim_logs(premises: Premises, options: Options) -> Tidied:
+
+def trim_logs(deployment: Deployment, options: Options) -> Tidied:
     """Trim every log of Redis Streams behind the lake and the flow; Kafka removes by its topic's own retention.
 
     A running archiver does the same every few seconds; this says what is left to trim, and who holds the rest.
     """
     removed: dict[str, int] = {}
     kept: list[Kept] = []
-    for name, source in premises.compiled.registry.sources.items():
+    for name, source in deployment.compiled.registry.sources.items():
         if source.log is None:
             continue
         if not isinstance(source.log, RedisStreamBinding):
@@ -23,7 +28,7 @@ def trim_logs(premises: Premises, options: Options) -> Tidied:
                 Kept(f"log {name}", f"Kafka removes records by `retention.ms` of its topic '{source.log.topic}'")
             )
             continue
-        log = premises.log(name)
+        log = deployment.log(name)
         kept += _holders(name, log)
         removed[name] = trimmable(log) if options.dry_run else log.trim(behind=CONSUMER)
     return Tidied(

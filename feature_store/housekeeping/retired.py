@@ -20,12 +20,14 @@ from feature_store.changing.retire import (
     without_service,
 )
 from feature_store.errors import InputError
-from feature_store.housekeeping.task import Kept, Options, Premises, Tidied, counted
+from feature_store.housekeeping.task import Kept, Options, Tidied, counted
 from feature_store.online.keys import layouts_key, services_key
 from feature_store.online.server import check_server
 
 if TYPE_CHECKING:
     from redis import Redis
+
+    from feature_store.deployment import Deployment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +42,12 @@ class _Found:
     kept: list[Kept]
 
 
-def remove_retired(premises: Premises, options: Options) -> Tidied:
+def remove_retired(deployment: Deployment, options: Options) -> Tidied:
     """Give back what retired views left behind; with `retire`, retire what is declared no more and nothing uses."""
-    client = premises.redis()
+    client = deployment.redis
     check_server(client)
-    found = _find(premises, client, retire=options.retire)
-    given = [*_retired(premises, client, found, dry_run=options.dry_run)]
+    found = _find(deployment, client, retire=options.retire)
+    given = [*_retired(deployment, client, found, dry_run=options.dry_run)]
     return Tidied(
         task="retired",
         figures={
@@ -60,8 +62,8 @@ def remove_retired(premises: Premises, options: Options) -> Tidied:
     )
 
 
-def _retired(premises: Premises, client: Redis, found: _Found, *, dry_run: bool) -> Iterator[Retired]:
-    lake, env, registry, clock = premises.lake, premises.env, premises.compiled.registry, premises.clock
+def _retired(deployment: Deployment, client: Redis, found: _Found, *, dry_run: bool) -> Iterator[Retired]:
+    lake, env, registry, clock = deployment.lake, deployment.env, deployment.compiled.registry, deployment.clock
     for service in found.services:
         if dry_run:
             yield Retired(what=f"service {service}")
@@ -76,19 +78,19 @@ def _retired(premises: Premises, client: Redis, found: _Found, *, dry_run: bool)
         yield give_back(view, lake=lake, client=client, env=env, dry_run=dry_run)
 
 
-def _find(premises: Premises, client: Redis, *, retire: bool) -> _Found:
-    registry, applied = premises.compiled.registry, read_applied(premises.lake)
+def _find(deployment: Deployment, client: Redis, *, retire: bool) -> _Found:
+    registry, applied = deployment.compiled.registry, read_applied(deployment.lake)
     found = _Found(services=[], views=[], leftovers=[], kept=[])
     declared = {service.id for service in registry.services}
     standing = applied.meanings.services.keys()
-    left = _published(client, premises.env) - standing if applied.version else set()
+    left = _published(client, deployment.env) - standing if applied.version else set()
     for service in sorted((standing | left) - declared):
         why = _refused(partial(refuse_service, service, registry, applied))
         command = f"feature-store retire {service} --service"
         if _goes(found, f"service {service}", why, retire=retire or service in left, command=command):
             found.services.append(service)
             applied = without_service(applied, service)
-    _find_views(premises, client, applied, found, retire=retire)
+    _find_views(deployment, client, applied, found, retire=retire)
     return found
 
 
@@ -98,18 +100,18 @@ def _published(client: Redis, env: str) -> set[str]:
     return {field.decode() for field in fields if b"@" in field}
 
 
-def _find_views(premises: Premises, client: Redis, applied: Applied, found: _Found, *, retire: bool) -> None:
-    registry, env, now_us = premises.compiled.registry, premises.env, premises.clock.now_us()
+def _find_views(deployment: Deployment, client: Redis, applied: Applied, found: _Found, *, retire: bool) -> None:
+    registry, env, now_us = deployment.compiled.registry, deployment.env, deployment.clock.now_us()
     declared = {view.id for view in registry.views}
     standing = {view_of(name) for name in applied.meanings.features}
-    recorded = {view_of(name) for name in recorded_features(premises.lake)}
+    recorded = {view_of(name) for name in recorded_features(deployment.lake)}
     for view in sorted((standing | recorded) - declared):
-        if view not in standing and not _left(premises, client, view):
+        if view not in standing and not _left(deployment, client, view):
             continue
         why = _refused(partial(refuse_view, view, registry, applied))
         why = why or _refused(partial(refuse_running, view, client, env, now_us))
         if view not in standing:
-            if not why and _is_built_again(premises, view):
+            if not why and _is_built_again(deployment, view):
                 why = "it was built again since it was retired: apply it, or `feature-store retire` it again"
             if _goes(found, f"view {view}", why, retire=True, command=""):
                 found.leftovers.append(view)
@@ -125,18 +127,18 @@ def _goes(found: _Found, what: str, why: str, *, retire: bool, command: str) -> 
     return False
 
 
-def _is_built_again(premises: Premises, view: str) -> bool:
+def _is_built_again(deployment: Deployment, view: str) -> bool:
     """Whether somebody with other declarations is about to apply a retired view again."""
-    retired = retired_us(premises.lake, view)
-    built = [at_us for table in tables_of(view) if (at_us := premises.lake.last_built_us(table)) is not None]
+    retired = retired_us(deployment.lake, view)
+    built = [at_us for table in tables_of(view) if (at_us := deployment.lake.builds.last_us(table)) is not None]
     return bool(built) and (retired is None or max(built) >= retired)
 
 
-def _left(premises: Premises, client: Redis, view: str) -> bool:
+def _left(deployment: Deployment, client: Redis, view: str) -> bool:
     """Whether a retired view still has a table, or a layout, which goes behind the last of its values."""
-    if any(premises.lake.exists(table) for table in tables_of(view)):
+    if any(deployment.lake.exists(table) for table in tables_of(view)):
         return True
-    fields = cast("list[bytes]", client.hkeys(layouts_key(premises.env)))
+    fields = cast("list[bytes]", client.hkeys(layouts_key(deployment.env)))
     return any(field.decode().partition("#")[0] == view for field in fields)
 
 

@@ -7,28 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from redis import Redis
-
-    from feature_store.clock import Clock
-    from feature_store.lake import Lake
-    from feature_store.log.protocol import EventLog
-    from feature_store.transforms.compiled import Compiled
+    from feature_store.deployment import Deployment
 
 SNAPSHOT_DAYS = 30
 """For how many days every snapshot stays."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Premises:
-    """One environment. A task opens of it what it needs."""
-
-    compiled: Compiled
-    lake: Lake
-    env: str
-    clock: Clock
-    redis: Callable[[], Redis]
-    log: Callable[[str], EventLog]
-    """The log of a source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,4 +63,4 @@ class Task:
 
     name: str
     about: str
-    run: Callable[[Premises, Options], Tidied]
+    run: Callable[[Deployment, Options], Tidied]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
@@ -12,7 +13,10 @@ from feature_store.housekeeping.files import compact, forget_snapshots
 from feature_store.housekeeping.keys import remove_orphans
 from feature_store.housekeeping.logs import trim_logs
 from feature_store.housekeeping.retired import remove_retired
-from feature_store.housekeeping.task import Options, Premises, Task, Tidied
+from feature_store.housekeeping.task import Options, Task, Tidied
+
+if TYPE_CHECKING:
+    from feature_store.deployment import Deployment
 
 TASKS = {
     task.name: task
@@ -30,7 +34,7 @@ TASKS = {
 
 
 def housekeep(
-    premises: Premises, options: Options, names: Sequence[str] = ()
+    deployment: Deployment, options: Options, names: Sequence[str] = ()
 ) -> Iterator[tuple[str, Tidied | FeatureStoreError]]:
     """Run tasks, all by default; each says what it did, or why it could not: one that fails holds up no other.
 
@@ -40,15 +44,15 @@ def housekeep(
     for name in names:
         if name not in TASKS:
             raise UnknownNameError("task of housekeeping", name, TASKS)
-    return _run(premises, options, [task for task in TASKS.values() if not names or task.name in names])
+    return _run(deployment, options, [task for task in TASKS.values() if not names or task.name in names])
 
 
 def _run(
-    premises: Premises, options: Options, tasks: Sequence[Task]
+    deployment: Deployment, options: Options, tasks: Sequence[Task]
 ) -> Iterator[tuple[str, Tidied | FeatureStoreError]]:
     for task in tasks:
         try:
-            yield task.name, task.run(premises, options)
+            yield task.name, task.run(deployment, options)
         except FeatureStoreError as error:
             yield task.name, error
         except RedisError as error:

@@ -18,10 +18,17 @@ if TYPE_CHECKING:
     from feature_store.lake.postgres import Postgres
 
 CATALOG = "lake"
+METADATA = f"__ducklake_metadata_{CATALOG}"
+"""Where DuckDB shows the tables of DuckLake's own catalog."""
 SQLITE = "catalog.sqlite"
 SHARED = "shared"
 """The extra that brings what a shared lake needs."""
 _BUSY_TIMEOUT_MS = 10_000
+
+
+def at_version(snapshot: int | None) -> str:
+    """What follows a table's name in SQL to read it as of a snapshot; None: now."""
+    return "" if snapshot is None else f"AT (VERSION => {int(snapshot)})"
 
 
 def connect(*, temp: Path, options: Mapping[str, str | int]) -> duckdb.DuckDBPyConnection:
@@ -88,4 +95,4 @@ def _attach_server(
     server.attach(connection, CATALOG, prefix="ducklake:postgres:", options=options)
 
 
-__all__ = ["CATALOG", "attach", "connect", "literal", "quote"]
+__all__ = ["CATALOG", "METADATA", "at_version", "attach", "connect", "literal", "quote"]

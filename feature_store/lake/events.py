@@ -8,9 +8,9 @@ import duckdb
 import pyarrow as pa
 
 from feature_store.errors import InputError, LakeError, UnknownNameError
-from feature_store.lake.connection import CATALOG, literal, quote
+from feature_store.lake.books.commits import committed_days
+from feature_store.lake.connection import CATALOG, at_version, literal, quote
 from feature_store.lake.days import DAY, between_days, in_days
-from feature_store.lake.records import committed_days
 from feature_store.lake.tables import (
     Columns,
     arrow_columns,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
 
-    from feature_store.lake.records import Days
+    from feature_store.lake.books.commits import Days
     from feature_store.lake.session import Session, Transaction
 
 SYSTEM: Columns = {
@@ -173,7 +173,7 @@ def qualified(session: Session, table: str, *, snapshot: int | None = None) -> s
     """A table as it is now, or as of a snapshot, for any cursor of this lake."""
     name = f"{CATALOG}.{quote(session.env)}.{quote(table)}"
     # In brackets, because the grammar knows no alias behind AT.
-    return name if snapshot is None else f"(SELECT * FROM {name} AT (VERSION => {int(snapshot)}))"
+    return name if snapshot is None else f"(SELECT * FROM {name} {at_version(snapshot)})"
 
 
 def events_sql(
@@ -252,7 +252,7 @@ def days_at(session: Session, cursor: duckdb.DuckDBPyConnection, source: str, sn
     """The days for which the lake had been given events at a snapshot, which stay the same; asked for once."""
     found = session.committed.get((source, snapshot))
     if found is None:
-        found = committed_days(cursor, source, at=f"AT (VERSION => {int(snapshot)})")
+        found = committed_days(cursor, source, snapshot=snapshot)
         others = session.committed if len(session.committed) < _REMEMBERED else {}
         session.committed = {**others, (source, snapshot): found}
     return found

@@ -8,11 +8,12 @@ import duckdb
 import pyarrow as pa
 
 from feature_store.errors import InputError, LakeError, PositionConflict
+from feature_store.lake.books.commits import record_commit
+from feature_store.lake.books.rejected import record_rejected
 from feature_store.lake.commit import Commit
 from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, UTC_DAY
 from feature_store.lake.events import UNKNOWN, live_table, qualified, source_columns, undeclared
-from feature_store.lake.records import record_commit, record_rejected
 from feature_store.lake.tables import is_of, projection, relation, relation_columns
 
 if TYPE_CHECKING:

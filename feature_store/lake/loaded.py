@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from feature_store.errors import LakeError
+from feature_store.lake.books.commits import committed_days, loads_since, record_commit
+from feature_store.lake.books.rejected import record_rejected
 from feature_store.lake.commit import Commit
 from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, UTC_DAY, in_days
 from feature_store.lake.events import SYSTEM, UNKNOWN, live_table, loaded_table, source_columns, undeclared
-from feature_store.lake.records import committed_days, loads_since, record_commit, record_rejected
 from feature_store.lake.session import current_snapshot
 from feature_store.lake.staging import Stage, check_days, commit_staged, staged, write
 from feature_store.lake.tables import Columns, Rows, projection, relation

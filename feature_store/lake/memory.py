@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from feature_store.duck import scratch
+from feature_store.lake.books.builds import NOT_NOTED, Provenance
+from feature_store.lake.books.commits import Days
+from feature_store.lake.books.publications import Publication
 from feature_store.lake.commit import Commit
-from feature_store.lake.records import Days, Publication
 from feature_store.transforms.project import ARRIVED, DAY, ID, LATE, OFFSET, PARTITION, TIME
 
 if TYPE_CHECKING:
@@ -61,7 +63,8 @@ class MemoryLake:
         self._connection.execute(f"ATTACH ':memory:' AS {self._name}")
         self._snapshot = snapshot
         self._books: dict[str, Books] = {}
-        self._built: dict[str, set[date]] = {}
+        self.partitions, self.builds = _Partitions(self), _Builds(self)
+        self.publications, self.retention = _Publications(), _Retention(self)
         self._until_us: int | None = None
 
     def close(self) -> None:
@@ -119,23 +122,19 @@ class MemoryLake:
 
     def positions(self, source: str, *, snapshot: int | None = None) -> dict[int, int]:
         del snapshot
-        return dict(self._of(source).positions)
+        return dict(self.books(source).positions)
 
     def days(self, source: str, *, snapshot: int | None = None) -> Days:
         del snapshot
         with self.cursor() as cursor:
             row = cursor.execute(f"SELECT count(*) FROM {_loaded(source)}").fetchone()
-        return self._of(source).days._replace(events=int(row[0]) if row else 0)
+        return self.books(source).days._replace(events=int(row[0]) if row else 0)
 
     def newest_arrival_us(self, source: str, *, snapshot: int | None = None) -> int | None:
         del snapshot
-        return self._of(source).newest_arrival_us
+        return self.books(source).newest_arrival_us
 
-    def kept_from(self, source: str, *, snapshot: int | None = None) -> date | None:
-        del snapshot
-        return self._of(source).kept_from
-
-    def _of(self, source: str) -> Books:
+    def books(self, source: str) -> Books:
         return self._books.get(source, Books())
 
     def table_sql(self, table: str, *, snapshot: int | None = None) -> str:
@@ -155,52 +154,79 @@ class MemoryLake:
         arrived = "TRUE" if self._until_us is None else f"{ARRIVED} <= {self._until_us}"
         return f"SELECT * FROM {_loaded(source)} WHERE {within} AND {arrived} AND ({where})"
 
-    def append_rows(
+    def exists(self, table: str, *, snapshot: int | None = None) -> bool:
+        del table, snapshot  # the books of a stream stay in the lake that events were copied from
+        return False
+
+
+class _Partitions:
+    """Days of rows, one version of each."""
+
+    def __init__(self, lake: MemoryLake) -> None:
+        self._lake = lake
+        self.built: dict[str, set[date]] = {}
+
+    def append_version(
         self,
         table: str,
         rows: pa.Table,
         *,
         schema: pa.Schema,
         days: Sequence[date],
-        source: str | None = None,
-        built_from: int | None = None,
-        lookback_days: int = 0,
-        meanings: Sequence[str] | None = None,
+        provenance: Provenance = NOT_NOTED,
         late: pa.Table | None = None,
     ) -> Commit:
-        del schema, source, built_from, lookback_days, meanings, late
-        with self.cursor() as cursor:
+        del schema, provenance, late
+        with self._lake.cursor() as cursor:
             cursor.register("built", rows)
             cursor.execute(f"CREATE TABLE IF NOT EXISTS {table} AS FROM built LIMIT 0")
             cursor.execute(f"DELETE FROM {table} WHERE {DAY} IN (SELECT unnest(?::DATE[]))", [list(days)])
             cursor.execute(f"INSERT INTO {table} FROM built")
-        self._built.setdefault(table, set()).update(days)
-        return Commit(snapshot=self._snapshot, rows=rows.num_rows, days=tuple(days))
+        self.built.setdefault(table, set()).update(days)
+        return Commit(snapshot=self._lake.snapshot(), rows=rows.num_rows, days=tuple(days))
 
-    def newest_builds(self, table: str, *, snapshot: int | None = None) -> dict[date, int]:
-        del snapshot
-        return dict.fromkeys(sorted(self._built.get(table, ())), self._snapshot)
-
-    def built_columns(self, table: str, versions: Sequence[int]) -> dict[int, frozenset[str]]:
-        del table, versions  # what is computed now has all of them
-        return {}
-
-    def publications(self, table: str, *, snapshot: int | None = None) -> list[Publication]:
-        del table, snapshot  # what is computed now was never served
-        return []
-
-    def all_rows_sql(self, table: str, *, snapshot: int | None = None, days: tuple[date, date] | None = None) -> str:
-        del snapshot, days
-        return f"SELECT *, {self._snapshot} AS row_version FROM {table}"
-
-    def exists(self, table: str, *, snapshot: int | None = None) -> bool:
-        del table, snapshot  # the books of a stream stay in the lake that events were copied from
-        return False
-
-    def latest_rows_sql(self, table: str, *, snapshot: int | None = None, days: tuple[date, date] | None = None) -> str:
+    def latest_sql(self, table: str, *, snapshot: int | None = None, days: tuple[date, date] | None = None) -> str:
         del snapshot, days
         return f"SELECT * FROM {table}"
+
+    def all_sql(self, table: str, *, snapshot: int | None = None, days: tuple[date, date] | None = None) -> str:
+        del snapshot, days
+        return f"SELECT *, {self._lake.snapshot()} AS row_version FROM {table}"
+
+
+class _Builds:
+    """Everything is computed now, from all there is."""
+
+    def __init__(self, lake: MemoryLake) -> None:
+        self._lake = lake
+
+    def newest(self, table: str, *, snapshot: int | None = None) -> dict[date, int]:
+        del snapshot
+        return dict.fromkeys(sorted(self._lake.partitions.built.get(table, ())), self._lake.snapshot())
+
+    def columns(self, table: str, versions: Sequence[int]) -> dict[int, frozenset[str]]:
+        del table, versions  # what is computed now has all of them
+        return {}
 
     def stale_days(self, table: str, *, source: str, snapshot: int | None = None) -> list[date]:
         del table, source, snapshot
         return []
+
+
+class _Publications:
+    """What is computed now was never served."""
+
+    def of(self, table: str, *, snapshot: int | None = None) -> list[Publication]:
+        del table, snapshot
+        return []
+
+
+class _Retention:
+    """What the lake that events were copied from had removed."""
+
+    def __init__(self, lake: MemoryLake) -> None:
+        self._lake = lake
+
+    def kept_from(self, source: str, *, snapshot: int | None = None) -> date | None:
+        del snapshot
+        return self._lake.books(source).kept_from

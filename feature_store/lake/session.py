@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from feature_store.clock import Clock, SystemClock
 from feature_store.errors import FeatureStoreError, InputError, LakeError, SnapshotGone, unknown_name
-from feature_store.lake.connection import CATALOG, SQLITE, attach, connect, quote
+from feature_store.lake.connection import CATALOG, SQLITE, at_version, attach, connect, quote
 from feature_store.lake.location import S3_SCHEME, LakeLocation
 from feature_store.lake.locks import AdvisoryLock, CommitLock, FileCommitLock
 from feature_store.lake.outage import first_line, outage, unreadable
@@ -28,7 +28,7 @@ from feature_store.lake.upkeep import ORPHAN_AGE, delete_orphans
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from feature_store.lake.records import Days
+    from feature_store.lake.books.commits import Days
 
 Result = TypeVar("Result")
 
@@ -213,14 +213,15 @@ class Session:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def exists(self, table: str) -> bool:
-        """Whether this environment has such a table. Of one that is never dropped it is asked until it is there."""
-        if table in self._lasting:
-            return True
-        found = self._reads(quote(table))
+    def exists(self, table: str, *, snapshot: int | None = None) -> bool:
+        """Whether this environment has such a table, and had it at a snapshot, which is there.
+
+        Of one that is never dropped it is asked until it is there.
+        """
+        found = table in self._lasting or self._reads(quote(table))
         if found and not table.startswith(DROPPED):
             self._lasting.add(table)
-        return found
+        return found and (snapshot is None or self._reads(f"{quote(table)} {at_version(snapshot)}"))
 
     def check_snapshot(self, snapshot: int) -> None:
         """Read a snapshot.
@@ -230,7 +231,7 @@ class Session:
         """
         with self.working() as cursor:  # which an error does not end
             try:
-                cursor.execute(f"SELECT 1 FROM builds AT (VERSION => {int(snapshot)}) LIMIT 0")
+                cursor.execute(f"SELECT 1 FROM builds {at_version(snapshot)} LIMIT 0")
             except (duckdb.CatalogException, duckdb.InvalidInputException) as error:
                 found = f"SELECT min(snapshot_id), max(snapshot_id) FROM ducklake_snapshots('{CATALOG}')"
                 oldest, newest = cursor.execute(found).fetchone() or (None, None)
@@ -239,10 +240,6 @@ class Session:
                     f"snapshot {snapshot} is not in the lake at {self.location}: {gone} (oldest {oldest}, newest {newest}); "
                     "what was read then cannot be read again"
                 ) from error
-
-    def existed(self, table: str, *, snapshot: int) -> bool:
-        """Whether this environment had such a table at a snapshot, which is there."""
-        return self._reads(f"{quote(table)} AT (VERSION => {int(snapshot)})")
 
     def _reads(self, table: str) -> bool:
         with self.reading() as cursor:

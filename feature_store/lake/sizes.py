@@ -1,14 +1,16 @@
-"""How many bytes of a table's files each column takes, as the catalog says."""
+"""How large the lake is, a table's days, a table's columns, as the catalog says."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from feature_store.lake.removed import METADATA
+from feature_store.lake.connection import CATALOG, METADATA, literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import date
 
     from feature_store.lake.session import Session
 
@@ -20,6 +22,39 @@ _TABLES = f"""
     JOIN {METADATA}.ducklake_schema AS s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL
     WHERE t.end_snapshot IS NULL AND s.schema_name = ? AND t.table_name IN (SELECT unnest(?::VARCHAR[]))
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """How large a lake is, with all its environments."""
+
+    files: int
+    """Data files that the newest snapshot reads."""
+    size_bytes: int
+    snapshots: int
+
+
+def extent(session: Session) -> Extent:
+    """What the lake holds now."""
+    with session.reading() as cursor:
+        files, size = cursor.execute(
+            "SELECT coalesce(sum(file_count), 0), coalesce(sum(file_size_bytes), 0) "
+            f"FROM ducklake_table_info('{CATALOG}')"
+        ).fetchall()[0]
+        snapshots = cursor.execute(f"SELECT count(*) FROM ducklake_snapshots('{CATALOG}')").fetchall()[0][0]
+    return Extent(files=int(files), size_bytes=int(size), snapshots=int(snapshots))
+
+
+def size_of(session: Session, table: str, days: tuple[date, date]) -> int:
+    """Bytes of the files that the newest snapshot reads of some days of a table, both ends included."""
+    first, last = (literal(day.isoformat()) for day in days)
+    with session.reading() as cursor:
+        row = cursor.execute(
+            f"""SELECT coalesce(sum(data_file_size_bytes), 0)
+            FROM ducklake_list_files({literal(CATALOG)}, {literal(table)}, schema => {literal(session.env)})
+            WHERE regexp_extract(data_file, '_day=([0-9-]+)', 1) BETWEEN {first} AND {last}"""
+        ).fetchone()
+    return int(row[0]) if row else 0
 
 
 def column_bytes(session: Session, tables: Sequence[str]) -> dict[str, dict[str, int]]:

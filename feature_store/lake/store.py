@@ -8,26 +8,30 @@ from typing import TYPE_CHECKING, Self
 import pyarrow as pa
 
 from feature_store.lake import events as event_tables
-from feature_store.lake import late as late_book
-from feature_store.lake import live, loaded, partitions, records, removed, sizes, upkeep
+from feature_store.lake import live, loaded, plain, sizes
+from feature_store.lake.books import commits
+from feature_store.lake.books.builds import Builds
+from feature_store.lake.books.late import LATE_EVENTS, late_rows
+from feature_store.lake.books.publications import Publications
+from feature_store.lake.books.schema import ensure_books
 from feature_store.lake.location import LakeLocation
+from feature_store.lake.partitions import Partitions
+from feature_store.lake.retention import Retention
 from feature_store.lake.session import Session, current_snapshot
+from feature_store.lake.upkeep import PINS, Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import date
     from pathlib import Path
-    from types import TracebackType
 
     import duckdb
 
     from feature_store.clock import Clock
+    from feature_store.lake.books.commits import Days
     from feature_store.lake.commit import Commit
-    from feature_store.lake.records import Build, Days, Publication
     from feature_store.lake.tables import Columns, Rows
-
-_DAY_US = 86_400_000_000
 
 
 class Lake:
@@ -40,6 +44,16 @@ class Lake:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.partitions = Partitions(session)
+        """Tables of tiles and rows, written by whole days."""
+        self.builds = Builds(session)
+        """Which days of tiles and rows were built, from what, and whether that still holds."""
+        self.publications = Publications(session)
+        """Which rows of batch views readers were given."""
+        self.retention = Retention(session)
+        """Days of events that are removed for their age."""
+        self.upkeep = Upkeep(session)
+        """Merging files, and forgetting snapshots."""
 
     @classmethod
     def open(
@@ -81,7 +95,7 @@ class Lake:
             place, env=env, clock=clock, options=options, lock_timeout_s=lock_timeout_s, read_only=read_only
         )
         if not read_only:
-            records.ensure_books(session)
+            ensure_books(session)
         return cls(session)
 
     def close(self) -> None:
@@ -91,9 +105,7 @@ class Lake:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -147,14 +159,14 @@ class Lake:
         """Keep a snapshot through every `expire`. Pinning it again changes nothing."""
         if snapshot not in self.pins():
             row = {"snapshot": snapshot, "reason": reason, "at_us": self._session.clock.now_us()}
-            self.append(records.PINS, pa.Table.from_pylist([row]))
+            self.append(PINS, pa.Table.from_pylist([row]))
 
     def pins(self) -> dict[int, str]:
         """The pinned snapshots of this environment, and why."""
-        if not self.exists(records.PINS):
+        if not self.exists(PINS):
             return {}
         with self._session.reading() as cursor:
-            return dict(cursor.execute(f"SELECT snapshot, reason FROM {records.PINS} ORDER BY 1").fetchall())
+            return dict(cursor.execute(f"SELECT snapshot, reason FROM {PINS} ORDER BY 1").fetchall())
 
     # ---- events
 
@@ -256,190 +268,18 @@ class Lake:
         """Days for which the lake was given events, now or at a snapshot."""
         with self._session.reading() as cursor:
             if snapshot is None:
-                return records.committed_days(cursor, source)
+                return commits.committed_days(cursor, source)
             return event_tables.days_at(self._session, cursor, source, snapshot)
 
     def live_rows_since(self, source: str, since_us: int) -> int:
         """How many events of a source were committed from its log since a time."""
         with self._session.reading() as cursor:
-            return records.live_rows_since(cursor, source, since_us)
-
-    def kept_from(self, source: str, *, snapshot: int | None = None) -> date | None:
-        """The first day of which retention removed no event, now or at a snapshot; None if it never removed any."""
-        if not self.exists(removed.REMOVED_EVENTS, snapshot=snapshot):
-            return None
-        with self._session.reading() as cursor:
-            return removed.kept_from(cursor, source, at=_at(snapshot))
-
-    def old_events(self, source: str, *, before: date) -> list[removed.OldEvents]:
-        """The days before a day of which there are events, in order, with how many and the bytes of their files."""
-        return removed.old_events(self._session, source, before=before)
-
-    def remove_events(self, source: str, days: Sequence[date]) -> int:
-        """Remove all events of some days, whole or not at all; returns how many (live and loaded ones counted each).
-
-        Snapshots from before still read them: the files go when those are expired. Whether anything still needs them is
-        for the caller to know (`housekeeping.events`).
-        """
-        return removed.remove_events(self._session, source, days)
+            return commits.live_rows_since(cursor, source, since_us)
 
     def loads_since(self, source: str, snapshot: int) -> dict[date, int]:
         """Days that were loaded after a snapshot -> the snapshot of the newest load of each."""
         with self._session.reading() as cursor:
-            return records.loads_since(cursor, source, snapshot)
-
-    # ---- materialized tables
-
-    def replace_partitions(
-        self,
-        table: str,
-        rows: Rows,
-        *,
-        schema: pa.Schema,
-        days: Sequence[date],
-        source: str | None = None,
-        built_from: int | None = None,
-        lookback_days: int = 0,
-        meanings: Sequence[str] | None = None,
-        late: pa.Table | None = None,
-        cursor: duckdb.DuckDBPyConnection | None = None,
-    ) -> Commit:
-        """Replace exactly `days` of a table partitioned by `_day`, creating or widening it if needed.
-
-        Args:
-            table: `tiles_<view>_v<n>`.
-            rows: Arrow rows, or SQL run on `cursor`; the schema's columns.
-            schema: with a `_day` column (date).
-            days: the days that are replaced; rows of other days are refused.
-            source: whose events were read.
-            built_from: the snapshot at which they were read.
-            lookback_days: how many days before its own each day read.
-            meanings: by which definitions the days were built; None: not noted.
-            late: what the book of late events says of these days from this commit on (`history.late`); None: nothing new.
-            cursor: where SQL finds its tables.
-        """
-        return partitions.write_days(
-            self._session, table, schema=schema, rows=rows, days=days, versioned=False,
-            source=source, built_from=built_from, lookback_days=lookback_days, meanings=meanings, late=late, cursor=cursor,
-        )  # fmt: skip
-
-    def append_rows(
-        self,
-        table: str,
-        rows: Rows,
-        *,
-        schema: pa.Schema,
-        days: Sequence[date],
-        source: str | None = None,
-        built_from: int | None = None,
-        lookback_days: int = 0,
-        meanings: Sequence[str] | None = None,
-        late: pa.Table | None = None,
-        cursor: duckdb.DuckDBPyConnection | None = None,
-    ) -> Commit:
-        """Add a version of `days`: `row_version` is the commit's snapshot; older versions stay. See `latest_rows_sql`."""
-        return partitions.write_days(
-            self._session, table, schema=schema, rows=rows, days=days, versioned=True,
-            source=source, built_from=built_from, lookback_days=lookback_days, meanings=meanings, late=late, cursor=cursor,
-        )  # fmt: skip
-
-    def latest_rows_sql(self, table: str, *, snapshot: int | None = None, days: tuple[date, date] | None = None) -> str:
-        """SQL text for the newest version of each day of a table written by `append_rows`."""
-        return partitions.latest_sql(self._session, table, snapshot=snapshot, days=days)
-
-    def all_rows_sql(self, table: str, *, snapshot: int | None = None, days: tuple[date, date] | None = None) -> str:
-        """SQL text for the rows of all versions, each with its `row_version`, of a table written by `append_rows`."""
-        return partitions.all_sql(self._session, table, snapshot=snapshot, days=days)
-
-    def row_versions_sql(self, table: str, versions: Mapping[date, int]) -> str:
-        """SQL text for the given version of each given day, as `newest_builds` names them; cheaper for a few days."""
-        return partitions.versions_sql(self._session, table, versions=versions)
-
-    def stale_days(self, table: str, *, source: str, snapshot: int | None = None) -> list[date]:
-        """Days built from an older state of the source's events: a later commit touched what they read.
-
-        As of now, or as of a snapshot.
-        """
-        with self._session.reading() as cursor:
-            return records.built_days(cursor, table, source=source, stale=True, at=_at(snapshot))
-
-    def fresh_days(self, table: str, *, source: str, snapshot: int | None = None) -> list[date]:
-        """Days whose build still holds, now or at a snapshot."""
-        with self._session.reading() as cursor:
-            return records.built_days(cursor, table, source=source, stale=False, at=_at(snapshot))
-
-    def newest_builds(self, table: str, *, snapshot: int | None = None) -> dict[date, int]:
-        """Days that were ever built, from whatever state of the events, in order -> the newest build's snapshot.
-
-        As of now, or as of a snapshot. Of a table written by `append_rows` the snapshot is the day's `row_version`.
-        """
-        with self._session.reading() as cursor:
-            return records.newest_builds(cursor, table, at=_at(snapshot))
-
-    def newest_build_states(self, asked: Mapping[str, tuple[str, Sequence[str]]]) -> dict[str, list[Build]]:
-        """Of each table the newest build of every day, in order: when it was, and whether it still holds.
-
-        Args:
-            asked: table of tiles or rows -> the source whose events it reads, and the definitions that a build must
-                have been made by.
-        """
-        with self._session.reading() as cursor:
-            return records.newest_build_states(cursor, asked)
-
-    def last_built_us(self, table: str) -> int | None:
-        """When a day of a table was built last; None if none was since it was dropped."""
-        with self._session.reading() as cursor:
-            return records.last_built_us(cursor, table)
-
-    def completed_days(self, table: str) -> list[date]:
-        """Days that were built once they were over, whatever has come since."""
-        with self._session.reading() as cursor:
-            return records.completed_days(cursor, table)
-
-    def built_columns(self, table: str, versions: Sequence[int]) -> dict[int, frozenset[str]]:
-        """Row version of a table -> the columns that its rows were built with, which the table may be wider than by now.
-
-        Versions that were built before this was noted are left out.
-        """
-        with self._session.reading() as cursor:
-            return records.built_columns(cursor, table, versions)
-
-    @contextmanager
-    def publishing(self, table: str, *, row_us: int, version: int) -> Iterator[None]:
-        """Note that readers are given rows, which the body does; see `publications`.
-
-        The begin is on record before the body runs, so nothing is published that the lake does not know of: a body that
-        is cut off leaves a publication that nobody has acknowledged.
-
-        Args:
-            table: `rows_<view>_v<n>`.
-            row_us: the time of the rows.
-            version: their `row_version`.
-
-        Raises:
-            LakeError: the lake cannot be written. Before the body: nothing was published.
-        """
-        session, clock = self._session, self._session.clock
-        begun = session.commit(
-            lambda t: records.begin_publication(t, table, row_us=row_us, version=version, now_us=clock.now_us())
-        )
-        yield
-        at_us = clock.now_us()
-        session.commit(lambda t: records.end_publication(t, table, begun, at_us=at_us))
-
-    def publications(self, table: str, *, snapshot: int | None = None) -> list[Publication]:
-        """What was published of a table of rows, in the order in which readers saw it; now or at a snapshot."""
-        if not self.exists(records.PUBLISHED, snapshot=snapshot):
-            return []  # a lake, or a snapshot, from before this was noted
-        with self._session.reading() as cursor:
-            return records.publications(cursor, table, at=_at(snapshot))
-
-    def late_rows(self, table: str, *, days: tuple[date, date] | None = None) -> pa.Table:
-        """What the book of late events says of the days of a table, in their order; see `history.late`."""
-        if not self.exists(late_book.LATE_EVENTS):
-            return pa.table({"day": pa.array([], pa.date32())})  # a lake from before this was noted, only read
-        with self._session.reading() as cursor:
-            return late_book.late_rows(cursor, table, days=days)
+            return commits.loads_since(cursor, source, snapshot)
 
     # ---- plain tables
 
@@ -452,7 +292,7 @@ class Lake:
             once: columns without nulls that tell rows apart, a number that grows with time first: a row of which the
                 table has one with the same is left out, whoever appends at the same time.
         """
-        return partitions.append(self._session, table, rows=rows, once=once)
+        return plain.append(self._session, table, rows=rows, once=once)
 
     def append_next(
         self,
@@ -467,97 +307,44 @@ class Lake:
         Returns None if it is not, because somebody else was first; nothing was written then.
         The tables of `sources` are created or widened in the same commit, as by `ensure_source`.
         """
-        return partitions.append_next(self._session, tables, book=book, after=after, sources=sources or {})
+        return plain.append_next(self._session, tables, book=book, after=after, sources=sources or {})
 
     def drop(self, table: str) -> bool:
         """Drop the tiles or rows of a view, and what the books say of them; whether there were any.
 
         Older snapshots still read them: the files go when those are expired.
         """
-        return partitions.drop(self._session, table)
+        return plain.drop(self._session, table)
 
     def columns(self, table: str) -> Columns:
         """Names and DuckDB types of a table; UnknownNameError if there is none."""
-        return partitions.known_table(self._session, table)
+        return plain.known_table(self._session, table)
 
     def exists(self, table: str, *, snapshot: int | None = None) -> bool:
         """Whether this environment has such a table, now or at a snapshot."""
-        return self._session.exists(table) and (snapshot is None or self._session.existed(table, snapshot=snapshot))
+        return self._session.exists(table, snapshot=snapshot)
 
     def table_sql(self, table: str, *, snapshot: int | None = None) -> str:
         """A table's full name for SQL on any cursor of the lake, now or at a snapshot."""
         return event_tables.qualified(self._session, table, snapshot=snapshot)
 
-    # ---- upkeep
+    def late_rows(self, table: str, *, days: tuple[date, date] | None = None) -> pa.Table:
+        """What the book of late events says of the days of a table, in their order; see `history.late`."""
+        if not self.exists(LATE_EVENTS):
+            return pa.table({"day": pa.array([], pa.date32())})  # a lake from before this was noted, only read
+        with self._session.reading() as cursor:
+            return late_rows(cursor, table, days=days)
 
-    def compact(self, table: str) -> int:
-        """Merge a table's small files; returns how many fewer there are. Old snapshots read the same."""
-        return upkeep.compact(self._session, table)
+    # ---- sizes
 
-    def extent(self) -> upkeep.Extent:
+    def extent(self) -> sizes.Extent:
         """How many files, bytes and snapshots there are, of all environments."""
-        return upkeep.extent(self._session)
+        return sizes.extent(self._session)
 
     def size_of(self, table: str, days: tuple[date, date]) -> int:
         """Bytes of the files of some days of a table partitioned by day, as they are now; both ends are included."""
-        return upkeep.size_of(self._session, table, days)
+        return sizes.size_of(self._session, table, days)
 
     def column_bytes(self, tables: Sequence[str]) -> dict[str, dict[str, int]]:
         """Table -> column -> bytes in the files that are read now; see `sizes.column_bytes`."""
         return sizes.column_bytes(self._session, tables)
-
-    def compact_all(self, *, dry_run: bool = False) -> dict[str, int]:
-        """Merge the small files of every table; table -> how many fewer there are, where there are.
-
-        A dry run says the same, as slowly, and leaves them.
-        """
-        return upkeep.compact_all(self._session, dry_run=dry_run)
-
-    def expire(
-        self,
-        *,
-        older_than_us: int,
-        keep: Collection[int] = (),
-        grace_us: int = _DAY_US,
-        environments: Collection[str] = (),
-    ) -> int:
-        """Forget snapshots older than that, except pinned ones and those in `keep`; returns how many.
-
-        A snapshot is one of the whole lake: of another environment too, which may have pinned it.
-
-        Args:
-            older_than_us: the time since which all are kept.
-            keep: further snapshots that some manifest names. What `pin` pinned, in any of these environments, is kept.
-            grace_us: how long a file stays after the last snapshot that needs it, or that no commit ever named: longer
-                than a read takes, and on a shared lake longer than any upload.
-            environments: all that live in this lake, if it is more than this one.
-
-        Raises:
-            InputError: the lake has an environment that was not named; nothing is forgotten.
-        """
-        return self.expiry(
-            older_than_us=older_than_us, keep=keep, grace_us=grace_us, environments=environments
-        ).snapshots
-
-    def expiry(
-        self,
-        *,
-        older_than_us: int,
-        keep: Collection[int] = (),
-        grace_us: int = _DAY_US,
-        environments: Collection[str] = (),
-        dry_run: bool = False,
-    ) -> upkeep.Expiry:
-        """As `expire`, and says which files and bytes went too, or, in a dry run, would go."""
-        return upkeep.expire(
-            self._session,
-            older_than_us=older_than_us,
-            keep=keep,
-            grace_us=grace_us,
-            environments=environments,
-            dry_run=dry_run,
-        )
-
-
-def _at(snapshot: int | None) -> str:
-    return "" if snapshot is None else f"AT (VERSION => {int(snapshot)})"

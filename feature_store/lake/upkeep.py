@@ -13,94 +13,17 @@ import duckdb
 from feature_store.errors import InputError
 from feature_store.lake.connection import CATALOG, literal, quote
 from feature_store.lake.location import S3_SCHEME
-from feature_store.lake.records import PINS
+from feature_store.time_rule import DAY_US
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
-    from datetime import date
 
     from feature_store.lake.session import Session
 
+PINS = "pinned_snapshots"
+"""Table: one row per snapshot that must survive expiry, and why."""
 ORPHAN_AGE = timedelta(days=1)
 """How long a write to a shared lake may take: files that no commit names and that are older belong to nobody."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extent:
-    """How large a lake is, with all its environments."""
-
-    files: int
-    """Data files that the newest snapshot reads."""
-    size_bytes: int
-    snapshots: int
-
-
-def extent(session: Session) -> Extent:
-    """What the lake holds now."""
-    with session.reading() as cursor:
-        files, size = cursor.execute(
-            "SELECT coalesce(sum(file_count), 0), coalesce(sum(file_size_bytes), 0) "
-            f"FROM ducklake_table_info('{CATALOG}')"
-        ).fetchall()[0]
-        snapshots = cursor.execute(f"SELECT count(*) FROM ducklake_snapshots('{CATALOG}')").fetchall()[0][0]
-    return Extent(files=int(files), size_bytes=int(size), snapshots=int(snapshots))
-
-
-def size_of(session: Session, table: str, days: tuple[date, date]) -> int:
-    """Bytes of the files that the newest snapshot reads of some days of a table, both ends included."""
-    first, last = (literal(day.isoformat()) for day in days)
-    with session.reading() as cursor:
-        row = cursor.execute(
-            f"""SELECT coalesce(sum(data_file_size_bytes), 0)
-            FROM ducklake_list_files({literal(CATALOG)}, {literal(table)}, schema => {literal(session.env)})
-            WHERE regexp_extract(data_file, '_day=([0-9-]+)', 1) BETWEEN {first} AND {last}"""
-        ).fetchone()
-    return int(row[0]) if row else 0
-
-
-def compact_all(session: Session, *, dry_run: bool = False) -> dict[str, int]:
-    """Merge the small files of every table of the environment; table -> files merged away, where there were some.
-
-    `positions` is left: its rows are updated where they stand, in the catalog, and old snapshots need them there.
-    """
-    with session.reading() as cursor:
-        tables = sorted(str(row[0]) for row in cursor.execute("SHOW TABLES").fetchall())
-    merged = {table: compact(session, table, dry_run=dry_run) for table in tables if table != "positions"}
-    return {table: count for table, count in merged.items() if count}
-
-
-def compact(session: Session, table: str, *, dry_run: bool = False) -> int:
-    """Merge a table's small files, and move rows kept in the catalog to Parquet. Returns files merged away.
-
-    Reads at older snapshots stay the same; they still find what they read, because files go only by `expire`. A dry run
-    merges and takes it back, so it knows the number, and costs as much; what it wrote is deleted with the orphans.
-    """
-    with session.commit_lock(), session.working() as cursor:
-        where = f"schema => {literal(session.env)}"
-        with _kept_unless(cursor, dry_run):
-            rows = cursor.execute(
-                f"CALL ducklake_merge_adjacent_files('{CATALOG}', {literal(table)}, {where})"
-            ).fetchall()
-        if not dry_run:  # behind the merge, which in a dry run would not see the file that this makes
-            cursor.execute(
-                f"CALL ducklake_flush_inlined_data('{CATALOG}', schema_name => {literal(session.env)}, "
-                f"table_name => {literal(table)})"
-            )
-        elif rows and not session.location.is_shared:
-            delete_orphans(cursor, age=None)
-        return sum(int(row[2]) - int(row[3]) for row in rows)
-
-
-@contextmanager
-def _kept_unless(cursor: duckdb.DuckDBPyConnection, dry_run: bool) -> Iterator[None]:
-    """A transaction for the body, which is rolled back at the end of a dry run."""
-    cursor.execute("BEGIN")
-    try:
-        yield
-    except BaseException:
-        cursor.execute("ROLLBACK")
-        raise
-    cursor.execute("ROLLBACK" if dry_run else "COMMIT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,50 +36,109 @@ class Expiry:
     size_bytes: int
 
 
-def expire(
-    session: Session,
-    *,
-    older_than_us: int,
-    keep: Collection[int],
-    grace_us: int,
-    environments: Collection[str],
-    dry_run: bool = False,
-) -> Expiry:
-    """Forget snapshots made before `older_than_us`, except the pinned ones in `keep`; says what went.
+class Upkeep:
+    """Maintenance of an environment's tables and of the whole lake's snapshots; each call takes the commit lock."""
 
-    Files that no snapshot needs are deleted once they have been unneeded for `grace_us`, so running reads end well;
-    so are files of that age that no commit ever named. A dry run says the same and changes nothing.
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
-    Raises:
-        InputError: the lake has an environment that is neither the session's nor in `environments`.
-    """
-    with session.commit_lock(), session.working() as cursor:
-        _refuse_strangers(cursor, {session.env, *environments})
-        rows = cursor.execute(
-            f"SELECT snapshot_id FROM ducklake_snapshots('{CATALOG}') WHERE epoch_us(snapshot_time) < ? "
-            f"AND snapshot_id < (SELECT id FROM ducklake_current_snapshot('{CATALOG}'))",
-            [older_than_us],
-        ).fetchall()
-        kept = {*keep, *_pins(cursor, {session.env, *environments})}
-        gone = sorted({int(row[0]) for row in rows} - kept)
-        unneeded = f"older_than => make_timestamptz({session.clock.now_us() - grace_us})"
-        orphaned = _of_age(timedelta(microseconds=grace_us))
-        with _kept_unless(cursor, dry_run):
-            if gone:
-                cursor.execute(f"CALL ducklake_expire_snapshots('{CATALOG}', versions => ?)", [gone])
-            files = [
-                str(row[0])
-                for call in (
-                    f"cleanup_old_files('{CATALOG}', {unneeded}",
-                    f"delete_orphaned_files('{CATALOG}', {orphaned}",
+    def compact_all(self, *, dry_run: bool = False) -> dict[str, int]:
+        """Merge the small files of every table; table -> how many fewer there are, where there are.
+
+        A dry run says the same, as slowly, and leaves them. `positions` is left: its rows are updated where they stand, in
+        the catalog, and old snapshots need them there.
+        """
+        with self._session.reading() as cursor:
+            tables = sorted(str(row[0]) for row in cursor.execute("SHOW TABLES").fetchall())
+        merged = {table: self.compact(table, dry_run=dry_run) for table in tables if table != "positions"}
+        return {table: count for table, count in merged.items() if count}
+
+    def compact(self, table: str, *, dry_run: bool = False) -> int:
+        """Merge a table's small files, and move rows kept in the catalog to Parquet; returns how many fewer there are.
+
+        Reads at older snapshots stay the same; they still find what they read, because files go only by `expire`. A dry
+        run merges and takes it back, so it knows the number, and costs as much; what it wrote is deleted with the orphans.
+        """
+        session = self._session
+        with session.commit_lock(), session.working() as cursor:
+            where = f"schema => {literal(session.env)}"
+            with _kept_unless(cursor, dry_run):
+                rows = cursor.execute(
+                    f"CALL ducklake_merge_adjacent_files('{CATALOG}', {literal(table)}, {where})"
+                ).fetchall()
+            if not dry_run:  # behind the merge, which in a dry run would not see the file that this makes
+                cursor.execute(
+                    f"CALL ducklake_flush_inlined_data('{CATALOG}', schema_name => {literal(session.env)}, "
+                    f"table_name => {literal(table)})"
                 )
-                for row in cursor.execute(f"CALL ducklake_{call}, dry_run => true)").fetchall()
-            ]
-        found = Expiry(snapshots=len(gone), files=len(files), size_bytes=_size_bytes(cursor, files))
-        if not dry_run:
-            cursor.execute(f"CALL ducklake_cleanup_old_files('{CATALOG}', {unneeded})")
-            cursor.execute(f"CALL ducklake_delete_orphaned_files('{CATALOG}', {orphaned})")
-        return found
+            elif rows and not session.location.is_shared:
+                delete_orphans(cursor, age=None)
+            return sum(int(row[2]) - int(row[3]) for row in rows)
+
+    def expire(
+        self,
+        *,
+        older_than_us: int,
+        keep: Collection[int] = (),
+        grace_us: int = DAY_US,
+        environments: Collection[str] = (),
+        dry_run: bool = False,
+    ) -> Expiry:
+        """Forget old snapshots, except pinned ones and those in `keep`, and delete files that nobody needs; says what went.
+
+        A snapshot is one of the whole lake: of another environment too, which may have pinned it. A file is deleted once it
+        has been unneeded for the time of grace, so running reads end well; so is one of that age that no commit ever named.
+
+        Args:
+            older_than_us: the time since which all are kept.
+            keep: further snapshots that some manifest names. What was pinned, in any of these environments, is kept.
+            grace_us: how long a file stays after the last snapshot that needs it, or that no commit ever named: longer
+                than a read takes, and on a shared lake longer than any upload.
+            environments: all that live in this lake, if it is more than this one.
+            dry_run: say the same, and change nothing.
+
+        Raises:
+            InputError: the lake has an environment that was not named; nothing is forgotten.
+        """
+        session, known = self._session, {self._session.env, *environments}
+        with session.commit_lock(), session.working() as cursor:
+            _refuse_strangers(cursor, known)
+            gone = sorted(_older(cursor, older_than_us) - {*keep, *_pins(cursor, known)})
+            with _kept_unless(cursor, dry_run):
+                if gone:
+                    cursor.execute(f"CALL ducklake_expire_snapshots('{CATALOG}', versions => ?)", [gone])
+                deletions = (
+                    f"cleanup_old_files('{CATALOG}', older_than => make_timestamptz({session.clock.now_us() - grace_us})",
+                    f"delete_orphaned_files('{CATALOG}', {_of_age(timedelta(microseconds=grace_us))}",
+                )
+                asked = [cursor.execute(f"CALL ducklake_{call}, dry_run => true)").fetchall() for call in deletions]
+                files = [str(row[0]) for rows in asked for row in rows]
+            found = Expiry(snapshots=len(gone), files=len(files), size_bytes=_size_bytes(cursor, files))
+            for call in () if dry_run else deletions:
+                cursor.execute(f"CALL ducklake_{call})")
+            return found
+
+
+def _older(cursor: duckdb.DuckDBPyConnection, than_us: int) -> set[int]:
+    """The snapshots that were made before a time, without the present one."""
+    rows = cursor.execute(
+        f"SELECT snapshot_id FROM ducklake_snapshots('{CATALOG}') WHERE epoch_us(snapshot_time) < ? "
+        f"AND snapshot_id < (SELECT id FROM ducklake_current_snapshot('{CATALOG}'))",
+        [than_us],
+    ).fetchall()
+    return {int(row[0]) for row in rows}
+
+
+@contextmanager
+def _kept_unless(cursor: duckdb.DuckDBPyConnection, dry_run: bool) -> Iterator[None]:
+    """A transaction for the body, which is rolled back at the end of a dry run."""
+    cursor.execute("BEGIN")
+    try:
+        yield
+    except BaseException:
+        cursor.execute("ROLLBACK")
+        raise
+    cursor.execute("ROLLBACK" if dry_run else "COMMIT")
 
 
 def _size_bytes(cursor: duckdb.DuckDBPyConnection, files: Sequence[str]) -> int:

@@ -32,7 +32,6 @@ from feature_store.transforms.project import ARRIVED, ID, KEY, TIME, project_sql
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from pathlib import Path
-    from types import TracebackType
 
     import pandas as pd
 
@@ -78,9 +77,7 @@ class Draft:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # ---- what there is

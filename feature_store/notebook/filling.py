@@ -115,7 +115,7 @@ def copied(memory: MemoryLake, origin: Origin, compiled: Compiled, sample: Sampl
         )
         table = cursor.execute(f"SELECT {columns} FROM ({events})").to_arrow_table()
     books = Books(
-        kept_from=lake.kept_from(name, snapshot=snapshot),
+        kept_from=lake.retention.kept_from(name, snapshot=snapshot),
         days=lake.days(name),
         newest_arrival_us=lake.newest_arrival_us(name),
         positions=lake.positions(name, snapshot=snapshot),

@@ -27,15 +27,36 @@ if TYPE_CHECKING:
 
 def make_draft(
     declarations: Declarations | None,
-    *,
     lake: Lake | Path | str | None,
+    *,
     sample: float | None,
     start: datetime | str | None,
     end: datetime | str | None,
     settings: Settings,
     now_us: int,
 ) -> Draft:
-    """See `FeatureStore.local`."""
+    """Declarations that need not be applied, computed at once on a sample of events, in memory.
+
+    The lake is only read; nothing is written to it, to a log or to Redis. A source that the lake does not have, or not
+    with the columns declared now, is loaded by its loader, for the span from `start` to `end`.
+
+    Args:
+        declarations: a registry, a module (read again from its file), `module:attribute`, a view, or a list of views,
+            services and labels; by default what the setting `declarations` names.
+        lake: an open lake, or the directory of one; the deployment's by default.
+        sample: the share of the entities, more than 0 and at most 1, chosen by a hash of their keys; what windows of
+            these entities hold is there whole. By default all, or so many as make about five million events.
+        start: the first time that may be asked about, an aware datetime or ISO 8601 text with a zone; events before it
+            are there as far as windows reach. By default everything that the lake has.
+        end: the last one.
+        settings: of the deployment.
+        now_us: the present, up to which features can be asked for.
+
+    Raises:
+        DeclarationError: everything that is wrong with the declarations.
+        InputError: a time is naive, the share is none, or a source can neither be read nor loaded.
+        LakeError: the lake cannot be read.
+    """
     compiled = compile_registry(registry_of(settings.declarations if declarations is None else declarations))
     chosen = Sample(
         share=1.0 if sample is None else sample,

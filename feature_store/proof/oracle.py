@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from feature_store.declare.computed import Computed
 from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.errors import SnapshotGone
-from feature_store.lake.records import STREAM_COMMITS
+from feature_store.lake.books.stream import STREAM_COMMITS
 from feature_store.proof.layout import ServedFeature, ServedLayout
 from feature_store.proof.operands import Operand, operand
 from feature_store.proof.runs import Runs, at_state

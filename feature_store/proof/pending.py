@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from feature_store.lake.records import STREAM_COMMITS
+from feature_store.lake.books.stream import STREAM_COMMITS
 from feature_store.log.protocol import pack_offset
 from feature_store.proof.knowledge import NEVER, Commits, RunCommits
 from feature_store.proof.served_log import SERVED, view_column

@@ -22,7 +22,7 @@ def removed(compiled: Compiled, lake: Lake, layout: ServedLayout, record: pa.Tab
     """Which vectors rest on a window that reaches before the first day of which every event is there."""
     gone = np.zeros(record.num_rows, dtype=bool)
     days = {each.plan.view.source.name: None for each in layout.reads.values()}
-    kept = {source: day for source in days if (day := lake.kept_from(source, snapshot=snapshot)) is not None}
+    kept = {source: day for source in days if (day := lake.retention.kept_from(source, snapshot=snapshot)) is not None}
     if not kept:
         return gone
     numbered, known = Entities(compiled, record), Knowledge.of(lake, snapshot=snapshot)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from feature_store.lake.records import STREAM_RUNS
+from feature_store.lake.books.stream import STREAM_RUNS
 from feature_store.online.keys import shard_of
 from feature_store.proof.served_log import view_column
 

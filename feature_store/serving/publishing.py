@@ -15,7 +15,7 @@ from feature_store.errors import FeatureStoreError, InputError, LogFull, Unknown
 from feature_store.incoming import Incoming
 from feature_store.log.binding import open_log
 from feature_store.log.protocol import unpack_offset
-from feature_store.operate import publish_events
+from feature_store.log.publish import publish_events
 from feature_store.serving.bodies import body_of
 from feature_store.serving.media import answer_type, body_type, encode
 from feature_store.serving.problem import Problem, problem_of
