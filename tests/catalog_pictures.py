@@ -10,12 +10,13 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from catalog_world import served  # noqa: E402
+from online_world import write_shards  # noqa: E402
 
 from benchmarks.browser import running_browser  # noqa: E402
 from feature_store import FeatureStore, ManualClock, Registry, Settings  # noqa: E402
 from feature_store.catalog import book  # noqa: E402
 from feature_store.embedded import EmbeddedValkey  # noqa: E402
-from feature_store.online.ready import ReadyRecord, store_generation, write_ready, write_shards  # noqa: E402
+from feature_store.online.ready import ReadyRecord, store_generation, write_ready  # noqa: E402
 from feature_store.serving.app import build_app  # noqa: E402
 from feature_store.time_rule import HOUR_US, SECOND_US, to_us  # noqa: E402
 from features import registry  # noqa: E402

@@ -8,6 +8,7 @@ import pandas as pd
 import pandera.pandas as pandera
 import pyarrow as pa
 import uvicorn
+from online_world import write_shards
 from redis import Redis
 
 from feature_store import (
@@ -30,7 +31,7 @@ from feature_store.access.keyring import Keyring, encode_keyring
 from feature_store.access.keys import make_key
 from feature_store.embedded import free_port
 from feature_store.online.keys import access_key
-from feature_store.online.ready import ReadyRecord, store_generation, write_ready, write_shards
+from feature_store.online.ready import ReadyRecord, store_generation, write_ready
 from feature_store.serving.app import build_app
 from feature_store.time_rule import MINUTE_US, to_us
 

@@ -4,7 +4,7 @@ from redis import Redis
 
 from feature_store.access.keyring import Keyring, encode_keyring
 from feature_store.clock import ManualClock
-from feature_store.online.keys import access_key, features_key
+from feature_store.online.keys import access_key, features_key, ready_key
 from feature_store.online.layout import (
     FeatureLayout,
     RatioItem,
@@ -15,7 +15,7 @@ from feature_store.online.layout import (
     with_id,
 )
 from feature_store.online.packing import encode_rows
-from feature_store.online.ready import ReadyRecord, store_generation, write_ready
+from feature_store.online.ready import SHARDS, ReadyRecord, store_generation, write_ready
 from feature_store.online.writer import OnlineWriter, Write
 from feature_store.time_rule import HOUR_US, MINUTE_US, SECOND_US
 
@@ -23,6 +23,18 @@ NOW_US = 1_700_000_000_500_000
 """Half a second past a whole one."""
 SLA_US = 5 * MINUTE_US
 HOUR_MS = 3_600_000
+
+
+def write_shards(client: Redis, env: str, shards: int) -> None:
+    """Say over how many shards the entities are spread, as a flow does with its first values."""
+    client.hset(ready_key(env), SHARDS, str(shards))
+
+
+def withdraw_shards(client: Redis, env: str) -> None:
+    """Take the records of all shards back: from now on, what is missing is UNKNOWN."""
+    fields = [field for field in client.hkeys(ready_key(env)) if field.isdigit()]
+    if fields:
+        client.hdel(ready_key(env), *fields)
 
 
 def departures(*, features=("count_1h", "mean_1h"), version=1, personal=False, name="departures"):

@@ -75,7 +75,7 @@ def families(state):
     """(hop, features, set or list column or None for tiles, rows) for each family that has rows."""
     entities = np.arange(len(state.keys))
     for hop in state.hops_us:
-        features = state.features_at(hop)
+        features = state._features[hop]
         if len(state):
             yield hop, features, None, state.gather_tiles(hop, entities)
             for column in value_columns(features):
@@ -187,7 +187,7 @@ def state_from_tiles(plan, happened, connection):
     tiles = connection.execute(tiles_sql(plan, "SELECT * FROM events_now")).to_arrow_table()
     state = ViewState(plan)
     for hop in state.hops_us:
-        features = state.features_at(hop)
+        features = state._features[hop]
         mask = np.array([found == features[0].feature.hop_us for found in tiles.column(HOP).to_pylist()], dtype=bool)
         table = tiles.filter(mask)
         keys = sorted(set(table.column(KEY).to_pylist()))

@@ -139,19 +139,14 @@ def test_first_last_and_last_n_find_rows_with_a_value(cases, column):
         lambda index, lo, hi: index.last_n_range(column, lo, hi, n=3),
         lambda rows, at: (has_value(rows, at)[-3:] + [-1] * 3)[:3],
     )
-    check_against(
-        cases,
-        lambda index, lo, hi: index.count_valid(column, lo, hi),
-        lambda rows, at: len(has_value(rows, at)),
-    )
 
 
 def test_only_what_is_marked_as_missing_is_missing():
     limits = np.array([INT64_MAX, INT64_MIN, 0])
     rows = RowSet(entity=np.zeros(3, np.int64), time=np.arange(3), columns={"x": limits, "x__t": limits})
     index, lo, hi = RangeIndex(rows), np.array([0]), np.array([3])
-    assert index.count_valid("x", lo, hi).tolist() == [3]
-    assert index.count_valid("x__t", lo, hi).tolist() == [1]
+    assert index.last_n_range("x", lo, hi, n=3).tolist() == [[0, 1, 2]]
+    assert index.last_n_range("x__t", lo, hi, n=3).tolist() == [[2, -1, -1]]
 
 
 @pytest.mark.parametrize("column", ["filled", "float", "value"])

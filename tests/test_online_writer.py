@@ -4,7 +4,7 @@ import hiredis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from online_world import HOUR_MS, NOW_US, World
+from online_world import HOUR_MS, NOW_US, World, withdraw_shards, write_shards
 from redis import Redis
 from redis.exceptions import ResponseError
 
@@ -19,9 +19,7 @@ from feature_store.online.ready import (
     read_ready,
     shards_of,
     store_generation,
-    withdraw_shards,
     write_ready,
-    write_shards,
 )
 from feature_store.online.writer import OnlineWriter, Write, pack_command, pack_write
 

@@ -3,12 +3,24 @@
 from datetime import UTC, date, datetime
 
 import pytest
-from online_world import NOW_US, SLA_US, World, departures, item, legs, ratio, service, weather
+from online_world import (
+    NOW_US,
+    SLA_US,
+    World,
+    departures,
+    item,
+    legs,
+    ratio,
+    service,
+    weather,
+    withdraw_shards,
+    write_shards,
+)
 
 from feature_store.errors import OnlineStoreError, UnknownNameError
 from feature_store.online.keys import features_key, shard_of
 from feature_store.online.packed import ERROR
-from feature_store.online.ready import EXPIRY_SLACK_US, withdraw_shards, write_shards
+from feature_store.online.ready import EXPIRY_SLACK_US
 from feature_store.reader import FeatureReader, Provenance, Status
 from feature_store.time_rule import HOUR_US, SECOND_US, from_us
 

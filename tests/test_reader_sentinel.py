@@ -13,7 +13,7 @@ import redis
 import redis.asyncio
 import redis.asyncio.sentinel
 import redis.sentinel
-from online_world import SLA_US, World, departures, item, service
+from online_world import SLA_US, World, departures, item, service, withdraw_shards
 from reader_kinds import Awaited, Blocking, until
 from redis.backoff import ConstantBackoff
 from sentinel_world import watched
@@ -24,7 +24,6 @@ from feature_store.errors import InputError, OnlineStoreError, StoreLost, StoreU
 from feature_store.online.address import connect, disconnect, parse_sentinels
 from feature_store.online.fence import Fence
 from feature_store.online.owner import take_over
-from feature_store.online.ready import withdraw_shards
 from feature_store.online.server import check_server
 from feature_store.online.writer import OnlineWriter, Write
 from feature_store.reader import FeatureReader

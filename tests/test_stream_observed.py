@@ -9,12 +9,13 @@ from feature_store_deploy.checks.stream import judge
 from feature_store_deploy.checks.stream_sensor import INTERVAL_S, Watch, build_stream_sensor
 from feature_store_deploy.stack.definitions import build_definitions
 from flow_world import PATIENCE_S, Deployment
+from online_world import withdraw_shards, write_shards
 from stream_world import SOURCE, registry, rows
 
 from feature_store.clock import ManualClock, ReplayClock
 from feature_store.embedded import free_port
 from feature_store.online.keys import generation_key, owner_key
-from feature_store.online.ready import ReadyRecord, read_ready, withdraw_shards, write_ready, write_shards
+from feature_store.online.ready import ReadyRecord, read_ready, write_ready
 from feature_store.settings import Settings
 from feature_store.stream_progress import read_vouchers, stream_progress
 from feature_store.time_rule import SECOND_US

@@ -65,10 +65,6 @@ class ViewState:
         """The hops of the families of tiles; `LIFETIME` for lifetimes."""
         return tuple(self._tiles)
 
-    def features_at(self, hop_us: int) -> Sequence[FeaturePlan]:
-        """The features of one hop."""
-        return self._features[hop_us]
-
     def number(self, keys: Sequence[str]) -> Ints:
         """The entities' numbers, int64; unknown ones get the next."""
         known, names = self._number, self.keys

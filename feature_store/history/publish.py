@@ -131,13 +131,6 @@ def newest_step(view: FeatureView, days: Iterable[date], *, now_us: int) -> int:
     return step
 
 
-def latest_rows(lake: Lake, view: FeatureView, *, at_us: int) -> pa.Table:
-    """The newest version of the rows of the newest step at or before a time, as the lake keeps them."""
-    builds = lake.builds.newest(rows_table(view))
-    step = newest_step(view, builds, now_us=at_us)
-    return _query(lake, view, builds, "*", (step, step))
-
-
 def _rows(plan: ViewPlan, lake: Lake, builds: Mapping[date, int], row_us: int) -> pa.Table:
     """The rows of a step, and all-null ones for entities whose older rows may still stand in Redis."""
     view = plan.view

@@ -88,18 +88,6 @@ def write_ready(client: Redis, env: str, record: ReadyRecord) -> None:
     client.hset(ready_key(env), record.field, encode_ready(record))
 
 
-def withdraw_shards(client: Redis, env: str) -> None:
-    """Take the records of all shards back, also of shards that there are no more: from now on, what is missing is UNKNOWN."""
-    fields = [field for field in cast("list[bytes]", client.hkeys(ready_key(env))) if field.isdigit()]
-    if fields:
-        client.hdel(ready_key(env), *fields)
-
-
-def write_shards(client: Redis, env: str, shards: int) -> None:
-    """Say over how many shards the entities are spread."""
-    client.hset(ready_key(env), SHARDS, str(shards))
-
-
 def read_ready(client: Redis, env: str) -> dict[str, ReadyRecord]:
     """All ready records by their field; one that cannot be read counts as missing."""
     return parse_ready(cast("dict[bytes, bytes]", client.hgetall(ready_key(env))))

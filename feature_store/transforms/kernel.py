@@ -82,10 +82,6 @@ class RangeIndex:
         """Return the last row of each range that has a value (see `has_value`), or -1."""
         return self._valid(name).last(lo, hi)
 
-    def count_valid(self, name: str, lo: Ints, hi: Ints) -> Ints:
-        """Return how many rows of each range have a value (see `has_value`)."""
-        return self._valid(name).count(lo, hi)
-
     def last_n_range(self, name: str | None, lo: Ints, hi: Ints, *, n: int) -> Ints:
         """Return the last n rows with a value of each range, oldest first: int64[q, n] ending in -1 where fewer.
 

@@ -89,7 +89,7 @@ class Extrema:
 
 
 class Valid:
-    """Which rows of a column hold a value: how many, the first, the last, the last n of each range."""
+    """Which rows of a column hold a value: the first, the last, the last n of each range."""
 
     __slots__ = ("_before", "_rows")
 
@@ -97,10 +97,6 @@ class Valid:
         self._rows = np.flatnonzero(valid).astype(np.int64, copy=False)
         self._before = np.zeros(len(valid) + 1, dtype=np.int64)
         np.cumsum(valid, out=self._before[1:])
-
-    def count(self, lo: Ints, hi: Ints) -> Ints:
-        """Return how many rows of each [lo, hi) are valid."""
-        return self._before[np.maximum(lo, hi)] - self._before[lo]
 
     def first(self, lo: Ints, hi: Ints) -> Ints:
         """Return the first valid row of each [lo, hi), or -1."""
