@@ -9,7 +9,8 @@ from feature_store_deploy.assets.lineage import online_lineage
 from feature_store_deploy.assets.results import preview
 
 from feature_store.declare import FeatureView
-from feature_store.history.asof import ROW_US, rows_table
+from feature_store.history.asof import ROW_US
+from feature_store.lake.view_tables import rows_table
 from feature_store.store import FeatureStore
 from feature_store.time_rule import SECOND_US, from_us
 from feature_store.transforms.compiled import Compiled

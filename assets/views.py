@@ -10,7 +10,7 @@ from feature_store_deploy.assets.partitions import HISTORY_POOL, lookback, windo
 from feature_store_deploy.assets.results import told_late, written
 
 from feature_store.declare import FeatureView
-from feature_store.history.outdated import built_table
+from feature_store.lake.view_tables import built_table
 from feature_store.store import FeatureStore
 from feature_store.transforms.compiled import Compiled
 

@@ -9,8 +9,7 @@ from feature_store_deploy.assets.backfill import Progress, Span, run_backfill
 
 from demo.stage import Stage
 from feature_store.errors import FeatureStoreError
-from feature_store.fold.rebuild import tiles_table
-from feature_store.history.asof import rows_table
+from feature_store.lake.view_tables import built_table
 from feature_store.store import FeatureStore
 from features.flights import LIVE_FROM
 
@@ -41,9 +40,8 @@ def describe_features(stage: Stage, store: FeatureStore) -> None:
     """Say what was materialized for each view."""
     with store.lake.cursor() as cursor:
         for view in store.registry.views:
-            table = rows_table(view) if view.is_batch else tiles_table(store.compiled.plan(view))
             kind = "rows" if view.is_batch else "tiles"
-            count = _count(cursor, f"FROM {store.lake.table_sql(table)}")
+            count = _count(cursor, f"FROM {store.lake.table_sql(built_table(view))}")
             stage.say(f"{view.name:<28} {count:>9,} {kind:<6} {len(view.declared)} features  {view.description}")
 
 

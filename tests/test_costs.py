@@ -10,7 +10,7 @@ from feature_store_deploy.assets.costs import told
 from feature_store import FeatureService, Registry, agg
 from feature_store.cli.app import run
 from feature_store.costs.online import online_bytes
-from feature_store.history.outdated import built_table
+from feature_store.lake.view_tables import built_table
 from feature_store.online.keys import features_key
 from feature_store.proof.served_archive import ServedArchiver
 from feature_store.settings import PREFIX

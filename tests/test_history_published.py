@@ -27,9 +27,9 @@ from feature_store import (
     Settings,
     agg,
 )
-from feature_store.history.asof import rows_table
 from feature_store.history.publish import publish_rows
 from feature_store.lake import Lake
+from feature_store.lake.view_tables import rows_table
 from feature_store.online.keys import layouts_key
 from feature_store.status import Status
 from feature_store.time_rule import from_us, to_us

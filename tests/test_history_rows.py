@@ -25,11 +25,12 @@ from feature_store import (
     Status,
     agg,
 )
-from feature_store.history.asof import ROW_US, rows_table
+from feature_store.history.asof import ROW_US
 from feature_store.history.publish import publish_rows
 from feature_store.history.rows import materialize_rows
-from feature_store.history.tiles import materialize_tiles, tiles_table
+from feature_store.history.tiles import materialize_tiles
 from feature_store.history.workers import Workers
+from feature_store.lake.view_tables import rows_table, tiles_table
 from feature_store.time_rule import to_us
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

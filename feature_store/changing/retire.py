@@ -12,6 +12,7 @@ import msgspec
 
 from feature_store.changing.applied import Applied, publish, read_applied, record, recorded_features, view_of
 from feature_store.errors import InputError, UnknownNameError
+from feature_store.lake.view_tables import tables_of
 from feature_store.online.keys import features_prefix, layouts_key, ready_key, services_key, statistics_key
 from feature_store.online.layout import parse_layout
 from feature_store.online.ready import read_ready
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from feature_store.clock import Clock
     from feature_store.lake import Lake
     from feature_store.registry import Registry
-
-KINDS = ("tiles", "rows")
 _SCANNED = 1000
 
 
@@ -72,12 +71,6 @@ def give_back(view_id: str, *, lake: Lake, client: Redis, env: str, dry_run: boo
     tables = [table for table in tables_of(view_id) if (lake.exists(table) if dry_run else lake.drop(table))]
     values = _delete_values(client, env, view_id, dry_run=dry_run)
     return Retired(what=f"view {view_id}", tables=tables, values=values)
-
-
-def tables_of(view_id: str) -> list[str]:
-    """The tables of the lake that a view may have."""
-    name, _, version = view_id.partition("@")
-    return [f"{kind}_{name}_v{version}" for kind in KINDS]
 
 
 def retire_service(

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from feature_store.history.asof import status_column
-from feature_store.history.outdated import built_table
 from feature_store.lake.events import live_table, loaded_table
+from feature_store.lake.view_tables import built_table
 from feature_store.transforms.project import column_types
 
 if TYPE_CHECKING:

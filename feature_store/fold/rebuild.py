@@ -26,6 +26,7 @@ from feature_store.fold.split import ShardBatch, Splitter
 from feature_store.fold.state import ViewState, horizon_us, tile_columns, value_columns
 from feature_store.lake.connection import quote
 from feature_store.lake.tables import arrow_columns
+from feature_store.lake.view_tables import tiles_table
 from feature_store.online.keys import shard_of
 from feature_store.time_rule import BEGINNING_US, DAY_US, EARLIEST_US, from_us
 from feature_store.transforms.catalogue import Array, Ints
@@ -63,11 +64,6 @@ class Origin:
 
     snapshot: int
     positions: Mapping[str, Mapping[int, int]]
-
-
-def tiles_table(plan: ViewPlan) -> str:
-    """The lake's table of a view's tiles."""
-    return f"tiles_{plan.view.name}_v{plan.view.version}"
 
 
 def resolve_origin(compiled: Compiled, lake: Lake) -> Origin:
@@ -198,7 +194,7 @@ class _Since:
 def _since(lake: Lake, plan: ViewPlan, origin: Origin, cutoffs: Mapping[int, int], now_us: int) -> _Since:
     earliest, source = min(cutoffs.values()), plan.view.source.name
     first = _FIRST_DAY if earliest == BEGINNING_US else _date(earliest)
-    table = tiles_table(plan)
+    table = tiles_table(plan.view)
     built: list[date] = []
     if _has_columns(lake, table, plan):
         today = _date(now_us)
@@ -218,7 +214,7 @@ def _tiles_sql(lake: Lake, plan: ViewPlan, origin: Origin, since: _Since) -> str
         events = f"SELECT * FROM ({events}) WHERE {ID} NOT IN (SELECT {ID} FROM own)"
     sql = f"SELECT {columns} FROM ({tiles_sql(plan, events)})"
     if since.built:
-        from_table = lake.table_sql(tiles_table(plan), snapshot=origin.snapshot)
+        from_table = lake.table_sql(tiles_table(plan.view), snapshot=origin.snapshot)
         sql = f"{sql} UNION ALL SELECT {columns} FROM {from_table} WHERE {DAY} IN ({_listed(since.built)})"
     return sql
 

@@ -23,6 +23,7 @@ from feature_store.errors import InputError
 from feature_store.history.answers import Answer, missing
 from feature_store.history.columns import to_shown
 from feature_store.history.served import GUESSED, MEASURED, RowFacts, no_facts
+from feature_store.lake.view_tables import rows_table
 from feature_store.online.ready import STALE_US
 from feature_store.status import Status
 from feature_store.time_rule import DAY_US, from_us
@@ -43,13 +44,8 @@ _NONE = -(2**62)
 """Stands for the step of a time before any step that was built."""
 
 
-def rows_table(view: FeatureView) -> str:
-    """The lake's table of a batch view's rows."""
-    return f"rows_{view.name}_v{view.version}"
-
-
 def status_column(feature: str) -> str:
-    """The column of a feature's status in that table."""
+    """The column of a feature's status in the table of its rows."""
     return f"{feature}__status"
 
 
@@ -267,7 +263,6 @@ __all__ = [
     "batch_answers",
     "built_days",
     "check_materialized",
-    "rows_table",
     "status_column",
     "steps_at",
 ]

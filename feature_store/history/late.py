@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from feature_store.history.late_values import DELAY, Differing, LateValues, came_late, day_us
+from feature_store.lake.view_tables import built_table
 from feature_store.time_rule import DAY_US, HOUR_US, MINUTE_US, parse_duration
 from feature_store.transforms.project import PARTITION, TIME, project_sql
 
@@ -109,8 +110,6 @@ class LateEvents:
 
 def late_events(lake: Lake, view: FeatureView, *, start: datetime, end: datetime) -> LateEvents:
     """The late events of the days of [start, end) of a view, as they were counted when each day was last built."""
-    from feature_store.history.outdated import built_table
-
     days = (start.astimezone(UTC).date(), (end - timedelta(microseconds=1)).astimezone(UTC).date())
     names = [field.name for field in fields(LateDay)]
     rows = lake.late_rows(built_table(view), days=days).to_pylist(maps_as_pydicts="strict")

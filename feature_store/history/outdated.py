@@ -8,9 +8,8 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING
 
-from feature_store.history.asof import rows_table
 from feature_store.history.kept import first_needed, start_us
-from feature_store.history.tiles import tiles_table
+from feature_store.lake.view_tables import built_table
 from feature_store.registry import meanings_of
 from feature_store.time_rule import DAY_US, MINUTE_US, from_us
 
@@ -34,11 +33,6 @@ class Reason(StrEnum):
     CHANGED = "the definition has changed"
     UNFINISHED = "built before it was over"
     MISSING = "never built"
-
-
-def built_table(view: FeatureView) -> str:
-    """The lake's table that a view's days are built in: rows of a batch view, tiles of any other."""
-    return rows_table(view) if view.is_batch else tiles_table(view)
 
 
 def outdated_days(lake: Lake, view: FeatureView, *, now_us: int) -> dict[date, frozenset[Reason]]:

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.errors import InputError
-from feature_store.history.asof import ROW_US, rows_table, status_column, steps_at
+from feature_store.history.asof import ROW_US, status_column, steps_at
 from feature_store.history.rows import NEWEST
+from feature_store.lake.view_tables import rows_table
 from feature_store.online.keys import features_prefix
 from feature_store.online.layout import ViewLayout, publish_layouts, view_layout
 from feature_store.online.packed import ERROR

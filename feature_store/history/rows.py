@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.duck import literal
-from feature_store.history.asof import AVAILABLE, ROW_US, rows_table, status_column
+from feature_store.history.asof import AVAILABLE, ROW_US, status_column
 from feature_store.history.buckets import divide
 from feature_store.history.columns import stored_column, stored_type
 from feature_store.history.kept import check_buildable
@@ -25,6 +25,7 @@ from feature_store.history.late import count_late
 from feature_store.history.tiles import BATCH_DAYS, batches
 from feature_store.history.workers import ALONE, Workers
 from feature_store.lake.books.builds import Provenance
+from feature_store.lake.view_tables import rows_table
 from feature_store.registry import meanings_of
 from feature_store.time_rule import BEGINNING_US, DAY_US, to_us
 from feature_store.transforms.catalogue import Ints

@@ -11,6 +11,7 @@ import pyarrow as pa
 from feature_store.history.kept import check_buildable
 from feature_store.history.late import count_late
 from feature_store.lake.books.builds import Provenance
+from feature_store.lake.view_tables import tiles_table
 from feature_store.registry import meanings_of
 from feature_store.time_rule import DAY_US
 from feature_store.transforms.project import DAY, TILE, tiles_sql
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     from feature_store.transforms.compiled import Compiled
 
 BATCH_DAYS = 31
-
-
-def tiles_table(view: FeatureView) -> str:
-    """The lake's table of a view's tiles."""
-    return f"tiles_{view.name}_v{view.version}"
 
 
 def materialize_tiles(compiled: Compiled, lake: Lake, view: FeatureView, *, days: Sequence[date]) -> list[Commit]:

@@ -15,7 +15,7 @@ from feature_store.declare.requests import requests_of
 from feature_store.declare.service import FeatureService
 from feature_store.errors import InputError
 from feature_store.history.answers import Answer, answer, with_defaults
-from feature_store.history.asof import batch_answers, check_materialized, rows_table
+from feature_store.history.asof import batch_answers, check_materialized
 from feature_store.history.columns import column_names, personal_columns
 from feature_store.history.computed import ComputedAnswers
 from feature_store.history.coverage import check_complete
@@ -28,6 +28,7 @@ from feature_store.history.requests import request_column
 from feature_store.history.spine import Spine, SpineKeys, read_spine, spine_keys
 from feature_store.history.windows import window_values
 from feature_store.history.workers import ALONE, Workers
+from feature_store.lake.view_tables import rows_table
 
 if TYPE_CHECKING:
     import duckdb

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from feature_store.catalog.names import history_path
 from feature_store.changing.applied import read_applied, view_of
 from feature_store.history.kept import first_needed
-from feature_store.history.outdated import built_table
 from feature_store.housekeeping.task import Kept, Options, Tidied, counted
+from feature_store.lake.view_tables import built_table
 from feature_store.time_rule import DAY_US, from_us
 
 if TYPE_CHECKING:

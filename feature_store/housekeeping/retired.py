@@ -16,11 +16,11 @@ from feature_store.changing.retire import (
     refuse_view,
     retire_service,
     retire_view,
-    tables_of,
     without_service,
 )
 from feature_store.errors import InputError
 from feature_store.housekeeping.task import Kept, Options, Tidied, counted
+from feature_store.lake.view_tables import tables_of
 from feature_store.online.keys import layouts_key, services_key
 from feature_store.online.server import check_server
 

@@ -24,6 +24,7 @@ from feature_store.lake.locks import AdvisoryLock, CommitLock, FileCommitLock
 from feature_store.lake.outage import first_line, outage, unreadable
 from feature_store.lake.postgres import Postgres
 from feature_store.lake.upkeep import ORPHAN_AGE, delete_orphans
+from feature_store.lake.view_tables import ROWS, TILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _ATTEMPTS = 8
-DROPPED = ("tiles_", "rows_")
+DROPPED = (TILES, ROWS)
 """How the names of tables begin that go with the version of a view; all others stay."""
 _ENV = re.compile(r"[a-z][a-z0-9_]{0,30}")
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from feature_store.history.asof import rows_table
 from feature_store.lake.books.stream import STREAM_COMMITS
+from feature_store.lake.view_tables import rows_table
 from feature_store.transforms.catalogue import Ints
 
 if TYPE_CHECKING:

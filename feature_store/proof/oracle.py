@@ -20,6 +20,7 @@ from feature_store.declare.computed import Computed
 from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.errors import SnapshotGone
 from feature_store.lake.books.stream import STREAM_COMMITS
+from feature_store.lake.view_tables import rows_table
 from feature_store.proof.layout import ServedFeature, ServedLayout
 from feature_store.proof.operands import Operand, operand
 from feature_store.proof.runs import Runs, at_state
@@ -243,7 +244,7 @@ def _ask_batch(lake: Lake, read: KeyedView, snapshot: int) -> str:
     view = read.view
     keys = "".join(f', r."{column}" AS "{key}"' for key, column in read.columns.items())
     run, n = (f'r."{view_column(read.id, name)}"' for name in ("run", "n"))
-    table = f"rows_{view.name}_v{view.version}"
+    table = rows_table(view)
     builds = f"SELECT DISTINCT snapshot, built_from FROM {lake.table_sql('builds', snapshot=snapshot)} WHERE table_name = '{table}'"
     moved = (
         f"SELECT snapshot, unnest(map_entries(positions)) AS e FROM {lake.table_sql('commits', snapshot=snapshot)} "
