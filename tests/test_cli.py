@@ -9,10 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shop
-import typer
 
-from feature_store import FeatureStore, Settings
-from feature_store.cli.app import app, run
+from feature_store import FeatureStore
+from feature_store.cli.app import run
 from feature_store.cli.events_file import EventsFile
 from feature_store.embedded import EmbeddedValkey
 from feature_store.errors import InputError
@@ -239,17 +238,6 @@ def test_rows_of_all_formats_are_the_same_events(tmp_path: Path) -> None:
     ]
 
     assert rows[0] == rows[1] == rows[2]
-
-
-def test_the_page_on_operating_lists_every_command_and_setting() -> None:
-    page = (ROOT / "docs/operating.md").read_text()
-
-    assert set(re.findall(r"^\| `feature-store ([a-z-]+)", page, re.MULTILINE)) == set(
-        typer.main.get_command(app).commands
-    )
-    assert set(re.findall(rf"^\| `{PREFIX}(\w+)`", page, re.MULTILINE)) == {
-        name.upper() for name in Settings.model_fields
-    }
 
 
 def test_dead_letters_are_listed_shown_and_replayed(
