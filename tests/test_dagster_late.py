@@ -127,6 +127,6 @@ def test_what_the_book_says_goes_with_the_table(make):
     with deployment.store() as store:
         store.materialize("hourly", start=midnight(LATE_DAY), end=midnight(LATE_DAY + 1))
 
-        assert store.lake.drop("tiles_hourly_v1")
+        assert store.lake.partitions.drop("tiles_hourly_v1")
 
         assert store.lake.late_rows("tiles_hourly_v1").num_rows == 0

@@ -265,7 +265,7 @@ def test_vectors_that_rest_on_removed_events_are_left_out_of_the_proof_and_days_
 
 
 def test_a_day_stays_while_something_holds_it_and_it_is_said_what(world):
-    world.lake.drop("tiles_live_v1")
+    world.lake.partitions.drop("tiles_live_v1")
     days, why = world.removed()
     assert days == 0
     assert why == [
@@ -283,7 +283,7 @@ def test_a_day_stays_while_something_holds_it_and_it_is_said_what(world):
     assert [each.why.partition(" ")[0] for each in found.kept] == ["rows_daily_v1", "tiles_live_v1"]
     world.store.materialize("live", start=START + DAY, end=START + 2 * DAY)
 
-    world.lake.drop("rows_daily_v1")
+    world.lake.partitions.drop("rows_daily_v1")
     world.store.materialize("daily", start=START + DAY, end=NOW)
     world.clock.move_to(to_us(START + DAY / 2))  # the first day was built at noon only
     world.store.materialize("daily", start=START, end=START + DAY)

@@ -68,7 +68,7 @@ def retire_view(view_id: str, *, registry: Registry, lake: Lake, client: Redis, 
 
 def give_back(view_id: str, *, lake: Lake, client: Redis, env: str, dry_run: bool = False) -> Retired:
     """What a view takes up that is applied no more; may be repeated after it was cut off. A dry run only counts it."""
-    tables = [table for table in tables_of(view_id) if (lake.exists(table) if dry_run else lake.drop(table))]
+    tables = [table for table in tables_of(view_id) if (lake.exists(table) if dry_run else lake.partitions.drop(table))]
     values = _delete_values(client, env, view_id, dry_run=dry_run)
     return Retired(what=f"view {view_id}", tables=tables, values=values)
 

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from feature_store.errors import InputError
 from feature_store.lake.books.builds import NOT_NOTED, Provenance, record_builds
-from feature_store.lake.books.late import record_late
+from feature_store.lake.books.late import LATE_EVENTS, record_late
+from feature_store.lake.books.publications import PUBLISHED
 from feature_store.lake.commit import Commit
+from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, between_days
 from feature_store.lake.events import qualified
 from feature_store.lake.staging import check_days, commit_staged, staged
@@ -18,6 +20,7 @@ from feature_store.lake.tables import (
     check_name,
     ensure_table,
     is_current,
+    is_of,
     projection,
     table_columns,
 )
@@ -99,6 +102,25 @@ class Partitions:
         chosen = ", ".join(f"'{day}/{version}'" for day, version in versions.items())
         condition = f"concat({DAY}, '/', {ROW_VERSION}) IN ({chosen})" if chosen else "FALSE"
         return f"SELECT * FROM {qualified(self._session, table)} WHERE {condition}"
+
+    def drop(self, table: str) -> bool:
+        """Drop the tiles or rows of a view, and what the books say of them; whether there were any.
+
+        Older snapshots still read them: the files go when those are expired.
+        """
+
+        def work(transaction: Transaction) -> bool:
+            cursor = transaction.cursor
+            for book in ("builds", PUBLISHED, LATE_EVENTS):
+                cursor.execute(
+                    f"DELETE FROM {book} WHERE {is_of('table_name', '?')}", [check_name(table, kind="table")]
+                )
+            found = table_columns(cursor, table) is not None
+            if found:
+                cursor.execute(f"DROP TABLE {quote(table)}")
+            return found
+
+        return self._session.commit(work)
 
     def _ensured(self, table: str, schema: pa.Schema, *, keys: Sequence[str]) -> Columns:
         """The columns of the table for rows of a schema; it is created or widened to have them."""

@@ -1,12 +1,10 @@
-"""Plain tables: appended to, created and widened by what comes; dropped with what the books say of them."""
+"""Plain tables: appended to, created and widened by what comes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from feature_store.errors import UnknownNameError
-from feature_store.lake.books.late import LATE_EVENTS
-from feature_store.lake.books.publications import PUBLISHED
 from feature_store.lake.commit import Commit
 from feature_store.lake.connection import quote
 from feature_store.lake.events import declare_source, fit_source
@@ -16,7 +14,6 @@ from feature_store.lake.tables import (
     check_name,
     ensure_table,
     is_current,
-    is_of,
     projection,
     relation,
     relation_columns,
@@ -80,24 +77,6 @@ def _append(cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.Table, fresh
         listed = projection(types, columns, table=table, defaults=dict.fromkeys(columns, "NULL"))
         done = cursor.execute(f"INSERT INTO {quote(table)} SELECT {listed} FROM {given}{fresh}").fetchone()
     return int(done[0]) if done else 0
-
-
-def drop(session: Session, table: str) -> bool:
-    """Drop a materialized table with what the books say of it; whether there was one.
-
-    Snapshots from before still read it, so its files go when those are expired.
-    """
-
-    def work(transaction: Transaction) -> bool:
-        cursor = transaction.cursor
-        for book in ("builds", PUBLISHED, LATE_EVENTS):
-            cursor.execute(f"DELETE FROM {book} WHERE {is_of('table_name', '?')}", [check_name(table, kind="table")])
-        found = table_columns(cursor, table) is not None
-        if found:
-            cursor.execute(f"DROP TABLE {quote(table)}")
-        return found
-
-    return session.commit(work)
 
 
 def _unless_there(table: str, rows: pa.Table, columns: Sequence[str]) -> str:

@@ -21,9 +21,9 @@ from feature_store.errors import FeatureStoreError, InputError, LakeError, Snaps
 from feature_store.lake.connection import CATALOG, SQLITE, at_version, attach, connect, quote
 from feature_store.lake.location import S3_SCHEME, LakeLocation
 from feature_store.lake.locks import AdvisoryLock, CommitLock, FileCommitLock
+from feature_store.lake.orphans import ORPHAN_AGE, delete_orphans
 from feature_store.lake.outage import first_line, outage, unreadable
 from feature_store.lake.postgres import Postgres
-from feature_store.lake.upkeep import ORPHAN_AGE, delete_orphans
 from feature_store.lake.view_tables import ROWS, TILES
 
 if TYPE_CHECKING:

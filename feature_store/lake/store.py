@@ -309,13 +309,6 @@ class Lake:
         """
         return plain.append_next(self._session, tables, book=book, after=after, sources=sources or {})
 
-    def drop(self, table: str) -> bool:
-        """Drop the tiles or rows of a view, and what the books say of them; whether there were any.
-
-        Older snapshots still read them: the files go when those are expired.
-        """
-        return plain.drop(self._session, table)
-
     def columns(self, table: str) -> Columns:
         """Names and DuckDB types of a table; UnknownNameError if there is none."""
         return plain.known_table(self._session, table)

@@ -13,6 +13,7 @@ import duckdb
 from feature_store.errors import InputError
 from feature_store.lake.connection import CATALOG, literal, quote
 from feature_store.lake.location import S3_SCHEME
+from feature_store.lake.orphans import delete_orphans, of_age
 from feature_store.time_rule import DAY_US
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 PINS = "pinned_snapshots"
 """Table: one row per snapshot that must survive expiry, and why."""
-ORPHAN_AGE = timedelta(days=1)
-"""How long a write to a shared lake may take: files that no commit names and that are older belong to nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +108,7 @@ class Upkeep:
                     cursor.execute(f"CALL ducklake_expire_snapshots('{CATALOG}', versions => ?)", [gone])
                 deletions = (
                     f"cleanup_old_files('{CATALOG}', older_than => make_timestamptz({session.clock.now_us() - grace_us})",
-                    f"delete_orphaned_files('{CATALOG}', {_of_age(timedelta(microseconds=grace_us))}",
+                    f"delete_orphaned_files('{CATALOG}', {of_age(timedelta(microseconds=grace_us))}",
                 )
                 asked = [cursor.execute(f"CALL ducklake_{call}, dry_run => true)").fetchall() for call in deletions]
                 files = [str(row[0]) for rows in asked for row in rows]
@@ -172,17 +171,3 @@ def _refuse_strangers(cursor: duckdb.DuckDBPyConnection, known: Collection[str])
             f"the lake also holds the environment{'s' if len(strangers) > 1 else ''} {listed}, whose snapshots would be "
             "forgotten too: pass what they have pinned in `keep`, and name them in `environments`"
         )
-
-
-def delete_orphans(cursor: duckdb.DuckDBPyConnection, *, age: timedelta | None) -> None:
-    """Delete files of at least this age that no commit has named; None: of any age.
-
-    To be called under the commit lock, and with None only where files come to their place under it.
-    """
-    cursor.execute(f"CALL ducklake_delete_orphaned_files('{CATALOG}', {_of_age(age)})")
-
-
-def _of_age(age: timedelta | None) -> str:
-    if age is None:
-        return "cleanup_all => true"
-    return f"older_than => now() - to_microseconds({age // timedelta(microseconds=1)})"
