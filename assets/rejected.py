@@ -4,7 +4,7 @@ from datetime import datetime
 
 from feature_store_deploy.assets.markdown import table
 
-from feature_store.dead_letters_shown import shown_text
+from feature_store.dead_letters.shown import shown_text
 from feature_store.declare import EventSource
 from feature_store.store import FeatureStore
 

@@ -11,7 +11,7 @@ from feature_store.cli.days import moment
 from feature_store.cli.looks import age, counted, plain_table
 from feature_store.cli.reveal import Reveal, note_reveal
 from feature_store.dead_letters import KINDS, Wanted, count_letters, find_letter, place_name, place_of, replay
-from feature_store.dead_letters_shown import letter_text, shown_counts, shown_reasons
+from feature_store.dead_letters.shown import letter_text, shown_counts, shown_reasons
 from feature_store.errors import InputError
 from feature_store.masked import REVEAL
 from feature_store.store import FeatureStore

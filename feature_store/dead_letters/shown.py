@@ -10,7 +10,7 @@ from feature_store.masked import masked_payload, masked_reason
 from feature_store.schema import arrow_schema
 
 if TYPE_CHECKING:
-    from feature_store.dead_letters import Letter, LetterCount
+    from feature_store.dead_letters.letters import Letter, LetterCount
     from feature_store.registry import Registry
 
 
