@@ -1,6 +1,7 @@
 """Samples of what a source, a view or a service gave in some days: the same rows whenever they are drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
@@ -56,6 +57,15 @@ class Sample:
         frame: pd.DataFrame = self.table.select(list(names)).to_pandas()
         kinds = {name: "float64" if name in self.numbers else "object" for name in names}
         return frame.astype(kinds)
+
+
+@contextmanager
+def steadily(store: FeatureStore) -> Iterator[None]:
+    """For the body, one state of the lake, which has all declared sources."""
+    for name, schema in store.compiled.schemas.items():
+        store.lake.ensure_source(name, schema)
+    with store.lake.steady():
+        yield
 
 
 def newest_day(store: FeatureStore, source: str) -> Days | None:
@@ -133,12 +143,10 @@ def _drawn_sql(
     store: FeatureStore, source: EventSource, listed: Sequence[str], days: Sequence[date], *, rows: int
 ) -> str:
     """SQL for about `rows` events of each of some days, in proportion to how many the days have."""
-    events = store.lake.events_sql(
-        source.name, snapshot=store.lake.snapshot(), days=(days[0], days[-1]), where=in_days(days)
-    )
-    with store.lake.reading() as cursor:
-        row = cursor.execute(f"SELECT count(*) FROM ({events})").fetchone()
-    share = max(1, (row[0] if row else 0) // (max(rows, 1) * len(days)))
+    snapshot = store.lake.snapshot()
+    events = store.lake.events_sql(source.name, snapshot=snapshot, days=(days[0], days[-1]), where=in_days(days))
+    count = sum(store.lake.counts(source.name, days, snapshot=snapshot).values())
+    share = max(1, count // (max(rows, 1) * len(days)))
     return f"SELECT {', '.join(listed)} FROM ({events}) WHERE hash({ID}) % {share} = 0"
 
 
@@ -154,5 +162,5 @@ def _is_category(column: pa.ChunkedArray) -> bool:
 
 
 def _query(store: FeatureStore, sql: str) -> pa.Table:
-    with store.lake.cursor() as cursor:
+    with store.lake.reading() as cursor:
         return cursor.execute(sql).to_arrow_table()

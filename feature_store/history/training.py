@@ -217,10 +217,22 @@ def get_historical_features(
 
 
 @contextmanager
-def open_reading(lake: Lake, *, snapshot: int | None = None, remembers: bool = False) -> Iterator[LakeReading]:
-    """A reading of the lake at a snapshot, by default the newest. Sources must be in the lake before it is opened."""
+def open_reading(
+    lake: Lake,
+    *,
+    snapshot: int | None = None,
+    remembers: bool = False,
+    tiles: Mapping[str, tuple[str, Sequence[str]]] | None = None,
+) -> Iterator[LakeReading]:
+    """A reading of the lake at a snapshot, by default the newest. Sources must be in the lake before it is opened.
+
+    `remembers`, `tiles`: see `LakeReading`.
+    """
     at = lake.snapshot() if snapshot is None else snapshot
-    with lake.pinned(at) as pinned, LakeReading(pinned, at, scratch=lake, remembers=remembers) as reading:
+    with (
+        lake.pinned(at) as pinned,
+        LakeReading(pinned, at, scratch=lake, remembers=remembers, tiles=tiles) as reading,
+    ):
         yield reading
 
 

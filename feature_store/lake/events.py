@@ -44,9 +44,6 @@ UNKNOWN: Columns = {"_unknown": "VARCHAR"}
 """What an event's payload had beside its columns, as JSON; of sources that keep it."""
 
 
-_REMEMBERED = 100
-"""Of how many sources and snapshots a session remembers which days these had: what is asked next is about the same ones."""
-
 _WHOLE = ("BIGINT", "UBIGINT")
 _JSON_TYPES = (
     (("TINY", "SMALL", "INT", "BIG", "UTINY", "USMALL", "UINT", "UBIG"), _WHOLE),
@@ -192,7 +189,7 @@ def events_sql(
     events have the columns of now: what rows were written without is null or the default.
     """
     with session.reading() as cursor:
-        columns = source_columns(cursor, source)
+        columns = _columns(session, cursor, source, snapshot)
         try:
             live, given = _state(session, cursor, live_table(source), columns, at=snapshot)
             at, same = (snapshot, given) if loaded_at is None else (loaded_at, None)  # both tables change in one commit
@@ -200,8 +197,8 @@ def events_sql(
         except duckdb.Error as error:
             doing = f"source '{source}' cannot be read at snapshot {snapshot}"
             raise LakeError(session.explained(error, doing=doing)) from error
-        known = None if snapshot is None else days_at(session, cursor, source, snapshot)
-        loads = known if at is None or at == snapshot else days_at(session, cursor, source, at)
+    known = None if snapshot is None else days_at(session, source, snapshot)
+    loads = known if at is None or at == snapshot else days_at(session, source, at)
     listed, kept = ", ".join(map(quote, columns)), f"{between_days(days)} AND ({where})"
     came_live = f"SELECT {listed} FROM {live} WHERE {kept}"
 
@@ -223,6 +220,13 @@ def events_sql(
     return " UNION ALL ".join(parts or [f"SELECT {listed} FROM {live} WHERE FALSE"])
 
 
+def _columns(session: Session, cursor: duckdb.DuckDBPyConnection, source: str, snapshot: int | None) -> Columns:
+    """The columns that a source has now; at a snapshot that is held, those that it has there."""
+    if snapshot is None or snapshot != session.held:
+        return source_columns(cursor, source)
+    return session.remembered(("source", source, snapshot), lambda: source_columns(cursor, source))
+
+
 def _state(
     session: Session,
     cursor: duckdb.DuckDBPyConnection,
@@ -239,7 +243,9 @@ def _state(
     name = qualified(session, table, snapshot=at)
     if at is None:
         return name, columns
-    given = given or relation_columns(cursor, f"SELECT * FROM {name}")
+    given = given or session.remembered(
+        ("columns", table, at), lambda: relation_columns(cursor, f"SELECT * FROM {name}")
+    )
     if given == columns:
         return name, given
     gained = column_defaults(cursor, table, env=session.env)
@@ -248,14 +254,26 @@ def _state(
     return f"(SELECT {listed} FROM {name})", given
 
 
-def days_at(session: Session, cursor: duckdb.DuckDBPyConnection, source: str, snapshot: int) -> Days:
+def days_at(session: Session, source: str, snapshot: int) -> Days:
     """The days for which the lake had been given events at a snapshot, which stay the same; asked for once."""
-    found = session.committed.get((source, snapshot))
-    if found is None:
-        found = committed_days(cursor, source, at=f"AT (VERSION => {int(snapshot)})")
-        others = session.committed if len(session.committed) < _REMEMBERED else {}
-        session.committed = {**others, (source, snapshot): found}
-    return found
+
+    def find() -> Days:
+        with session.reading() as cursor:
+            return committed_days(cursor, source, at=f"AT (VERSION => {int(snapshot)})")
+
+    return session.remembered(("days", source, snapshot), find)
+
+
+def count_days(session: Session, source: str, days: Sequence[date], *, snapshot: int) -> dict[date, int]:
+    """Day -> its events at a snapshot; each day is counted once."""
+    known: dict[date, int] = session.remembered(("counts", source, snapshot), dict)
+    missing = sorted({*days} - known.keys())
+    if missing:
+        events = events_sql(session, source, snapshot=snapshot, days=(missing[0], missing[-1]), where=in_days(missing))
+        with session.reading() as cursor:
+            found = dict(cursor.execute(f"SELECT {DAY}, count(*) FROM ({events}) GROUP BY 1").fetchall())
+        known.update({day: found.get(day, 0) for day in missing})
+    return {day: known[day] for day in days}
 
 
 def _within(found: Sequence[date], days: tuple[date, date] | None) -> set[date]:

@@ -306,6 +306,11 @@ class Build(NamedTuple):
     is_meant_otherwise: bool
     """It lacks one of the definitions that were asked for. Never of a build that has none on record."""
 
+    @property
+    def holds(self) -> bool:
+        """Whether it would be the same if it was made again."""
+        return not (self.is_loaded_since or self.is_live_since or self.is_meant_otherwise)
+
 
 def newest_build_states(
     cursor: duckdb.DuckDBPyConnection, asked: Mapping[str, tuple[str, Sequence[str]]]

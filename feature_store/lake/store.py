@@ -122,9 +122,16 @@ class Lake:
         return self._session.scratch()
 
     def snapshot(self) -> int:
-        """The newest snapshot."""
-        with self._session.reading() as cursor:
-            return current_snapshot(cursor)
+        """The newest snapshot; within `steady` the same one all the time."""
+        return self._session.snapshot()
+
+    def steady(self) -> AbstractContextManager[None]:
+        """For the body of a `with`, in this thread, `snapshot` is what it was at its begin: many questions about one state."""
+        return self._session.steady()
+
+    def counts(self, source: str, days: Sequence[date], *, snapshot: int) -> dict[date, int]:
+        """Day -> how many events it has at a snapshot, also none. A day is counted once."""
+        return event_tables.count_days(self._session, source, days, snapshot=snapshot)
 
     @contextmanager
     def pinned(self, snapshot: int) -> Iterator[Lake]:
@@ -254,10 +261,10 @@ class Lake:
 
     def days(self, source: str, *, snapshot: int | None = None) -> Days:
         """Days for which the lake was given events, now or at a snapshot."""
+        if snapshot is not None:
+            return event_tables.days_at(self._session, source, snapshot)
         with self._session.reading() as cursor:
-            if snapshot is None:
-                return records.committed_days(cursor, source)
-            return event_tables.days_at(self._session, cursor, source, snapshot)
+            return records.committed_days(cursor, source)
 
     def live_rows_since(self, source: str, since_us: int) -> int:
         """How many events of a source were committed from its log since a time."""
@@ -375,6 +382,27 @@ class Lake:
         """
         with self._session.reading() as cursor:
             return records.newest_builds(cursor, table, at=_at(snapshot))
+
+    def held_builds(
+        self, asked: Mapping[str, tuple[str, Sequence[str]]], *, snapshot: int
+    ) -> dict[str, frozenset[date]]:
+        """Of each table the days whose build holds: of these definitions, and from all events that a snapshot has.
+
+        None of a snapshot that is not the newest any more, for which the books do not say it.
+
+        Args:
+            asked: as for `newest_build_states`.
+            snapshot: as of which the tables are read.
+        """
+
+        def find() -> dict[str, frozenset[date]]:
+            with self._session.reading() as cursor:
+                if current_snapshot(cursor) != snapshot:
+                    return dict.fromkeys(asked, frozenset())
+                states = records.newest_build_states(cursor, asked)
+            return {table: frozenset(b.day for b in builds if b.holds) for table, builds in states.items()}
+
+        return self._session.remembered(("builds", snapshot, repr(asked)), find)
 
     def newest_build_states(self, asked: Mapping[str, tuple[str, Sequence[str]]]) -> dict[str, list[Build]]:
         """Of each table the newest build of every day, in order: when it was, and whether it still holds.
