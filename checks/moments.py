@@ -16,7 +16,7 @@ from feature_store_deploy.assets.training import spine_source
 from feature_store_deploy.checks.declared import CATEGORIES, DRIFT, MISSING_RATE, RANGE
 from feature_store_deploy.checks.kept import folder_of, kept_days
 from feature_store_deploy.checks.policy import check_of
-from feature_store_deploy.checks.samples import Sample, moments_sql
+from feature_store_deploy.checks.samples import MOMENT, Sample, moments
 
 from feature_store.declare import EventSource, Feature, FeatureRef, FeatureService, FeatureView, Ratio
 from feature_store.errors import InputError
@@ -30,7 +30,6 @@ from feature_store.lake.days import DAY
 from feature_store.registry import Resolved, meanings_of, view_fingerprint
 from feature_store.store import FeatureStore
 
-TIME_COLUMN = "event_timestamp"
 NEVER_MISSING = ("count", "count_distinct")
 """Aggregates that always have a value."""
 BUCKETS = 4
@@ -101,19 +100,15 @@ def _sample(
 ) -> Sample:
     def draw(missing: Sequence[date]) -> dict[Path, pa.Table]:
         asked = [] if alone else _together(store, source)
-        return dict(_drawn(store, source, asked if mine in asked else [mine], missing))
+        asked = asked if mine in asked else [mine]
+        columns = list(dict.fromkeys(column for each in asked for column in each.columns))
+        return dict(_drawn(store, asked, moments(store, source, columns, missing, anew=anew)))
 
     found = kept_days(store, mine.folder(store), days, draw, anew=anew)
     return Sample(pa.schema([(name, pa.float64()) for name in mine.names]).empty_table() if found is None else found)
 
 
-def _drawn(
-    store: FeatureStore, source: EventSource, asked: Sequence[Asked], days: Sequence[date]
-) -> Iterator[tuple[Path, pa.Table]]:
-    columns = list(dict.fromkeys(column for each in asked for column in each.columns))
-    sql = moments_sql(store, source, columns, days)
-    with store.lake.reading() as cursor:
-        spine = cursor.execute(sql).to_arrow_table()
+def _drawn(store: FeatureStore, asked: Sequence[Asked], spine: pa.Table) -> Iterator[tuple[Path, pa.Table]]:
     tiles = {tiles_table(v): (v.source.name, meanings_of(v)) for v in store.registry.views if not v.is_batch}
     with open_reading(store.lake, remembers=True, tiles=tiles) as reading:
         # What a value could know needs more columns of events than hindsight does.
@@ -133,7 +128,7 @@ def _answered(store: FeatureStore, asked: Asked, spine: pa.Table, reading: LakeR
         workers=Workers(bucket_events=BUCKETS * settings.training_bucket_events, memory_mb=settings.batch_memory_mb),
         reading=reading,
     )
-    day = found.table.column(TIME_COLUMN).cast(pa.timestamp("us")).cast(pa.date32())
+    day = found.table.column(MOMENT).cast(pa.timestamp("us")).cast(pa.date32())
     named = found.table.select(list(found.feature_columns)).rename_columns(list(asked.names)).append_column(DAY, day)
     known = [pc.is_valid(found.table.column(key)) for key in asked.whole]
     return named.filter(reduce(pc.and_, known)) if known else named

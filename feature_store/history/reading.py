@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from feature_store.declare.view import FeatureView
+    from feature_store.history.spine import SpineKeys
     from feature_store.lake import Lake
     from feature_store.lake.records import Days
 
@@ -73,6 +74,8 @@ class LakeReading:
         self._shared: set[str] = set()
         self._remembered: dict[str, tuple[pa.Table, pa.Table]] | None = {} if remembers else None
         self._counts: dict[tuple[str, tuple[date, date]], int] = {}
+        self.keys: dict[object, SpineKeys] = {}
+        """What training sets of one spine have numbered, where that is remembered."""
         self._days: dict[str, Days] = {}
         self._arrivals: dict[tuple[str, int], Arrivals] = {}
         self._coverage: dict[str, Coverage] = {}
@@ -122,6 +125,11 @@ class LakeReading:
     def remembers(self, name: str, entities: pa.Table) -> bool:
         """Whether `rows` of that name need not be read any more, at least if it is for their columns."""
         return name in (self._remembered or {}) and (self._remembered or {})[name][0].equals(entities)
+
+    @property
+    def is_remembering(self) -> bool:
+        """Whether several training sets are asked for together."""
+        return self._remembered is not None
 
     @property
     def has_tiles(self) -> bool:

@@ -251,7 +251,8 @@ class _Job:
     ) -> None:
         self._compiled, self._reading, self._spine = compiled, reading, spine
         self._served, self._workers, self._asked_by = served, workers, asked_by
-        self._keys: dict[object, SpineKeys] = {}
+        self._keys = reading.keys if reading.is_remembering else {}
+        self._digest = spine.digest if reading.is_remembering else ""
         self.answers: dict[tuple[str, str], Answer] = {}
 
     def answer_all(self, reads: Sequence[KeyedView]) -> dict[str, RowFacts | None]:
@@ -294,7 +295,7 @@ class _Job:
 
     def _entities(self, read: KeyedView) -> SpineKeys:
         schema = self._compiled.schemas[read.view.source.name]
-        known = tuple((key, column, schema.field(key).type) for key, column in read.columns.items())
+        known = (*((key, column, schema.field(key).type) for key, column in read.columns.items()), self._digest)
         if known not in self._keys:
             self._keys[known] = spine_keys(self._spine, read, schema, asked_by=self._asked_by)
         return self._keys[known]

@@ -188,15 +188,12 @@ def events_sql(
     `where` is applied to rows after that choice, so it may name any column. At a snapshot from before a source evolved, the
     events have the columns of now: what rows were written without is null or the default.
     """
-    with session.reading() as cursor:
-        columns = _columns(session, cursor, source, snapshot)
-        try:
-            live, given = _state(session, cursor, live_table(source), columns, at=snapshot)
-            at, same = (snapshot, given) if loaded_at is None else (loaded_at, None)  # both tables change in one commit
-            loaded, _ = _state(session, cursor, loaded_table(source), columns, at=at, given=same)
-        except duckdb.Error as error:
-            doing = f"source '{source}' cannot be read at snapshot {snapshot}"
-            raise LakeError(session.explained(error, doing=doing)) from error
+    at = snapshot if loaded_at is None else loaded_at
+    if at is not None and at == snapshot == session.held:
+        columns = session.remembered(("source", source, at), lambda: _held_columns(session, source, at))
+        live, loaded = (qualified(session, table, snapshot=at) for table in _tables(source)[::-1])
+    else:
+        columns, live, loaded = _states(session, source, snapshot, at)
     known = None if snapshot is None else days_at(session, source, snapshot)
     loads = known if at is None or at == snapshot else days_at(session, source, at)
     listed, kept = ", ".join(map(quote, columns)), f"{between_days(days)} AND ({where})"
@@ -220,11 +217,25 @@ def events_sql(
     return " UNION ALL ".join(parts or [f"SELECT {listed} FROM {live} WHERE FALSE"])
 
 
-def _columns(session: Session, cursor: duckdb.DuckDBPyConnection, source: str, snapshot: int | None) -> Columns:
-    """The columns that a source has now; at a snapshot that is held, those that it has there."""
-    if snapshot is None or snapshot != session.held:
-        return source_columns(cursor, source)
-    return session.remembered(("source", source, snapshot), lambda: source_columns(cursor, source))
+def _held_columns(session: Session, source: str, snapshot: int) -> Columns:
+    """The columns of a source at a snapshot that is held."""
+    with session.reading() as cursor:
+        source_columns(cursor, source)  # which names the sources that there are, if it is none of them
+        return relation_columns(cursor, f"SELECT * FROM {qualified(session, live_table(source), snapshot=snapshot)}")
+
+
+def _states(session: Session, source: str, snapshot: int | None, at: int | None) -> tuple[Columns, str, str]:
+    """The columns that a source has now; its live events at a snapshot, and its loaded ones at another, with these columns."""
+    with session.reading() as cursor:
+        columns = source_columns(cursor, source)
+        try:
+            live, given = _state(session, cursor, live_table(source), columns, at=snapshot)
+            same = given if at == snapshot else None  # both tables change in one commit
+            loaded, _ = _state(session, cursor, loaded_table(source), columns, at=at, given=same)
+        except duckdb.Error as error:
+            doing = f"source '{source}' cannot be read at snapshot {snapshot}"
+            raise LakeError(session.explained(error, doing=doing)) from error
+    return columns, live, loaded
 
 
 def _state(
