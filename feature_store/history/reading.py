@@ -76,6 +76,7 @@ class LakeReading:
         self._counts: dict[tuple[str, tuple[date, date]], int] = {}
         self.keys: dict[object, SpineKeys] = {}
         """What training sets of one spine have numbered, where that is remembered."""
+        self._kept: dict[str, tuple[str, pa.Table]] = {}
         self._days: dict[str, Days] = {}
         self._arrivals: dict[tuple[str, int], Arrivals] = {}
         self._coverage: dict[str, Coverage] = {}
@@ -121,6 +122,12 @@ class LakeReading:
         if self._remembered is not None and rows.num_rows <= REMEMBERED_ROWS:
             self._remembered[name] = entities, rows
         return rows
+
+    def keep(self, name: str, query: str, entities: pa.Table) -> None:
+        """Have `cursor` know the rows of a query by a name, until it is for another query or other entities."""
+        if name not in self._kept or self._kept[name][0] != query or not self._kept[name][1].equals(entities):
+            self.cursor.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
+            self._kept[name] = query, entities
 
     def remembers(self, name: str, entities: pa.Table) -> bool:
         """Whether `rows` of that name need not be read any more, at least if it is for their columns."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from feature_store.transforms.catalogue import Ints
     from feature_store.transforms.plan import ViewPlan
 
-CODE = "_code"
+CODE, IS_LATE = "_code", "_is_late"
 
 _PICKS = (Merge.FIRST, Merge.LAST, Merge.LAST_N)
 
@@ -62,11 +62,11 @@ class EventRows:
     @property
     def query(self) -> str:
         """SQL for the rows of partials, each with its entity's number as its key."""
-        return f"SELECT {', '.join(self._columns)} FROM ({self._projected(time_filter(self._span, self.first_us, self.last_us))})"
+        return f"SELECT {', '.join(self._columns)} FROM ({self._projected(time_filter(self._span, self.first_us, self.last_us), self._days)})"
 
-    def _projected(self, where: str) -> str:
+    def _projected(self, where: str, days: Sequence[date]) -> str:
         view = self.plan.view
-        events = self.reading.events_sql(view.source.name, days=self._days, where=where)
+        events = self.reading.events_sql(view.source.name, days=(days[0], days[-1]), where=where)
         on = " AND ".join(f'e."{name}" = k."{name}"' for name in view.entity.join_keys) or "TRUE"
         numbered = f"SELECT e.*, k.{CODE} FROM ({events}) AS e JOIN spine_entities AS k ON {on}"
         known = [] if self.known is None else known_columns(measured=self.known.is_measured)
@@ -108,10 +108,31 @@ class EventRows:
         )
         if past is None:
             return []
+        events = self._untiled(past)
         return [
-            TileRows(self.plan, self.reading, self._times, keys=self._keys, known=self.known, past=past, hop_us=hop)
+            TileRows(
+                self.plan,
+                self.reading,
+                self._times,
+                keys=self._keys,
+                known=self.known,
+                past=past,
+                events=events,
+                hop_us=hop,
+            )
             for hop in self.plan.hops_us
         ]
+
+    def _untiled(self, past: PastTiles) -> str:
+        """SQL for the events of the spine's entities for which no tile stands, of all hops; `_is_late`: they are in a tile as well."""
+        within = time_filter(self._span, self.first_us, self.last_us)
+        parts = [(past.rest, "TRUE"), (past.late, f"{ARRIVED} > {self.first_us}")]
+        return " UNION ALL ".join(
+            f"SELECT *, 1::BIGINT AS {EVENTS}, {days is past.late} AS {IS_LATE} "
+            f"FROM ({self._projected(f'{within} AND {in_days(days)} AND {where}', days or self._days)})"
+            for days, where in parts
+            if days or days is past.rest
+        )
 
     def buckets(self, workers: Workers) -> int:
         """How many buckets these events make."""
@@ -139,6 +160,7 @@ class TileRows(EventRows):
         keys: SpineKeys,
         known: Known | None,
         past: PastTiles,
+        events: str,
         hop_us: int,
     ) -> None:
         features = plan.at_hop(hop_us)
@@ -147,11 +169,9 @@ class TileRows(EventRows):
         super().__init__(replace(plan, features=features, columns=columns), reading, times, keys=keys, known=known)
         spans = [feature.feature.window_us for feature in features]
         self._span = None if None in spans else max(span for span in spans if span is not None) + hop_us
-        first, self._last = days_of(self._span, self.first_us, self.last_us)
-        self._past, self._hop_us = past, hop_us
-        self._tiled, self._rest, self._late = (
-            [day for day in days if first <= day <= self._last] for days in (past.days, past.rest, past.late)
-        )
+        first, _ = days_of(self._span, self.first_us, self.last_us)
+        self._past, self._events, self._hop_us = past, events, hop_us
+        self._tiled = [day for day in past.days if first <= day]
         reading.cursor.register("spine_keys", pa.table({KEY: keys.text, CODE: np.arange(len(keys))}))
 
     @property
@@ -160,21 +180,18 @@ class TileRows(EventRows):
 
     @property
     def query(self) -> str:
-        parts = [self._events(in_days(self._rest), first=min(self._rest, default=self._last)), self._tiles]
-        if self._late:
-            late = self._events(f"{in_days(self._late)} AND {ARRIVED} > {self.first_us}", first=self._late[0])
+        names = ", ".join(self._columns)
+        since = f"FROM untiled WHERE {time_filter(self._span, self.first_us, self.last_us)}"
+        parts = [f"SELECT {names} {since}", self._tiles]
+        if self._past.late:
             # An event that was known later is taken out of its tile, and stands for itself.
-            parts += ["SELECT * FROM late", f"SELECT {', '.join(self._taken_out)} FROM late"]
-            return f"WITH late AS MATERIALIZED ({late}) {self._all(parts)}"
-        return self._all(parts)
-
-    def _all(self, parts: Sequence[str]) -> str:
+            parts.append(f"SELECT {', '.join(self._taken_out)} {since} AND {IS_LATE}")
         return f"SELECT * FROM ({' UNION ALL '.join(parts)})"
 
-    def _events(self, where: str, *, first: date) -> str:
-        self._days = first, self._last
-        projected = self._projected(f"{time_filter(self._span, self.first_us, self.last_us)} AND {where}")
-        return f"SELECT {', '.join(self._columns)} FROM (SELECT *, 1::BIGINT AS {EVENTS} FROM ({projected}))"
+    def rows(self) -> pa.Table:
+        if not self.reading.remembers(self.name, self._keys.entities):
+            self.reading.keep("untiled", self._events, self._keys.entities)
+        return super().rows()
 
     @property
     def _taken_out(self) -> list[str]:
