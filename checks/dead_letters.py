@@ -2,8 +2,9 @@
 
 import dagster as dg
 from feature_store_deploy.assets.keys import events_key
-from feature_store_deploy.checks.declared import DEAD_LETTERS, Figure, Measurement, judged, spec_metadata
-from feature_store_deploy.checks.policy import check_of, is_blocking, severity_of
+from feature_store_deploy.checks.declared import DEAD_LETTERS, Figure, Measurement, judged
+from feature_store_deploy.checks.policy import check_of, severity_of, spec_of
+from feature_store_deploy.checks.steps import Checks, Step
 
 from feature_store.dead_letters import LETTERS, Wanted, count_letters
 from feature_store.declare import EventSource
@@ -19,25 +20,19 @@ COUNTED = ("rejected", "conflict")
 METHOD = "share of records of the last 24 hours that are no event, or contradict one"
 
 
-def build_dead_letters_check(source: EventSource, *, env: str) -> dg.AssetChecksDefinition | None:
+def build_dead_letters_check(source: EventSource, *, env: str) -> Checks | None:
     """The check of a source with a log; None if the declaration wants none."""
     check = check_of(source, DEAD_LETTERS)
     if check is None:
         return None
-    key = dg.AssetCheckKey(events_key(env, source), DEAD_LETTERS)
+    described = f"Of the records of '{source.name}' hardly any is a dead letter"
+    spec = spec_of(events_key(env, source), DEAD_LETTERS, check, description=described, owner=source.owner)
 
-    @dg.asset_check(
-        asset=key.asset_key,
-        name=DEAD_LETTERS,
-        blocking=is_blocking(DEAD_LETTERS, check),
-        description=f"Of the records of '{source.name}' hardly any is a dead letter",
-        metadata=spec_metadata(source.owner),
-    )
-    def dead_letters(feature_store: dg.ResourceParam[FeatureStore]) -> dg.AssetCheckResult:
-        found = measure_dead_letters(feature_store, source, check)
-        return judged(found, key=key, owner=source.owner, severity=severity_of(DEAD_LETTERS, check))
+    def dead_letters(step: Step) -> dg.AssetCheckResult:
+        found = measure_dead_letters(step.store, source, check)
+        return judged(found, key=spec.key, owner=source.owner, severity=severity_of(DEAD_LETTERS, check))
 
-    return dead_letters
+    return Checks.of_one(spec, dead_letters)
 
 
 def measure_dead_letters(store: FeatureStore, source: EventSource, check: Check) -> Measurement:

@@ -4,8 +4,9 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 from feature_store_deploy.assets.keys import served_vectors_key
-from feature_store_deploy.checks.declared import DEFAULT_VALUE_RATE, Figure, Measurement, judged, spec_metadata
-from feature_store_deploy.checks.policy import check_of, is_blocking, severity_of
+from feature_store_deploy.checks.declared import DEFAULT_VALUE_RATE, Figure, Measurement, judged
+from feature_store_deploy.checks.policy import check_of, severity_of, spec_of
+from feature_store_deploy.checks.steps import Checks, Step
 
 from feature_store.declare import FeatureService
 from feature_store.declare.check import Check
@@ -22,25 +23,20 @@ LOOKED_US = DAY_US
 METHOD = "share of logged vectors of the last 24 hours in which the feature was served by its default"
 
 
-def build_default_values_check(service: FeatureService, *, env: str) -> dg.AssetChecksDefinition | None:
+def build_default_values_check(service: FeatureService, *, env: str) -> Checks | None:
     """The check of a service's served vectors; None if the declaration wants none."""
     check = check_of(service, DEFAULT_VALUE_RATE)
     if check is None:
         return None
-    key = dg.AssetCheckKey(served_vectors_key(env, service), DEFAULT_VALUE_RATE)
+    described = f"Readers of '{service.id}' rarely get a default: the value is there"
+    key = served_vectors_key(env, service)
+    spec = spec_of(key, DEFAULT_VALUE_RATE, check, description=described, owner=service.owner)
 
-    @dg.asset_check(
-        asset=key.asset_key,
-        name=DEFAULT_VALUE_RATE,
-        blocking=is_blocking(DEFAULT_VALUE_RATE, check),
-        description=f"Readers of '{service.id}' rarely get a default: the value is there",
-        metadata=spec_metadata(service.owner),
-    )
-    def default_value_rate(feature_store: dg.ResourceParam[FeatureStore]) -> dg.AssetCheckResult:
-        found = measure_default_values(feature_store, service, check)
-        return judged(found, key=key, owner=service.owner, severity=severity_of(DEFAULT_VALUE_RATE, check))
+    def default_value_rate(step: Step) -> dg.AssetCheckResult:
+        found = measure_default_values(step.store, service, check)
+        return judged(found, key=spec.key, owner=service.owner, severity=severity_of(DEFAULT_VALUE_RATE, check))
 
-    return default_value_rate
+    return Checks.of_one(spec, default_value_rate)
 
 
 def measure_default_values(store: FeatureStore, service: FeatureService, check: Check) -> Measurement:

@@ -7,7 +7,7 @@ import dagster as dg
 from feature_store_deploy.assets.books import quicken_books
 from feature_store_deploy.assets.instance import dagster_instance
 from feature_store_deploy.checks.schedules import KINDS, job_name
-from feature_store_deploy.checks.values import takes_days
+from feature_store_deploy.checks.steps import takes_days
 from feature_store_deploy.checks.window import Days
 
 from feature_store.errors import FeatureStoreError, UnknownNameError
@@ -55,7 +55,7 @@ def evaluate_checks(
 
 def _evaluate(definitions: dg.Definitions, instance: dg.DagsterInstance, name: str, days: Days | None) -> list[Verdict]:
     job = definitions.resolve_job_def(name)
-    asked = {op: {"config": {"days": str(days)}} for op in job.graph.node_dict if days is not None and takes_days(op)}
+    asked = {op.name: {"config": {"days": str(days)}} for op in job.graph.node_defs if days and takes_days(op)}
     result = job.execute_in_process(instance=instance, raise_on_error=False, run_config={"ops": asked})
     if not result.success:
         raise FeatureStoreError(f"checks could not be evaluated; Dagster's run {result.run_id} shows why")

@@ -5,8 +5,9 @@ from typing import cast
 
 import dagster as dg
 from feature_store_deploy.assets.keys import online_key
-from feature_store_deploy.checks.declared import outcome, spec_metadata, stated
-from feature_store_deploy.checks.policy import as_declared, check_of, is_blocking
+from feature_store_deploy.checks.declared import outcome, stated
+from feature_store_deploy.checks.policy import as_declared, check_of, spec_of
+from feature_store_deploy.checks.steps import Checks, Step
 
 from feature_store.declare import FeatureView
 from feature_store.online.keys import generation_key, ready_key
@@ -36,23 +37,18 @@ def freshness_of(view: FeatureView, readiness: Readiness, *, now_us: int) -> Fre
     return Freshness(age_us=None if silent else now_us - min(known), silent=silent)
 
 
-def build_freshness_check(view: FeatureView, *, env: str) -> dg.AssetChecksDefinition | None:
+def build_freshness_check(view: FeatureView, *, env: str) -> Checks | None:
     """The check of a view that is served; None if the declaration wants none."""
     check = check_of(view, "freshness")
     if check is None:
         return None
+    described = f"What readers of '{view.id}' get is at most {format_duration(view.freshness_sla_us)} old"
+    spec = spec_of(online_key(env, view), "freshness", check, description=described, owner=view.owner)
 
-    @dg.asset_check(
-        asset=online_key(env, view),
-        name="freshness",
-        blocking=is_blocking("freshness", check),
-        description=f"What readers of '{view.id}' get is at most {format_duration(view.freshness_sla_us)} old",
-        metadata=spec_metadata(view.owner),
-    )
-    def freshness(feature_store: dg.ResourceParam[FeatureStore]) -> dg.AssetCheckResult:
-        return as_declared(_judge(view, feature_store), "freshness", check)
+    def freshness(step: Step) -> dg.AssetCheckResult:
+        return as_declared(_judge(view, step.store), "freshness", check)
 
-    return freshness
+    return Checks.of_one(spec, freshness)
 
 
 def _judge(view: FeatureView, store: FeatureStore) -> dg.AssetCheckResult:

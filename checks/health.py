@@ -5,6 +5,7 @@ import shutil
 import dagster as dg
 from feature_store_deploy.assets.keys import maintenance_key
 from feature_store_deploy.checks.declared import HEALTH, Figure, Measurement, judged, spec_metadata
+from feature_store_deploy.checks.steps import Checks, Step
 
 from feature_store.history.outdated import outdated
 from feature_store.store import FeatureStore
@@ -23,23 +24,16 @@ UNKEPT_DAYS = 3.0
 METHOD = "what the lake's books, the disk and Dagster's say now"
 
 
-def build_health_check(*, env: str) -> dg.AssetChecksDefinition:
+def build_health_check(*, env: str) -> Checks:
     """The check of an environment's lake."""
-    key = dg.AssetCheckKey(maintenance_key(env), HEALTH)
+    key, described = maintenance_key(env), "Files, snapshots, days that wait, the disk: nothing has piled up"
+    spec = dg.AssetCheckSpec(HEALTH, asset=key, description=described, metadata=spec_metadata(None))
 
-    @dg.asset_check(
-        asset=key.asset_key,
-        name=HEALTH,
-        description="Files, snapshots, days that wait, the disk: nothing has piled up",
-        metadata=spec_metadata(None),
-    )
-    def health(
-        context: dg.AssetCheckExecutionContext, feature_store: dg.ResourceParam[FeatureStore]
-    ) -> dg.AssetCheckResult:
-        found = measure_health(feature_store, unkept_days=_unkept_days(context.instance, key.asset_key, feature_store))
-        return judged(found, key=key, owner=None, severity=dg.AssetCheckSeverity.ERROR)
+    def health(step: Step) -> dg.AssetCheckResult:
+        found = measure_health(step.store, unkept_days=_unkept_days(step.instance, key, step.store))
+        return judged(found, key=spec.key, owner=None, severity=dg.AssetCheckSeverity.ERROR)
 
-    return health
+    return Checks.of_one(spec, health)
 
 
 def measure_health(store: FeatureStore, *, unkept_days: float | None) -> Measurement:

@@ -1,11 +1,10 @@
 """`up_to_date`: no past day waits for somebody to build it again."""
 
-from collections.abc import Iterator
-
 import dagster as dg
-from feature_store_deploy.assets.keys import history_key, op_name
+from feature_store_deploy.assets.keys import history_key
 from feature_store_deploy.assets.outdated import proposal, started
 from feature_store_deploy.checks.declared import outcome, spec_metadata
+from feature_store_deploy.checks.steps import Checks, Step
 from feature_store_deploy.checks.window import is_backfill
 
 from feature_store.declare import FeatureView
@@ -16,20 +15,16 @@ from feature_store.store import FeatureStore
 NAME = "up_to_date"
 
 
-def build_outdated_check(view: FeatureView, *, env: str, rebuild: Rebuild) -> dg.AssetChecksDefinition:
+def build_outdated_check(view: FeatureView, *, env: str, rebuild: Rebuild) -> Checks:
     """The check of a view. It proposes what the sensor does not start by itself."""
     key = history_key(env, view)
     described = f"No past day of '{view.id}' waits for somebody to build it again"
     spec = dg.AssetCheckSpec(NAME, asset=key, description=described, metadata=spec_metadata(view.owner))
 
-    @dg.multi_asset_check(name=f"{op_name(key)}__{NAME}", specs=[spec], can_subset=True)
-    def up_to_date(
-        context: dg.AssetCheckExecutionContext, feature_store: dg.ResourceParam[FeatureStore]
-    ) -> Iterator[dg.AssetCheckResult]:
-        if not is_backfill(context.run):
-            yield _judge(view, feature_store, env=env, rebuild=rebuild)
+    def up_to_date(step: Step) -> dg.AssetCheckResult | None:
+        return None if is_backfill(step.run) else _judge(view, step.store, env=env, rebuild=rebuild)
 
-    return up_to_date
+    return Checks.of_one(spec, up_to_date)
 
 
 def _judge(view: FeatureView, store: FeatureStore, *, env: str, rebuild: Rebuild) -> dg.AssetCheckResult:

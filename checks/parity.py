@@ -8,9 +8,10 @@ import dagster as dg
 import pyarrow as pa
 from feature_store_deploy.assets.keys import online_key
 from feature_store_deploy.assets.markdown import table
-from feature_store_deploy.checks.declared import outcome, spec_metadata, stated
-from feature_store_deploy.checks.policy import as_declared, check_of, is_blocking
+from feature_store_deploy.checks.declared import outcome, stated
+from feature_store_deploy.checks.policy import as_declared, check_of, spec_of
 from feature_store_deploy.checks.samples import newest_day
+from feature_store_deploy.checks.steps import Checks, Step
 from feature_store_deploy.checks.window import Days
 
 from feature_store.declare import FeatureService, FeatureView
@@ -36,23 +37,18 @@ PATIENCE_S = 20.0
 """How long to wait for the lake to receive what the online values know."""
 
 
-def build_parity_check(view: FeatureView, *, env: str) -> dg.AssetChecksDefinition | None:
+def build_parity_check(view: FeatureView, *, env: str) -> Checks | None:
     """The check of a view's online values; None if the declaration wants none."""
     check = check_of(view, "online_parity")
     if check is None:
         return None
+    described = f"What readers of '{view.id}' get equals what is recomputed from the lake, to the last bit"
+    spec = spec_of(online_key(env, view), "online_parity", check, description=described, owner=view.owner)
 
-    @dg.asset_check(
-        asset=online_key(env, view),
-        name="online_parity",
-        blocking=is_blocking("online_parity", check),
-        description=f"What readers of '{view.id}' get equals what is recomputed from the lake, to the last bit",
-        metadata=spec_metadata(view.owner),
-    )
-    def online_parity(feature_store: dg.ResourceParam[FeatureStore]) -> dg.AssetCheckResult:
-        return as_declared(_judge(view, feature_store), "online_parity", check)
+    def online_parity(step: Step) -> dg.AssetCheckResult:
+        return as_declared(_judge(view, step.store), "online_parity", check)
 
-    return online_parity
+    return Checks.of_one(spec, online_parity)
 
 
 def online_report(store: FeatureStore, view: FeatureView, rows: Sequence[Mapping[str, object]]) -> ProofReport:

@@ -12,6 +12,7 @@ from feature_store_deploy.assets.keys import op_name, training_key
 from feature_store_deploy.checks.declared import DRIFT, OWNER, outcome, spec_metadata
 from feature_store_deploy.checks.policy import check_of
 from feature_store_deploy.checks.service_drift import MANIFEST
+from feature_store_deploy.checks.steps import Checks, Step
 
 from feature_store.declare import FeatureService
 from feature_store.settings import Settings
@@ -68,20 +69,16 @@ def newest_drift(instance: dg.DagsterInstance, key: dg.AssetKey) -> Drifted | No
     )
 
 
-def build_retraining_check(service: FeatureService, *, env: str) -> dg.AssetChecksDefinition | None:
+def build_retraining_check(service: FeatureService, *, env: str) -> Checks | None:
     """The check that says whether a model should be trained again; None where drift is not checked."""
     key = training_key(env, service)
     if check_of(service, DRIFT) is None:
         return None
+    described = f"The model of '{service.id}' need not be trained again: drift is within its limits"
+    spec = dg.AssetCheckSpec(RETRAINING, asset=key, description=described, metadata=spec_metadata(service.owner))
 
-    @dg.asset_check(
-        asset=key,
-        name=RETRAINING,
-        description=f"The model of '{service.id}' need not be trained again: drift is within its limits",
-        metadata=spec_metadata(service.owner),
-    )
-    def retraining(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        found = newest_drift(context.instance, key)
+    def retraining(step: Step) -> dg.AssetCheckResult:
+        found = newest_drift(step.instance, key)
         return outcome(
             passed=found is None or not found.features,
             severity=dg.AssetCheckSeverity.WARN,
@@ -90,7 +87,7 @@ def build_retraining_check(service: FeatureService, *, env: str) -> dg.AssetChec
             metadata={} if found is None else _told(found),
         )
 
-    return retraining
+    return Checks.of_one(spec, retraining)
 
 
 def build_retraining_sensor(service: FeatureService, settings: Settings) -> dg.SensorDefinition | None:
@@ -99,16 +96,10 @@ def build_retraining_sensor(service: FeatureService, settings: Settings) -> dg.S
     key, starts = training_key(env, service), settings.retraining == "start"
     if check_of(service, DRIFT) is None or settings.retraining == "off":
         return None
-    name = op_name(key)
-    job = dg.define_asset_job(
-        f"{name}__retraining_job",
-        selection=dg.AssetSelection.assets(key),
-        description=f"Makes a new training set of '{service.id}', the candidate for its baseline",
-    )
 
     @dg.sensor(
-        name=f"{name}__retraining_sensor",
-        job=job,
+        name=f"{op_name(key)}__retraining_sensor",
+        asset_selection=dg.AssetSelection.assets(key),
         minimum_interval_seconds=INTERVAL_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"{'Starts' if starts else 'Proposes'} a training set of '{service.id}' when its drift goes over its limit",

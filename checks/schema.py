@@ -3,14 +3,15 @@
 import dagster as dg
 from feature_store_deploy.assets.events import CONFLICTS, REJECTED, SAMPLE
 from feature_store_deploy.assets.keys import events_key
-from feature_store_deploy.checks.declared import outcome, spec_metadata, stated
-from feature_store_deploy.checks.policy import WARN, check_of, is_blocking, severity_of
+from feature_store_deploy.checks.declared import outcome, stated
+from feature_store_deploy.checks.policy import WARN, check_of, severity_of, spec_of
+from feature_store_deploy.checks.steps import Checks, Step
 from feature_store_deploy.checks.window import days_of_run
 
 from feature_store.declare import EventSource
 
 
-def build_schema_check(source: EventSource, *, env: str) -> dg.AssetChecksDefinition | None:
+def build_schema_check(source: EventSource, *, env: str) -> Checks | None:
     """The check of a source's load; what was built from it waits until no row is refused, unless the declaration says otherwise.
 
     Loading divides good rows from rejected ones and keeps both, so the check reads what the load has counted. Rows that
@@ -20,17 +21,12 @@ def build_schema_check(source: EventSource, *, env: str) -> dg.AssetChecksDefini
     if check is None:
         return None
     severity = severity_of("schema", check)
+    described = f"No row of '{source.name}' is refused: types, nulls, ranges ({source.schema.__name__}), ids, times"
+    spec = spec_of(key, "schema", check, description=described, owner=source.owner)
 
-    @dg.asset_check(
-        asset=key,
-        name="schema",
-        blocking=is_blocking("schema", check),
-        description=f"No row of '{source.name}' is refused: types, nulls, ranges ({source.schema.__name__}), ids, times",
-        metadata=spec_metadata(source.owner),
-    )
-    def schema(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        days = days_of_run(context.run)
-        found = _latest(context.instance, key, partition=str(days.last) if days else None)
+    def schema(step: Step) -> dg.AssetCheckResult:
+        days = days_of_run(step.run)
+        found = _latest(step.instance, key, partition=str(days.last) if days else None)
         if found is None:
             return outcome(passed=True, description="nothing was loaded yet", owner=source.owner, days=days)
         rejected, conflicts = (int(str(found.metadata[name].value)) for name in (REJECTED, CONFLICTS))
@@ -58,7 +54,7 @@ def build_schema_check(source: EventSource, *, env: str) -> dg.AssetChecksDefini
             metadata=metadata,
         )
 
-    return schema
+    return Checks.of_one(spec, schema)
 
 
 def _latest(instance: dg.DagsterInstance, key: dg.AssetKey, *, partition: str | None) -> dg.AssetMaterialization | None:

@@ -1,12 +1,11 @@
 """`drift` of a service: what its model gets is distributed as what it was trained on."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
-from feature_store_deploy.assets.keys import op_name, training_key
+from feature_store_deploy.assets.keys import training_key
 from feature_store_deploy.assets.training import spine_source
 from feature_store_deploy.checks.declared import DRIFT, Measurement, judged
 from feature_store_deploy.checks.drift import measure_drift, report_path
@@ -14,8 +13,8 @@ from feature_store_deploy.checks.look import is_moving
 from feature_store_deploy.checks.moments import knowledge_of, sample_service
 from feature_store_deploy.checks.policy import check_of, severity_of, spec_of
 from feature_store_deploy.checks.samples import Sample, known_days, newest_whole_days, spread, steadily
-from feature_store_deploy.checks.values import DaysConfig
-from feature_store_deploy.checks.window import Days, asked_days, days_of_run, is_built_too
+from feature_store_deploy.checks.steps import Checks, Step
+from feature_store_deploy.checks.window import Days, days_of_run
 
 from feature_store.declare import EventSource, FeatureService
 from feature_store.declare.check import Check
@@ -32,7 +31,7 @@ MANIFEST = "baseline"
 SERVICE = "service"
 
 
-def build_service_drift_check(service: FeatureService, *, env: str) -> dg.AssetChecksDefinition | None:
+def build_service_drift_check(service: FeatureService, *, env: str) -> Checks | None:
     """The check of a service's features against its baseline; None if the declaration wants none."""
     key, check = training_key(env, service), check_of(service, DRIFT)
     if check is None:
@@ -40,22 +39,19 @@ def build_service_drift_check(service: FeatureService, *, env: str) -> dg.AssetC
     described = f"What a model reads from '{service.id}' is distributed as in the training set that is its baseline"
     spec = spec_of(key, DRIFT, check, description=described, owner=service.owner)
 
-    @dg.multi_asset_check(name=f"{op_name(key)}__values", specs=[spec], can_subset=True)
-    def drift(
-        context: dg.AssetCheckExecutionContext, config: DaysConfig, feature_store: dg.ResourceParam[FeatureStore]
-    ) -> Iterator[dg.AssetCheckResult]:
+    def drift(step: Step) -> dg.AssetCheckResult:
         found = measure_service_drift(
-            feature_store,
+            step.store,
             service,
             key,
             check,
-            days=asked_days(config.days, "days") or days_of_run(context.run),
-            reference=asked_days(config.reference, "reference"),
-            in_a_load=is_built_too(context, key),
+            days=step.days or days_of_run(step.run),
+            reference=step.reference,
+            in_a_load=step.in_a_load,
         )
-        yield judged(found, key=spec.key, owner=service.owner, severity=severity_of(DRIFT, check))
+        return judged(found, key=spec.key, owner=service.owner, severity=severity_of(DRIFT, check))
 
-    return drift
+    return replace(Checks.of_one(spec, drift), takes_days=True)
 
 
 def measure_service_drift(

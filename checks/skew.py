@@ -6,12 +6,12 @@ Not `online_parity`, which reads some entities now; this is about what models re
 import dagster as dg
 from feature_store_deploy.assets.keys import served_vectors_key
 from feature_store_deploy.assets.markdown import table
-from feature_store_deploy.checks.declared import outcome, spec_metadata, stated
-from feature_store_deploy.checks.policy import as_declared, check_of, is_blocking
+from feature_store_deploy.checks.declared import outcome, stated
+from feature_store_deploy.checks.policy import as_declared, check_of, spec_of
+from feature_store_deploy.checks.steps import Checks, Step
 
 from feature_store.declare import FeatureService
 from feature_store.proof.verify import Verdict
-from feature_store.store import FeatureStore
 from feature_store.time_rule import HOUR_US
 
 NAME = "training_serving_skew_score"
@@ -20,25 +20,20 @@ LOOKED_US = HOUR_US
 SHOWN = 20
 
 
-def build_skew_check(service: FeatureService, *, env: str) -> dg.AssetChecksDefinition | None:
+def build_skew_check(service: FeatureService, *, env: str) -> Checks | None:
     """The check of a service's served vectors; None if the declaration wants none."""
     check = check_of(service, NAME)
     if check is None:
         return None
+    described = f"What readers of '{service.id}' were served is what is recomputed from the lake, to the last bit"
+    spec = spec_of(served_vectors_key(env, service), NAME, check, description=described, owner=service.owner)
 
-    @dg.asset_check(
-        asset=served_vectors_key(env, service),
-        name=NAME,
-        blocking=is_blocking(NAME, check),
-        description=f"What readers of '{service.id}' were served is what is recomputed from the lake, to the last bit",
-        metadata=spec_metadata(service.owner),
-    )
-    def training_serving_skew_score(feature_store: dg.ResourceParam[FeatureStore]) -> dg.AssetCheckResult:
-        since_us = feature_store.clock.now_us() - LOOKED_US
-        [verdict] = feature_store.verify(service.id, since_us=since_us)
+    def training_serving_skew_score(step: Step) -> dg.AssetCheckResult:
+        since_us = step.store.clock.now_us() - LOOKED_US
+        [verdict] = step.store.verify(service.id, since_us=since_us)
         return as_declared(judge(verdict, service.owner), NAME, check)
 
-    return training_serving_skew_score
+    return Checks.of_one(spec, training_serving_skew_score)
 
 
 def judge(verdict: Verdict, owner: str | None) -> dg.AssetCheckResult:

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 from feature_store_deploy.assets.keys import stream_key
 from feature_store_deploy.checks.declared import outcome, spec_metadata
+from feature_store_deploy.checks.steps import Checks, Step
 
 from feature_store.clock import Clock, ReplayClock
 from feature_store.declare import EventSource
@@ -101,20 +102,17 @@ def limits(verdict: Verdict) -> dict[str, Any]:
     return {"figures": dict(verdict.figures), "limits": allowed, "limit": SILENT_S}
 
 
-def build_stream_check(source: EventSource, *, env: str) -> dg.AssetChecksDefinition:
+def build_stream_check(source: EventSource, *, env: str) -> Checks:
     """The check by hand, from the UI; the sensor evaluates it all the time and sees a stall, too."""
+    described = f"The stream of '{source.name}' beats, and reads what waits in the log"
+    key = stream_key(env, source)
+    spec = dg.AssetCheckSpec(NAME, asset=key, description=described, metadata=spec_metadata(source.owner))
 
-    @dg.asset_check(
-        asset=stream_key(env, source),
-        name=NAME,
-        description=f"The stream of '{source.name}' beats, and reads what waits in the log",
-        metadata=spec_metadata(source.owner),
-    )
-    def stream(feature_store: dg.ResourceParam[FeatureStore]) -> dg.AssetCheckResult:
-        verdict = _now(source, feature_store)
+    def stream(step: Step) -> dg.AssetCheckResult:
+        verdict = _now(source, step.store)
         return outcome(passed=verdict.passed, description=verdict.said, owner=source.owner, metadata=limits(verdict))
 
-    return stream
+    return Checks.of_one(spec, stream)
 
 
 def _now(source: EventSource, store: FeatureStore) -> Verdict:

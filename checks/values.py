@@ -1,11 +1,11 @@
 """The checks that look at values: of a source's events, and of a view's features. One step for each, over the same samples."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 
 import dagster as dg
-from feature_store_deploy.assets.keys import events_key, history_key, online_key, op_name
+from feature_store_deploy.assets.keys import events_key, history_key, online_key
 from feature_store_deploy.checks.declared import (
     CATEGORIES,
     DRIFT,
@@ -21,8 +21,9 @@ from feature_store_deploy.checks.look import EventsLook, Look, ViewLook
 from feature_store_deploy.checks.policy import checks_of, severity_of, spec_of
 from feature_store_deploy.checks.profile import category_figures, missing_figures, range_figures
 from feature_store_deploy.checks.samples import newest_whole_days, steadily
+from feature_store_deploy.checks.steps import Checks, Step
 from feature_store_deploy.checks.volume import measure_volume
-from feature_store_deploy.checks.window import Days, asked_days, days_of_run, is_backfill, is_built_too
+from feature_store_deploy.checks.window import Days, days_of_run, is_backfill
 
 from feature_store.declare import EventSource, FeatureView
 from feature_store.declare.check import Check
@@ -45,26 +46,12 @@ _DESCRIPTIONS = {
 }
 
 
-class DaysConfig(dg.Config):
-    """What to compare with what."""
-
-    days: str | None = None
-    """`2013-04-01/2013-04-30`; by default the partitions of the run, or the newest days that are over."""
-    reference: str | None = None
-    """Pinned days, `2013-01-01/2013-03-31`; by default the 28 days before, or as many as are compared."""
-
-
-def takes_days(op: str) -> bool:
-    """Whether a step's configuration is `DaysConfig`."""
-    return op.endswith("__values")
-
-
-def build_source_values_check(source: EventSource, *, env: str) -> dg.AssetChecksDefinition | None:
+def build_source_values_check(source: EventSource, *, env: str) -> Checks | None:
     """The checks of a source's days; None if the declaration wants none."""
     return _build(events_key(env, source), source, source, OF_SOURCE, f"'{source.name}'")
 
 
-def build_view_values_check(view: FeatureView, *, env: str) -> dg.AssetChecksDefinition | None:
+def build_view_values_check(view: FeatureView, *, env: str) -> Checks | None:
     """The checks of a view's features, as they were just before a sample of events; None if the declaration wants none."""
     return _build(values_key(env, view), view, view.source, OF_VIEW, f"'{view.id}'")
 
@@ -76,7 +63,7 @@ def values_key(env: str, view: FeatureView) -> dg.AssetKey:
 
 def _build(
     key: dg.AssetKey, declared: EventSource | FeatureView, source: EventSource, names: tuple[str, ...], what: str
-) -> dg.AssetChecksDefinition | None:
+) -> Checks | None:
     checks = checks_of(declared, names)
     specs = [
         spec_of(key, name, check, description=_DESCRIPTIONS[name].format(what), owner=declared.owner)
@@ -85,26 +72,21 @@ def _build(
     if not specs:
         return None
 
-    @dg.multi_asset_check(name=f"{op_name(key)}__values", specs=specs, can_subset=True)
-    def values(
-        context: dg.AssetCheckExecutionContext, config: DaysConfig, feature_store: dg.ResourceParam[FeatureStore]
-    ) -> Iterator[dg.AssetCheckResult]:
-        chosen = {each.name for each in context.selected_asset_check_keys}
-        if is_backfill(context.run):
-            chosen -= {DRIFT}  # which says nothing about how things stand now, and takes its time
-        yield from evaluate_values(
-            feature_store,
+    def values(step: Step, names: Collection[str]) -> Iterator[dg.AssetCheckResult]:
+        unasked = {DRIFT} if is_backfill(step.run) else set()  # it says nothing about how things stand now
+        return evaluate_values(
+            step.store,
             declared,
             source,
             key,
-            {name: check for name, check in checks.items() if name in chosen},
-            days=asked_days(config.days, "days"),
-            reference=asked_days(config.reference, "reference"),
-            ran=days_of_run(context.run),
-            in_a_load=is_built_too(context, key),
+            {name: check for name, check in checks.items() if name in names and name not in unasked},
+            days=step.days,
+            reference=step.reference,
+            ran=days_of_run(step.run),
+            in_a_load=step.in_a_load,
         )
 
-    return values
+    return Checks(specs=specs, evaluate=values, takes_days=True)
 
 
 def evaluate_values(

@@ -37,10 +37,16 @@ class Registry:
     views: Sequence[FeatureView]
     services: Sequence[FeatureService] = field(default=())
     labels: Sequence[Label] = field(default=())
+    _versions: Mapping[str, Sequence[FeatureView]] = field(init=False, compare=False)
+    """The views of each name: a deployment of hundreds looks for one thousands of times."""
 
     def __post_init__(self) -> None:
         for name in ("views", "services", "labels"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        versions: dict[str, list[FeatureView]] = {}
+        for view in self.views:
+            versions.setdefault(view.name, []).append(view)
+        object.__setattr__(self, "_versions", versions)
         problems = [
             *self._name_problems(),
             *self._view_problems(),
@@ -89,7 +95,7 @@ class Registry:
     def view(self, name: str) -> FeatureView:
         """The view called `name` (its newest version) or `name@version`, or UnknownNameError."""
         bare, _, version = name.partition("@")
-        found = [v for v in self.views if v.name == bare and (not version or str(v.version) == version)]
+        found = [v for v in self._versions.get(bare, ()) if not version or str(v.version) == version]
         if not found:
             raise UnknownNameError("view", name, [v.id if version else v.name for v in self.views])
         return max(found, key=lambda v: v.version)

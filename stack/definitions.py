@@ -1,7 +1,11 @@
 """The only wiring: settings and registry in, everything that Dagster runs out. A project's `definitions.py` asks for it."""
 
+import gc
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import dagster as dg
@@ -34,6 +38,7 @@ from feature_store_deploy.checks.schedules import build_check_schedules
 from feature_store_deploy.checks.schema import build_schema_check
 from feature_store_deploy.checks.service_drift import build_service_drift_check
 from feature_store_deploy.checks.skew import build_skew_check
+from feature_store_deploy.checks.steps import Checks, build_steps
 from feature_store_deploy.checks.stream import build_stream_check
 from feature_store_deploy.checks.stream_sensor import build_stream_sensor
 from feature_store_deploy.checks.values import build_source_values_check, build_view_values_check
@@ -71,11 +76,13 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
     training = [build_training_asset(service, registry, compiled, env=env) for service in registry.services]
     services = [build_service_spec(service, registry, compiled, env=env) for service in registry.services]
     vectors = [build_served_asset(service, registry, env=env) for service in registry.services]
-    checks = [
-        *_checks(registry, env=env),
-        *(build_stream_check(source, env=env) for source in live),
-        *(build_outdated_check(view, env=env, rebuild=settings.rebuild) for view in registry.views),
-    ]
+    checks = build_steps(
+        [
+            *_checks(registry, env=env),
+            *(build_stream_check(source, env=env) for source in live),
+            *(build_outdated_check(view, env=env, rebuild=settings.rebuild) for view in registry.views),
+        ]
+    )
     history_job = build_history_job(registry, env=env)
     return dg.Definitions(
         asset_checks=checks,
@@ -110,7 +117,7 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
     )
 
 
-def _checks(registry: Registry, *, env: str) -> list[dg.AssetChecksDefinition]:
+def _checks(registry: Registry, *, env: str) -> list[Checks]:
     """Those of every source, view and service that the declarations do not leave out."""
     loaded = [source for source in registry.sources.values() if source.load is not None]
     served = [view for view in registry.views if view.online is not None]
@@ -145,8 +152,25 @@ def load_definitions(folder: Path) -> dg.Definitions:
     if (here := str(folder.absolute())) not in sys.path:
         sys.path.append(here)
     quicken_books()
-    settings = Settings()
-    return build_definitions(load_registry(settings.declarations), settings)
+    return _of(Settings())
+
+
+@lru_cache(maxsize=1)
+def _of(settings: Settings) -> dg.Definitions:
+    """Built once: Dagster asks for them twice whenever it loads a code location, and takes the second answer."""
+    with _for_ever():
+        return build_definitions(load_registry(settings.declarations), settings)
+
+
+@contextmanager
+def _for_ever() -> Iterator[None]:
+    """What is made here stays as long as the process: looking for garbage in it takes a third of the time of loading."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @dg.definitions

@@ -57,7 +57,7 @@ class Month:
         """Load days and evaluate the checks of events and features for them."""
         loaded = run(self.definitions, self.instance, {EVENTS}, first=first, last=last)
         drift = dg.AssetCheckKey(ONLINE, "drift")
-        config = {"ops": {"dev__online__airport_departures__values": {"config": {"days": f"{first}/{last}"}}}}
+        config = {"ops": {"dev__online__airport_departures__checks": {"config": {"days": f"{first}/{last}"}}}}
         asked = run(self.definitions, self.instance, (), checks={drift}, run_config=config)
         assert loaded.success
         assert asked.success
@@ -149,7 +149,7 @@ def test_a_model_whose_features_have_moved_is_told_against_its_baseline(tmp_path
     shop = Shop(tmp_path, source={"checks": dict.fromkeys(OF_SOURCE)}).filled()
     training, last = dg.AssetKey(["dev", "training", "pricing"]), DAYS - 1
     wanted = {dg.AssetCheckKey(training, name) for name in ("drift", "retraining")}
-    config = {"ops": {"dev__training__pricing__values": {"config": {"days": str(day(last))}}}}
+    config = {"ops": {"dev__training__pricing__checks": {"config": {"days": str(day(last))}}}}
     alike = shop.run("training/pricing", run_config={"ops": {**config["ops"], **SPINE}})
     with shop.store() as store:
         manifest = newest_manifest(store.training_folder(store.registry.service("pricing")))

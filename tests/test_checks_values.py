@@ -81,7 +81,7 @@ def test_a_day_that_a_backfill_breaks_is_found_among_the_others(shop):
 
 def test_the_features_of_a_view_are_looked_at_as_they_were_before_events(shop):
     keys = {dg.AssetCheckKey(dg.AssetKey(["dev", "tiles", "spending"]), name) for name in ("missing_rate", "categories", "range")}  # fmt: skip
-    config = {"ops": {"dev__tiles__spending__values": {"config": {"days": str(day(LAST - 1))}}}}
+    config = {"ops": {"dev__tiles__spending__checks": {"config": {"days": str(day(LAST - 1))}}}}
 
     found = shop.run(checks=keys, run_config=config)
 
@@ -139,7 +139,7 @@ def test_a_lake_without_events_is_no_defect(tmp_path):
     keys = {dg.AssetCheckKey(dg.AssetKey(["dev", "events", "orders"]), "drift")}
 
     found = shop.run(
-        checks=keys, run_config={"ops": {"dev__events__orders__values": {"config": {"days": str(day(0))}}}}
+        checks=keys, run_config={"ops": {"dev__events__orders__checks": {"config": {"days": str(day(0))}}}}
     )
 
     assert found[f"{EVENTS}:drift"].passed

@@ -12,7 +12,7 @@ from feature_store_deploy.assets.instance import dagster_instance, prepare_dagst
 from feature_store_deploy.assets.lineage import LINEAGE
 from feature_store_deploy.assets.partitions import HISTORY_POOL, daily_partitions, newest_partition
 from feature_store_deploy.assets.schedules import cron
-from feature_store_deploy.stack.definitions import build_definitions
+from feature_store_deploy.stack.definitions import build_definitions, load_definitions
 
 from feature_store.declare.check import SERVICE_CHECKS, SOURCE_CHECKS, VIEW_CHECKS
 from feature_store.errors import SettingsError
@@ -55,6 +55,29 @@ def test_every_check_says_whose_it_is_and_what_it_asserts(flights):
     specs = [spec for spec in specs if spec.name != "health"]  # of the lake, which is everybody's
     assert all(spec.description and str(spec.metadata["owner"]).startswith("team:") for spec in specs)
     assert {spec.asset_key.path[1] for spec in specs if spec.blocking} == {"events"}
+
+
+def test_an_asset_costs_a_step_for_all_its_checks_and_views_and_services_cost_no_job(flights):
+    graph, repository = flights.resolve_asset_graph(), flights.get_repository_def()
+    checked = {(key.asset_key, graph.get_check_spec(key).blocking) for key in graph.asset_check_keys}
+    made = [key for key in graph.get_all_asset_keys() if graph.get(key).is_executable]
+
+    assert len(flights.resolve_implicit_global_asset_job_def().nodes) == len(made) + len(checked)
+    assert {job.name.removeprefix("staging__") for job in repository.get_all_jobs()} == {
+        "__ASSET_JOB", "history__job", "watch__job", "skew__job", "drift__job", "upkeep__job",
+        "catalog__statistics__job", "housekeeping__job", "housekeeping__costs__job", "lake__maintenance__job",
+    }  # fmt: skip
+
+
+def test_definitions_are_built_once_for_the_same_settings(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("FEATURE_STORE_HOME", str(tmp_path))
+    first = load_definitions(Path.cwd())
+
+    # Dagster asks twice when it loads a code location.
+    assert load_definitions(Path.cwd()) is first
+    monkeypatch.setenv("FEATURE_STORE_ENVIRONMENT", "staging")
+    assert load_definitions(Path.cwd()) is not first
 
 
 def test_keys_begin_with_the_environment_and_follow_the_lineage(flights):

@@ -2,7 +2,7 @@
 
 import dagster as dg
 import pytest
-from dagster_world import quiet
+from dagster_world import quiet, run
 from feature_store_deploy.checks.retraining import TAG
 from orders_world import Shop, midnight
 
@@ -91,9 +91,8 @@ def test_a_run_is_started_where_the_settings_say_so_and_its_manifest_is_the_cand
     assert sensor.tick().run_requests == []
     assert proposals(shop)[0].description.count("a run of it has been started") == 1
 
-    job = shop.definitions.resolve_job_def("dev__training__pricing__retraining_job")
-    with quiet():
-        result = job.execute_in_process(instance=shop.instance, tags=request.tags)
+    assert request.asset_selection == [TRAINING]
+    result = run(shop.definitions, shop.instance, request.asset_selection, tags=request.tags)
     assert result.success
     assert result.dagster_run.tags[TAG] == request.tags[TAG]
     with shop.store() as store:

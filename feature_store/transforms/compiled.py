@@ -64,7 +64,9 @@ def compile_registry(registry: Registry) -> Compiled:
     for name, source in registry.sources.items():
         try:
             schemas[name] = arrow_schema(source)
-            expressions = Expressions(schemas[name])
+            expressions = Expressions(
+                schemas[name], [each for view in registry.views_of(name) for each in _said_by(view)]
+            )
             problems.extend(_time_problems(name, source.event_time, schemas[name]))
             problems.extend(_decoder_problems(source, schemas[name]))
             problems.extend(_id_problems(source, schemas[name]))
@@ -86,6 +88,11 @@ def compile_registry(registry: Registry) -> Compiled:
     if problems:
         raise DeclarationError(problems)
     return Compiled(registry=registry, schemas=schemas, plans=plans, labels=labels)
+
+
+def _said_by(view: FeatureView) -> list[str]:
+    """The expressions of a view."""
+    return [each for each in (view.where, *(feature.column for feature in view.declared)) if each is not None]
 
 
 def _id_problems(source: EventSource, schema: pa.Schema) -> list[str]:

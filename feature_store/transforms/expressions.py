@@ -7,7 +7,7 @@ micro-batch in the stream, and both must see the same value for the same event.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
@@ -27,11 +27,12 @@ _FORBIDDEN = {
 
 
 class Expressions:
-    """Checks expressions over one table's columns."""
+    """Checks expressions over one table's columns; those that are `expected` cost DuckDB one question in all."""
 
-    def __init__(self, schema: pa.Schema) -> None:
+    def __init__(self, schema: pa.Schema, expected: Iterable[str] = ()) -> None:
         self.schema = schema
         self._columns = set(schema.names)
+        self._types = _types_of(list(dict.fromkeys(expected)), schema)
 
     def problem(self, expression: str) -> str | None:
         """What is wrong with the expression, or None."""
@@ -39,7 +40,7 @@ class Expressions:
 
     def type_of(self, expression: str) -> str:
         """DuckDB's name for the expression's type, such as `BIGINT` or `DECIMAL(10,2)`."""
-        return _type_of(expression, self.schema)
+        return self._types.get(expression) or _type_of(expression, self.schema)
 
     def _column_problem(self, expression: str) -> str | None:
         names = {
@@ -60,6 +61,20 @@ class Expressions:
         except duckdb.Error as error:
             return str(error).splitlines()[0]
         return None
+
+
+def _types_of(expressions: Sequence[str], schema: pa.Schema) -> Mapping[str, str]:
+    """The types of some expressions; of none if one is wrong, which asking for each by itself tells."""
+    names = [f"x{number}" for number in range(len(expressions))]
+    listed = ", ".join(f"TRY({each}) AS {name}" for each, name in zip(expressions, names, strict=True))
+    with scratch(threads=1) as session:
+        session.register("events", schema.empty_table())
+        try:
+            rows = session.execute(f"DESCRIBE SELECT {listed} FROM events").fetchall() if expressions else []
+        except duckdb.Error:
+            return {}
+    as_asked = [row[0] for row in rows] == names  # what is no expression may be taken for several
+    return {each: str(row[1]) for each, row in zip(expressions, rows, strict=True)} if as_asked else {}
 
 
 @lru_cache(maxsize=4096)
@@ -169,7 +184,8 @@ def _function_problem(name: str) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _parse(expression: str) -> dict[str, object]:
-    row = duckdb.execute("SELECT json_serialize_sql(?)", [f"SELECT {expression}"]).fetchone()
+    with scratch(threads=1) as session:
+        row = session.execute("SELECT json_serialize_sql(?)", [f"SELECT {expression}"]).fetchone()
     return dict(json.loads(row[0])) if row else {"error": True}
 
 
