@@ -125,9 +125,8 @@ def write_training_set(found: TrainingSet, directory: Path, name: str) -> Path:
 
 
 def _source_with(keys: list[str], store: FeatureStore) -> EventSource | None:
-    known = set(store.lake.sources())
     for name, source in store.registry.sources.items():
-        if name in known and set(keys) <= set(store.compiled.schemas[name].names):
+        if set(keys) <= set(store.compiled.schemas[name].names) and store.lake.has_source(name):
             return source
     return None
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 
 import duckdb
@@ -33,6 +34,7 @@ class Look(ABC):
 
     def __init__(self, store: FeatureStore, *, days: Days, reference: Days) -> None:
         self._store, self.days, self.reference = store, days, reference
+        self._open = ExitStack()
 
     @cached_property
     @abstractmethod
@@ -67,26 +69,24 @@ class Look(ABC):
     @cached_property
     def usual(self) -> Mapping[str, Usual]:
         """What the reference says of each column."""
-        if not len(self.back):
+        if not len(back := self.back):
             return {}
-        self.cursor.register(_REFERENCE, self.back.table)
+        self.cursor.register(_REFERENCE, back.table)
         return usual(self.cursor, f"SELECT * FROM {_REFERENCE}", self.columns)
 
     @cached_property
+    @abstractmethod
     def rows(self) -> int:
         """How many rows `relation` has."""
-        [(rows,)] = self.cursor.execute(f"SELECT count(*) FROM ({self.relation})").fetchall()
-        return int(rows)
 
     @cached_property
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A cursor of the lake that knows `relation`, until the look is closed."""
-        return self._store.lake.cursor()
+        return self._open.enter_context(self._store.lake.reading())
 
     def close(self) -> None:
-        """Close the cursor."""
-        if "cursor" in self.__dict__:
-            self.cursor.close()
+        """Give the cursor back."""
+        self._open.close()
 
 
 class EventsLook(Look):
@@ -94,29 +94,34 @@ class EventsLook(Look):
 
     def __init__(self, store: FeatureStore, source: EventSource, *, days: Days, reference: Days) -> None:
         super().__init__(store, days=days, reference=reference)
-        self._source = source
+        self.source = source
 
     @property
     def is_personal(self) -> bool:
-        return self._store.registry.is_personal(self._source.name)
+        return self._store.registry.is_personal(self.source.name)
 
     @cached_property
     def columns(self) -> Columns:
-        return event_columns(self._store, self._source)
+        return event_columns(self._store, self.source)
 
     @cached_property
     def current(self) -> Sample:
-        return sample_events(self._store, self._source, self.days.each, anew=True)
+        return sample_events(self._store, self.source, self.days.each, anew=True)
 
     @cached_property
     def back(self) -> Sample:
-        days = spread(self.reference, known_days(self._store, self._source.name))
-        return sample_events(self._store, self._source, days, anew=False)
+        days = spread(self.reference, known_days(self._store, self.source.name))
+        return sample_events(self._store, self.source, days, anew=False)
+
+    @cached_property
+    def rows(self) -> int:
+        lake = self._store.lake
+        return sum(lake.counts(self.source.name, self.days.each, snapshot=lake.snapshot()).values())
 
     @cached_property
     def relation(self) -> str:
         lake = self._store.lake
-        events = lake.events_sql(self._source.name, snapshot=lake.snapshot(), days=(self.days.first, self.days.last))
+        events = lake.events_sql(self.source.name, snapshot=lake.snapshot(), days=(self.days.first, self.days.last))
         return f"SELECT {', '.join(map(quote, [*self.columns.all, DAY]))} FROM ({events})"
 
 
@@ -147,6 +152,10 @@ class ViewLook(Look):
         return sample_view(self._store, self._view, days, anew=False)
 
     @cached_property
+    def rows(self) -> int:
+        return len(self.current)
+
+    @cached_property
     def unwatched(self) -> Sequence[str]:
         known = known_days(self._store, self._view.source.name)
         begun_us = to_us(Days(first=known[0], last=known[0]).start) if known else 0
@@ -155,8 +164,9 @@ class ViewLook(Look):
 
     @cached_property
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        cursor = self._store.lake.cursor()
-        cursor.register(_CURRENT, self.current.table)
+        current = self.current.table  # drawn before a transaction begins, which would not see what drawing has made
+        cursor = super().cursor
+        cursor.register(_CURRENT, current)
         return cursor
 
 

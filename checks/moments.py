@@ -4,7 +4,7 @@ They are drawn together, the events of each view read once, and kept: every chec
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import reduce
 from pathlib import Path
@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from feature_store_deploy.assets.declared import service_version
 from feature_store_deploy.assets.training import spine_source
-from feature_store_deploy.checks.declared import DRIFT
+from feature_store_deploy.checks.declared import CATEGORIES, DRIFT, MISSING_RATE, RANGE
 from feature_store_deploy.checks.kept import folder_of, kept_days
 from feature_store_deploy.checks.policy import check_of
-from feature_store_deploy.checks.samples import Sample, moments_sql
+from feature_store_deploy.checks.samples import MOMENT, Sample, moments
 
-from feature_store.declare import EventSource, FeatureRef, FeatureService, FeatureView, Ratio
+from feature_store.declare import EventSource, Feature, FeatureRef, FeatureService, FeatureView, Ratio
 from feature_store.errors import InputError
 from feature_store.history.baseline import Baseline, feature_columns
 from feature_store.history.manifest import Knowledge
@@ -26,10 +26,12 @@ from feature_store.history.reading import LakeReading
 from feature_store.history.training import get_historical_features, open_reading
 from feature_store.history.workers import Workers
 from feature_store.lake.days import DAY
-from feature_store.registry import view_fingerprint
+from feature_store.lake.view_tables import tiles_table
+from feature_store.registry import Resolved, meanings_of, view_fingerprint
 from feature_store.store import FeatureStore
 
-TIME_COLUMN = "event_timestamp"
+NEVER_MISSING = ("count", "count_distinct")
+"""Aggregates that always have a value."""
 BUCKETS = 4
 """So many buckets of a training set are read at once: few rows are asked for, which have a part of the events."""
 
@@ -60,7 +62,10 @@ def sample_view(store: FeatureStore, view: FeatureView, days: Sequence[date], *,
 
     `anew`: as the lake is now; otherwise a sample that was drawn earlier will do.
     """
-    return _sample(store, view.source, _of_view(view), days, anew=anew, alone=view.is_batch)
+    mine = _of_view(view)
+    if not mine.names:
+        return Sample(pa.schema([(DAY, pa.date32())]).empty_table())
+    return _sample(store, view.source, mine, days, anew=anew, alone=view.is_batch)
 
 
 def sample_service(
@@ -95,21 +100,17 @@ def _sample(
 ) -> Sample:
     def draw(missing: Sequence[date]) -> dict[Path, pa.Table]:
         asked = [] if alone else _together(store, source)
-        return dict(_drawn(store, source, asked if mine in asked else [mine], missing))
+        asked = asked if mine in asked else [mine]
+        columns = list(dict.fromkeys(column for each in asked for column in each.columns))
+        return dict(_drawn(store, asked, moments(store, source, columns, missing, anew=anew)))
 
     found = kept_days(store, mine.folder(store), days, draw, anew=anew)
     return Sample(pa.schema([(name, pa.float64()) for name in mine.names]).empty_table() if found is None else found)
 
 
-def _drawn(
-    store: FeatureStore, source: EventSource, asked: Sequence[Asked], days: Sequence[date]
-) -> Iterator[tuple[Path, pa.Table]]:
-    columns = list(dict.fromkeys(column for each in asked for column in each.columns))
-    with store.lake.cursor() as cursor:
-        spine = cursor.execute(moments_sql(store, source, columns, days)).to_arrow_table()
-    for name in store.registry.sources:
-        store.lake.ensure_source(name, store.compiled.schemas[name])
-    with open_reading(store.lake, remembers=True) as reading:
+def _drawn(store: FeatureStore, asked: Sequence[Asked], spine: pa.Table) -> Iterator[tuple[Path, pa.Table]]:
+    tiles = {tiles_table(v): (v.source.name, meanings_of(v)) for v in store.registry.views if not v.is_batch}
+    with open_reading(store.lake, remembers=True, tiles=tiles) as reading:
         # What a value could know needs more columns of events than hindsight does.
         for each in sorted(asked, key=lambda one: one.knowledge == "corrected"):
             yield each.folder(store), _answered(store, each, spine, reading)
@@ -127,7 +128,7 @@ def _answered(store: FeatureStore, asked: Asked, spine: pa.Table, reading: LakeR
         workers=Workers(bucket_events=BUCKETS * settings.training_bucket_events, memory_mb=settings.batch_memory_mb),
         reading=reading,
     )
-    day = found.table.column(TIME_COLUMN).cast(pa.timestamp("us")).cast(pa.date32())
+    day = found.table.column(MOMENT).cast(pa.timestamp("us")).cast(pa.date32())
     named = found.table.select(list(found.feature_columns)).rename_columns(list(asked.names)).append_column(DAY, day)
     known = [pc.is_valid(found.table.column(key)) for key in asked.whole]
     return named.filter(reduce(pc.and_, known)) if known else named
@@ -141,7 +142,7 @@ def _together(store: FeatureStore, source: EventSource) -> list[Asked]:
         for service in store.registry.services
         if check_of(service, DRIFT) and _is_plain(store, service) and _is_asked_by(store, service, source)
     ]
-    return [*views, *services]
+    return [each for each in (*views, *services) if each.names]
 
 
 def _is_plain(store: FeatureStore, service: FeatureService) -> bool:
@@ -156,23 +157,42 @@ def _is_asked_by(store: FeatureStore, service: FeatureService, source: EventSour
 
 
 def _of_view(view: FeatureView) -> Asked:
+    features = [each for each in view.declared if not _is_idle(each) or _is_named(view, each.name)]
     return Asked(
         name=f"view_{view.id}",
-        meaning=view_fingerprint(view),
-        features=[f"{view.id}:{feature.name}" for feature in view.declared],
-        names=[feature.name for feature in view.declared],
+        meaning=(view_fingerprint(view), [each.name for each in features]),
+        features=[f"{view.id}:{feature.name}" for feature in features],
+        names=[feature.name for feature in features],
         columns=view.entity.join_keys,
         whole=view.entity.join_keys,
     )
 
 
 def _of_service(store: FeatureStore, service: FeatureService, knowledge: Knowledge) -> Asked:
-    version = service_version(service, store.registry)
+    version, resolved = service_version(service, store.registry), store.registry.resolve(service)
+    watched = [each for each in resolved if not _is_idle_item(store, each) or _is_named(service, each.name)]
+    asked = replace(service, features=watched)
     return Asked(
         name=f"service_{service.id}",
-        meaning=(version, sorted(service.defaults.items()), service.on_stale, service.on_ahead, knowledge),
-        features=service,
-        names=list(feature_columns(store.compiled, service).values()),
+        meaning=(version, [each.name for each in watched], sorted(service.defaults.items()), service.on_stale,
+                 service.on_ahead, knowledge),
+        features=asked,
+        names=list(feature_columns(store.compiled, asked).values()),
         columns=spine_source(service, store)[1],
         knowledge=knowledge,
-    )
+    )  # fmt: skip
+
+
+def _is_idle(feature: Feature) -> bool:
+    """Whether no check looks at a feature by itself: it is never missing, and moves by design for as long as there are events."""
+    return feature.window_us is None and feature.aggregate in NEVER_MISSING
+
+
+def _is_idle_item(store: FeatureStore, item: Resolved) -> bool:
+    return isinstance(item, FeatureRef) and _is_idle(store.registry.view(item.view_id).feature(item.feature))
+
+
+def _is_named(declared: FeatureView | FeatureService, name: str) -> bool:
+    """Whether a check has something to say of a feature."""
+    checks = (check_of(declared, each) for each in (MISSING_RATE, RANGE, CATEGORIES, DRIFT))
+    return any(check is not None and name in check.by for check in checks)

@@ -1,12 +1,14 @@
 """Samples of what a source, a view or a service gave in some days: the same rows whenever they are drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from feature_store_deploy.checks.kept import folder_of, kept_days
@@ -28,6 +30,8 @@ EVENTS, MOST_EVENTS = 3_000, 20_000
 """About how many events of a day are drawn, which are only read, and of several days together."""
 MOMENTS, MOST_MOMENTS = 500, 4_000
 """About how many moments, for which features are computed."""
+MOMENT, DRAWN = "event_timestamp", "_drawn"
+"""Columns of samples: when features are asked for, and the hash by which an event was drawn."""
 STEP = 4
 """Of the days of a reference one in four is read: of four weeks seven days, each weekday once."""
 
@@ -56,6 +60,15 @@ class Sample:
         frame: pd.DataFrame = self.table.select(list(names)).to_pandas()
         kinds = {name: "float64" if name in self.numbers else "object" for name in names}
         return frame.astype(kinds)
+
+
+@contextmanager
+def steadily(store: FeatureStore) -> Iterator[None]:
+    """For the body, one state of the lake, which has all declared sources."""
+    for name, schema in store.compiled.schemas.items():
+        store.lake.ensure_source(name, schema)
+    with store.lake.steady():
+        yield
 
 
 def newest_day(store: FeatureStore, source: str) -> Days | None:
@@ -111,35 +124,55 @@ def sample_events(store: FeatureStore, source: EventSource, days: Sequence[date]
 
     `anew`: as the lake is now; otherwise a sample that was drawn earlier will do.
     """
-    names = event_columns(store, source).all
-    schema = pa.schema([store.compiled.schemas[source.name].field(each) for each in names])
+    table = _kept_events(store, source, days, anew=anew)
+    return Sample(table.drop_columns([TIME, DRAWN]))
+
+
+def moments(
+    store: FeatureStore, source: EventSource, columns: Sequence[str], days: Sequence[date], *, anew: bool
+) -> pa.Table:
+    """Columns and times of some events of a source: a spine, the same whenever it is asked.
+
+    Of one day they are among the events that `sample_events` has, so the day is read once for both.
+    """
+    coarse = _share(store, source, days, min(EVENTS, MOST_EVENTS // len(days)))
+    share = coarse * max(1, _share(store, source, days, min(MOMENTS, MOST_MOMENTS // len(days))) // coarse)
+    if not anew or len(days) > 1 or not {*columns} <= {*event_columns(store, source).all}:
+        listed = [*map(quote, columns), f"make_timestamptz({TIME}) AS {MOMENT}"]
+        return _query(store, _drawn_sql(store, source, listed, days, share=share))
+    sample = _kept_events(store, source, days, anew=True)
+    found = sample.filter(pa.array(sample.column(DRAWN).to_numpy() % np.uint64(share) == 0))
+    time = found.column(TIME).cast(pa.timestamp("us", "UTC"))
+    return found.select(list(columns)).append_column(MOMENT, time)
+
+
+def _kept_events(store: FeatureStore, source: EventSource, days: Sequence[date], *, anew: bool) -> pa.Table:
+    fields = [store.compiled.schemas[source.name].field(each) for each in event_columns(store, source).all]
+    schema = pa.schema([*fields, (TIME, pa.int64()), (DRAWN, pa.uint64())])
     folder = folder_of(store, f"events_{source.name}", [str(each) for each in schema])
 
     def draw(missing: Sequence[date]) -> dict[Path, pa.Table]:
-        sql = _drawn_sql(store, source, [*names, DAY], missing, rows=min(EVENTS, MOST_EVENTS // len(missing)))
-        return {folder: _query(store, sql)}
+        listed = [*(quote(each.name) for each in fields), TIME, f"hash({ID}) AS {DRAWN}", DAY]
+        share = _share(store, source, missing, min(EVENTS, MOST_EVENTS // len(missing)))
+        return {folder: _query(store, _drawn_sql(store, source, listed, missing, share=share))}
 
     found = kept_days(store, folder, days, draw, anew=anew)
-    return Sample(schema.empty_table() if found is None else found)
-
-
-def moments_sql(store: FeatureStore, source: EventSource, columns: Sequence[str], days: Sequence[date]) -> str:
-    """SQL for columns and times of some events of a source: a spine, the same whenever it is asked."""
-    listed = [*map(quote, columns), f"make_timestamptz({TIME}) AS event_timestamp"]
-    return _drawn_sql(store, source, listed, days, rows=min(MOMENTS, MOST_MOMENTS // len(days)))
+    return schema.empty_table() if found is None else found
 
 
 def _drawn_sql(
-    store: FeatureStore, source: EventSource, listed: Sequence[str], days: Sequence[date], *, rows: int
+    store: FeatureStore, source: EventSource, listed: Sequence[str], days: Sequence[date], *, share: int
 ) -> str:
-    """SQL for about `rows` events of each of some days, in proportion to how many the days have."""
-    events = store.lake.events_sql(
-        source.name, snapshot=store.lake.snapshot(), days=(days[0], days[-1]), where=in_days(days)
-    )
-    with store.lake.reading() as cursor:
-        row = cursor.execute(f"SELECT count(*) FROM ({events})").fetchone()
-    share = max(1, (row[0] if row else 0) // (max(rows, 1) * len(days)))
+    """SQL for one in `share` events of some days."""
+    snapshot = store.lake.snapshot()
+    events = store.lake.events_sql(source.name, snapshot=snapshot, days=(days[0], days[-1]), where=in_days(days))
     return f"SELECT {', '.join(listed)} FROM ({events}) WHERE hash({ID}) % {share} = 0"
+
+
+def _share(store: FeatureStore, source: EventSource, days: Sequence[date], rows: int) -> int:
+    """One in how many events makes about `rows` of each of some days, in proportion to how many the days have."""
+    count = sum(store.lake.counts(source.name, days, snapshot=store.lake.snapshot()).values())
+    return max(1, count // (max(rows, 1) * len(days)))
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -154,5 +187,5 @@ def _is_category(column: pa.ChunkedArray) -> bool:
 
 
 def _query(store: FeatureStore, sql: str) -> pa.Table:
-    with store.lake.cursor() as cursor:
+    with store.lake.reading() as cursor:
         return cursor.execute(sql).to_arrow_table()

@@ -12,7 +12,7 @@ from feature_store_deploy.checks.drift import measure_drift, report_path
 from feature_store_deploy.checks.look import is_moving
 from feature_store_deploy.checks.moments import knowledge_of, sample_service
 from feature_store_deploy.checks.policy import check_of, severity_of, spec_of
-from feature_store_deploy.checks.samples import Sample, known_days, newest_whole_days, spread
+from feature_store_deploy.checks.samples import Sample, known_days, newest_whole_days, spread, steadily
 from feature_store_deploy.checks.steps import Checks, Step
 from feature_store_deploy.checks.window import Days, days_of_run
 
@@ -82,6 +82,21 @@ def measure_service_drift(
     days = days or newest_whole_days(store, source.name, check.days)
     if days is None:
         return _unmeasured("there are no events yet")
+    with steadily(store):
+        return _compared(store, service, source, key, check, days=days, reference=reference, in_a_load=in_a_load)
+
+
+def _compared(
+    store: FeatureStore,
+    service: FeatureService,
+    source: EventSource,
+    key: dg.AssetKey,
+    check: Check,
+    *,
+    days: Days,
+    reference: Days | None,
+    in_a_load: bool,
+) -> Measurement:
     baseline = None if reference else next(filter(None, store.baselines(service.id)), None)
     current = _sample(store, service, source, days, anew=True, knowledge=knowledge_of(baseline))
     before = reference or days.before(max(days.count, store.settings.drift_days))

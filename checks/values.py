@@ -20,7 +20,7 @@ from feature_store_deploy.checks.drift import measure_drift, report_path
 from feature_store_deploy.checks.look import EventsLook, Look, ViewLook
 from feature_store_deploy.checks.policy import checks_of, severity_of, spec_of
 from feature_store_deploy.checks.profile import category_figures, missing_figures, range_figures
-from feature_store_deploy.checks.samples import newest_whole_days
+from feature_store_deploy.checks.samples import newest_whole_days, steadily
 from feature_store_deploy.checks.steps import Checks, Step
 from feature_store_deploy.checks.volume import measure_volume
 from feature_store_deploy.checks.window import Days, days_of_run, is_backfill
@@ -127,21 +127,29 @@ def evaluate_values(
             )
         return
     before = reference or newest.before(max(newest.count, store.settings.drift_days))
-    look: Look = (
-        EventsLook(store, source, days=newest, reference=before)
-        if isinstance(declared, EventSource)
-        else ViewLook(store, declared, days=newest, reference=before)
-    )
-    with closing(look):
-        for name, check in checks.items():
-            if name == VOLUME:
-                found = measure_volume(store, source, newest, check)
-            elif name == DRIFT:
-                found = _measure_drift(store, look, key, check, in_a_load=in_a_load)
-            else:
-                found = _measure(look, name, check)
-            of_check = dg.AssetCheckKey(key, name)
-            yield judged(found, key=of_check, owner=declared.owner, severity=severity_of(name, check))
+    with steadily(store):
+        look: Look = (
+            EventsLook(store, source, days=newest, reference=before)
+            if isinstance(declared, EventSource)
+            else ViewLook(store, declared, days=newest, reference=before)
+        )
+        with closing(look):
+            found = {
+                name: _measured(store, look, name, check, key, in_a_load=in_a_load) for name, check in checks.items()
+            }
+    for name, check in checks.items():
+        of_check = dg.AssetCheckKey(key, name)
+        yield judged(found[name], key=of_check, owner=declared.owner, severity=severity_of(name, check))
+
+
+def _measured(
+    store: FeatureStore, look: Look, name: str, check: Check, key: dg.AssetKey, *, in_a_load: bool
+) -> Measurement:
+    if name == VOLUME and isinstance(look, EventsLook):
+        return measure_volume(store, look.source, look.days, check)
+    if name == DRIFT:
+        return _measure_drift(store, look, key, check, in_a_load=in_a_load)
+    return _measure(look, name, check)
 
 
 def _measure(look: Look, name: str, check: Check) -> Measurement:

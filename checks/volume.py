@@ -11,7 +11,6 @@ from feature_store_deploy.checks.window import Days
 
 from feature_store.declare import EventSource
 from feature_store.declare.check import Check
-from feature_store.lake.days import DAY, in_days
 from feature_store.store import FeatureStore
 
 WEEKS, FEWEST_WEEKS = 8, 3
@@ -55,9 +54,8 @@ def measure_volume(store: FeatureStore, source: EventSource, days: Days, check: 
     known = {*known_days(store, source.name)}
     wanted = days.each
     histories = {day: [past for past in weekdays_before(day) if past in known] for day in wanted}
-    counts = count_events(
-        store, source.name, sorted({*wanted, *(past for each in histories.values() for past in each)})
-    )
+    asked = sorted({*wanted, *(past for each in histories.values() for past in each)})
+    counts = store.lake.counts(source.name, asked, snapshot=store.lake.snapshot())
     limit = LIMIT if check.limit is None else check.limit
     figures = [
         Figure(name="events", value=found.deviations(counts.get(day, 0)), limit=limit, said=_said(day, counts, found))
@@ -73,17 +71,6 @@ def measure_volume(store: FeatureStore, source: EventSource, days: Days, check: 
         said=f"fewer than {FEWEST_WEEKS} of the same weekdays are known",
         metadata={"events": sum(counts.get(day, 0) for day in wanted)},
     )
-
-
-def count_events(store: FeatureStore, source: str, days: Sequence[date]) -> Mapping[date, int]:
-    """Day -> its events; days without any are left out."""
-    if not days:
-        return {}
-    events = store.lake.events_sql(
-        source, snapshot=store.lake.snapshot(), days=(days[0], days[-1]), where=in_days(days)
-    )
-    with store.lake.reading() as cursor:
-        return dict(cursor.execute(f"SELECT {DAY}, count(*) FROM ({events}) GROUP BY 1").fetchall())
 
 
 def weekdays_before(day: date) -> list[date]:

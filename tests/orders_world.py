@@ -62,10 +62,10 @@ class Shop:
             "orders", schema=Order, event_time="ordered", event_id="order_id", load=self.load, history_start=FIRST,
             owner="team:shop", description="One event per order", **(source or {}),
         )  # fmt: skip
+        features = [agg.count(over="1d"), agg.mean("amount", over="1d"), agg.last("kind", over="1d", name="kind")]
         spending = FeatureView(
             "spending", entity=Entity("shop", join_keys=["shop"]), source=declared, owner="team:shop", online=None,
-            features=[agg.count(over="1d"), agg.mean("amount", over="1d"), agg.last("kind", over="1d", name="kind")],
-            description="What a shop takes in", **(view or {}),
+            description="What a shop takes in", **{"features": features, **(view or {})},
         )  # fmt: skip
         priced = FeatureService("pricing", features=[spending], owner="team:ml", **(service or {}))
         self.registry = Registry(views=[spending], services=[priced])

@@ -1,13 +1,19 @@
 """What checks look at of views and services is drawn together, and is what each of them would have drawn alone."""
 
+import dagster as dg
 import pytest
-from feature_store_deploy.checks import moments
-from feature_store_deploy.checks.samples import moments_sql
+from feature_store_deploy.checks import moments, samples
+from feature_store_deploy.checks.policy import checks_of
+from feature_store_deploy.checks.samples import moments as moments_of
+from feature_store_deploy.checks.values import OF_VIEW, evaluate_values
+from feature_store_deploy.checks.window import Days
 from orders_world import DAYS, Shop, day
 
+from feature_store import agg
 from feature_store.history import reading
 
 LAST = DAYS - 1
+KEY = dg.AssetKey("spending")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +56,7 @@ def test_a_views_events_are_read_once_for_its_own_checks_and_for_its_service(sho
         of_view = moments.sample_view(store, view, days, anew=True)
         of_service = moments.sample_service(store, service, orders, days, anew=True, knowledge=knowledge)
 
-        spine = moments_sql(store, orders, view.entity.join_keys, days)
+        spine = moments_of(store, orders, view.entity.join_keys, days, anew=True)
         alone = store.get_historical_features(spine, service, knowledge=knowledge, allow_incomplete=True)
         hindsight = store.get_historical_features(spine, service, knowledge="corrected", allow_incomplete=True)
     assert len(queries) == 1
@@ -59,3 +65,61 @@ def test_a_views_events_are_read_once_for_its_own_checks_and_for_its_service(sho
     assert values == [alone.table.column(name).to_pylist() for name in alone.feature_columns]
     mine = [of_view.table.column(name.split(":")[1]).to_pylist() for name in of_service.table.column_names[:-1]]
     assert mine == [hindsight.table.column(name).to_pylist() for name in hindsight.feature_columns]
+
+
+def test_moments_are_among_the_events_that_are_drawn_of_the_day(tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "EVENTS", 40)
+    monkeypatch.setattr(samples, "MOMENTS", 15)
+    with Shop(tmp_path).filled().store() as store:
+        orders = store.registry.source("orders")
+        drawn = samples.sample_events(store, orders, [day(LAST)], anew=True)
+        reads = []
+        monkeypatch.setattr(samples, "_query", lambda *_: reads.append(1))
+
+        found = samples.moments(store, orders, ["shop"], [day(LAST)], anew=True)
+
+        monkeypatch.undo()
+        monkeypatch.setattr(samples, "EVENTS", 40)
+        monkeypatch.setattr(samples, "MOMENTS", 15)
+        asked = samples.moments(store, orders, ["shop", "order_id"], [day(LAST)], anew=True)  # ids are not kept
+    assert reads == []
+    assert 0 < len(found) < len(drawn) < 150
+    shown = [[each["event_timestamp"] for each in table.to_pylist()] for table in (found, asked)]
+    assert sorted(shown[0]) == sorted(shown[1])
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_lifetime_count_is_drawn_only_if_a_check_names_it(tmp_path, named):
+    by = {"checks": {"drift": {"ever": 0.3}}} if named else {}
+    features = [agg.count(over=None, name="ever"), agg.sum("amount", over=None, name="taken")]
+    shop = Shop(
+        tmp_path,
+        view={"features": features, **by},
+        service={"checks": {"drift": {"spending:ever": 0.3}}} if named else {},
+    )
+
+    with shop.filled().store() as store:
+        view, service = store.registry.view("spending"), store.registry.service("pricing")
+        of_view = moments.sample_view(store, view, [day(LAST)], anew=True)
+        of_service = moments.sample_service(
+            store, service, store.registry.source("orders"), [day(LAST)], anew=True, knowledge="corrected"
+        )
+
+    expected = ["ever", "taken"] if named else ["taken"]
+    assert of_view.table.column_names == [*expected, "_day"]
+    assert of_service.table.column_names == [*(f"spending:{name}" for name in expected), "_day"]
+    assert len(of_view) > 20
+
+
+def test_a_view_of_lifetime_counts_alone_reads_nothing(tmp_path, queries):
+    shop = Shop(tmp_path, view={"features": [agg.count(over=None, name="ever")]})
+    with shop.filled().store() as store:
+        view = store.registry.view("spending")
+        assert len(moments.sample_view(store, view, [day(LAST)], anew=True)) == 0
+        said = list(
+            evaluate_values(
+                store, view, view.source, KEY, checks_of(view, OF_VIEW), days=Days(first=day(LAST), last=day(LAST))
+            )
+        )
+    assert queries == []
+    assert [(each.check_name, each.passed) for each in said] == [(name, True) for name in OF_VIEW]

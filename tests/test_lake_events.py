@@ -202,6 +202,32 @@ def test_the_same_events_are_read_at_a_snapshot_whatever_came_later(lake):
     assert lake.positions("departures", snapshot=second) == {0: 30}
 
 
+def test_within_steady_the_snapshot_stays_and_so_does_what_is_read_there(lake):
+    lake.replace_loaded("departures", events(24), days=[day(0)])
+    with lake.steady():
+        held = lake.snapshot()
+        with lake.steady():
+            assert lake.snapshot() == held
+        assert len(ids(lake, snapshot=held)) == 24
+        lake.replace_loaded("departures", events(48), days=[day(0), day(1)])
+        assert lake.snapshot() == held
+        assert len(ids(lake, snapshot=held)) == 24
+    assert lake.snapshot() > held
+    assert len(ids(lake, snapshot=lake.snapshot())) == 48
+
+
+def test_days_are_counted_once_for_a_snapshot(lake, monkeypatch):
+    lake.replace_loaded("departures", events(30), days=[day(0), day(1)])
+    before = lake.snapshot()
+
+    assert lake.counts("departures", [day(0), day(1), day(2)], snapshot=before) == {day(0): 24, day(1): 6, day(2): 0}
+    lake.replace_loaded("departures", events(48), days=[day(0), day(1)])
+    with monkeypatch.context() as patched:
+        patched.setattr("feature_store.lake.events.events_sql", None)
+        assert lake.counts("departures", [day(1)], snapshot=before) == {day(1): 6}
+    assert lake.counts("departures", [day(1)], snapshot=lake.snapshot()) == {day(1): 24}
+
+
 @pytest.mark.parametrize("pinned", [False, True])
 def test_days_keep_a_span_with_both_ends(lake, pinned):
     lake.replace_loaded("departures", events(96), days=[day(number) for number in range(4)])

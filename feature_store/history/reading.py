@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Self
 
 from feature_store.history.coverage import Coverage, coverage
 from feature_store.time_rule import from_us
-from feature_store.transforms.project import DAY, TIME
+from feature_store.transforms.project import ARRIVED, DAY, TIME
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from feature_store.declare.view import FeatureView
+    from feature_store.history.spine import SpineKeys
     from feature_store.lake import Lake
     from feature_store.lake.books.commits import Days
 
@@ -29,22 +31,54 @@ REMEMBERED_ROWS = 5_000_000
 _FIRST_DAY = date(1, 1, 1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrivals:
+    """Days of a source before a time."""
+
+    late: frozenset[date]
+    """With an event that was not known by then."""
+    assumed: frozenset[date]
+    """None of whose events says when it arrived: each counts as known when it happened."""
+    mixed: frozenset[date]
+    """Of whose events only some say it."""
+
+
 class LakeReading:
     """Reads one snapshot. For one thread."""
 
-    def __init__(self, lake: Lake, snapshot: int, *, scratch: Lake | None = None, remembers: bool = False) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        snapshot: int,
+        *,
+        scratch: Lake | None = None,
+        remembers: bool = False,
+        tiles: Mapping[str, tuple[str, Sequence[str]]] | None = None,
+    ) -> None:
         """Read `lake`, which must be for this snapshot; what is written on the way goes beside the files of `scratch`.
 
-        `remembers`: several training sets of one spine are asked for, and what one has read the next need not read again.
+        Args:
+            lake: what is read.
+            snapshot: as of which.
+            scratch: where files go on the way; `lake` by default.
+            remembers: several training sets of one spine are asked for, and what one has read the next need not read again.
+            tiles: tables of tiles -> source and definitions, as for `Lake.held_builds`. The rows asked for are of few
+                days, so earlier ones are read from these tables where tiles stand for the events. The values are the same,
+                as long as tiles are what the events say.
         """
         self.lake, self.snapshot = lake, snapshot
+        self._tiles = tiles or {}
         self.scratch = (scratch or lake).scratch
         self.cursor: duckdb.DuckDBPyConnection = lake.cursor()
         self.cursor.execute("BEGIN")  # see `Session.reading`
         self._shared: set[str] = set()
         self._remembered: dict[str, tuple[pa.Table, pa.Table]] | None = {} if remembers else None
         self._counts: dict[tuple[str, tuple[date, date]], int] = {}
+        self.keys: dict[object, SpineKeys] = {}
+        """What training sets of one spine have numbered, where that is remembered."""
+        self._kept: dict[str, tuple[str, pa.Table]] = {}
         self._days: dict[str, Days] = {}
+        self._arrivals: dict[tuple[str, int], Arrivals] = {}
         self._coverage: dict[str, Coverage] = {}
 
     def __enter__(self) -> Self:
@@ -88,6 +122,53 @@ class LakeReading:
         if self._remembered is not None and rows.num_rows <= REMEMBERED_ROWS:
             self._remembered[name] = entities, rows
         return rows
+
+    def keep(self, name: str, query: str, entities: pa.Table) -> None:
+        """Have `cursor` know the rows of a query by a name, until it is for another query or other entities."""
+        if name not in self._kept or self._kept[name][0] != query or not self._kept[name][1].equals(entities):
+            self.cursor.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
+            self._kept[name] = query, entities
+
+    def remembers(self, name: str, entities: pa.Table) -> bool:
+        """Whether `rows` of that name need not be read any more, at least if it is for their columns."""
+        return name in (self._remembered or {}) and (self._remembered or {})[name][0].equals(entities)
+
+    @property
+    def is_remembering(self) -> bool:
+        """Whether several training sets are asked for together."""
+        return self._remembered is not None
+
+    @property
+    def has_tiles(self) -> bool:
+        """Whether tiles may stand for events."""
+        return bool(self._tiles)
+
+    def tiled(self, table: str) -> frozenset[date]:
+        """Days of a table of tiles that are what would be built of the events again."""
+        return self.lake.builds.held(self._tiles, snapshot=self.snapshot).get(table, frozenset())
+
+    def arrivals(self, source: str, time_us: int) -> Arrivals:
+        """What the days before a time say of when their events arrived."""
+        key = source, time_us
+        if key not in self._arrivals:
+            self._arrivals[key] = self._ask_arrivals(source, time_us)
+        return self._arrivals[key]
+
+    def _ask_arrivals(self, source: str, time_us: int) -> Arrivals:
+        days, last = self.days(source), f"DATE '{from_us(time_us).date()}'"
+        kinds = [kind for kind, given in (("loaded", days.loaded), ("live", days.live)) if given]
+        tables = [self.table_sql(f"events_{source}_{kind}") for kind in kinds]
+
+        def counted(where: str) -> dict[date, int]:
+            each = [f"SELECT {DAY} FROM {table} WHERE {DAY} < {last} AND {where}" for table in tables]
+            return dict(
+                self.cursor.execute(f"SELECT {DAY}, count(*) FROM ({' UNION ALL '.join(each)}) GROUP BY 1").fetchall()
+            )
+
+        late, silent = counted(f"{ARRIVED} > {time_us}"), counted(f"{ARRIVED} IS NULL")
+        total = counted("TRUE") if silent else {}
+        assumed = frozenset(day for day, count in silent.items() if count == total[day])
+        return Arrivals(late=frozenset(late), assumed=assumed, mixed=frozenset(silent) - assumed)
 
     def table_sql(self, table: str) -> str:
         """A table of the lake at the snapshot, for `cursor`."""

@@ -218,10 +218,22 @@ def get_historical_features(
 
 
 @contextmanager
-def open_reading(lake: Lake, *, snapshot: int | None = None, remembers: bool = False) -> Iterator[LakeReading]:
-    """A reading of the lake at a snapshot, by default the newest. Sources must be in the lake before it is opened."""
+def open_reading(
+    lake: Lake,
+    *,
+    snapshot: int | None = None,
+    remembers: bool = False,
+    tiles: Mapping[str, tuple[str, Sequence[str]]] | None = None,
+) -> Iterator[LakeReading]:
+    """A reading of the lake at a snapshot, by default the newest. Sources must be in the lake before it is opened.
+
+    `remembers`, `tiles`: see `LakeReading`.
+    """
     at = lake.snapshot() if snapshot is None else snapshot
-    with lake.pinned(at) as pinned, LakeReading(pinned, at, scratch=lake, remembers=remembers) as reading:
+    with (
+        lake.pinned(at) as pinned,
+        LakeReading(pinned, at, scratch=lake, remembers=remembers, tiles=tiles) as reading,
+    ):
         yield reading
 
 
@@ -240,7 +252,8 @@ class _Job:
     ) -> None:
         self._compiled, self._reading, self._spine = compiled, reading, spine
         self._served, self._workers, self._asked_by = served, workers, asked_by
-        self._keys: dict[object, SpineKeys] = {}
+        self._keys = reading.keys if reading.is_remembering else {}
+        self._digest = spine.digest if reading.is_remembering else ""
         self.answers: dict[tuple[str, str], Answer] = {}
 
     def answer_all(self, reads: Sequence[KeyedView]) -> dict[str, RowFacts | None]:
@@ -283,7 +296,7 @@ class _Job:
 
     def _entities(self, read: KeyedView) -> SpineKeys:
         schema = self._compiled.schemas[read.view.source.name]
-        known = tuple((key, column, schema.field(key).type) for key, column in read.columns.items())
+        known = (*((key, column, schema.field(key).type) for key, column in read.columns.items()), self._digest)
         if known not in self._keys:
             self._keys[known] = spine_keys(self._spine, read, schema, asked_by=self._asked_by)
         return self._keys[known]

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from feature_store.history.buckets import divide
-from feature_store.history.reading import LakeReading, days_of, time_filter
-from feature_store.history.served import RowFacts, known_columns, known_names, no_facts, served_values
-from feature_store.history.visibility import Visibility, visibility
+from feature_store.history.served import RowFacts, known_names, no_facts, served_values
+from feature_store.history.visibility import visibility
+from feature_store.history.window_rows import EventRows, Known
 from feature_store.status import Status
 from feature_store.transforms.catalogue import Ints, Values
 from feature_store.transforms.evaluate import evaluate
 from feature_store.transforms.families import History, event_rows
 from feature_store.transforms.ordering import order_by
-from feature_store.transforms.project import ID, KEY, TIME, project_sql
-from feature_store.transforms.rowset import Merge
+from feature_store.transforms.project import KEY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,13 +27,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from feature_store.history.buckets import Bucket
+    from feature_store.history.reading import LakeReading
     from feature_store.history.spine import SpineKeys
     from feature_store.history.workers import Workers
     from feature_store.transforms.plan import ViewPlan, WindowPlan
-
-CODE = "_code"
-
-_PICKS = (Merge.FIRST, Merge.LAST, Merge.LAST_N)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +59,11 @@ def window_values(
     order = order_by(keys.codes, time_us)
     order = order[int(np.searchsorted(keys.codes[order], 0)) :]  # null keys stand first
     codes, times = keys.codes[order], time_us[order]
-    reading.cursor.register("spine_entities", keys.entities)
     known = Known(visibility=visibility(plan.view, reading, keys, times)) if served else None
-    events = _Events(plan, reading, times, entities=keys.entities, known=known)
-    count = events.buckets(workers)
-    if count == 1:
+    events = EventRows(plan, reading, times, keys=keys, known=known)
+    if by_hop := events.by_hop():
+        parts = [_joined([_answer(rows.plan.windows, rows.rows(), codes, times, known=known) for rows in by_hop])]
+    elif (count := events.buckets(workers)) == 1:
         parts = [_answer(plan.windows, events.rows(), codes, times, known=known)]
     else:
         order, parts = _by_bucket(events, order, codes, times, count=count, workers=workers)
@@ -76,77 +72,6 @@ def window_values(
         values=_scatter([part.values for part in parts], order, len(time_us)),
         facts=_scatter_facts(facts, order, len(time_us)) if served else None,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """That values are as they were served, and what commit records say about that."""
-
-    visibility: Visibility | None
-    """None: nothing."""
-
-    @property
-    def is_measured(self) -> bool:
-        """Whether there are commit records."""
-        return self.visibility is not None
-
-
-class _Events:
-    """The events of the spine's entities, numbered as these are, in the span of time that can matter."""
-
-    def __init__(
-        self, plan: ViewPlan, reading: LakeReading, times: Ints, *, entities: pa.Table, known: Known | None
-    ) -> None:
-        self.plan, self.reading, self.known, self._entities = plan, reading, known, entities
-        self._first, self._last = (int(times.min()), int(times.max())) if len(times) else (0, 0)
-        self._span = plan.view.longest_window_us
-        self._days = days_of(self._span, self._first, self._last)
-
-    @property
-    def query(self) -> str:
-        """SQL for the rows of partials, each with its entity's number as its key."""
-        view = self.plan.view
-        where = time_filter(self._span, self._first, self._last)
-        events = self.reading.events_sql(view.source.name, days=self._days, where=where)
-        on = " AND ".join(f'e."{name}" = k."{name}"' for name in view.entity.join_keys) or "TRUE"
-        numbered = f"SELECT e.*, k.{CODE} FROM ({events}) AS e JOIN spine_entities AS k ON {on}"
-        known = [] if self.known is None else known_columns(measured=self.known.is_measured)
-        projected = project_sql(replace(self.plan, key_sql=CODE), numbered, extra=known)
-        return f"SELECT {', '.join(self._columns)} FROM ({projected})"
-
-    @property
-    def _columns(self) -> list[str]:
-        names = [] if self.known is None else known_names(measured=self.known.is_measured)
-        return [KEY, TIME, *(column.name for column in self.plan.columns), *names, *self._tie]
-
-    @property
-    def order(self) -> str:
-        """What sorts the rows by (entity, time, event id)."""
-        if self._span is None or self._entities.num_rows * (length := self._last - self._first + self._span) >= 1 << 62:
-            return ", ".join([KEY, TIME, *self._tie])
-        # One number sorts in two thirds of the time of a pair.
-        return ", ".join([f"{KEY} * {length} + ({TIME} - ({self._first - self._span}))", *self._tie])
-
-    @property
-    def _tie(self) -> list[str]:
-        """The event id, only where a feature depends on the order of ties."""
-        return [ID] if any(column.merge in _PICKS for column in self.plan.columns) else []
-
-    def buckets(self, workers: Workers) -> int:
-        """How many buckets these events make."""
-        source = self.plan.view.source.name
-        if self.reading.has_at_most(workers.bucket_events, source, self._days):
-            return 1
-        return workers.buckets(self.reading.at_most(source, self._days))
-
-    def rows(self) -> pa.Table:
-        """All rows, sorted."""
-        return self.reading.rows(
-            f"{self.query} ORDER BY {self.order}",
-            self._entities,
-            name=f"{self.plan.view.id} {self._first} {self._last}",
-            columns=self._columns,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +87,7 @@ class _Asked:
 
 
 def _by_bucket(
-    events: _Events, order: Ints, codes: Ints, times: Ints, *, count: int, workers: Workers
+    events: EventRows, order: Ints, codes: Ints, times: Ints, *, count: int, workers: Workers
 ) -> tuple[Ints, list[WindowValues]]:
     """The values, bucket after bucket, and the rows of the spine in that order."""
     of_bucket = codes % count
@@ -199,6 +124,22 @@ def _answer(plan: WindowPlan, rows: pa.Table, codes: Ints, times: Ints, *, known
         return WindowValues(values=values, facts=None)
     values, facts = served_values(plan, history, rows, known.visibility, codes=codes, times=times, values=values)
     return WindowValues(values=values, facts=facts)
+
+
+def _joined(parts: Sequence[WindowValues]) -> WindowValues:
+    """Features of several hops at the same rows. A row knows as little as the features of one of them."""
+    facts = [part.facts for part in parts if part.facts is not None]
+    values = {name: found for part in parts for name, found in part.values.items()}
+    if not facts:
+        return WindowValues(values=values, facts=None)
+    return WindowValues(
+        values=values,
+        facts=RowFacts(
+            kind=np.max([each.kind for each in facts], axis=0),
+            recomputed=np.any([each.recomputed for each in facts], axis=0),
+            differing=np.sum([each.differing for each in facts], axis=0),
+        ),
+    )
 
 
 def _scatter(parts: Sequence[Mapping[str, Values]], order: Ints, size: int) -> dict[str, Values]:

@@ -44,9 +44,6 @@ UNKNOWN: Columns = {"_unknown": "VARCHAR"}
 """What an event's payload had beside its columns, as JSON; of sources that keep it."""
 
 
-_REMEMBERED = 100
-"""Of how many sources and snapshots a session remembers which days these had: what is asked next is about the same ones."""
-
 _WHOLE = ("BIGINT", "UBIGINT")
 _JSON_TYPES = (
     (("TINY", "SMALL", "INT", "BIG", "UTINY", "USMALL", "UINT", "UBIG"), _WHOLE),
@@ -191,17 +188,14 @@ def events_sql(
     `where` is applied to rows after that choice, so it may name any column. At a snapshot from before a source evolved, the
     events have the columns of now: what rows were written without is null or the default.
     """
-    with session.reading() as cursor:
-        columns = source_columns(cursor, source)
-        try:
-            live, given = _state(session, cursor, live_table(source), columns, at=snapshot)
-            at, same = (snapshot, given) if loaded_at is None else (loaded_at, None)  # both tables change in one commit
-            loaded, _ = _state(session, cursor, loaded_table(source), columns, at=at, given=same)
-        except duckdb.Error as error:
-            doing = f"source '{source}' cannot be read at snapshot {snapshot}"
-            raise LakeError(session.explained(error, doing=doing)) from error
-        known = None if snapshot is None else days_at(session, cursor, source, snapshot)
-        loads = known if at is None or at == snapshot else days_at(session, cursor, source, at)
+    at = snapshot if loaded_at is None else loaded_at
+    if at is not None and at == snapshot == session.held:
+        columns = session.remembered(("source", source, at), lambda: _held_columns(session, source, at))
+        live, loaded = (qualified(session, table, snapshot=at) for table in _tables(source)[::-1])
+    else:
+        columns, live, loaded = _states(session, source, snapshot, at)
+    known = None if snapshot is None else days_at(session, source, snapshot)
+    loads = known if at is None or at == snapshot else days_at(session, source, at)
     listed, kept = ", ".join(map(quote, columns)), f"{between_days(days)} AND ({where})"
     came_live = f"SELECT {listed} FROM {live} WHERE {kept}"
 
@@ -223,6 +217,27 @@ def events_sql(
     return " UNION ALL ".join(parts or [f"SELECT {listed} FROM {live} WHERE FALSE"])
 
 
+def _held_columns(session: Session, source: str, snapshot: int) -> Columns:
+    """The columns of a source at a snapshot that is held."""
+    with session.reading() as cursor:
+        source_columns(cursor, source)  # which names the sources that there are, if it is none of them
+        return relation_columns(cursor, f"SELECT * FROM {qualified(session, live_table(source), snapshot=snapshot)}")
+
+
+def _states(session: Session, source: str, snapshot: int | None, at: int | None) -> tuple[Columns, str, str]:
+    """The columns that a source has now; its live events at a snapshot, and its loaded ones at another, with these columns."""
+    with session.reading() as cursor:
+        columns = source_columns(cursor, source)
+        try:
+            live, given = _state(session, cursor, live_table(source), columns, at=snapshot)
+            same = given if at == snapshot else None  # both tables change in one commit
+            loaded, _ = _state(session, cursor, loaded_table(source), columns, at=at, given=same)
+        except duckdb.Error as error:
+            doing = f"source '{source}' cannot be read at snapshot {snapshot}"
+            raise LakeError(session.explained(error, doing=doing)) from error
+    return columns, live, loaded
+
+
 def _state(
     session: Session,
     cursor: duckdb.DuckDBPyConnection,
@@ -239,7 +254,9 @@ def _state(
     name = qualified(session, table, snapshot=at)
     if at is None:
         return name, columns
-    given = given or relation_columns(cursor, f"SELECT * FROM {name}")
+    given = given or session.remembered(
+        ("columns", table, at), lambda: relation_columns(cursor, f"SELECT * FROM {name}")
+    )
     if given == columns:
         return name, given
     gained = column_defaults(cursor, table, env=session.env)
@@ -248,14 +265,26 @@ def _state(
     return f"(SELECT {listed} FROM {name})", given
 
 
-def days_at(session: Session, cursor: duckdb.DuckDBPyConnection, source: str, snapshot: int) -> Days:
+def days_at(session: Session, source: str, snapshot: int) -> Days:
     """The days for which the lake had been given events at a snapshot, which stay the same; asked for once."""
-    found = session.committed.get((source, snapshot))
-    if found is None:
-        found = committed_days(cursor, source, snapshot=snapshot)
-        others = session.committed if len(session.committed) < _REMEMBERED else {}
-        session.committed = {**others, (source, snapshot): found}
-    return found
+
+    def find() -> Days:
+        with session.reading() as cursor:
+            return committed_days(cursor, source, snapshot=snapshot)
+
+    return session.remembered(("days", source, snapshot), find)
+
+
+def count_days(session: Session, source: str, days: Sequence[date], *, snapshot: int) -> dict[date, int]:
+    """Day -> its events at a snapshot; each day is counted once."""
+    known: dict[date, int] = session.remembered(("counts", source, snapshot), dict)
+    missing = sorted({*days} - known.keys())
+    if missing:
+        events = events_sql(session, source, snapshot=snapshot, days=(missing[0], missing[-1]), where=in_days(missing))
+        with session.reading() as cursor:
+            found = dict(cursor.execute(f"SELECT {DAY}, count(*) FROM ({events}) GROUP BY 1").fetchall())
+        known.update({day: found.get(day, 0) for day in missing})
+    return {day: known[day] for day in days}
 
 
 def _within(found: Sequence[date], days: tuple[date, date] | None) -> set[date]:

@@ -87,14 +87,24 @@ def _prepare(session: Session, source: str, *, cursor: duckdb.DuckDBPyConnection
 
 def positions(session: Session, source: str, *, snapshot: int | None) -> dict[int, int]:
     """The next offset to read per partition; empty before the first live commit."""
+    if snapshot is None:
+        return _positions(session, snapshot).get(source, {})
+    return dict(session.remembered(("positions", snapshot), lambda: _positions(session, snapshot)).get(source, {}))
+
+
+def _positions(session: Session, snapshot: int | None) -> dict[str, dict[int, int]]:
+    """Source -> its positions."""
     table = qualified(session, "positions", snapshot=snapshot)
     with session.reading() as cursor:
         try:
-            sql = f'SELECT "partition", position FROM {table} WHERE {is_of("source", "?")} ORDER BY 1'
-            return dict(cursor.execute(sql, [source]).fetchall())
+            rows = cursor.execute(f'SELECT source, "partition", position FROM {table} ORDER BY ALL').fetchall()
         except duckdb.Error as error:
             doing = f"positions cannot be read at snapshot {snapshot}"
             raise LakeError(session.explained(error, doing=doing)) from error
+    found: dict[str, dict[int, int]] = {}
+    for source, partition, position in rows:
+        found.setdefault(source, {})[partition] = position
+    return found
 
 
 def _check_span(source: str, start: Mapping[int, int], end: Mapping[int, int]) -> None:

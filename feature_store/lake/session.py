@@ -11,7 +11,7 @@ import uuid
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import duckdb
 from filelock import FileLock, Timeout
@@ -27,13 +27,13 @@ from feature_store.lake.postgres import Postgres
 from feature_store.lake.view_tables import ROWS, TILES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from feature_store.lake.books.commits import Days
+    from collections.abc import Callable, Hashable, Iterator, Mapping
 
 Result = TypeVar("Result")
 
 _ATTEMPTS = 8
+_REMEMBERED = 300
+"""How many answers about snapshots a session remembers: what is asked next is about the same ones."""
 DROPPED = (TILES, ROWS)
 """How the names of tables begin that go with the version of a view; all others stay."""
 _ENV = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -78,7 +78,8 @@ class Session:
         self._lasting: set[str] = set()
         self.fitted: dict[str, Mapping[str, str]] = {}
         """Source -> columns that its tables are known to have: they lose none, and are never dropped."""
-        self.committed: dict[tuple[str, int], Days] = {}
+        self._remembered: dict[Hashable, object] = {}
+        self._held = threading.local()
         self._lock_timeout_s, self._read_only = lock_timeout_s, read_only
         self._thread_lock = threading.Lock()
         self._lock: CommitLock = (
@@ -188,6 +189,38 @@ class Session:
             cursor.execute("BEGIN")
             yield cursor
             cursor.execute("ROLLBACK")
+
+    def remembered(self, key: Hashable, find: Callable[[], Result]) -> Result:
+        """What `find` returns, asked once under a key: of a snapshot, which stays what it is."""
+        found = self._remembered.get(key)
+        if found is None:
+            found = find()
+            others = self._remembered if len(self._remembered) < _REMEMBERED else {}
+            self._remembered = {**others, key: found}
+        return cast("Result", found)
+
+    @property
+    def held(self) -> int | None:
+        """The snapshot that `steady` holds in this thread."""
+        held: int | None = getattr(self._held, "snapshot", None)
+        return held
+
+    def snapshot(self) -> int:
+        """The newest snapshot, or the one that is held."""
+        if (held := self.held) is not None:
+            return held
+        with self.reading() as cursor:
+            return current_snapshot(cursor)
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """For the body, in this thread, `snapshot` is what it was at its begin."""
+        before = self.held
+        self._held.snapshot = self.snapshot()
+        try:
+            yield
+        finally:
+            self._held.snapshot = before
 
     @contextmanager
     def working(self) -> Iterator[duckdb.DuckDBPyConnection]:

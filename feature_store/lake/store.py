@@ -17,7 +17,7 @@ from feature_store.lake.books.schema import ensure_books
 from feature_store.lake.location import LakeLocation
 from feature_store.lake.partitions import Partitions
 from feature_store.lake.retention import Retention
-from feature_store.lake.session import Session, current_snapshot
+from feature_store.lake.session import Session
 from feature_store.lake.upkeep import PINS, Upkeep
 
 if TYPE_CHECKING:
@@ -134,9 +134,16 @@ class Lake:
         return self._session.scratch()
 
     def snapshot(self) -> int:
-        """The newest snapshot."""
-        with self._session.reading() as cursor:
-            return current_snapshot(cursor)
+        """The newest snapshot; within `steady` the same one all the time."""
+        return self._session.snapshot()
+
+    def steady(self) -> AbstractContextManager[None]:
+        """For the body of a `with`, in this thread, `snapshot` is what it was at its begin: many questions about one state."""
+        return self._session.steady()
+
+    def counts(self, source: str, days: Sequence[date], *, snapshot: int) -> dict[date, int]:
+        """Day -> how many events it has at a snapshot, also none. A day is counted once."""
+        return event_tables.count_days(self._session, source, days, snapshot=snapshot)
 
     @contextmanager
     def pinned(self, snapshot: int) -> Iterator[Lake]:
@@ -266,10 +273,10 @@ class Lake:
 
     def days(self, source: str, *, snapshot: int | None = None) -> Days:
         """Days for which the lake was given events, now or at a snapshot."""
+        if snapshot is not None:
+            return event_tables.days_at(self._session, source, snapshot)
         with self._session.reading() as cursor:
-            if snapshot is None:
-                return commits.committed_days(cursor, source)
-            return event_tables.days_at(self._session, cursor, source, snapshot)
+            return commits.committed_days(cursor, source)
 
     def live_rows_since(self, source: str, since_us: int) -> int:
         """How many events of a source were committed from its log since a time."""

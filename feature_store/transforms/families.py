@@ -15,7 +15,7 @@ import numpy as np
 from feature_store.transforms.catalogue import Array, Ints
 from feature_store.transforms.kernel import RangeIndex
 from feature_store.transforms.plan import FeaturePlan, PartialColumn, WindowPlan
-from feature_store.transforms.project import ID, NO_TIME, TIME, to_numpy
+from feature_store.transforms.project import EVENTS, ID, NO_TIME, TIME, to_numpy
 from feature_store.transforms.rowset import Merge, RowSet
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class History:
 
 
 def event_rows(plan: WindowPlan, projected: pa.Table, entity: Ints, *, is_sorted: bool = False) -> RowSet:
-    """Rows of one view from its projection (`project_sql`), one per event.
+    """Rows of one view from its projection (`project_sql`), one per event; or per tile, which says how many `events` it has.
 
     Args:
         plan: the view.
@@ -91,6 +91,8 @@ def event_rows(plan: WindowPlan, projected: pa.Table, entity: Ints, *, is_sorted
     """
     time = projected.column(TIME).to_numpy()
     columns: dict[str, Array] = {}
+    if EVENTS in projected.column_names:
+        columns[EVENTS] = projected.column(EVENTS).to_numpy()
     for column in plan.columns:
         columns |= _event_columns(column, projected.column(column.name), time)
     if is_sorted:

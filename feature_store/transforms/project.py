@@ -109,9 +109,14 @@ def tiles_sql(plan: ViewPlan, relation: str) -> str:
     return f"WITH rows AS MATERIALIZED ({projected}) {tiles}"
 
 
+def tile_sql(hop_us: int) -> str:
+    """The start of an event's tile."""
+    return f"({TIME} - (({TIME} % {hop_us}) + {hop_us}) % {hop_us})"  # floors before the epoch too
+
+
 def _tiles_at_hop_sql(plan: ViewPlan, hop_us: int) -> str:
     wanted = {column.name for feature in plan.at_hop(hop_us) for column in feature.columns.values()}
-    tile = f"({TIME} - (({TIME} % {hop_us}) + {hop_us}) % {hop_us})"  # floors before the epoch too
+    tile = tile_sql(hop_us)
     columns = [KEY, f"{hop_us}::BIGINT AS {HOP}", f"{tile} AS {TILE}"]
     columns += [f"count(*)::BIGINT AS {EVENTS}", f"max({TIME})::BIGINT AS {NEWEST}"]
     for column in plan.columns:

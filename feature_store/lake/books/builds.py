@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from feature_store.lake.connection import at_version
+from feature_store.lake.session import current_snapshot
 from feature_store.lake.tables import Columns, is_of, relation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
+
+    import duckdb
 
     from feature_store.lake.session import Session, Transaction
 
@@ -93,6 +96,11 @@ class Build(NamedTuple):
     is_meant_otherwise: bool
     """It lacks one of the definitions that were asked for. Never of a build that has none on record."""
 
+    @property
+    def holds(self) -> bool:
+        """Whether it would be the same if it was made again."""
+        return not (self.is_loaded_since or self.is_live_since or self.is_meant_otherwise)
+
 
 class Builds:
     """The book, for reading; it is written with the days themselves (`record_builds`)."""
@@ -135,21 +143,27 @@ class Builds:
             asked: table of tiles or rows -> the source whose events it reads, and the definitions that a build must
                 have been made by.
         """
-        import pyarrow as pa
+        with self._session.reading() as cursor:
+            return _states(cursor, asked)
 
-        tables = pa.table(
-            {
-                "table_name": list(asked),
-                "source": [source for source, _ in asked.values()],
-                "wanted": pa.array([list(meanings) for _, meanings in asked.values()], pa.list_(pa.string())),
-            }
-        )
-        found: dict[str, list[Build]] = {table: [] for table in asked}
-        with self._session.reading() as cursor, relation(cursor, tables) as listed:
-            rows = cursor.execute(_STATES.format(asked=listed)).fetchall()
-        for table, *build in rows:
-            found[table].append(Build(*build))
-        return found
+    def held(self, asked: Mapping[str, tuple[str, Sequence[str]]], *, snapshot: int) -> dict[str, frozenset[date]]:
+        """Of each table the days whose build holds: of these definitions, and from all events that a snapshot has.
+
+        None of a snapshot that is not the newest any more, for which the books do not say it.
+
+        Args:
+            asked: as for `states`.
+            snapshot: as of which the tables are read.
+        """
+
+        def find() -> dict[str, frozenset[date]]:
+            with self._session.reading() as cursor:
+                if current_snapshot(cursor) != snapshot:
+                    return dict.fromkeys(asked, frozenset())
+                states = _states(cursor, asked)
+            return {table: frozenset(b.day for b in builds if b.holds) for table, builds in states.items()}
+
+        return self._session.remembered(("builds", snapshot, repr(asked)), find)
 
     def last_us(self, table: str) -> int | None:
         """When a day of a table was built last; None if none was since it was dropped."""
@@ -175,6 +189,26 @@ class Builds:
     def _rows(self, sql: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
         with self._session.reading() as cursor:
             return cursor.execute(sql, values).fetchall()
+
+
+def _states(
+    cursor: duckdb.DuckDBPyConnection, asked: Mapping[str, tuple[str, Sequence[str]]]
+) -> dict[str, list[Build]]:
+    import pyarrow as pa
+
+    tables = pa.table(
+        {
+            "table_name": list(asked),
+            "source": [source for source, _ in asked.values()],
+            "wanted": pa.array([list(meanings) for _, meanings in asked.values()], pa.list_(pa.string())),
+        }
+    )
+    found: dict[str, list[Build]] = {table: [] for table in asked}
+    with relation(cursor, tables) as listed:
+        rows = cursor.execute(_STATES.format(asked=listed)).fetchall()
+    for table, *build in rows:
+        found[table].append(Build(*build))
+    return found
 
 
 def record_builds(
