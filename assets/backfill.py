@@ -71,7 +71,8 @@ def launch_backfill(
         raise InputError(f"`start` must lie before `end`, got {start} and {end}")
     quicken_books()
     with ExitStack() as stack:
-        stack.enter_context(_run_size(days_per_run or _fitting(settings, start, end, concurrency)))
+        days = days_per_run or _fitting(settings, start, end, concurrency)
+        stack.enter_context(_told_runs(days=days, threads=_share(settings, concurrency)))
         context = stack.enter_context(_location(settings, workspace))
         backfill_id = submit(context, first=start, last=end - timedelta(days=1), assets=assets, title=title)
         return _wait(context, backfill_id, on_progress, concurrency=concurrency, timeout_s=timeout_s)
@@ -103,7 +104,8 @@ def resume_backfill(
         FeatureStoreError: the definitions cannot be loaded, or time ran out.
     """
     quicken_books()
-    with _run_size(days_per_run or settings.backfill_days), _location(settings, workspace) as context:
+    told = _told_runs(days=days_per_run or settings.backfill_days, threads=_share(settings, concurrency))
+    with told, _location(settings, workspace) as context:
         return _wait(context, resume(context, name), on_progress, concurrency=concurrency, timeout_s=timeout_s)
 
 
@@ -128,19 +130,25 @@ def _fitting(settings: Settings, start: date, end: date, concurrency: int) -> in
     return max(settings.backfill_days, math.ceil((end - start).days / (ROUNDS * concurrency)))
 
 
+def _share(settings: Settings, concurrency: int) -> int:
+    """Threads of a run's DuckDB: the machine's cores divided among runs at a time, unless the setting says otherwise."""
+    return settings.batch_threads or max((os.cpu_count() or 1) // concurrency, 1)
+
+
 @contextmanager
-def _run_size(days: int) -> Iterator[None]:
-    """Tell the processes that are started meanwhile how many days a run takes."""
-    name = f"{PREFIX}BACKFILL_DAYS"
-    before = os.environ.get(name)
-    os.environ[name] = str(days)
+def _told_runs(*, days: int, threads: int) -> Iterator[None]:
+    """Tell the processes that are started meanwhile how many days a run takes, and with how many threads."""
+    told = {f"{PREFIX}BACKFILL_DAYS": str(days), f"{PREFIX}BATCH_THREADS": str(threads)}
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def code_location(instance: dg.DagsterInstance, workspace: Path) -> WorkspaceProcessContext:

@@ -85,6 +85,7 @@ class FeatureStore:
             LakeLocation.of(self.settings),
             env=self.settings.environment,
             clock=self.clock,
+            threads=self.settings.batch_threads,
             memory_limit=None if memory is None else f"{memory}MB",
         )
         return self._opened.enter_context(lake)
