@@ -117,7 +117,10 @@ def main() -> int:
     parser.add_argument(
         "--size",
         type=int,
-        help="payments of `scale`, values of `agreement`, payments a day of `checks` and `alarms`, events of `backfill`; other than their own: nothing is kept",
+        help="payments of `scale`, values of `agreement`, payments a day of `checks` and `alarms`, events of `backfill`",
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="keep what was measured at another size, too; the rows say at which"
     )
     parser.add_argument("--strict", action="store_true", help="exit code 1 if something falls short")
     options = parser.parse_args()
@@ -126,7 +129,7 @@ def main() -> int:
         size = {"size": options.size} if options.size and part in LONG else {}
         measured = measure(part, **size)
         lines += measured
-        if not size:
+        if options.keep or not size:
             keep(measured)
     if DEMO_LINE.exists():
         keep([demo_row(DEMO_LINE.read_text())])

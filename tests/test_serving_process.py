@@ -113,16 +113,19 @@ async def test_what_a_server_has_when_it_is_ready_is_never_looked_through_by_the
 
     server = DrainingServer(uvicorn.Config(app, lifespan="off", log_level="error"), State(), drain_s=0)
     gc.unfreeze()
+    threshold = gc.get_threshold()
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
         serving = asyncio.create_task(server.serve([listening]))
         while not server.started:  # noqa: ASYNC110 - an attribute is all that uvicorn has
             await asyncio.sleep(0.01)
-        frozen = gc.get_freeze_count()
+        frozen, wakes = gc.get_freeze_count(), gc.get_threshold()
         gc.unfreeze()
+        gc.set_threshold(*threshold)
         server.should_exit = True
         await serving
 
     assert frozen > 10_000
+    assert wakes[0] > 100 * 100  # a batch of a hundred rows makes some containers for each
 
 
 def test_a_worker_that_dies_is_replaced_and_counts_go_on(world):

@@ -6,7 +6,8 @@ to: whoever answers next may have lost what the one before had vouched for. A cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -42,6 +43,12 @@ class ClientTransport:
         except self._watch.failures as error:
             raise self._watch.away(error) from error
         return self._watch.checked(replies, commands)
+
+    def exchange_each(self, requests: Iterable[Sequence[Command]]) -> Iterator[list[Reply]]:
+        """As `Transport.exchange_each`, by one pipeline, whose replies come all at once."""
+        sent = list(requests)
+        replies = iter(self.exchange([*chain.from_iterable(sent)]))
+        return (list(islice(replies, len(commands))) for commands in sent)
 
     def _execute(self, commands: Sequence[Command]) -> list[Reply]:
         pipeline = self._client.pipeline(transaction=False)

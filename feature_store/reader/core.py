@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import cast
 
 from feature_store.clock import Clock
@@ -35,6 +36,8 @@ Read = Generator[list[Command], list[Reply], list[FeatureVector]]
 Packed = Sequence[bytes | None]
 
 
+ROWS_AT_ONCE = 50
+"""From twice as many rows on, so many are asked for before the next are."""
 LISTS = 256
 """So many lists of features a reader remembers; services are as many as there are."""
 
@@ -65,6 +68,25 @@ class ReaderCore:
         self._progress.connection_lost()
         self._readiness = NOTHING
 
+    def reads(self, features: Features, rows: Sequence[Row], as_of: Sequence[int | None]) -> list[Read]:
+        """As `read`, apart for some rows after others where there are many, so that they can be under way at once.
+
+        When something else than values is to be asked, it is one read.
+        """
+        parts = len(rows) // ROWS_AT_ONCE
+        if parts < 2 or self._servers is not Servers.ONE:
+            return [self.read(features, rows, as_of)]
+        route = self._routes.get(features if isinstance(features, str) else tuple(features))
+        if (
+            route is None
+            or route.beside is not None
+            or not route.plan.divisible
+            or self._readiness.is_old(self._clock.now_us(), time.perf_counter())
+        ):
+            return [self.read(features, rows, as_of)]
+        bounds = [len(rows) * part // parts for part in range(parts + 1)]
+        return [self.read(features, rows[begin:end], as_of[begin:end]) for begin, end in pairwise(bounds)]
+
     def read(self, features: Features, rows: Sequence[Row], as_of: Sequence[int | None]) -> Read:
         """The vectors of some rows: yields commands for one round trip.
 
@@ -93,8 +115,7 @@ class ReaderCore:
                 replies = yield vouching
                 replies = [*replies, *((yield valued) if valued else [])]
             else:
-                asked = [*vouching, *valued]
-                replies = (yield asked) if asked else []
+                replies = yield [*vouching, *valued]
             if refresh:
                 readiness = self._refresh(replies[:2], route, name, now_us=now_us, now_s=now_s)
                 if name in self._changed(followed, replies[2 : len(vouching)]):

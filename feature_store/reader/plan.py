@@ -111,6 +111,11 @@ class ReadPlan:
         return bool(self.names.personal_views)
 
     @property
+    def divisible(self) -> bool:
+        """Whether rows of one request may be read apart: nothing is computed over all of them, no row fails the others."""
+        return self.fast is not None and "fail" not in (self.service.on_stale, self.service.on_ahead)
+
+    @property
     def layouts(self) -> dict[str, int]:
         """`view@version` -> layout in use."""
         return {view.id: view.layout.layout_id for fetch in self.fetches for view in fetch.views}

@@ -10,7 +10,7 @@ from feature_store.computed.functions import Runs
 from feature_store.online.address import SENTINEL, connect
 from feature_store.reader.batch import FeatureBatch
 from feature_store.reader.client_transport import ClientTransport
-from feature_store.reader.core import AsOf, Features, ReaderCore, Row, as_of_each
+from feature_store.reader.core import AsOf, Features, Read, ReaderCore, Row, as_of_each
 from feature_store.reader.given import Declared, functions_of
 from feature_store.reader.push import Pusher
 from feature_store.reader.sample import Sampled, ServedSample
@@ -78,7 +78,8 @@ class FeatureReader:
         self, features: Features, rows: Sequence[Row], *, as_of: AsOf | Sequence[AsOf] = None
     ) -> FeatureBatch:
         """The features of many rows, in their order, in one round trip; `as_of` is one time or one for each row."""
-        vectors = self._run(self._core.read(features, rows, as_of_each(as_of, len(rows))))
+        reads = self._core.reads(features, rows, as_of_each(as_of, len(rows)))
+        vectors = self._run(reads[0]) if len(reads) == 1 else self._run_each(reads)
         if self._sample:
             self._pusher.wake()
         return FeatureBatch(vectors)
@@ -108,10 +109,16 @@ class FeatureReader:
         """What on-demand features of a service take from a request: column -> int, float, bool, str, timestamp or date."""
         return self._run(self._core.requested(features if isinstance(features, str) else tuple(features)))
 
-    def _run(self, read: Generator[list[Command], list[Reply], _T]) -> _T:
+    def _run_each(self, reads: Sequence[Read]) -> list[FeatureVector]:
+        """The vectors of reads one after the other; Redis works on the next while its replies to one become vectors."""
+        each = zip(reads, self._transport.exchange_each(map(next, reads)), strict=True)
+        return [vector for read, replies in each for vector in self._run(read, replies)]
+
+    def _run(self, read: Generator[list[Command], list[Reply], _T], replies: list[Reply] | None = None) -> _T:
+        """What a read returns; `replies` to its first commands, if they were asked already."""
         exchange = self._transport.exchange
         try:
-            commands = next(read)
+            commands = next(read) if replies is None else read.send(replies)
             while True:
                 replies = exchange(commands)
                 del commands  # before the replies become vectors: fewer containers at once

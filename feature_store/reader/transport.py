@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
@@ -35,6 +36,15 @@ class Transport(Protocol):
 
         Raises:
             OnlineStoreError: Redis cannot be reached or refuses a command.
+        """
+
+    def exchange_each(self, requests: Iterable[Sequence[Command]]) -> Iterator[list[Reply]]:
+        """The replies to each of some requests, all of which are sent before the first is waited for.
+
+        So whoever asks can work on some replies while Redis works on the rest.
+
+        Raises:
+            OnlineStoreError: as `exchange`.
         """
 
     def close(self) -> None:
@@ -105,6 +115,8 @@ class SocketTransport:
 
     def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """One round trip; tried again once on a new connection if an old one turns out to be closed."""
+        if not commands:
+            return []
         connection = self._take()
         try:
             replies = connection.exchange(commands)
@@ -121,6 +133,31 @@ class SocketTransport:
                 raise self._away(error) from error
         self._idle.append(connection)
         return checked(replies, commands, self.address.shown)
+
+    def exchange_each(self, requests: Iterable[Sequence[Command]]) -> Iterator[list[Reply]]:
+        """As `Transport.exchange_each`, on one connection; what an old one leaves without an answer is asked anew."""
+        connection, sent, answered = self._take(), list[Sequence[Command]](), 0
+        rest = iter(requests)
+        try:
+            for commands in rest:
+                sent.append(commands)
+                connection.send(commands)
+            for commands in sent:
+                replies = connection.receive(len(commands))
+                answered += 1
+                yield checked(replies, commands, self.address.shown)
+        except TimeoutError as error:
+            self._on_lost()
+            raise self._away(f"no answer within {self._timeout_s:g} s") from error
+        except OSError:
+            self.close()
+            self._on_lost()
+            yield from map(self.exchange, chain(sent[answered:], rest))
+        finally:
+            if answered == len(sent):
+                self._idle.append(connection)
+            else:  # the replies that are still to come would answer the next request
+                connection.close()
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -164,28 +201,35 @@ class _Connection:
 
     def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send all, then read as many replies; an error reply is an exception among them."""
-        pack, reader = self._pack, self._reader
-        replies: list[Reply] = []
-        if not commands:
-            return replies
         try:
-            self._socket.sendall(b"".join([pack(command) for command in commands]))  # type: ignore[arg-type]
-            missing = len(commands)
-            while missing:
-                reader.feed(self._receive())
-                while missing and (reply := reader.gets()) is not False:
-                    replies.append(reply)
-                    missing -= 1
+            self.send(commands)
+            return self.receive(len(commands))
         except BaseException:
             # Interrupted half way: the replies that are still to come would answer the next request.
             self.close()
             raise
-        return replies
+
+    def send(self, commands: Sequence[Command]) -> None:
+        """Send all; whoever does not receive as many replies afterwards closes the connection."""
+        pack = self._pack
+        self._socket.sendall(b"".join([pack(command) for command in commands]))  # type: ignore[arg-type]
+
+    def receive(self, missing: int) -> list[Reply]:
+        """So many replies to what was sent, in its order."""
+        reader = self._reader
+        replies: list[Reply] = []
+        while True:
+            while missing and (reply := reader.gets()) is not False:
+                replies.append(reply)
+                missing -= 1
+            if not missing:
+                return replies
+            reader.feed(self._received())
 
     def close(self) -> None:
         self._socket.close()
 
-    def _receive(self) -> bytes:
+    def _received(self) -> bytes:
         data = self._socket.recv(CHUNK_BYTES)
         if not data:
             raise ConnectionResetError("the server closed the connection")
