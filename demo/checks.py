@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from multiprocessing import get_context
@@ -41,14 +41,20 @@ def watch(at: datetime) -> list[Verdict]:
 
 
 @contextmanager
-def drift_aside(at: datetime) -> Iterator[Future[list[Verdict]]]:
-    """What comparing the newest days before a moment with those before them finds, in a process beside the body.
+def drift_aside(at: datetime) -> Iterator[Callable[[], list[Verdict]]]:
+    """Compare the newest days before a moment with those before them, in a process beside the body, which may ask what it found.
 
     Evidently takes a while, and models and stepped days leave a processor free.
     """
     days = Days.up_to((at - timedelta(days=1)).date(), Settings().drift_days)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        yield pool.submit(_evaluate, DRIFT, at, days)
+        found = pool.submit(_evaluate, DRIFT, at, days)
+
+        def verdicts() -> list[Verdict]:
+            pool.shutdown()  # whose process is large
+            return found.result()
+
+        yield verdicts
 
 
 def _evaluate(kind: str, at: datetime, days: Days | None) -> list[Verdict]:

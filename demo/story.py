@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -77,7 +77,7 @@ def tell() -> None:
         )
 
 
-def _december(stage: Stage, trained: Trained, drift: Future[list[Verdict]]) -> Served:
+def _december(stage: Stage, trained: Trained, drift: Callable[[], list[Verdict]]) -> Served:
     clock = ManualClock(to_us(LIVE_FROM))
     days = [LIVE_FROM + DAY * i for i in range((LIVE_DAY - LIVE_FROM).days)]
     with stage.store(clock) as store:
@@ -87,7 +87,7 @@ def _december(stage: Stage, trained: Trained, drift: Future[list[Verdict]]) -> S
         step_days(stage, scorer, store, clock, days=days)
         start_of_day(store, LIVE_DAY)
         start_of_hour(store)
-        say_checks(stage, "the four weeks before December", drift.result())
+        say_checks(stage, "the four weeks before December", drift())
         say_checks(stage, "what readers get as December 31 begins", watch(LIVE_DAY))
     live, live_scores = replay_day(stage, trained.model, day=LIVE_DAY)
     with stage.store(ManualClock(to_us(LIVE_DAY + DAY))) as store:

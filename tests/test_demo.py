@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
+
+from rich.console import Console
 
 from feature_store.settings import PREFIX
 
@@ -26,3 +29,21 @@ def test_threads_of_the_demo_s_model_do_not_spin_while_they_wait(tmp_path):
 
     assert ended.returncode == 2, ended.stderr
     assert "GOMP_SPINCOUNT = '0'" in ended.stderr
+
+
+def test_a_check_that_is_not_green_is_told_with_where_to_look(tmp_path):
+    from feature_store_deploy.checks.evaluate import Verdict
+
+    from demo.checks import say_checks
+    from demo.stage import Stage
+
+    said = StringIO()
+    stage = Stage(tmp_path, None, None, Console(file=said))
+    of = {"asset": "dev/events/weather", "severity": "WARN", "description": "precip: 0.7, allowed are 0.1"}
+
+    say_checks(stage, "November", [Verdict(check="range", passed=passed, **of) for passed in (True, False)])
+
+    summary, red, where = said.getvalue().splitlines()
+    assert summary.strip() == "checks of November, green: range 1 of 2"
+    assert red.strip() == "not green: dev/events/weather range: precip: 0.7, allowed are 0.1"
+    assert "docs/runbooks/<check>.md" in where
