@@ -105,7 +105,8 @@ def run_backfill(
     """
     quicken_books()
     days = days_per_run or asked.days_per_run(settings, concurrency)
-    with _run_size(days), _location(settings, workspace) as context:
+    told = _told_runs(days=days, threads=_share(settings, concurrency))
+    with told, _location(settings, workspace) as context:
         return _wait(context, asked.begin(context), on_progress, concurrency=concurrency, timeout_s=timeout_s)
 
 
@@ -125,19 +126,25 @@ def _check_loaded(context: WorkspaceProcessContext) -> None:
             raise FeatureStoreError(f"the definitions cannot be loaded: {entry.load_error.message.strip()}")
 
 
+def _share(settings: Settings, concurrency: int) -> int:
+    """Threads of a run's DuckDB: the machine's cores divided among runs at a time, unless the setting says otherwise."""
+    return settings.batch_threads or max((os.cpu_count() or 1) // concurrency, 1)
+
+
 @contextmanager
-def _run_size(days: int) -> Iterator[None]:
-    """Tell the processes that are started meanwhile how many days a run takes."""
-    name = f"{PREFIX}BACKFILL_DAYS"
-    before = os.environ.get(name)
-    os.environ[name] = str(days)
+def _told_runs(*, days: int, threads: int) -> Iterator[None]:
+    """Tell the processes that are started meanwhile how many days a run takes, and with how many threads."""
+    told = {f"{PREFIX}BACKFILL_DAYS": str(days), f"{PREFIX}BATCH_THREADS": str(threads)}
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def code_location(instance: dg.DagsterInstance, workspace: Path) -> WorkspaceProcessContext:

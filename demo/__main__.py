@@ -7,7 +7,6 @@ import signal
 import sys
 from types import FrameType
 
-from demo.story import tell
 from feature_store.errors import FeatureStoreError
 
 
@@ -18,8 +17,11 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    # Beside other work on the machine, threads of the model that wait by spinning take ten times as long.
+    # Beside other work on the machine, threads of the model that wait by spinning take ten times as long. The model's
+    # library reads this once, when it is loaded, which the story's import does.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from demo.story import tell
+
     signal.signal(signal.SIGTERM, _stop)
     try:
         tell()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -21,14 +21,18 @@ from feature_store.settings import Settings
 from feature_store.time_rule import to_us
 
 
-def say_checks(stage: Stage, verdicts: list[Verdict]) -> None:
-    """One line for each kind of check, and one for each that is not green."""
+def say_checks(stage: Stage, what: str, verdicts: list[Verdict]) -> None:
+    """How many checks of each kind are green, and which are not."""
+    said = []
     for name in dict.fromkeys(verdict.check for verdict in verdicts):
-        mine = [verdict for verdict in verdicts if verdict.check == name]
-        stage.say(f"check {name:<22} {sum(verdict.passed for verdict in mine)} of {len(mine)} green")
-    for verdict in verdicts:
-        if not verdict.passed:
-            stage.say(f"[red]not green[/red] {verdict.asset} {verdict.check}: {verdict.description}")
+        mine = [verdict.passed for verdict in verdicts if verdict.check == name]
+        said.append(f"{name} {sum(mine)} of {len(mine)}")
+    stage.say(f"checks of {what}, green: {', '.join(said)}")
+    red = [verdict for verdict in verdicts if not verdict.passed]
+    for verdict in red:
+        stage.say(f"not green: {verdict.asset} {verdict.check}: {verdict.description}")
+    if red:
+        stage.say("what is not green is unusual by its declared limits; docs/runbooks/<check>.md says what to look at")
 
 
 def watch(at: datetime) -> list[Verdict]:
@@ -37,16 +41,20 @@ def watch(at: datetime) -> list[Verdict]:
 
 
 @contextmanager
-def drift_aside(stage: Stage, at: datetime) -> Iterator[None]:
-    """Compare the newest days before a moment with those before them, in a process beside the body; then say what it found.
+def drift_aside(at: datetime) -> Iterator[Callable[[], list[Verdict]]]:
+    """Compare the newest days before a moment with those before them, in a process beside the body, which may ask what it found.
 
-    Evidently takes a while, and the stepped days leave a processor free.
+    Evidently takes a while, and models and stepped days leave a processor free.
     """
-    days = Days.up_to((at - timedelta(days=1)).date(), stage.settings.drift_days)
+    days = Days.up_to((at - timedelta(days=1)).date(), Settings().drift_days)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         found = pool.submit(_evaluate, DRIFT, at, days)
-        yield
-        say_checks(stage, found.result())
+
+        def verdicts() -> list[Verdict]:
+            pool.shutdown()  # whose process is large
+            return found.result()
+
+        yield verdicts
 
 
 def _evaluate(kind: str, at: datetime, days: Days | None) -> list[Verdict]:

@@ -42,7 +42,11 @@ def describe_features(stage: Stage, store: FeatureStore) -> None:
         for view in store.registry.views:
             kind = "rows" if view.is_batch else "tiles"
             count = _count(cursor, f"FROM {store.lake.table_sql(built_table(view))}")
-            stage.say(f"{view.name:<28} {count:>9,} {kind:<6} {len(view.declared)} features  {view.description}")
+            stage.say(f"{view.name:<28} {count:>9,} {kind:<6} {_features(len(view.declared))}  {view.description}")
+
+
+def _features(count: int) -> str:
+    return f"{count} {'feature' if count == 1 else 'features':<8}"
 
 
 def _check(done: Progress) -> None:

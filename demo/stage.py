@@ -77,4 +77,6 @@ def open_stage(home: Path = HOME) -> Iterator[Stage]:
         os.environ[f"{PREFIX}REDIS_URL"] = server.url
         # A run costs seconds to start: with half of the history in each, the demo's backfill takes half the time.
         os.environ[f"{PREFIX}BACKFILL_DAYS"] = "167"
+        # Two processes are at work nearly always.
+        os.environ[f"{PREFIX}BATCH_THREADS"] = "1"
         yield Stage(home, server, Settings(), Console(highlight=False))

@@ -58,6 +58,7 @@ class Deployment:
             LakeLocation.of(self.settings),
             env=self.env,
             clock=self.clock,
+            threads=self.settings.batch_threads,
             memory_limit=None if memory is None else f"{memory}MB",
         )
         return self._opened.enter_context(lake)

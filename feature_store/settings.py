@@ -111,6 +111,11 @@ class Settings(BaseSettings):
     """Processes that compute what does not fit one bucket; 1: none but the caller's. One per core by default."""
     batch_memory_mb: int | None = Field(default=None, ge=256)
     """What DuckDB may use of the memory, here and in the workers together, before it spills to disk; four fifths by default."""
+    batch_threads: int | None = Field(default=None, ge=1, le=1024)
+    """Threads with which DuckDB reads and writes the lake in each process; one per core by default.
+
+    Threads that have nothing to do look for work for a while before they sleep, which costs whatever else wants the processor.
+    """
 
     def __init__(self, **values: object) -> None:
         try:

@@ -5,8 +5,10 @@ late share 3 h and arrivals 6 h, origin+carrier 3 h, destination 3 h, the route'
 folds inside January to August, but the score of September to November was in view too, so that score flatters a little.
 """
 
+from collections.abc import Mapping
+
 from feature_store.declare import Entity, EventSource, FeatureService, FeatureView, agg, ratio, redis_stream
-from feature_store.declare.check import By, Check, Checks
+from feature_store.declare.check import By, Check, Checks, Given
 from feature_store.registry import Registry
 from features import flights
 from features.schemas import Arrival, Cancellation, Departure, Observation
@@ -17,9 +19,21 @@ ML = "team:ml"
 MONTH = 28
 
 
-def monthly(by: dict[str, By] | None = None) -> Checks:
+FLIGHTS_A_DAY = 13.0
+"""The days around Thanksgiving have little more than half the flights, 12 deviations fewer; a day of which half was lost is more."""
+
+WORST_OF_A_DAY = 1.0
+"""One flight sets the longest delay of an airport's day, so four weeks say little of it, and December says another thing than November."""
+
+RAIN = (0.0, 4.0)
+"""Inches an hour, as much as a cloudburst: weeks without rain say nothing of how hard it may."""
+NO_PRESSURE = 0.75
+"""Of a day's reports in bad weather many come without the pressure."""
+
+
+def monthly(by: Mapping[str, By] | None = None, **others: Given) -> Checks:
     """Delays go with the weather: four weeks are compared with others, and may be as far apart as December is from November."""
-    return {"drift": Check(limit=0.5, days=MONTH, by=by or {})}
+    return {"drift": Check(limit=0.5, days=MONTH, by=by or {}), **others}
 
 
 REPORTED_WITHIN = "15m"
@@ -41,7 +55,7 @@ departures = EventSource(
     history_start=flights.HISTORY_START,
     log=redis_stream("departures"),
     owner=OPS,
-    checks=monthly(),
+    checks=monthly(volume=FLIGHTS_A_DAY),
     description="One event for each flight that leaves the gate",
 )
 arrivals = EventSource(
@@ -53,7 +67,7 @@ arrivals = EventSource(
     history_start=flights.HISTORY_START,
     log=redis_stream("arrivals"),
     owner=OPS,
-    checks=monthly(),
+    checks=monthly(volume=FLIGHTS_A_DAY),
     description="One event for each flight that reaches the gate at its destination",
 )
 cancellations = EventSource(
@@ -66,7 +80,8 @@ cancellations = EventSource(
     log=redis_stream("cancellations"),
     owner=OPS,
     description="One event for each flight that does not leave, at its scheduled departure",
-    checks=monthly({"distance": None, "carrier": None, "origin": None, "dest": None}),  # few, and all in the same storm
+    # Few, and all in the same storm: one day has a hundred times as many as another.
+    checks=monthly({"distance": None, "carrier": None, "origin": None, "dest": None}, volume=None),
 )
 weather = EventSource(
     "weather",
@@ -78,7 +93,12 @@ weather = EventSource(
     log=redis_stream("weather"),
     owner=OPS,
     description="Hourly weather reports of the departure airports",
-    checks=monthly({"temp": None, "dewp": None, "humid": 1.0, "pressure": None, "visib": 1.0}),  # seasons are no defect
+    # Seasons are no defect, and rain is none.
+    checks=monthly(
+        {"temp": None, "dewp": None, "humid": 1.0, "pressure": None, "visib": 1.0, "precip": None},
+        range={"precip": RAIN},
+        missing_rate={"pressure": NO_PRESSURE},
+    ),
 )
 
 airport_departures = FeatureView(
@@ -86,7 +106,7 @@ airport_departures = FeatureView(
     entity=airport,
     source=departures,
     owner=OPS,
-    checks=monthly(),
+    checks=monthly({"dep_delay_max_24h": WORST_OF_A_DAY}),
     description="How late an airport is running now",
     features=[
         agg.count(over=["1h", "24h"], description="flights that left"),
@@ -206,7 +226,11 @@ origin_weather = FeatureView(
     source=weather,
     owner=OPS,
     description="The latest weather report of an airport, if it is at most three hours old",
-    checks=monthly({"temp": None, "humid": 1.0, "pressure": None, "visib": 1.0}),
+    checks=monthly(
+        {"temp": None, "humid": 1.0, "pressure": None, "visib": 1.0, "precip": None},
+        range={"precip": RAIN},
+        missing_rate={"pressure": NO_PRESSURE},
+    ),
     features=[
         agg.last("temp", over="3h", name="temp", description="degrees Fahrenheit"),
         agg.last("humid", over="3h", name="humid", description="relative humidity, per cent"),
@@ -225,7 +249,12 @@ arrival_delay = FeatureService(
     "arrival_delay",
     version=1,
     owner=ML,
-    checks=monthly({f"origin_weather:{name}": None for name in ("temp", "humid", "pressure", "visib")}),
+    checks=monthly(
+        {
+            **{f"origin_weather:{name}": None for name in ("temp", "humid", "pressure", "visib", "precip")},
+            "airport_departures:dep_delay_max_24h": WORST_OF_A_DAY,
+        }
+    ),
     description="Will a flight arrive more than 15 minutes late? Asked an hour before its scheduled departure",
     features=[
         airport_departures,

@@ -1,5 +1,6 @@
 """What every test may ask for: a real Valkey of this worker, and an environment name of its own."""
 
+import gc
 import itertools
 import os
 import signal
@@ -31,6 +32,9 @@ os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 # There is a worker per core and more; threads that wait for each other by spinning would cost ten times the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SLURM_CPUS_ON_NODE", "1")  # what DuckDB takes for the number of its threads
+
+# What is imported and collected stays, so a worker need not look through it again and again for what might go.
+gc.disable()
 
 # A busy machine is no failure; the time limit of a test is pytest's.
 settings.register_profile("project", deadline=None, print_blob=True)
@@ -197,6 +201,12 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long modules first, everything else in its order."""
     items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage comes up, of the tests alone."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,5 +1,6 @@
 """A backfill from code, where no daemon runs: real runs in Dagster's books, progress, errors in one line."""
 
+import os
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
+from feature_store_deploy.assets import backfill
 from feature_store_deploy.assets.backfill import Span, run_backfill, submit
 from feature_store_deploy.assets.instance import dagster_instance, prepare_dagster_home
 
-from feature_store.errors import InputError
+from feature_store.errors import FeatureStoreError, InputError
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 
@@ -45,10 +47,33 @@ def test_a_backfill_without_a_daemon_materializes_exactly_its_days_and_tells_how
         assert store.lake.days("cancellations").loaded == [FIRST + timedelta(days=n) for n in range(35)]
         assert len(store.lake.builds.fresh_days("tiles_airport_cancellations_v1", source="cancellations")) == 35
     with dg.DagsterInstance.from_config(str(prepare_dagster_home(Settings()))) as instance:
-        [backfill] = instance.get_backfills()
-        assert (backfill.title, backfill.status.value) == ("from code", "COMPLETED_SUCCESS")
+        [noted] = instance.get_backfills()
+        assert (noted.title, noted.status.value) == ("from code", "COMPLETED_SUCCESS")
         for key in ASSETS:
             assert len(instance.get_materialized_partitions(key)) == 35
+
+
+@pytest.mark.parametrize(
+    ("cores", "concurrency", "setting", "threads"),
+    [(8, 2, None, "4"), (2, 2, None, "1"), (2, 4, None, "1"), (8, 2, 3, "3")],
+    ids=["divided", "one each", "no less than one", "as the setting says"],
+)
+def test_runs_at_a_time_share_the_cores(cores, concurrency, setting, threads, tmp_path, monkeypatch):
+    told = {}
+
+    def start(*_):
+        told.update(os.environ)
+        raise FeatureStoreError("no further")
+
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(backfill, "code_location", start)
+    settings = Settings(home=tmp_path, batch_threads=setting)
+
+    with pytest.raises(FeatureStoreError, match="no further"):
+        run_backfill(settings, Span(start=FIRST, end=END), concurrency=concurrency)
+
+    assert told["FEATURE_STORE_BATCH_THREADS"] == threads
+    assert "FEATURE_STORE_BATCH_THREADS" not in os.environ
 
 
 def test_days_that_end_before_they_begin_are_refused():

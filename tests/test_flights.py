@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -312,3 +312,18 @@ def test_a_model_takes_values_it_has_never_seen_as_missing():
     scores = trained.predict(rows.head(2).assign(dest="XYZ", distance=None))
 
     assert ((scores > 0) & (scores < 1)).all()
+
+
+@pytest.mark.parametrize(("name", "time"), [("departures", "departed_at"), ("arrivals", "landed_at")])
+def test_the_limit_of_a_day_s_flights_takes_thanksgiving_and_not_half_a_lost_day(name, time, tables):
+    from feature_store_deploy.checks.volume import LIMIT, expected, weekdays_before
+
+    counts = Counter(moment.date() for moment in pq.read_table(tables / f"{name}.parquet").column(time).to_pylist())
+    limit = registry.source(name).checks["volume"]
+    holiday, ordinary = date(2013, 11, 29), date(2013, 11, 13)
+
+    def deviations(day, count):
+        return expected([counts[past] for past in weekdays_before(day)]).deviations(count)
+
+    assert LIMIT < deviations(holiday, counts[holiday]) <= limit
+    assert deviations(ordinary, counts[ordinary] // 2) > limit

@@ -102,6 +102,14 @@ def test_a_closed_store_opens_again(make):
     assert store.lake.sources() == ["clicks"]
 
 
+def test_the_lake_is_read_and_written_with_as_many_threads_as_the_setting_says(tmp_path):
+    with (
+        FeatureStore(declared(), settings=Settings(home=tmp_path, batch_threads=3)) as store,
+        store.lake.cursor() as cursor,
+    ):
+        assert cursor.execute("SELECT current_setting('threads')").fetchone() == (3,)
+
+
 def test_loaded_materialized_and_published_values_reach_a_reader(make):
     store = make()
     store.load("clicks", start=START, end=START + DAY)
