@@ -62,7 +62,7 @@ class LakeReading:
             snapshot: as of which.
             scratch: where files go on the way; `lake` by default.
             remembers: several training sets of one spine are asked for, and what one has read the next need not read again.
-            tiles: tables of tiles -> source and definitions, as for `Lake.held_builds`. The rows asked for are of few
+            tiles: tables of tiles -> source and definitions, as for `Builds.held`. The rows asked for are of few
                 days, so earlier ones are read from these tables where tiles stand for the events. The values are the same,
                 as long as tiles are what the events say.
         """
