@@ -83,6 +83,11 @@ def texts(page, selector):
     return [each.strip() for each in page.locator(selector).all_inner_texts()]
 
 
+def hits(page):
+    """The names of what was found; also of what the browser has not drawn yet, whose inner text is empty."""
+    return [each.strip() for each in page.locator("a.hit strong").all_text_contents()]
+
+
 def heading(page, text):
     page.wait_for_function("text => document.querySelector('h1')?.innerText === text", arg=text)
 
@@ -108,7 +113,7 @@ def test_search_finds_while_one_types(open_page):
         page.locator("#query").fill("")
         page.locator("#query").press_sequentially(typed)
 
-        assert found in texts(page, "a.hit strong"), typed
+        assert found in hits(page), typed
         assert re.fullmatch(r"\d+ results", page.locator("#said").inner_text())
         assert page.url.endswith(f"#/search/{quote(typed, safe='')}")
 
