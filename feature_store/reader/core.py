@@ -22,7 +22,7 @@ from feature_store.reader.listed import list_service
 from feature_store.reader.plan import commands_of, plan_read
 from feature_store.reader.readiness import NOTHING, Progress, Readiness, parse_readiness
 from feature_store.reader.route import Part, Route, find_route, parts_of
-from feature_store.reader.sample import ServedSample, may_choose
+from feature_store.reader.sample import ServedSample, chosen, may_choose
 from feature_store.reader.servers import Servers
 from feature_store.reader.transport import Command, Reply, as_hash
 from feature_store.reader.vector import FeatureVector
@@ -105,6 +105,8 @@ class ReaderCore:
             for part in parts:
                 commands += commands_of(part.plan, part.keys)
                 ends.append(len(commands))
+            # Before they are sent: Redis may be at work on the part before.
+            logged = [self._logged(part, len(rows), now_us) for part in parts]
             readiness = self._readiness  # another thread may put a younger one there while we wait
             refresh = doubted or readiness.is_old(now_us, now_s)
             followed = list(self._followed) if refresh else []
@@ -125,25 +127,36 @@ class ReaderCore:
             doubted = bool(commands) and (self._readiness is NOTHING or replies.pop() != readiness.generation)
             if not doubted:
                 packed, moment = cast("list[Packed]", replies), Moment(now_us, False, readiness)
-                return (yield from self._answer(parts, ends, packed, rows=rows, as_of=as_of, moment=moment))
+                return (yield from self._answer(parts, ends, packed, logged, rows=rows, as_of=as_of, moment=moment))
+
+    def _logged(self, part: Part, rows: int, now_us: int) -> Sequence[int]:
+        """Which rows of a part are logged: of a shadow, which is read to be logged, all."""
+        count = rows if part.rows is None else len(part.rows)
+        if self._sample is None or not (part.shadow or may_choose(part.plan.log_below, part.keys)):
+            return ()
+        return range(count) if part.shadow else chosen(part.plan, part.keys, count, now_us=now_us)
 
     def _answer(
         self,
         parts: Sequence[Part],
         ends: Sequence[int],
         packed: list[Packed],
+        logged: Sequence[Sequence[int]],
         *,
         rows: Sequence[Row],
         as_of: Sequence[int | None],
         moment: Moment,
     ) -> Read:
-        """The vectors that are served, in the order of the rows; the replies to each part stand before its end."""
+        """The vectors that are served, in the order of the rows; the replies to each part stand before its end.
+
+        Of each part the rows that are logged, among its own, are given, too.
+        """
         whole: list[FeatureVector] = []
         served: dict[int, FeatureVector] = {}
         begin = 0
-        for part, end in zip(parts, ends, strict=True):
-            chosen = range(len(rows)) if part.rows is None else part.rows
-            times = as_of if part.rows is None else [as_of[i] for i in chosen]
+        for part, end, kept in zip(parts, ends, logged, strict=True):
+            mine = range(len(rows)) if part.rows is None else part.rows
+            times = as_of if part.rows is None else [as_of[i] for i in mine]
             some = packed if len(parts) == 1 else packed[begin:end]
             begin = end
             try:
@@ -152,21 +165,20 @@ class ReaderCore:
                 if part.shadow:
                     continue  # what is not served fails nobody
                 raise
-            if self._sample is not None and (part.shadow or may_choose(part.plan.log_below, part.keys)):
+            if self._sample is not None and kept:
                 self._sample.note(
                     part.plan,
-                    rows if part.rows is None else [rows[i] for i in chosen],
-                    part.keys,
+                    rows if part.rows is None else [rows[i] for i in mine],
+                    kept,
                     requests=part.requests,
                     as_of=times,
                     now_us=moment.at_us,
                     vectors=vectors,
-                    every=part.shadow,
                 )
             if part.rows is None:
                 whole = vectors
             elif not part.shadow:
-                served.update(zip(chosen, vectors, strict=True))
+                served.update(zip(mine, vectors, strict=True))
         return whole if not served else [served[i] for i in range(len(rows))]
 
     def _decode(self, part: Part, packed: list[Packed], *, as_of: Sequence[int | None], moment: Moment) -> Read:

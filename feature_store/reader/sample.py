@@ -100,16 +100,15 @@ class ServedSample:
         self,
         plan: ReadPlan,
         rows: Sequence[Mapping[str, object]],
-        keys: Sequence[str | None],
+        kept: Sequence[int],
         *,
         requests: Sequence[Sequence[object]],
         as_of: Sequence[int | None],
         now_us: int,
         vectors: Sequence[FeatureVector],
-        every: bool,
     ) -> None:
-        """Keep those of a read that are chosen; `every` one of a shadow, which was read to be logged."""
-        for i in range(len(rows)) if every else chosen(plan, keys, len(rows), now_us=now_us):
+        """Keep some of the rows of a read, those that `chosen` names."""
+        for i in kept:
             try:
                 given = [column[i] for column in requests]
                 command = self._command(plan, rows[i], given, as_of_us=as_of[i], now_us=now_us, vector=vectors[i])
