@@ -129,10 +129,11 @@ class Recorder:
     def __init__(self):
         self.noted = []
 
-    def note(self, plan, rows, keys, *, requests, as_of, now_us, vectors, every):
-        assert len({len(rows), len(keys), len(as_of), len(vectors)}) == 1
+    def note(self, plan, rows, kept, *, requests, as_of, now_us, vectors):
+        assert len({len(rows), len(as_of), len(vectors)}) == 1
         assert requests == []
         assert now_us >= NOW_US
+        every = len(kept) == len(rows)
         self.noted.append((plan.service.id, every, [row["origin"] for row in rows], [v.service for v in vectors]))
 
 
