@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,9 +52,13 @@ def test_a_stopped_server_finds_its_data_again_on_the_same_port(server: Embedded
     assert 0 < client.httl("hash", "field")[0] <= 1000
 
 
-def test_a_killed_server_has_what_it_had_answered_for(server: EmbeddedValkey, client: redis.Redis) -> None:
+def test_a_killed_server_has_what_it_had_written_to_its_file(server: EmbeddedValkey, client: redis.Redis) -> None:
     for number in range(1000):
         client.rpush("numbers", number)
+    deadline = time.monotonic() + 10.0
+    while client.info("persistence")["aof_buffer_length"]:  # while the disk is busy it answers before it writes
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
     server.kill()
     server.start()
