@@ -102,8 +102,8 @@ HOW = {
     "checks": "The payments example. A day is loaded and the tiles of its five views are built; then all checks of its three sources, five views and "
     "the service are evaluated, in the same process, with the samples of earlier days kept as they are in daily operation. The floor is "
     "loading and building; the median of three days. Evidently is not asked, since nothing has moved.",
-    "alarms": "The payments example, 149 payments a day: 120 days, a training set that is pinned, and 210 days in which nothing happens, each with all "
-    "checks of its sources, views and service; then days whose amounts are half a standard deviation larger.",
+    "alarms": "The payments example, 149 payments a day, its merchants selling what they sold on the first day: 120 days, a training set that is pinned, and "
+    "210 days in which nothing happens, each with all checks of its sources, views and service; then days whose amounts are half a standard deviation larger.",
     "demo": "Seconds in the last line of `make demo`, kept from a run of its own.",
 }
 

@@ -29,6 +29,7 @@ def rows(size: int = PER_DAY) -> Iterator[Result]:
         tempfile.TemporaryDirectory() as folder,
         deployment(Path(folder), payments=size * days, days=days, seed=1) as store,
     ):
+        stay(Path(folder) / "data" / "merchants")
         build(store, 0, WARM + WATCHED)
         train(store, WARM)
         alarms: Counter[str] = Counter()
@@ -36,12 +37,20 @@ def rows(size: int = PER_DAY) -> Iterator[Result]:
         for day in range(WARM, WARM + WATCHED):
             for owner, said in evaluate(store, day):
                 evaluated += 1
-                alarms[f"{owner}:{said.check_name}"] += not said.passed
+                if not said.passed:
+                    alarms[f"{owner}:{said.check_name}"] += 1
+                    print(f"{at(day).date()}, {owner}, {said.check_name}: {said.description}", flush=True)
         found = days_until_found(store, Path(folder), WARM + WATCHED)
     print(f"{evaluated:,} evaluations; alarms: {dict(+alarms)}")
     weeks = WATCHED // 7
     yield row(f"{size} payments a day, alarms in {weeks} weeks, every day", alarms.total(), "alarms", limit=0)
     yield row(f"amounts that move by {SHIFT} sd, until they are found", found, "days", limit=2)
+
+
+def stay(folder: Path) -> None:
+    """Let merchants be what they were on the first day: when one with a twentieth of the payments sells something else, a shift is what happens."""
+    for path in sorted(folder.glob("*.parquet"))[1:]:
+        pq.write_table(pq.read_table(path).slice(0, 0), path)
 
 
 def days_until_found(store: FeatureStore, folder: Path, first: int) -> int:
