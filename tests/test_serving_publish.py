@@ -1,13 +1,17 @@
 """Events over HTTP, into a real log: all of a request or none, with their places, and each id counts once."""
 
 import asyncio
+import logging
+from dataclasses import replace
 
 import httpx
 import msgspec
 import pytest
 from stream_world import NOW_US, SOURCE, World, compiled, rows
 
+from feature_store import Registry, kafka
 from feature_store.access.keyring import Keyring, encode_keyring
+from feature_store.errors import LogError
 from feature_store.log.binding import open_log
 from feature_store.online.keys import access_key
 from feature_store.online.layout import publish_layouts, view_layout
@@ -15,6 +19,7 @@ from feature_store.serving.app import build_app
 from feature_store.serving.limits import Limits
 from feature_store.serving.publishing import Publishing
 from feature_store.time_rule import DAY_US, from_us
+from feature_store.transforms.compiled import compile_registry
 
 PATH = f"/v1/sources/{SOURCE}/events"
 
@@ -27,18 +32,20 @@ def world(valkey, tmp_path, environment):
     made.close()
 
 
-def ask(world, method, path, *, limits=None, **options):
+def ask(world, method, path, *, limits=None, declared=compiled, times=1, **options):
+    """The answer to one request, or to the last of several."""
     limits = limits or Limits()
-    publishing = Publishing(compiled=compiled, client=world.client, env=world.env, clock=world.clock, limits=limits)
+    publishing = Publishing(compiled=declared, client=world.client, env=world.env, clock=world.clock, limits=limits)
 
     async def run():
         app = build_app(world.url, env=world.env, clock=world.clock, limits=limits, publishing=publishing)
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://api") as client,
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
         ):
-            return await client.request(method, path, **options)
+            answers = [await client.request(method, path, **options) for _ in range(times)]
+            return answers[-1]
 
     return asyncio.run(run())
 
@@ -120,6 +127,64 @@ def test_a_log_without_room_is_said_with_when_to_try_again(world, monkeypatch):
         "1",
     )
     assert held(world) == 0
+
+
+@pytest.fixture
+def in_kafka(monkeypatch):
+    """The same declarations with a log in Kafka, where nobody is; what asks it waits for a moment only."""
+    monkeypatch.setattr("feature_store.log.kafka.clients.ANSWER_S", 0.3)
+    source = replace(compiled.registry.source(SOURCE), log=kafka(SOURCE, bootstrap_servers="127.0.0.1:1"))
+    return compile_registry(Registry(views=[replace(view, source=source) for view in compiled.registry.views]))
+
+
+def test_a_broker_that_is_away_is_said_with_when_to_try_again(world, in_kafka):
+    answer = post(world, rows(2), declared=in_kafka)
+
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/log-unavailable")
+    assert answer.headers["retry-after"] == "1"
+    assert "Kafka at 127.0.0.1:1 does not answer" in answer.json()["detail"]
+
+
+def test_a_log_that_takes_too_long_is_not_waited_for(world, in_kafka):
+    limits = Limits(publish_s=0.02)
+
+    answer = post(world, rows(2), declared=in_kafka, limits=limits, times=2)
+
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/log-unavailable")
+    assert answer.json()["detail"].startswith(f"the log of source '{SOURCE}' did not answer within 0.02 s")
+
+
+def test_a_log_is_opened_once(world, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        "feature_store.serving.publishing.open_log", lambda *given: opened.append(given) or open_log(*given)
+    )
+
+    post(world, rows(2), times=3)
+
+    assert len(opened) == 1
+    assert held(world) == 6
+
+
+def test_what_is_wrong_with_the_server_is_noted_in_its_log(world, monkeypatch, caplog):
+    def misconfigured(*_):
+        raise LogError("environment variable 'KAFKA' is not set")
+
+    monkeypatch.setattr("feature_store.serving.publishing.open_log", misconfigured)
+    with caplog.at_level(logging.ERROR, logger="feature_store.serving"):
+        answer = post(world, rows(1))
+
+    assert (answer.status_code, answer.json()["type"]) == (500, "/problems/internal")
+    assert "environment variable 'KAFKA' is not set" in caplog.text
+
+
+def test_the_document_has_the_problems_of_publishing(world):
+    publish_layouts(world.client, world.env, [view_layout(plan) for plan in compiled.plans.values()])
+
+    responses = ask(world, "GET", "/openapi.json").json()["paths"][PATH]["post"]["responses"]
+
+    assert {"429", "500", "503"} <= set(responses)
+    assert "The log does not answer" in responses["503"]["description"]
 
 
 def test_the_document_has_the_schema_of_the_events(world):

@@ -80,6 +80,8 @@ def build_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001
         yield
+        if publishing is not None:
+            publishing.close()
         door.audit.close()
         await reader.close()
         await published.transport.close()

@@ -24,3 +24,5 @@ class Limits:
     """In which a read must have ended."""
     store_s: float = 1.0
     """In which Redis must answer."""
+    publish_s: float = 5.0
+    """In which the log must have taken the events of a request."""

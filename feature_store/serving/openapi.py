@@ -210,6 +210,7 @@ def _publish(source: str) -> Schemas:
         "invalid",
         "log-full",
         "store-unavailable",
+        "log-unavailable",
     )
     return {
         "post": {
@@ -265,8 +266,9 @@ def _content(schema: Schemas) -> Schemas:
 
 
 def _problems(*kinds: str) -> Schemas:
+    """Answers that are none; that the server failed may be said everywhere."""
     by_status: dict[str, list[str]] = {}
-    for kind in kinds:
+    for kind in (*kinds, "internal"):
         by_status.setdefault(str(KINDS[kind].status), []).append(KINDS[kind].title)
     content = {MEDIA_TYPE: {"schema": ref("ProblemDetails")}}
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,11 +14,14 @@ from feature_store.errors import (
     FeatureStoreError,
     InputError,
     KeyRefused,
+    LogUnavailable,
     NotGranted,
     OnlineStoreError,
     UnknownNameError,
     ValueRefused,
 )
+
+logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 CHALLENGE = "WWW-Authenticate"
@@ -55,6 +59,9 @@ KINDS: Mapping[str, Kind] = {
     "headers-too-large": Kind(431, "The headers are too large", "`limit` says what is allowed."),
     "internal": Kind(500, "The server failed", "It is noted in the server's log."),
     "store-unavailable": Kind(503, "The online store does not answer", "Try again after `Retry-After` seconds."),
+    "log-unavailable": Kind(
+        503, "The log does not answer", "Publish again after `Retry-After` seconds; an event id counts once."
+    ),
     "deadline": Kind(504, "The answer took too long", "Nothing was changed; try again."),
 }
 """Each stands at `/problems/<name>`, which is the `type` of the problem."""
@@ -76,7 +83,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
 
 
 def problem_of(error: FeatureStoreError) -> Problem:
-    """The problem that an error of the library is to a client."""
+    """The problem that an error of the library is to a client; one that is none of his is noted in the server's log."""
     if isinstance(error, KeyRefused):
         challenge = _challenge() if error.is_missing else _challenge("invalid_token", str(error))
         return Problem("unauthenticated", str(error), headers={CHALLENGE: challenge})
@@ -91,8 +98,10 @@ def problem_of(error: FeatureStoreError) -> Problem:
         return Problem("invalid", str(error))
     if isinstance(error, ValueRefused):
         return Problem("value-refused", str(error), {"feature": error.feature, "status_of_value": error.status})
-    if isinstance(error, OnlineStoreError):
-        return Problem("store-unavailable", str(error), headers={"Retry-After": "1"})
+    if isinstance(error, OnlineStoreError | LogUnavailable):
+        kind = "store-unavailable" if isinstance(error, OnlineStoreError) else "log-unavailable"
+        return Problem(kind, str(error), headers={"Retry-After": "1"})
+    logger.error("a request failed: %s", error, exc_info=error)
     return Problem("internal", str(error))
 
 

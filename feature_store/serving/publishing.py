@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -11,12 +12,13 @@ import pyarrow as pa
 from redis.exceptions import RedisError
 from starlette.responses import Response
 
-from feature_store.errors import FeatureStoreError, InputError, LogFull, UnknownNameError
+from feature_store.errors import FeatureStoreError, LogFull, UnknownNameError
 from feature_store.incoming import Incoming
 from feature_store.log.binding import open_log
 from feature_store.log.protocol import unpack_offset
 from feature_store.log.publish import publish_events
 from feature_store.serving.bodies import body_of
+from feature_store.serving.log_writer import LogWriter
 from feature_store.serving.media import answer_type, body_type, encode
 from feature_store.serving.problem import Problem, problem_of
 from feature_store.serving.shapes import Body
@@ -58,6 +60,7 @@ class Publishing:
     env: str
     clock: Clock
     limits: Limits
+    _writers: dict[str, LogWriter] = field(default_factory=dict, init=False)
 
     async def events(self, request: Request, caller: Caller) -> Response:
         """Publish events. One whose id was published before is dropped by all who read the log, so a request may be repeated."""
@@ -70,7 +73,8 @@ class Publishing:
             limit = self.limits.rows
             raise Problem("too-large", f"`events` may be {limit} at most, got {len(given)}", {"limit": limit})
         try:
-            positions = await asyncio.to_thread(self._publish, source, given)
+            rows = await asyncio.to_thread(self._rows, source, given)
+            positions = await self._publish(source, rows)
         except LogFull as error:
             raise Problem("log-full", str(error), headers={"Retry-After": "1"}) from error
         except FeatureStoreError as error:
@@ -100,7 +104,8 @@ class Publishing:
             raise UnknownNameError("source with a log", name, self._seen(caller))
         return found
 
-    def _publish(self, source: EventSource, given: Sequence[dict[str, Any]]) -> Sequence[Position]:
+    def _rows(self, source: EventSource, given: Sequence[dict[str, Any]]) -> pa.Table:
+        """The events as rows of the source's schema."""
         incoming = Incoming(source=source, schema=self.compiled.schemas[source.name], unit="event")
         payloads = {number: msgspec.json.encode(event) for number, event in enumerate(given)}
         rows = incoming.check(payloads, now_us=self.clock.now_us())
@@ -109,10 +114,22 @@ class Publishing:
             named = [{"event": number, "reason": why} for number, why in sorted(problems.items())[:SHOWN]]
             said = f"{len(problems)} of {len(given)} events do not fit; nothing was published"
             raise Problem("invalid", said, {"events": named})
-        try:
-            return publish_events(source, open_log(self.client, self.env, source), rows, clock=self.clock)
-        except InputError as error:
-            raise Problem("invalid", str(error)) from error
+        return rows
+
+    async def _publish(self, source: EventSource, rows: pa.Table) -> Sequence[Position]:
+        writer = self._writers.get(source.name)
+        if writer is None:
+            writer = LogWriter(source.name, partial(open_log, self.client, self.env, source))
+            self._writers[source.name] = writer
+        return await writer.run(
+            lambda log: publish_events(source, log, rows, clock=self.clock), within_s=self.limits.publish_s
+        )
+
+    def close(self) -> None:
+        """Let the logs go."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
 
 
 def _schema(columns: pa.Schema) -> dict[str, Any]:
