@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from absent import NO_NODE, NO_OTHER_PYTHON
 from guardian import guarded
 from hypothesis import settings
 from prometheus_server import NO_PROMETHEUS
@@ -212,7 +213,13 @@ def pytest_collection_finish() -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say loudly what a green run has not shown."""
     skipped = terminalreporter.getreports("skipped")
-    needs = ((NO_KAFKA, "Java 17 and Maven are"), (NO_BROWSER, "one is"), (NO_PROMETHEUS, "Debian's `prometheus` is"))
+    needs = (
+        (NO_KAFKA, "Java 17 and Maven are"),
+        (NO_BROWSER, "one is"),
+        (NO_PROMETHEUS, "Debian's `prometheus` is"),
+        (NO_NODE, "Node 18 or a newer one is"),
+        (NO_OTHER_PYTHON, "another one from 3.11 on is"),
+    )
     for what, needed in needs:
         if count := sum(what in str(report.longrepr) for report in skipped):
             line = f"{what.upper()}: {count} tests skipped, {needed} needed"

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import shutil
 import subprocess
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
@@ -14,6 +13,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
+from absent import NO_NODE, NODE
 from catalog_world import HOSTILE, NOON, CatalogWorld, registry, spending
 from online_world import NOW_US, World, departures, weather
 
@@ -40,7 +40,6 @@ from feature_store.serving.site import HEADERS
 from feature_store.time_rule import HOUR_US, MINUTE_US, SECOND_US
 
 PAGE = Path(__file__).parent.parent / "feature_store" / "serving" / "page"
-NODE = shutil.which("node")
 
 
 @pytest.fixture(scope="module")
@@ -519,7 +518,7 @@ def test_addresses_of_pages_follow_from_the_settings():
     )
 
 
-@pytest.mark.skipif(NODE is None, reason="the search was not tested outside of a browser: there is no `node`")
+@pytest.mark.skipif(NODE is None, reason=NO_NODE)
 def test_the_search_finds_by_every_field_the_best_first(shop):
     answers = subprocess.run(
         [NODE, Path(__file__).parent / "catalog_search.mjs", PAGE / "search.js", PAGE / "snippets.js"],

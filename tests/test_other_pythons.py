@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from absent import NO_OTHER_PYTHON
 from online_world import World, departures, item, service
 
 from benchmarks.bare import install
@@ -60,14 +61,16 @@ def runs(program: Path) -> bool:
     return subprocess.run([program, "-c", "import venv"], capture_output=True, check=False).returncode == 0
 
 
-NONE = pytest.param("none", marks=pytest.mark.skip(reason="there is no other Python from 3.11 on this machine"))
+NONE = pytest.param(
+    "none", marks=pytest.mark.skip(reason=f"{NO_OTHER_PYTHON}: there is none from 3.11 on this machine")
+)
 
 
 @pytest.mark.parametrize("version", sorted(others()) or [NONE])
 def test_the_wheel_is_installed_and_read_with_under_another_python(version, wheel, valkey, environment, tmp_path):
     program = next(filter(runs, others()[version]), None)
     if program is None:
-        pytest.skip(f"no Python {version} on this machine runs")
+        pytest.skip(f"{NO_OTHER_PYTHON}: no Python {version} on this machine runs")
     world = World(valkey.url, environment)
     world.clock.move_to(time.time_ns() // 1000)
     view = departures()

@@ -3,23 +3,22 @@
 import itertools
 import json
 import math
-import shutil
 import subprocess
 from collections import Counter
 from datetime import date, datetime
 from pathlib import Path
 
 import pytest
+from absent import NO_NODE, NODE
 from proof_world import CITIES, SERVICE, World
 
 from feature_store.reader import FeatureReader
 from feature_store.time_rule import DAY_US, HOUR_US, MINUTE_US, SECOND_US, to_us
 
-NODE = shutil.which("node")
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parent / "examples" / "reader-node"
 
-pytestmark = pytest.mark.skipif(NODE is None, reason="the reader in JavaScript was not tested: there is no `node`")
+pytestmark = pytest.mark.skipif(NODE is None, reason=NO_NODE)
 
 ROWS = [
     {"city": city, "kind": kind, "rival": rival}
