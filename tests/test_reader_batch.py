@@ -86,6 +86,18 @@ def test_many_rows_are_a_matrix_with_nan_for_null(world, reader):
     assert reader.get_online_features_batch("delay", []).to_numpy().shape == (0, 0)
 
 
+def test_a_feature_that_is_listed_twice_moves_no_other(world, reader):
+    view, names = departures(), ["departures:count_1h", "departures:count_1h", "departures:mean_1h"]
+    world.publish(view)
+    world.put(view, "JFK", 3, 12.5)
+    world.ready()
+
+    batch = reader.get_online_features_batch(names, [{"origin": "JFK"}])
+
+    assert batch.to_arrow().to_pydict() == {"departures__count_1h": [3], "departures__mean_1h": [12.5]}
+    assert batch.to_numpy().tolist() == [[3.0, 3.0, 12.5]]
+
+
 def test_what_is_no_number_is_refused_by_name(world, reader):
     world.publish(
         departures(features=("count_1h", "last_tail")), services=[service(COUNT, item("departures", "last_tail"))]

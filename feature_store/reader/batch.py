@@ -40,8 +40,11 @@ class FeatureBatch(list[FeatureVector]):
         import pyarrow as pa
 
         columns: dict[str, pa.Array] = {}
-        for position, (name, kind) in enumerate(self._kinds().items()):
-            columns[feature_column(name)] = _column(name, kind, [vector.values[position] for vector in self])
+        kinds = self._kinds()
+        for position, name in enumerate(self[0].names if self else ()):  # a list may name a feature twice
+            columns[feature_column(name)] = arrow_column(
+                name, kinds[name], [vector.values[position] for vector in self]
+            )
             if statuses:
                 found = [int(vector.statuses[position]) for vector in self]
                 columns[status_column(name)] = pa.array(found, type=pa.int8())
@@ -60,9 +63,9 @@ class FeatureBatch(list[FeatureVector]):
         """
         import numpy as np
 
-        kinds = self._kinds()
-        check_numbers(kinds)
-        return np.array([vector.values for vector in self], dtype=np.float64).reshape(len(self), len(kinds))
+        check_numbers(self._kinds())
+        wide = len(self[0]) if self else 0
+        return np.array([vector.values for vector in self], dtype=np.float64).reshape(len(self), wide)
 
     def _kinds(self) -> Mapping[str, str]:
         services = list(dict.fromkeys(vector.service for vector in self))
@@ -74,7 +77,12 @@ class FeatureBatch(list[FeatureVector]):
         return self[0].kinds if self else {}
 
 
-def _column(name: str, kind: str, values: list[object]) -> pa.Array:
+def arrow_column(name: str, kind: str, values: list[object]) -> pa.Array:
+    """The values of a feature, typed as its kind says.
+
+    Raises:
+        InputError: a default is not of the kind.
+    """
     import pyarrow as pa
 
     types = {
