@@ -248,6 +248,36 @@ def test_a_server_that_is_about_to_stop_is_not_ready_and_answers_still(world):
     assert post(world, "/v1/services/delay/features", {"keys": JFK}, state=state).status_code == 200
 
 
+LOCAL = (
+    {"host": "127.0.0.1:8700"},
+    {"host": "[::1]:8700"},
+    {"host": "LOCALHOST."},
+    {"origin": "http://localhost:3000"},
+)
+FOREIGN = (
+    {"host": "evil.example"}, {"host": "127.0.0.1.evil.example:8700"}, {"host": "127.0.0.1@evil.example"}, {"host": ""}, {"host": "[::"},
+    {"origin": "http://evil.example"}, {"origin": "null"}, {"host": "localhost", "origin": "https://localhost.example"},
+)  # fmt: skip
+
+
+def test_without_keys_only_what_is_addressed_to_this_machine_is_answered(world):
+    async def run():
+        async with api(world) as client:
+            statuses = [
+                [(await client.get("/v1/key", headers=each)).status_code for each in some] for some in (LOCAL, FOREIGN)
+            ]
+            read = await client.post("/v1/services/delay/features", json={"keys": JFK}, headers=FOREIGN[0])
+            return *statuses, read, await client.get("/health", headers=FOREIGN[0])
+
+    local, foreign, read, health = asyncio.run(run())
+
+    assert set(local) == {200}
+    assert set(foreign) == {403}
+    assert (read.status_code, read.json()["type"]) == (403, "/problems/not-local")
+    assert "`Host` must be a loopback address or localhost, got 'evil.example'" in read.json()["detail"]
+    assert health.status_code == 200
+
+
 def test_services_are_listed_searched_and_described(world):
     listed = ask(world, "GET", "/v1/services").json()
     found = ask(world, "GET", "/v1/services", params={"q": "LEGS"}).json()

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from feature_store.access.audit import AuditLog, Entry
 from feature_store.errors import FeatureStoreError, KeyRefused
 from feature_store.serving.guard import Caller
+from feature_store.serving.local import check_local
 from feature_store.serving.problem import Problem, answer, problem_of
 from feature_store.time_rule import from_us
 
@@ -38,6 +39,8 @@ class Door:
             caller, claimed, problem, status = None, None, "", 500
             try:
                 caller = await self.guard.caller(request.headers.getlist("authorization"))
+                if caller.key is None:
+                    check_local(request.headers)
                 response = await endpoint(request, caller)
                 status = response.status_code
             except KeyRefused as error:

@@ -70,7 +70,7 @@ def _guarded(operation: Schemas, caller: Caller) -> Schemas:
     if grants is None:
         return operation | {"security": []}
     nobody: list[Schemas] = [{}] if caller.key is None else []
-    responses = dict(sorted((operation["responses"] | _problems("unauthenticated", "forbidden")).items()))
+    responses = dict(sorted((operation["responses"] | _problems("unauthenticated", "forbidden", "not-local")).items()))
     return operation | {"security": [*nobody, {_KEY: grants}], "responses": responses}
 
 

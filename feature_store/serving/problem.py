@@ -42,6 +42,11 @@ KINDS: Mapping[str, Kind] = {
         401, "Nobody knows who asks", "The header `Authorization: Bearer <key>` must name a key that works."
     ),
     "forbidden": Kind(403, "The key does not allow this", "`grant` is what it would take."),
+    "not-local": Kind(
+        403,
+        "Only this machine is answered",
+        "There are no API keys: `Host`, and `Origin` where it is sent, must be a loopback address or localhost.",
+    ),
     "unknown-name": Kind(404, "There is no such thing", "`known` lists what there is."),
     "no-such-path": Kind(404, "There is no such path", "The OpenAPI document lists all paths."),
     "wrong-method": Kind(405, "The path has another method", "The header Allow lists its methods."),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
+import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from feature_store.access.audit import AuditLog
 from feature_store.access.keyring import read_published
 from feature_store.errors import InputError, OnlineStoreError
 from feature_store.serving.certificate import certificate_of
+from feature_store.serving.local import is_loopback
 from feature_store.serving.metrics import SHARED, forget
 from feature_store.serving.worker import KEYS_AS_MADE, KEYS_REQUIRED, work
 from feature_store.stop import stop_on_signal
@@ -88,14 +90,6 @@ def serve(
                 grpc=grpc,
                 metrics=folder,
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a host."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_keys(settings: Settings, host: str) -> None:
