@@ -14,6 +14,7 @@ from online_world import NOW_US, World, departures, item, legs, ratio, service, 
 
 from feature_store.errors import OnlineStoreError
 from feature_store.online.layout import KeyedItem
+from feature_store.online.rollout import Rollout, rollout_fields
 from feature_store.reader import FeatureReader
 from feature_store.serving.about import State
 from feature_store.serving.app import build_app
@@ -125,18 +126,89 @@ def test_messagepack_and_arrow_carry_the_same(world):
     path = "/v1/services/delay/versions/2/features/batch"
 
     packed = ask(world, "POST", path, content=body, headers={**headers, "accept": "application/msgpack"})
-    arrow = ask(
-        world,
-        "POST",
-        path,
-        content=body,
-        headers={**headers, "accept": "application/vnd.apache.arrow.stream, */*;q=0.1"},
-    )
+    headers |= {"accept": "application/vnd.apache.arrow.stream, */*;q=0.1"}
+    arrow = ask(world, "POST", path, content=body, headers=headers)
 
     assert packed.headers["content-type"] == "application/msgpack"
     assert [row["values"] for row in msgspec.msgpack.decode(packed.content)["rows"]] == [[3], [0]]
-    table = pa.ipc.open_stream(arrow.content).read_all()
-    assert table.to_pydict() == {"departures__count_1h": [3, 0], "departures__count_1h__status": [0, 1]}
+    assert pa.ipc.open_stream(arrow.content).read_all().to_pydict() == {
+        "service": ["delay@2"] * 2, "departures__count_1h": [3, 0], "departures__count_1h__status": ["PRESENT", "EMPTY"],
+    }  # fmt: skip
+
+
+def columns(world, path, **body):
+    """The columns of an answer."""
+    answer = post(world, path, body, headers={"accept": "application/vnd.apache.arrow.stream"})
+    assert answer.status_code == 200, answer.text
+    return pa.ipc.open_stream(answer.content).read_all()
+
+
+def split(world, *, share):
+    """Serve a share of the entities the second version of `delay`."""
+    rollout = Rollout(serve=1, mode="split", to=2, share=share)
+    world.client.hset(f"services:{world.env}", mapping=rollout_fields({"delay": rollout}))
+
+
+def test_arrow_tells_event_times_when_they_are_asked_for(world):
+    rows, path = [JFK, {"origin": "EWR"}], "/v1/services/delay/versions/2/features/batch"
+
+    told = columns(world, path, rows=rows, event_times=True)
+
+    assert told.schema.field("departures__count_1h__event_time").type == pa.timestamp("us", tz="UTC")
+    assert told["departures__count_1h__event_time"].to_pylist() == [from_us(NOW_US - 2 * SECOND_US), None]
+
+
+def test_arrow_has_the_columns_of_both_versions_while_a_service_is_split(world):
+    split(world, share=50)
+    rows = [{"origin": f"airport {n}"} for n in range(20)] + [JFK]
+    path = "/v1/services/delay/features/batch"
+
+    told, plain = columns(world, path, rows=rows), post(world, path, {"rows": rows}).json()
+
+    assert {row["service"] for row in plain["rows"]} == {"delay@1", "delay@2"}
+    assert told["service"].to_pylist() == [row["service"] for row in plain["rows"]]
+    for name, column in (("departures:count_1h", "departures__count_1h"), ("weather:wind", "weather__wind")):
+        features = plain["features"]
+        places = [
+            features[row["service"]].index(name) if name in features[row["service"]] else None for row in plain["rows"]
+        ]
+        for key, suffix in (("values", ""), ("statuses", "__status")):
+            expected = [None if at is None else row[key][at] for at, row in zip(places, plain["rows"], strict=True)]
+            assert told[f"{column}{suffix}"].to_pylist() == expected
+
+
+def test_arrow_has_its_columns_without_any_row(world):
+    split(world, share=0)
+    paths = ("services/delay/features/batch", "services/delay/versions/2/features/batch")
+
+    both, second = (columns(world, f"/v1/{path}", rows=[], event_times=True).schema for path in paths)
+    some = columns(world, "/v1/services/delay/features/batch", rows=[JFK], event_times=True).schema
+    listed = [columns(world, "/v1/features", rows=rows, features=["departures:mean_1h"]).schema for rows in ([], [JFK])]
+
+    assert both == some
+    assert len(both) == 1 + 3 * 4
+    assert second.names == [
+        "service", "departures__count_1h", "departures__count_1h__status", "departures__count_1h__event_time"
+    ]  # fmt: skip
+    assert listed[0] == listed[1]
+    assert listed[0].field("departures__mean_1h").type == pa.float64()
+
+
+def test_two_versions_with_a_feature_of_two_kinds_have_no_common_columns(world):
+    other = KeyedItem(
+        view="departures", version=1, feature="mean_1h", name="departures:count_1h", prefix="", columns={"origin": "origin"}
+    )  # fmt: skip
+    world.publish(services=[service(other, version=2)])
+    split(world, share=50)
+    rows = [{"origin": f"airport {n}"} for n in range(20)]
+    headers = {"accept": "application/vnd.apache.arrow.stream"}
+
+    answer = post(world, "/v1/services/delay/features/batch", {"rows": rows}, headers=headers)
+
+    assert answer.status_code == 422
+    assert re.search(
+        "feature 'departures:count_1h' is (int|float) in delay@. and .* accept JSON", answer.json()["detail"]
+    )
 
 
 @pytest.mark.parametrize(

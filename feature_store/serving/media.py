@@ -10,7 +10,7 @@ import msgspec
 from feature_store.serving.problem import Problem
 
 if TYPE_CHECKING:
-    from feature_store.reader.batch import FeatureBatch
+    import pyarrow as pa
 
 JSON, MSGPACK, ARROW = "application/json", "application/msgpack", "application/vnd.apache.arrow.stream"
 READ = (JSON, MSGPACK)
@@ -62,11 +62,11 @@ def answer_type(header: str | None, offered: Sequence[str] = WRITTEN) -> str:
     )
 
 
-def arrow_stream(batch: FeatureBatch) -> bytes:
-    """The columns of a batch with their statuses, as an Arrow IPC stream."""
+def arrow_stream(table: pa.Table) -> bytes:
+    """A table as an Arrow IPC stream."""
     import pyarrow as pa
 
-    table, sink = batch.to_arrow(statuses=True), pa.BufferOutputStream()
+    sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]

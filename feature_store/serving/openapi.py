@@ -256,7 +256,7 @@ def _body(schema: Schemas) -> Schemas:
 def _batch(rows: Schemas) -> Schemas:
     arrow = {ARROW: {"schema": {"type": "string", "contentMediaType": ARROW}}}
     return {
-        "description": "The rows; as Arrow, a column for each feature and one for its status",
+        "description": "The rows; as Arrow, what was served, and a column for each feature, its status and, if asked for, its event time",
         "content": _content(rows) | arrow,
     }
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from feature_store.errors import OnlineStoreError, UnknownNameError
 from feature_store.online.keys import layouts_key, services_key
 from feature_store.online.layout import ViewLayout, layouts_in_use
+from feature_store.reader.listed import list_service
+from feature_store.reader.plan import plan_read
 from feature_store.reader.route import services_of
 from feature_store.reader.transport import as_hash
 from feature_store.serving.shapes import ServiceShape, shape_of
@@ -47,6 +49,24 @@ class Publication:
         if found is None:
             raise UnknownNameError("service", name, self.versions if "@" in name else self.served)
         return found
+
+    def kinds(self, features: str | Sequence[str], caller: Caller) -> dict[str, str]:
+        """Feature -> the kind of its values, of all that a read may serve somebody: while a service is split, of both versions.
+
+        Args:
+            features: a service, or a list of features.
+            caller: who asks.
+
+        Raises:
+            UnknownNameError: a service, view or feature is not published.
+        """
+        if not isinstance(features, str):
+            names = plan_read("", list_service(features, self.views), self.views).names  # nothing is read by it
+            return dict(zip(names.features, names.kinds, strict=True))
+        beside = self.beside.get(features)
+        told = {} if beside is None or not caller.sees_service(beside.name, beside.personal) else beside.features
+        served = self.shape(features).features
+        return {**served, **{name: kind for name, kind in told.items() if name not in served}}
 
     def versions_of(self, name: str) -> list[str]:
         """`name@version` of all versions of a service."""

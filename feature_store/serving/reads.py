@@ -15,7 +15,7 @@ from feature_store.serving.bodies import body_of
 from feature_store.serving.limits import Limits
 from feature_store.serving.media import ARROW, WRITTEN, answer_type, arrow_stream, body_type, encode
 from feature_store.serving.problem import Problem, problem_of
-from feature_store.serving.shapes import LISTED, Asked, Body, ServiceShape, status_names
+from feature_store.serving.shapes import LISTED, Body, ServiceShape, status_names
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -53,15 +53,14 @@ class Reads:
         written = answer_type(request.headers.get("accept"), (*WRITTEN, ARROW))
         shape = await self.service(_name(request), caller)
         asked = await self._body(request, shape.many)
-        return self._batch(written, await self.vectors(caller, _name(request), asked.rows, as_of=asked.as_of), asked)
+        return await self._many(written, _name(request), asked, caller)
 
     async def listed(self, request: Request, caller: Caller) -> Response:
         """Any features, of many rows."""
         written = answer_type(request.headers.get("accept"), (*WRITTEN, ARROW))
         asked = await self._body(request, LISTED)
         await self.check_views(asked.features, caller)
-        batch = await self.vectors(caller, asked.features, asked.rows, as_of=asked.as_of)
-        return self._batch(written, batch, asked)
+        return await self._many(written, asked.features, asked, caller)
 
     async def service(self, name: str, caller: Caller) -> ServiceShape:
         """The shape of a service, by name or by `name@version`, for who may read it.
@@ -151,13 +150,19 @@ class Reads:
         if size > limit:
             raise Problem("too-large", f"`{name}` may be {limit} at most, got {size}", {"limit": limit})
 
-    def _batch(self, written: str, batch: FeatureBatch, asked: Asked) -> Response:
-        if written == ARROW:
-            try:
-                return Response(arrow_stream(batch), media_type=ARROW)
-            except FeatureStoreError as error:
-                raise problem_of(error) from error
-        return Response(encode[written](told_batch(batch, event_times=asked.event_times)), media_type=written)
+    async def _many(self, written: str, name: str | Sequence[str], asked: Any, caller: Caller) -> Response:
+        batch = await self.vectors(caller, name, asked.rows, as_of=asked.as_of)
+        if written != ARROW:
+            return Response(encode[written](told_batch(batch, event_times=asked.event_times)), media_type=written)
+        from feature_store.serving.columns import table_of
+
+        try:
+            published = await self.published.now()
+            declared = {} if len(batch) and not isinstance(name, str) else published.kinds(name, caller)
+            table = table_of(batch, declared, event_times=asked.event_times)
+        except FeatureStoreError as error:
+            raise problem_of(error) from error
+        return Response(arrow_stream(table), media_type=ARROW)
 
 
 def told(vector: FeatureVector, *, event_times: bool = False) -> dict[str, object]:
