@@ -268,6 +268,22 @@ def test_a_key_sees_what_it_may_read_and_no_more(shop):
     ]
 
 
+def test_a_name_that_there_is_not_is_told_to_who_may_read_what_has_that_name(shop):
+    with keys(shop) as key:
+        reader = key(views=("*",), services=("*",))
+        unknown, hidden, service = ask(
+            shop.app(),
+            "/v1/catalog/views/spendin",
+            "/v1/catalog/views/profile",
+            "/v1/catalog/services/none",
+            key=reader,
+        )
+
+    assert (unknown.status_code, unknown.json()["known"]) == (404, ["habits", "spending"])
+    assert (hidden.status_code, hidden.json()["grant"]) == (403, "personal:profile")
+    assert service.status_code == 404
+
+
 def test_of_a_view_that_only_a_service_reads_other_features_stay_unknown(shop):
     with keys(shop) as key:
         text = key(services=("marketing",), personal=("profile",))

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pytest
 from online_world import NOW_US, World, departures, item, legs, ratio, service, weather
 
+from feature_store.catalog.document import DECLARED, Catalog, ServiceEntry, pack
 from feature_store.errors import OnlineStoreError
+from feature_store.online.keys import catalog_key
 from feature_store.online.layout import KeyedItem
 from feature_store.online.rollout import Rollout, rollout_fields
 from feature_store.reader import FeatureReader
@@ -350,20 +352,44 @@ def test_without_keys_only_what_is_addressed_to_this_machine_is_answered(world):
     assert health.status_code == 200
 
 
-def test_services_are_listed_searched_and_described(world):
+def test_services_are_listed_and_described(world):
+    declare(world, owner="team:roads", description="What the route model reads")
     listed = ask(world, "GET", "/v1/services").json()
-    found = ask(world, "GET", "/v1/services", params={"q": "LEGS"}).json()
     one = ask(world, "GET", "/v1/services/trip").json()
 
     assert [(each["name"], each["versions"]) for each in listed] == [
         ("delay", ["delay@1", "delay@2"]),
         ("trip", ["trip@1"]),
     ]
-    assert [each["name"] for each in found] == ["trip"]
+    assert listed[0]["defaults"] == {"weather:wind": 7.0}
     assert one == {
         "name": "trip", "id": "trip@1", "versions": ["trip@1"], "keys": {"origin": "str", "dest": "str"},
         "inputs": {}, "features": {"legs:count_1d": "int", "departures:count_1h": "int"},
+        "owner": "team:roads", "description": "What the route model reads",
+        "defaults": {}, "on_stale": "serve", "on_ahead": "serve",
     }  # fmt: skip
+
+
+def declare(world, **said):
+    """Put what somebody says of `trip` into the catalog."""
+    entry = ServiceEntry(
+        name="trip", version=1, on_stale="serve", on_ahead="serve", log_rate=0.0, personal=[], keys=[], requests={},
+        assets=[], features=[], **said,
+    )  # fmt: skip
+    world.client.hset(catalog_key(world.env), DECLARED, pack(Catalog(services=[entry])))
+
+
+def test_services_are_found_by_what_they_are_and_not_by_how_they_are_told(world):
+    declare(world, owner="team:roads", description="What the route model reads")
+    texts = ("LEGS", "delay@2", "Team:Roads", "what the", "dest", "versions", "keys", "on_stale", "{")
+
+    async def run():
+        async with api(world) as client:
+            return [(await client.get("/v1/services", params={"q": text})).json() for text in texts]
+
+    found = [[each["name"] for each in some] for some in asyncio.run(run())]
+
+    assert found == [["trip"], ["delay"], ["trip"], ["trip"], ["trip"], [], [], [], []]
 
 
 def test_what_is_published_later_is_found_without_a_restart(world):

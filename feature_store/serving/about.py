@@ -21,9 +21,13 @@ from feature_store.serving.problem import KINDS, Problem
 from feature_store.time_rule import from_us
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
 
     from feature_store.access.keys import ApiKey
+    from feature_store.catalog.document import ServiceEntry
+    from feature_store.serving.catalog import CatalogApi
     from feature_store.serving.guard import Caller, Guard
     from feature_store.serving.published import Publication, Published
     from feature_store.serving.publishing import Publishing
@@ -41,6 +45,7 @@ class About:
     """What the API says of itself and of what it serves."""
 
     published: Published
+    catalog: CatalogApi
     guard: Guard
     env: str
     metrics: Metrics
@@ -49,16 +54,20 @@ class About:
     errors: ErrorRate = field(default_factory=ErrorRate)
 
     async def services(self, request: Request, caller: Caller) -> Response:
-        """All services that he may know, or those that have what is searched for in their name, keys or features."""
+        """All services that he may know, or those that have a text in their name, owner, description or one of their columns."""
         wanted = request.query_params.get("q", "").lower()
-        found = (await self.published.now()).for_whom(caller)
-        told = [_described(shape, found) for shape in found.served.values()]
-        return _json([each for each in told if wanted in msgspec.json.encode(each).decode().lower()])
+        found, declared = (await self.published.now()).for_whom(caller), await self._declared()
+        told = [_described(shape, found, declared) for shape in found.served.values()]
+        return _json([each for each in told if any(wanted in text.lower() for text in _texts(each))])
 
     async def service(self, request: Request, caller: Caller) -> Response:
         """One service."""
         caller.what = name = request.path_params["service"]
-        return _json(_described(*await self.published.described(name, caller)))
+        return _json(_described(*await self.published.described(name, caller), await self._declared()))
+
+    async def _declared(self) -> dict[str, ServiceEntry]:
+        """What the catalog says of services, by `name@version`."""
+        return {each.id: each for each in (await self.catalog.now()).services}
 
     async def key(self, request: Request, caller: Caller) -> Response:  # noqa: ARG002
         """The key that was sent, without its secret."""
@@ -123,15 +132,26 @@ class About:
         )
 
 
-def _described(shape: ServiceShape, found: Publication) -> Service:
+def _described(shape: ServiceShape, found: Publication, declared: Mapping[str, ServiceEntry]) -> Service:
+    entry, layout = declared.get(shape.id), shape.layout
     return Service(
         name=shape.name,
         id=shape.id,
         versions=found.versions_of(shape.name),
+        owner=None if entry is None else entry.owner,
+        description="" if entry is None else entry.description,
         keys=dict(shape.keys),
         inputs=dict(shape.inputs),
         features=dict(shape.features),
+        defaults=layout.defaults,
+        on_stale=layout.on_stale,
+        on_ahead=layout.on_ahead,
     )
+
+
+def _texts(told: Service) -> list[str]:
+    """What a service is found by."""
+    return [*told.versions, told.owner or "", told.description, *told.keys, *told.inputs, *told.features]
 
 
 def _json(value: object) -> Response:

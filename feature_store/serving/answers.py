@@ -89,9 +89,18 @@ class Service(msgspec.Struct, kw_only=True):
     name: str
     id: Annotated[str, msgspec.Meta(description="`name@version` of what is served under the name")]
     versions: list[str]
+    owner: str | None
+    description: str
     keys: Annotated[dict[str, str], msgspec.Meta(description="Column of a row -> int, str, bool, date or bytes")]
     inputs: Annotated[dict[str, str], msgspec.Meta(description="Column that on-demand features take -> its kind")]
     features: Annotated[dict[str, str], msgspec.Meta(description="Feature -> the kind of its values")]
+    defaults: Annotated[
+        dict[str, Scalar], msgspec.Meta(description="Feature -> what stands for a value that is UNKNOWN")
+    ]
+    on_stale: Annotated[
+        str, msgspec.Meta(description="What is done with a value that is STALE: serve, default or fail")
+    ]
+    on_ahead: Annotated[str, msgspec.Meta(description="The same for one that is AHEAD")]
 
 
 class Key(msgspec.Struct, kw_only=True):

@@ -73,8 +73,10 @@ def build_app(
     may_run = functions_of(functions, watch=metrics.ran)
     reader = AsyncFeatureReader(url, env=env, clock=clock, timeout_s=limits.store_s, functions=may_run)
     reads = Reads(reader=reader, published=published, limits=limits, metrics=metrics)
-    about = About(published=published, guard=guard, env=env, metrics=metrics, state=state, publishing=publishing)
     catalog, site = CatalogApi(published, now, dagster_url), Site()
+    about = About(
+        published=published, catalog=catalog, guard=guard, env=env, metrics=metrics, state=state, publishing=publishing
+    )
     door = Door(guard=guard, metrics=metrics, audit=audit or AuditLog(None))
 
     @asynccontextmanager

@@ -23,6 +23,8 @@ from feature_store.serving.published import AGE_S
 from feature_store.untrusted import decoded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
 
     from feature_store.access.grants import Allowed
@@ -66,7 +68,7 @@ class CatalogApi:
 
     async def index(self, request: Request, caller: Caller) -> Response:
         """Everything that is declared and described to him."""
-        catalog, found = await self._now(), await self.published.now()
+        catalog, found = await self.now(), await self.published.now()
         written = self._written.get(caller.id)
         if (
             written is None
@@ -92,10 +94,15 @@ class CatalogApi:
             raise UnknownNameError("group", group, GROUPS)
         kind = GROUPS[group]
         caller.what = f"{kind} {name}"[:1_000]
-        seen = await self._seen(caller)
+        catalog = await self.now()
+        seen = seen_by(catalog, caller)
         known = {each.name for each in getattr(seen.catalog, group)}
-        caller.needs(f"{kind}:{name}", has=name in known or caller.may.admin)
+        may: Callable[[str], bool] = getattr(caller.may, kind)
+        caller.needs(f"{kind}:{name}", has=name in known or caller.may.admin or may(name))
         if name not in known:
+            for each in getattr(catalog, group):
+                if each.name == name:  # he may read it, but for the personal data
+                    caller.reads_personal(each.personal if kind == "service" else [name])
             raise UnknownNameError(kind, name, known)
         ids = [each.id for each in seen.catalog.views if each.name == name] if kind == "view" else []
         asked: list[tuple[Any, ...]] = [("HGET", catalog_key(self.published.env), history_field(kind, name))]
@@ -123,7 +130,7 @@ class CatalogApi:
         return _json(told)
 
     async def _seen(self, caller: Caller) -> Seen:
-        return seen_by(await self._now(), caller)
+        return seen_by(await self.now(), caller)
 
     async def _write(self, catalog: Catalog, found: Publication, caller: Caller) -> _Written:
         seen, mine = seen_by(catalog, caller), found.for_whom(caller)
@@ -138,7 +145,7 @@ class CatalogApi:
         etag = f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
         return _Written(catalog, found, caller.may, body, etag)
 
-    async def _now(self) -> Catalog:
+    async def now(self) -> Catalog:
         """The catalog, not older than a few seconds; older while Redis does not answer, or has lost it."""
         if time.monotonic() >= self._until_s:
             async with self._looking:

@@ -20,7 +20,12 @@ _SCHEME = {
     "scheme": "bearer",
     "description": "An API key. What an operation takes of its grants is listed beside it.",
 }
-_SEARCH = {"name": "q", "in": "query", "description": "A text that a service must have somewhere"}
+_TIMES = "Times are text of ISO 8601 in JSON, and MessagePack's timestamp extension in answers of MessagePack."
+_SEARCH = {
+    "name": "q",
+    "in": "query",
+    "description": "A text that a service must have in its name, owner, description, keys, inputs or features",
+}
 _SERVICE = {"name": "service", "in": "path", "required": True}
 _GROUP = {"name": "group", "in": "path", "required": True, "description": "views, services or sources"}
 _NAME = {"name": "name", "in": "path", "required": True}

@@ -21,6 +21,7 @@ from feature_store.status import Status
 from feature_store.untrusted import decoded
 
 if TYPE_CHECKING:
+    from feature_store.online.layout import ServiceLayout
     from feature_store.reader.plan import ReadPlan
 
 Moment = Annotated[
@@ -111,6 +112,8 @@ class ServiceShape:
     """The request for many."""
     values: type[msgspec.Struct]
     statuses: type[msgspec.Struct]
+    layout: ServiceLayout
+    """As it is published."""
     personal: tuple[str, ...] = ()
     """Views with personal data that it reads."""
 
@@ -145,6 +148,7 @@ def shape_of(plan: ReadPlan) -> ServiceShape:
         many=_request(f"{called}BatchRequest", {"rows": rows}),
         values=_struct(f"{called}Values", {name: _value(kind) for name, kind in kinds.items()}),
         statuses=_struct(f"{called}Statuses", dict.fromkeys(kinds, StatusName)),
+        layout=plan.service,
         personal=plan.names.personal_views,
     )
 
