@@ -537,7 +537,7 @@ def test_addresses_of_pages_follow_from_the_settings():
 @pytest.mark.skipif(NODE is None, reason=NO_NODE)
 def test_the_search_finds_by_every_field_the_best_first(shop):
     answers = subprocess.run(
-        [NODE, Path(__file__).parent / "catalog_search.mjs", PAGE / "search.js", PAGE / "snippets.js"],
+        [NODE, Path(__file__).parent / "catalog_search.mjs", *(PAGE / f"{name}.js" for name in ("search", "snippets", "rows"))],
         check=True, capture_output=True, text=True, input=json.dumps(told(shop, "/v1/catalog")),
     ).stdout  # fmt: skip
     found = json.loads(answers)
@@ -554,4 +554,5 @@ def test_the_search_finds_by_every_field_the_best_first(shop):
     assert "feature habits:amount_max_7d" in found["<script>"]
     assert found["  "] == found["no such thing"] == []
     assert (found["python"], found["shell"]) == ('{"a": [1, None, True, "\\"\\\\x"]}', "'it'\\''s'")
+    assert found["row"] == {"rival": 1}  # a view in a role: a value of the key's type
     assert found["href"] == "#/features/a%2Fb%3A%3Cc%3E"

@@ -318,7 +318,8 @@ def test_a_server_that_is_about_to_stop_is_not_ready_and_answers_still(world):
     state = State()
     state.draining = True
 
-    assert ask(world, "GET", "/ready", state=state).status_code == 503
+    answer = ask(world, "GET", "/ready", state=state)
+    assert (answer.status_code, answer.json()["title"]) == (503, "The server is about to stop")
     assert post(world, "/v1/services/delay/features", {"keys": JFK}, state=state).status_code == 200
 
 

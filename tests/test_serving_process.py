@@ -145,6 +145,7 @@ def test_a_worker_that_dies_is_replaced_and_counts_go_on(world):
         server.send_signal(signal.SIGTERM)
 
         assert server.wait(30) == 0
+        assert f"worker {first[0]} has ended (by SIGKILL); another takes its place" in server.stderr.read()
         assert 'http_requests_total{operation="read",status="200"} 11.0' in counted
         assert all(not Path(f"/proc/{pid}").exists() for pid in [*first, *now])
 

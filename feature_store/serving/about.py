@@ -108,7 +108,7 @@ class About:
     async def ready(self, request: Request) -> Response:  # noqa: ARG002
         """Redis answers, something is published and keys are known; not while the server is about to stop."""
         if self.state.draining:
-            raise Problem("store-unavailable", "this server is about to stop", headers={"Retry-After": "1"})
+            raise Problem("stopping", "this server is about to stop", headers={"Retry-After": "1"})
         await self.published.now()
         await self.guard.keyring()
         await self.published.ask()

@@ -59,7 +59,7 @@ def document(found: Publication, *, version: str, env: str, events: Mapping[str,
         "info": {
             "title": "Feature store",
             "version": version,
-            "description": f"Features of the environment '{env}'. Each feature service is a path with its own types.",
+            "description": f"Features of the environment '{env}'. Each feature service is a path with its own types. {_TIMES}",
         },
         "paths": {
             path: {method: _guarded(operation, caller) for method, operation in operations.items()}
@@ -175,6 +175,8 @@ def _about(caller: Caller) -> list[tuple[str, Schemas]]:
             _get(
                 "ready",
                 "Whether it can serve: the online store answers, and something is published",
+                [],
+                "stopping",
                 tells=ref("Readiness"),
             ),
         ),

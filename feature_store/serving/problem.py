@@ -64,6 +64,7 @@ KINDS: Mapping[str, Kind] = {
     "headers-too-large": Kind(431, "The headers are too large", "`limit` says what is allowed."),
     "internal": Kind(500, "The server failed", "It is noted in the server's log."),
     "store-unavailable": Kind(503, "The online store does not answer", "Try again after `Retry-After` seconds."),
+    "stopping": Kind(503, "The server is about to stop", "Another one answers, or this one once it runs again."),
     "log-unavailable": Kind(
         503, "The log does not answer", "Publish again after `Retry-After` seconds; an event id counts once."
     ),

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from feature_store.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 _LOOK_S = 0.2
 _AGAIN_S = 1.0
 """How long after a worker that died the next one is started."""
@@ -176,10 +178,22 @@ def _supervise(
         while not stop.wait(_LOOK_S):
             for place, worker in enumerate(running):
                 if worker.poll() is not None and not stop.wait(_AGAIN_S):
+                    logger.error(
+                        "worker %d has ended (%s); another takes its place", worker.pid, _ending(worker.poll())
+                    )
                     forget(worker.pid, metrics)
                     running[place] = start()
     finally:
         _end(running, within_s=drain_s + _ENDING_S)
+
+
+def _ending(code: int | None) -> str:
+    """What an exit code says.
+
+    >>> _ending(-9), _ending(1)
+    ('by SIGKILL', 'with exit code 1')
+    """
+    return f"by {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
 
 
 def _end(running: Sequence[subprocess.Popen[bytes]], *, within_s: float) -> None:

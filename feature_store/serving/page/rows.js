@@ -10,7 +10,9 @@ export function rowOf(shop, view) {
 }
 
 export function rowFor(shop, service) {
-  const known = Object.assign({}, ...viewsOf(shop, service).map((each) => rowOf(shop, each)));
+  const own = Object.assign({}, ...viewsOf(shop, service).map((each) => rowOf(shop, each)));
+  const roles = service.features.flatMap((each) => Object.entries(each.columns));
+  const known = { ...Object.fromEntries(roles.map(([key, column]) => [column, own[key]])), ...own };
   return Object.fromEntries(service.keys.map((name) => [name, known[name] ?? sample()]));
 }
 
