@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from stream_world import NOW_US, SOURCE, World, compiled, rows
 
-from feature_store import Registry, kafka
+from feature_store import Registry
+from feature_store import kafka as kafka_topic
 from feature_store.access.keyring import Keyring, encode_keyring
 from feature_store.errors import LogError
 from feature_store.log.binding import open_log
@@ -129,12 +130,27 @@ def test_a_log_without_room_is_said_with_when_to_try_again(world, monkeypatch):
     assert held(world) == 0
 
 
+def over_kafka(topic, servers):
+    """The same declarations with a log in Kafka."""
+    source = replace(compiled.registry.source(SOURCE), log=kafka_topic(topic, bootstrap_servers=servers))
+    return compile_registry(Registry(views=[replace(view, source=source) for view in compiled.registry.views]))
+
+
 @pytest.fixture
 def in_kafka(monkeypatch):
-    """The same declarations with a log in Kafka, where nobody is; what asks it waits for a moment only."""
+    """A log where nobody is; what asks it waits for a moment only."""
     monkeypatch.setattr("feature_store.log.kafka.clients.ANSWER_S", 0.3)
-    source = replace(compiled.registry.source(SOURCE), log=kafka(SOURCE, bootstrap_servers="127.0.0.1:1"))
-    return compile_registry(Registry(views=[replace(view, source=source) for view in compiled.registry.views]))
+    return over_kafka(SOURCE, "127.0.0.1:1")
+
+
+def test_events_are_in_kafka_when_the_answer_comes(world, kafka):
+    declared = over_kafka(kafka.topic(), kafka.servers)
+
+    answer = post(world, rows(20), declared=declared, times=2)
+
+    log = open_log(world.client, world.env, declared.registry.source(SOURCE))
+    assert (answer.status_code, len(answer.json()["positions"])) == (200, 20)
+    assert sum(log.lag(partition, log.begin(partition)) for partition in range(log.partitions)) == 40
 
 
 def test_a_broker_that_is_away_is_said_with_when_to_try_again(world, in_kafka):
