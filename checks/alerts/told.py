@@ -116,4 +116,4 @@ class Teller:
 
 
 def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:,.0f} min"
+    return f"{seconds / 60:,.0f} min" if seconds else ""
