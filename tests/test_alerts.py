@@ -253,6 +253,22 @@ def test_a_runbook_says_what_it_means_what_to_do_and_when_it_is_over(page):
     assert "\n1. " in text
 
 
+def test_what_nobody_owns_is_of_whoever_runs_the_deployment(tmp_path, webhook):
+    settings = Settings(
+        home=tmp_path, redis_url="redis://127.0.0.1:1/0", alert_webhook_url=webhook.url, owner="team:platform"
+    )
+    deployment = Deployment(tmp_path, settings=settings)
+    graph = deployment.definitions.resolve_asset_graph()
+    kept = [deployment.key("lake", "maintenance"), deployment.key("housekeeping", "keys")]
+    health = graph.get_check_spec(dg.AssetCheckKey(kept[0], "health"))
+    failed = {"check": "run_failed", "key": kept[1].path}
+
+    assert health.metadata["owner"] == "team:platform"
+    assert [list(graph.get(key).owners) for key in kept] == [["team:platform"]] * 2
+    Sensor(deployment).tick(report=[said(False, **failed), said(False)])
+    assert [message["owner"] for message in webhook.received] == ["team:platform", "team:taxis"]
+
+
 # ---- delivery
 
 

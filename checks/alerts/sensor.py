@@ -36,6 +36,7 @@ def build_alert_sensor(registry: Registry, settings: Settings, *, clock: Clock |
         concerns=concerns(registry, env),
         ui_url=settings.dagster_url,
         runbook_url=settings.runbook_url,
+        owner=settings.owner,
     )
     post = webhook(settings.alert_webhook_url) if settings.alert_webhook_url else None
     limit_s = settings.alert_overdue_minutes * 60.0
