@@ -33,7 +33,7 @@ def alert_findings(settings: Settings) -> Findings:
     command = [sys.executable, "-m", "feature_store_deploy.checks.alerts", str(settings.home), settings.environment]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
-    except subprocess.SubprocessError as error:
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         why = (str(error.stderr or "").strip().splitlines() or [str(error)])[-1]
         yield Finding("alerts", State.WARNING, f"{where}; Dagster's books cannot be read: {why}")
         return
