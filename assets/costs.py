@@ -1,6 +1,7 @@
 """The asset of what features cost: bytes in Redis and in the lake, reads, and the features that nobody uses."""
 
 import dagster as dg
+from feature_store_deploy.assets.declared import owners
 from feature_store_deploy.assets.housekeeping import GROUP
 from feature_store_deploy.assets.keys import costs_key, op_name
 from feature_store_deploy.assets.markdown import table
@@ -22,12 +23,13 @@ class Counting(dg.Config):
     """Reads of so many days."""
 
 
-def build_costs_asset(*, env: str) -> dg.AssetsDefinition:
+def build_costs_asset(*, env: str, owner: str | None) -> dg.AssetsDefinition:
     """The asset of an environment's features."""
 
     @dg.asset(
         key=costs_key(env),
         group_name=GROUP,
+        owners=owners(owner),
         kinds={"ducklake", "redis"},
         description="What each feature takes in Redis and in the lake, how often it is read, and which nobody uses",
     )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import dagster as dg
+from feature_store_deploy.assets.declared import owners
 from feature_store_deploy.assets.keys import housekeeping_key
 from feature_store_deploy.assets.markdown import table
 from feature_store_deploy.assets.schedules import build_schedule
@@ -26,15 +27,16 @@ class Housekeeping(dg.Config):
     """Views and services that are declared no more go too, where nothing uses them."""
 
 
-def build_housekeeping_assets(*, env: str) -> list[dg.AssetsDefinition]:
+def build_housekeeping_assets(*, env: str, owner: str | None) -> list[dg.AssetsDefinition]:
     """An asset for each task but those of `lake/maintenance`."""
-    return [_build(task, env=env) for task in TASKS.values() if task.name in KINDS]
+    return [_build(task, env=env, owner=owner) for task in TASKS.values() if task.name in KINDS]
 
 
-def _build(task: Task, *, env: str) -> dg.AssetsDefinition:
+def _build(task: Task, *, env: str, owner: str | None) -> dg.AssetsDefinition:
     @dg.asset(
         key=housekeeping_key(env, task.name),
         group_name=GROUP,
+        owners=owners(owner),
         kinds=KINDS[task.name],
         description=f"Removes {task.about}; with `dry_run` it only says what would go",
     )

@@ -24,13 +24,18 @@ def workspace_file() -> Path:
     return own if own.exists() else Path(str(_PACKAGED))
 
 
+def dagster_home(settings: Settings) -> Path:
+    """The DAGSTER_HOME of a deployment, `<home>/dagster/<env>`."""
+    return settings.home.absolute() / "dagster" / settings.environment
+
+
 def prepare_dagster_home(settings: Settings) -> Path:
-    """The DAGSTER_HOME of a deployment, `<home>/dagster/<env>`, with its `dagster.yaml`; an existing file is left as it is.
+    """The DAGSTER_HOME of a deployment, with its `dagster.yaml`; an existing file is left as it is.
 
     Raises:
         SettingsError: the directory cannot be written.
     """
-    directory = settings.home.absolute() / "dagster" / settings.environment
+    directory = dagster_home(settings)
     target = directory / _TEMPLATE.name
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """The asset that keeps the lake small: files merged, snapshots that nobody needs forgotten."""
 
 import dagster as dg
+from feature_store_deploy.assets.declared import owners
 from feature_store_deploy.assets.housekeeping import GROUP
 from feature_store_deploy.assets.keys import maintenance_key, op_name
 from feature_store_deploy.assets.markdown import table
@@ -27,12 +28,13 @@ class Maintenance(dg.Config):
     """Only say what would be merged and forgotten."""
 
 
-def build_maintenance_asset(*, env: str) -> dg.AssetsDefinition:
+def build_maintenance_asset(*, env: str, owner: str | None) -> dg.AssetsDefinition:
     """The asset of an environment's lake."""
 
     @dg.asset(
         key=maintenance_key(env),
         group_name=GROUP,
+        owners=owners(owner),
         kinds={"ducklake"},
         description="Merges small files, and forgets old snapshots that nothing pinned",
     )

@@ -1,6 +1,7 @@
 """The asset of what the catalog tells of values: how each feature is distributed."""
 
 import dagster as dg
+from feature_store_deploy.assets.declared import owners
 from feature_store_deploy.assets.keys import history_key, op_name, statistics_key
 from feature_store_deploy.assets.markdown import table
 from feature_store_deploy.assets.schedules import build_schedule
@@ -20,6 +21,7 @@ def build_statistics_asset(registry: Registry, settings: Settings) -> dg.AssetsD
         key=statistics_key(env),
         deps=[history_key(env, view) for view in registry.views],
         group_name="catalog",
+        owners=owners(settings.owner),
         kinds={"duckdb", "redis"},
         description="How the values of features are distributed in the newest days, for the catalog; no personal data",
         metadata={"catalog": dg.MetadataValue.url(settings.catalog_url)},

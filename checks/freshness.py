@@ -54,11 +54,13 @@ def build_freshness_check(view: FeatureView, *, env: str) -> Checks | None:
 def _judge(view: FeatureView, store: FeatureStore) -> dg.AssetCheckResult:
     from redis.exceptions import RedisError  # takes a third of a second
 
+    from feature_store.online.refusal import worded
+
     now_us = store.clock.now_us()
     try:
         readiness = _readiness(store, now_us)
     except RedisError as error:
-        return outcome(passed=False, description=f"Redis does not answer: {error}", owner=view.owner)
+        return outcome(passed=False, description=worded(error), owner=view.owner)
     found = freshness_of(view, readiness, now_us=now_us)
     metadata: dict[str, object] = {"sla_seconds": view.freshness_sla_us / SECOND_US}
     if found.age_us is None:

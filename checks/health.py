@@ -24,14 +24,14 @@ UNKEPT_DAYS = 3.0
 METHOD = "what the lake's books, the disk and Dagster's say now"
 
 
-def build_health_check(*, env: str) -> Checks:
-    """The check of an environment's lake."""
+def build_health_check(*, env: str, owner: str | None) -> Checks:
+    """The check of an environment's lake, which is of whoever runs the deployment."""
     key, described = maintenance_key(env), "Files, snapshots, days that wait, the disk: nothing has piled up"
-    spec = dg.AssetCheckSpec(HEALTH, asset=key, description=described, metadata=spec_metadata(None))
+    spec = dg.AssetCheckSpec(HEALTH, asset=key, description=described, metadata=spec_metadata(owner))
 
     def health(step: Step) -> dg.AssetCheckResult:
         found = measure_health(step.store, unkept_days=_unkept_days(step.instance, key, step.store))
-        return judged(found, key=spec.key, owner=None, severity=dg.AssetCheckSeverity.ERROR)
+        return judged(found, key=spec.key, owner=owner, severity=dg.AssetCheckSeverity.ERROR)
 
     return Checks.of_one(spec, health)
 

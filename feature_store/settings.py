@@ -87,6 +87,10 @@ class Settings(BaseSettings):
     """The port on which the flow says what it counts; none: it counts nothing."""
     archive_metrics_port: int | None = Field(default=None, ge=1, le=65535)
     """The port on which the archiver does."""
+    owner: str | None = None
+    """Who runs the deployment, an e-mail address or `team:name`: whose the lake's health, housekeeping and all else is
+    that no declaration owns.
+    """
     alert_webhook_url: str | None = None
     """Where alerts are posted: failed checks, failed and overdue runs, and their recovery."""
     alert_overdue_minutes: int = Field(default=60, ge=5, le=10_080)
@@ -157,6 +161,13 @@ class Settings(BaseSettings):
         if value is not None and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
             raise ValueError(f"must be an http:// or https:// address without `?` and `#`, got {value!r}")
         return None if value is None else value.rstrip("/")
+
+    @field_validator("owner")
+    @classmethod
+    def _dagsters_owner(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"team:\S+|[^@\s:]+@[^@\s]+\.[^@\s]+", value):
+            raise ValueError(f"must be an e-mail address or team:name, got {value!r}")
+        return value
 
     @field_validator("alert_webhook_url")
     @classmethod

@@ -79,6 +79,7 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
     checks = build_steps(
         [
             *_checks(registry, env=env),
+            build_health_check(env=env, owner=settings.owner),
             *(build_stream_check(source, env=env) for source in live),
             *(build_outdated_check(view, env=env, rebuild=settings.rebuild) for view in registry.views),
         ]
@@ -94,9 +95,9 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
                 catalog_url=settings.catalog_url,
             ),
             build_statistics_asset(registry, settings),
-            *build_housekeeping_assets(env=env),
-            build_costs_asset(env=env),
-            build_maintenance_asset(env=env),
+            *build_housekeeping_assets(env=env, owner=settings.owner),
+            build_costs_asset(env=env, owner=settings.owner),
+            build_maintenance_asset(env=env, owner=settings.owner),
         ],
         sensors=[
             build_alert_sensor(registry, settings),
@@ -136,7 +137,6 @@ def _checks(registry: Registry, *, env: str) -> list[Checks]:
                 build_retraining_check,
             )
         ),
-        build_health_check(env=env),
     ]
     return [check for check in checks if check is not None]
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from feature_store.errors import FeatureStoreError, InputError
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
+_ELSEWHERE = re.compile(r"\[([^\]]+)\]\(\.\./[^)]*\)")
+"""A link of a runbook to another page of our documentation, which a project does not have."""
 
 
 def write_project(name: str, folder: Path) -> list[Path]:
@@ -43,6 +45,8 @@ def _write(source: Traversable, folder: Path, below: Path, values: dict[str, str
         text = entry.read_text(encoding="utf-8")
         for key, value in values.items():
             text = text.replace("{{" + key + "}}", value)
+        if path.suffix == ".md":
+            text = _ELSEWHERE.sub(r"\1", text)
         (folder / path).write_text(text, encoding="utf-8")
         written.append(path)
     return written

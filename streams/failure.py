@@ -7,9 +7,10 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import duckdb
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from feature_store.errors import FeatureStoreError
+from feature_store.online.refusal import worded
 
 FORESEEN = (FeatureStoreError, RedisError, duckdb.IOException)
 """Errors that are no defect: a line says what they are."""
@@ -37,10 +38,8 @@ def noting_failure(method: Callable[Concatenate[Any, P], R]) -> Callable[Concate
 
 def in_words(error: Exception) -> str:
     """A line for the user about a foreseen error."""
-    if isinstance(error, ResponseError):
-        return f"Redis refuses a command: {error}"
     if isinstance(error, RedisError):
-        return f"Redis does not answer any more: {error}"
+        return worded(error)
     if isinstance(error, duckdb.IOException):
         return f"the lake cannot be read: {str(error).splitlines()[0]}"
     return str(error)

@@ -253,6 +253,22 @@ def test_a_runbook_says_what_it_means_what_to_do_and_when_it_is_over(page):
     assert "\n1. " in text
 
 
+def test_what_nobody_owns_is_of_whoever_runs_the_deployment(tmp_path, webhook):
+    settings = Settings(
+        home=tmp_path, redis_url="redis://127.0.0.1:1/0", alert_webhook_url=webhook.url, owner="team:platform"
+    )
+    deployment = Deployment(tmp_path, settings=settings)
+    graph = deployment.definitions.resolve_asset_graph()
+    kept = [deployment.key("lake", "maintenance"), deployment.key("housekeeping", "keys")]
+    health = graph.get_check_spec(dg.AssetCheckKey(kept[0], "health"))
+    failed = {"check": "run_failed", "key": kept[1].path}
+
+    assert health.metadata["owner"] == "team:platform"
+    assert [list(graph.get(key).owners) for key in kept] == [["team:platform"]] * 2
+    Sensor(deployment).tick(report=[said(False, **failed), said(False)])
+    assert [message["owner"] for message in webhook.received] == ["team:platform", "team:taxis"]
+
+
 # ---- delivery
 
 
@@ -316,6 +332,52 @@ def test_a_message_that_is_refused_blocks_only_what_is_said_of_the_same_thing(de
     assert webhook.told[1:] == [("failed", "poison"), ("recovered", "poison")]
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_an_address_that_was_withdrawn_loses_nothing_however_long_it_stays(deployment, webhook, status):
+    sensor = Sensor(deployment)
+    webhook.refuses = lambda _: status
+    sensor.tick(report=[said(False, check="volume"), said(False), said(True)])
+    for _ in range(72):
+        assert f"3 were not delivered yet: {status} " in sensor.tick(after_s=3600)
+    assert sensor.state.given_up == 0
+
+    webhook.refuses = lambda _: 200
+    for _ in range(13):
+        sensor.tick(after_s=10)
+    assert sorted(webhook.told) == [("failed", "schema"), ("failed", "volume"), ("recovered", "schema")]
+    assert (sensor.state.waiting, sensor.state.problem) == ([], "")
+
+
+def test_a_closed_address_is_asked_once_a_minute_and_not_for_each_message(deployment, webhook):
+    sensor = Sensor(deployment)
+    webhook.refuses = lambda _: 404
+    sensor.tick(report=[said(False, check=f"check_{n}") for n in range(8)])
+    for _ in range(60):
+        sensor.tick(after_s=10)
+
+    assert 10 <= len(webhook.tried) <= 15
+    assert len(set(webhook.tried)) > 1  # in turn, in case it is one of them after all
+
+
+def test_one_message_that_is_forbidden_does_not_hold_up_the_others(deployment, webhook):
+    sensor = Sensor(deployment)
+    webhook.refuses = lambda message: 403 if message["check"] == "poison" else 200
+    sensor.tick(report=[said(False, check="poison"), said(False, check="volume")])
+    sensor.tick(after_s=10)
+
+    assert webhook.told == [("failed", "volume")]
+
+
+def test_each_tick_says_why_messages_wait_also_while_nobody_is_asked(deployment, webhook):
+    sensor = Sensor(deployment)
+    webhook.refuses = lambda _: 400
+    sensor.tick(report=[said(False)])
+    said_then = "0 alerts; 1 were not delivered yet: 400 Bad Request (docs/runbooks/delivery.md)"
+
+    assert [sensor.tick(after_s=10) for _ in range(3)] == [said_then] * 3
+    assert len(webhook.tried) == 1
+
+
 def test_a_message_that_is_refused_for_a_day_is_given_up(deployment, webhook):
     sensor = Sensor(deployment)
     webhook.refuses = lambda message: 413 if message["state"] == "failed" else 200
@@ -324,7 +386,7 @@ def test_a_message_that_is_refused_for_a_day_is_given_up(deployment, webhook):
         sensor.tick(after_s=3600)
 
     assert webhook.told == [("recovered", "schema")]
-    assert sensor.state.waiting == []
+    assert (sensor.state.waiting, sensor.state.given_up) == ([], 1)
 
 
 def test_a_crash_between_delivery_and_its_note_repeats_one_message_with_its_id(deployment, webhook, monkeypatch):
@@ -501,6 +563,22 @@ def test_a_run_that_waits_for_too_long_is_overdue_unless_it_belongs_to_a_backfil
     sensor.tick(after_s=60)
     assert webhook.told == [("failed", "run_overdue"), ("recovered", "run_overdue")]
     assert webhook.received[1]["key"] == message["key"]
+
+
+def test_a_sensor_that_should_run_and_was_switched_off_is_told_until_it_runs_again(kept, webhook):
+    sensor, name = Sensor(kept), "dev__outdated_sensor"
+    state = books(kept, name, InstigatorType.SENSOR)
+    sensor.tick()
+    kept.instance.update_instigator_state(state.with_status(InstigatorStatus.STOPPED))
+    sensor.tick(after_s=60)
+    sensor.tick(after_s=60)
+
+    assert of(webhook, name) == [("failed", "the sensor is switched off")]
+    assert (webhook.received[0]["figure"], webhook.received[0]["check"]) == ("", "run_overdue")
+
+    kept.instance.update_instigator_state(state.with_status(InstigatorStatus.RUNNING))
+    sensor.tick(after_s=60)
+    assert [state for state, _ in of(webhook, name)] == ["failed", "recovered"]
 
 
 def test_a_sensor_whose_ticks_all_fail_is_told(kept, webhook):

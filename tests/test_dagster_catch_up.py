@@ -1,9 +1,12 @@
 """A daemon that was away: one mutation makes everything fresh; and a backfill that was killed goes on where it was."""
 
+import json
+import re
 import time
 from collections import Counter
 from contextlib import contextmanager
 from datetime import date, timedelta
+from pathlib import Path
 
 import catch_up_world as world
 import dagster as dg
@@ -23,6 +26,7 @@ from feature_store_deploy.assets.backfill import submit
 from feature_store_deploy.assets.books import quicken_books
 from feature_store_deploy.assets.driver import Driver
 from feature_store_deploy.assets.resume import LAST, resume
+from graphql import get_variable_values, parse, validate
 from lake_rows import begun
 
 from feature_store.errors import InputError
@@ -40,8 +44,9 @@ AWAY, BACK, END = 3, 6, 9
 """The days before AWAY were built; then the daemon is away until BACK. The days from there to END are a backfill's."""
 DAYS_PER_RUN = 2
 PATIENCE_S = 60
-LAUNCH = """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
-    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+PAGE = (Path(__file__).parent.parent / "docs/dagster.md").read_text()
+CALL = json.loads(re.search(r"^curl [^\n]*/graphql .*?<<'JSON'\n(.*?)^JSON$", PAGE, re.DOTALL | re.MULTILINE)[1])
+"""What the page has one post; its mutation is the one that is tried here."""
 HISTORY = ("events/trips", "tiles/hourly", "rows/daily")
 
 
@@ -96,7 +101,7 @@ def dagster(home):
 def mutate(context, assets):
     """Asks for a backfill as the UI does; returns its id."""
     done = create_schema().execute(
-        LAUNCH,
+        CALL["query"],
         variable_values={"params": {"partitionsByAssets": assets}},
         context_value=context.create_request_context(),
     )
@@ -247,3 +252,12 @@ def check_that_what_was_killed_is_resumed(context, deployment):
     ):
         with pytest.raises(InputError, match=message):
             resume(context, name)
+
+
+def test_the_call_that_the_page_shows_is_one_that_dagster_takes():
+    schema, document = create_schema().graphql_schema, parse(CALL["query"])
+    assert validate(schema, document) == []
+
+    given = get_variable_values(schema, document.definitions[0].variable_definitions, CALL["variables"])
+
+    assert not isinstance(given, list), given  # of errors

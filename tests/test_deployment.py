@@ -63,7 +63,8 @@ def test_every_variable_of_a_service_is_a_setting_with_a_value_that_it_takes(mon
     settings = Settings()
 
     assert settings.environment == "prod"
-    assert settings.alert_webhook_url is None
+    of_the_shell = {name for name, value in OURS["daemon"]["environment"].items() if value is None}
+    assert of_the_shell == {f"{PREFIX}{name}" for name in ("ALERT_WEBHOOK_URL", "OWNER", "RUNBOOK_URL", "UI_URL")}
 
 
 def test_what_prometheus_asks_is_where_the_services_answer():

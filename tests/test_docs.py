@@ -58,6 +58,26 @@ def test_the_links_of_a_page_lead_to_files_that_exist(page):
     assert missing == []
 
 
+COMMANDS = [
+    (page, command)
+    for page in sorted(ROOT.glob("docs/runbooks/*.md"))
+    for command in re.findall(r"`feature-store ([^`]+)`", page.read_text())
+]
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page.stem}: {said}" for page, said in COMMANDS])
+def test_a_command_of_a_runbook_is_one_that_the_program_takes(page, command):
+    del page
+    given = re.sub(r"\bDAY\b", "2026-01-01", command).split()
+    taken = typer.main.get_command(app)
+    while hasattr(taken, "commands") and given:
+        assert given[0] in taken.commands
+        taken = taken.commands[given.pop(0)]
+
+    if given:  # else the page only names it
+        taken.make_context(command, given)
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_in_docstrings_hold(name):
     assert doctest.testmod(importlib.import_module(name)).failed == 0

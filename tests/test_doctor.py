@@ -3,18 +3,24 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
+from feature_store_deploy.assets.instance import dagster_instance
+from feature_store_deploy.checks.alerts import state
+from feature_store_deploy.checks.alerts.__main__ import main
 
 from feature_store import doctor
 from feature_store.cli.app import run
 from feature_store.configured import unknown_variables
-from feature_store.doctor import Finding, State, examine
+from feature_store.doctor import examine, server
+from feature_store.doctor.alerts import alert_findings
+from feature_store.doctor.finding import Finding, State
+from feature_store.online.acl import role
 from feature_store.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
@@ -79,7 +85,7 @@ def test_a_deployment_that_was_applied_is_well(settings: Settings, capsys: pytes
     wrong = {part: each for part, each in after.items() if each.state is not State.OK}
     assert set(wrong) <= {"packages"}, wrong  # an extra may be missing
     assert list(after) == [
-        "Python", "packages", "settings", "files", "home", "lake", "declarations", "Redis", "clock", "log sales",
+        "Python", "packages", "settings", "files", "home", "lake", "declarations", "Redis", "clock", "log sales", "alerts",
     ]  # fmt: skip
     assert run(["doctor"]) == 0
     said = capsys.readouterr().out
@@ -142,7 +148,7 @@ def test_a_password_is_never_shown(settings: Settings, monkeypatch: pytest.Monke
 
 
 def test_clocks_apart_are_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "time", SimpleNamespace(time=lambda: time.time() - 30, perf_counter=time.perf_counter))
+    monkeypatch.setattr(server, "time", SimpleNamespace(time=lambda: time.time() - 30, perf_counter=time.perf_counter))
 
     assert found(settings)["clock"].state is State.PROBLEM
     assert "30.0 s" in found(settings)["clock"].said
@@ -212,3 +218,96 @@ def test_packages_of_different_versions_are_told(settings, monkeypatch) -> None:
 
     assert found(settings)["packages"].state is State.PROBLEM
     assert "duckdb-extension-ducklake 0.1" in found(settings)["packages"].said
+
+
+@pytest.fixture
+def user(client: redis.Redis, environment: str) -> Iterator[Callable[..., str]]:
+    """Makes a user by its rules; gives the URL with which it comes."""
+
+    def make(*rules: str, password: str = "secret") -> str:
+        client.execute_command("ACL", "SETUSER", environment, "reset", "on", ">secret", *rules)
+        where = client.connection_pool.connection_kwargs
+        return f"redis://{environment}:{password}@{where['host']}:{where['port']}/0"
+
+    yield make
+    client.acl_deluser(environment)
+
+
+def test_a_user_who_may_only_read_is_a_problem(settings, user, monkeypatch, client) -> None:
+    before = client.dbsize()
+    monkeypatch.setenv(
+        f"{PREFIX}REDIS_URL", user("~*", "+@read", "+@connection", "+info", "+time", "+hsetex", "-@write")
+    )
+
+    worst = found(Settings())["Redis"]
+
+    assert worst.state is State.PROBLEM
+    assert "this user may not publish events, write values, apply declarations (User " in worst.said
+    assert "feature-store acl" in worst.do
+    assert client.dbsize() == before
+
+
+def test_what_a_role_may_not_do_is_told(settings, user, monkeypatch) -> None:
+    url = user(*role("publisher").rules(settings.environment).split()[2:])
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", url)
+
+    worst = found(Settings())["Redis"]
+
+    assert worst.state is State.WARNING
+    assert worst.said.startswith("this user may not write values, apply declarations (")
+
+
+def test_a_wrong_password_and_a_missing_permission_are_not_called_a_server_that_is_away(
+    settings, user, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", user("~*", "+@all", password="wrong"))
+    assert "refuses the user or the password (" in found(Settings())["Redis"].said
+
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", user("~*", "+@all", "-info"))
+    assert "does not allow this user what is asked (User " in found(Settings())["Redis"].said
+
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", user("~*", "+@all", "-evalsha", "-eval"))
+    (Path(settings.home).parent / "sales.jsonl").write_text('{"uid": "1", "shop": "a", "at": "2024-03-01T00:00:00Z"}\n')
+    assert run(["publish", "sales", "sales.jsonl"]) == 2
+    said = capsys.readouterr().err
+    assert "no permissions" in said
+    assert "does not answer" not in said
+    assert "is it running" not in said
+
+
+def test_a_lake_that_cannot_be_written_is_told(settings, monkeypatch, capsys) -> None:
+    assert run(["apply"]) == 0
+    real = doctor.tempfile.TemporaryFile
+
+    def denied(*, dir: Path):  # noqa: A002 - its name; who tests as root may write everywhere
+        if "lake" in Path(dir).parts:
+            raise PermissionError(13, "Permission denied")
+        return real(dir=dir)
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", denied)
+
+    assert found(settings)["lake"].state is State.PROBLEM
+    assert "it can be read but not written: Permission denied" in found(settings)["lake"].said
+
+
+def test_alerts_that_wait_are_told_with_the_reason(settings, monkeypatch) -> None:
+    assert "no webhook" in found(settings)["alerts"].said
+    monkeypatch.setenv(f"{PREFIX}ALERT_WEBHOOK_URL", "https://hooks.example.com/s3cret")
+    waiting = [state.Waiting(message={})] * 3
+    with dagster_instance(settings) as instance:
+        state.save(instance, settings.environment, state.State(waiting=waiting, problem="404 Not Found", given_up=2))
+
+    [told] = alert_findings(Settings())
+
+    assert told.state is State.WARNING
+    assert told.said == (
+        "3 wait (404 Not Found); 2 were refused for a day and given up; posted to https://hooks.example.com/***"
+    )
+    assert told.do == "docs/runbooks/delivery.md"
+
+
+def test_books_that_nobody_has_begun_hold_nothing_and_are_not_made(settings, capsys, tmp_path) -> None:
+    main(str(tmp_path / "home"), settings.environment)
+
+    assert capsys.readouterr().out == '{"waiting": 0, "problem": "", "given_up": 0}'
+    assert not (tmp_path / "home").exists()

@@ -12,7 +12,9 @@ import dagster as dg
 import httpx
 import pytest
 from dagster_world import Deployment, day, ride
+from feature_store_deploy.checks.alerts.state import State, Waiting, save
 from feature_store_deploy.stack.exporter.__main__ import listen
+from feature_store_deploy.stack.exporter.alerts import alert_families
 from feature_store_deploy.stack.exporter.books import Books, number
 from feature_store_deploy.stack.exporter.cached import Cached
 from feature_store_deploy.stack.exporter.declared import declared_families
@@ -143,6 +145,17 @@ def test_series_are_of_declared_checks_alone(measured):
     assert set(samples(books.families())) == before
 
 
+def test_alerts_that_nobody_has_received_are_told_per_environment():
+    with dg.DagsterInstance.ephemeral() as instance:
+        unborn = samples(alert_families(instance, env="dev"))
+        save(instance, "dev", State(waiting=[Waiting(message={}), Waiting(message={})], given_up=3))
+
+        assert unborn == samples(alert_families(instance, env="prod")) == {}
+        assert samples(alert_families(instance, env="dev")) == {
+            "feature_alerts_waiting{}": 2, "feature_alerts_given_up{}": 3
+        }  # fmt: skip
+
+
 def test_the_newest_evaluation_counts(measured):
     books, note = measured
     note("online/hourly", "missing_rate", figures={"count_1h": 0.25})
@@ -234,7 +247,7 @@ def test_it_answers_as_a_process_until_it_is_told_to_end(valkey, tmp_path, envir
         finally:
             exporter.kill()
 
-    assert [found[f"exporter_part_up{{{part}}}"] for part in ("declared", "dagster", "stream")] == [1, 1, 1]
+    assert [found[f"exporter_part_up{{{part}}}"] for part in ("declared", "dagster", "alerts", "stream")] == [1] * 4
 
 
 def asked(url):

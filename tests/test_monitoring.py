@@ -13,6 +13,7 @@ import yaml
 from api_server import running
 from feature_store_deploy.stack import healthy
 from feature_store_deploy.stack.definitions import build_definitions
+from feature_store_deploy.stack.exporter.alerts import alert_families
 from feature_store_deploy.stack.exporter.books import Books
 from feature_store_deploy.stack.exporter.cached import Cached
 from feature_store_deploy.stack.exporter.declared import declared_families
@@ -75,9 +76,9 @@ def endpoints(valkey, tmp_path_factory, module_environment):
         books = Books(definitions, instance)
         stream = Stream(registry, world.client, env=world.env, clock=world.clock)
         declared = partial(declared_families, registry, env=world.env)
-        counts["exporter"].register(
-            Cached({"declared": declared, "dagster": books.families, "stream": stream.families}, every_s=0)
-        )
+        alerts = partial(alert_families, instance, env=world.env)
+        parts = {"declared": declared, "dagster": books.families, "alerts": alerts, "stream": stream.families}
+        counts["exporter"].register(Cached(parts, every_s=0))
         for job, address in targets.items():
             servers[job], _ = start_http_server(int(address.partition(":")[2]), HOST, counts[job])
         targets["api"] = api.url.removeprefix("http://")

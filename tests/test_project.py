@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,19 @@ def test_the_wheel_has_the_proto_of_the_grpc_api_with_messages_stub_and_types(wh
     names = ("features.proto", "features_pb2.py", "features_pb2.pyi", "features_pb2_grpc.py")
 
     assert {f"feature_store/serving/grpc/v1/{name}" for name in names} <= set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_the_wheel_and_a_new_project_have_the_runbooks_where_alerts_look_for_them(wheel, tmp_path):
+    pages = {page.name for page in Path(__file__).parent.parent.glob("docs/runbooks/*.md")}
+    packed = {Path(name).name for name in zipfile.ZipFile(wheel).namelist() if "/template/docs/runbooks/" in name}
+
+    written = write_project("fraud", tmp_path / "fraud")
+
+    found = [path for path in written if path.parent == Path("docs/runbooks")]
+    assert packed == {path.name for path in found} == pages
+    texts = [(tmp_path / "fraud" / path).read_text() for path in [*found, Path("README.md")]]
+    links = {link for text in texts for link in re.findall(r"\]\(([^)#]+)", text)}
+    assert {link for link in links if link not in pages} == set()  # what leads out of a project is plain text
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """Delivery of what waits: in order, until the receiver has said 2xx.
 
-A receiver that is away (no connection, 5xx, 408, 425, 429) is left alone for a while, and nothing is overtaken. A message
-that is refused (any other answer) stands back: later messages about other things go on, those about the same thing
-wait behind it. It is tried again ever more rarely for a day, then given up.
+A receiver that is away (no connection, 5xx, 408, 425, 429) is left alone for a while, and nothing is overtaken. So is an
+address that is closed (401, 403, 404, 410), for as long as it takes somebody to name another; but the next message that
+is tried is another one, in case the answer was about the message after all. A message that is refused (any other answer)
+stands back: later messages about other things go on, those about the same thing wait behind it. It is tried again ever
+more rarely for a day, then given up.
 """
 
 import time
@@ -28,7 +30,6 @@ class Delivery:
     """What one tick has delivered."""
 
     sent: int = 0
-    problem: str = ""
     given_up: list[Waiting] = field(default_factory=list)
 
 
@@ -36,7 +37,7 @@ def deliver(state: State, post: Post, *, now_s: float, save: Callable[[], None])
     """Deliver what can be delivered now, and note each success at once: a crash repeats one message at most.
 
     Args:
-        state: whose `waiting` is delivered and shortened.
+        state: whose `waiting` is delivered and shortened; its `problem` says why something is left.
         post: delivers one message.
         now_s: the time, seconds since the epoch.
         save: keeps the state.
@@ -47,17 +48,17 @@ def deliver(state: State, post: Post, *, now_s: float, save: Callable[[], None])
     end, behind = time.monotonic() + BUDGET_S, set[str]()
     for each in list(state.waiting):
         about = str(each.message["key"])
-        if about in behind:
-            continue
-        if each.retry_s > now_s:
+        if about in behind or each.retry_s > now_s:
             behind.add(about)
             continue
         if time.monotonic() > end:
             break
         answer = post(each.message)
-        if answer.verdict == "away":
+        state.problem = answer.said or state.problem
+        if answer.verdict in ("away", "closed"):
             _stand_off(state, answer, now_s)
-            done.problem = answer.said
+            if answer.verdict == "closed":
+                each.retry_s = state.retry_s + LONGEST_PAUSE_S
             save()
             break
         state.failures, state.retry_s = 0, 0.0
@@ -65,11 +66,13 @@ def deliver(state: State, post: Post, *, now_s: float, save: Callable[[], None])
             state.waiting.remove(each)
             done.sent += 1
         else:
-            done.problem = answer.said
             behind.add(about)
             if _refuse(each, now_s):
                 state.waiting.remove(each)
+                state.given_up += 1
                 done.given_up.append(each)
+        if not state.waiting:
+            state.problem = ""
         save()
     return done
 

@@ -1,4 +1,4 @@
-"""What should be over by now: schedules without a tick, sensors whose ticks all fail, runs that wait or work for too long."""
+"""What should be over by now: schedules without a tick, sensors that are switched off or whose ticks all fail, runs that wait or work for too long."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ def _schedules(
 
 
 def _sensors(instance: dg.DagsterInstance, repository: RepositoryDefinition, *, now_s: float) -> Iterator[Overdue]:
-    """Sensors that have failed of late, and done nothing else."""
+    """Sensors that somebody has switched off though they should run, and those that have failed of late and done nothing else."""
     if instance.schedule_storage is None:
         return
     known = {
@@ -104,21 +104,23 @@ def _sensors(instance: dg.DagsterInstance, repository: RepositoryDefinition, *, 
     }
     for sensor in repository.sensor_defs:
         books = known.get(sensor.name)
-        if books is None or not books.is_running:
+        if books is None:
+            continue
+        if not books.is_running:
+            if sensor.default_status is dg.DefaultSensorStatus.RUNNING:
+                yield _sensor(sensor, "the sensor is switched off")
             continue
         grace_s = max(LEAST_GRACE_S, SENSOR_INTERVALS * float(sensor.minimum_interval_seconds or 0))
         ended = (TickStatus.SUCCESS, TickStatus.SKIPPED)
         failed = _ticks(instance, books, now_s - grace_s, (TickStatus.FAILURE,))
         if failed and not _ticks(instance, books, now_s - grace_s, ended):
-            yield Overdue(
-                id=f"sensor:{sensor.name}",
-                name=sensor.name,
-                days="",
-                of=(),
-                said="each tick of the sensor fails",
-                late_s=grace_s,
-                limit_s=grace_s,
-            )
+            yield _sensor(sensor, "each tick of the sensor fails", late_s=grace_s)
+
+
+def _sensor(sensor: dg.SensorDefinition, said: str, *, late_s: float = 0.0) -> Overdue:
+    return Overdue(
+        id=f"sensor:{sensor.name}", name=sensor.name, days="", of=(), said=said, late_s=late_s, limit_s=late_s
+    )
 
 
 def _due(schedule: dg.ScheduleDefinition, *, now_s: float, limit_s: float) -> tuple[float, float]:

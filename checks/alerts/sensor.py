@@ -36,6 +36,7 @@ def build_alert_sensor(registry: Registry, settings: Settings, *, clock: Clock |
         concerns=concerns(registry, env),
         ui_url=settings.dagster_url,
         runbook_url=settings.runbook_url,
+        owner=settings.owner,
     )
     post = webhook(settings.alert_webhook_url) if settings.alert_webhook_url else None
     limit_s = settings.alert_overdue_minutes * 60.0
@@ -74,7 +75,7 @@ def tick(
         told = len(messages)
         state.waiting += [Waiting(message=message) for message in messages]
     if post is None:
-        state.waiting = []
+        state.waiting, state.problem = [], ""
     keep()
     if post is None or not state.waiting:
         return f"{told} alerts"
@@ -83,8 +84,8 @@ def tick(
         context.log.error("given up, because the webhook refused it for a day: %s", each.message["text"])
     if not state.waiting:
         return f"{done.sent} alerts"
-    why = f": {done.problem}" if done.problem else ""
-    return f"{done.sent} alerts; {len(state.waiting)} were not delivered yet{why} (docs/runbooks/delivery.md)"
+    why = f": {state.problem}" if state.problem else ""
+    return f"{done.sent} alerts; {len(state.waiting)} were not delivered yet{why} ({teller.runbook_url}/delivery.md)"
 
 
 def begin(cursor: str | None) -> State:

@@ -67,6 +67,10 @@ class State(msgspec.Struct, kw_only=True):
     """How often in a row the receiver did not answer,"""
     retry_s: float = 0.0
     """and when it is tried again."""
+    problem: str = ""
+    """What it said last to a message that waits; '' while none does."""
+    given_up: int = 0
+    """Messages that were given up, ever."""
 
 
 def key(env: str) -> str:

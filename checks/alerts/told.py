@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import dagster as dg
-from feature_store_deploy.checks.alerts.concerns import Concern, together
+from feature_store_deploy.checks.alerts.concerns import NOBODY, Concern, together
 from feature_store_deploy.checks.alerts.failing import told_days
 from feature_store_deploy.checks.alerts.message import FAILED, RECOVERED, Alert, shown
 from feature_store_deploy.checks.alerts.overdue import Overdue
@@ -28,11 +28,14 @@ class Teller:
     ui_url: str
     runbook_url: str
     """Where the runbooks are: a page is `<runbook_url>/<kind>.md`."""
+    owner: str | None = None
+    """Whom things concern that nobody owns: who runs the deployment."""
 
     def concern(self, keys: Iterable[Entity]) -> tuple[str, str]:
         """Owner and feature groups of some assets or checks."""
         assets = [key.asset_key if isinstance(key, dg.AssetCheckKey) else key for key in keys]
-        return together(self.concerns[key] for key in assets if key in self.concerns)
+        found, groups = together(self.concerns[key] for key in assets if key in self.concerns)
+        return (self.owner or NOBODY) if found == NOBODY else found, groups
 
     def of_evaluation(self, found: dg.AssetCheckEvaluation, change: str, *, at_s: float) -> Message:
         """What a check said."""
@@ -116,4 +119,4 @@ class Teller:
 
 
 def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:,.0f} min"
+    return f"{seconds / 60:,.0f} min" if seconds else ""

@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 TIMEOUT_S = 5.0
 BUSY = (408, 425, 429)
 """Answers that say: later."""
+CLOSED = (401, 403, 404, 410)
+"""Answers about the address, such as that of a Slack webhook that was revoked, which is a 404."""
 
 
 class Answer(NamedTuple):
     """What came of one attempt."""
 
-    verdict: Literal["delivered", "away", "refused"]
-    """away: nobody takes any message now; refused: this message is not taken."""
+    verdict: Literal["delivered", "away", "closed", "refused"]
+    """away: nobody takes any message now; closed: nor ever at this address; refused: this message is not taken."""
     said: str = ""
     after_s: float = 0.0
     """How long the receiver asks to be left alone."""
@@ -43,7 +45,7 @@ def webhook(url: str) -> Post:
         said = f"{reply.status_code} {reply.reason_phrase}".strip()
         if reply.is_server_error or reply.status_code in BUSY:
             return Answer("away", said, _seconds(reply.headers.get("Retry-After", "")))
-        return Answer("refused", said)
+        return Answer("closed" if reply.status_code in CLOSED else "refused", said)
 
     return post
 

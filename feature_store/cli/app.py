@@ -29,6 +29,7 @@ from feature_store.cli import (
     verify,
 )
 from feature_store.cli.outcome import NAME, fail, outcome
+from feature_store.online.refusal import refusal, worded
 from feature_store.settings import FILE, PREFIX
 
 app = typer.Typer(
@@ -86,4 +87,5 @@ def run(arguments: list[str] | None = None) -> int:
     except duckdb.IOException as error:
         return fail(f"the lake cannot be read: {str(error).splitlines()[0]}")
     except RedisError as error:
-        return fail(f"Redis does not answer: {error}; is it running? (`feature-store up` starts the embedded one)")
+        hint = "" if refusal(error) else "; is it running? (`feature-store up` starts the embedded one)"
+        return fail(f"{worded(error)}{hint}")

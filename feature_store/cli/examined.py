@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.text import Text
 
 from feature_store.cli.looks import counted
-from feature_store.doctor import State, examine
+from feature_store.doctor import examine
+from feature_store.doctor.finding import State
 from feature_store.settings import Settings
 
 _STYLES = {State.OK: "green", State.WARNING: "yellow", State.PROBLEM: "bold red"}

@@ -14,6 +14,7 @@ from feature_store.housekeeping.keys import remove_orphans
 from feature_store.housekeeping.logs import trim_logs
 from feature_store.housekeeping.retired import remove_retired
 from feature_store.housekeeping.task import Options, Task, Tidied
+from feature_store.online.refusal import worded
 
 if TYPE_CHECKING:
     from feature_store.deployment import Deployment
@@ -56,4 +57,4 @@ def _run(
         except FeatureStoreError as error:
             yield task.name, error
         except RedisError as error:
-            yield task.name, FeatureStoreError(f"Redis does not answer: {error}")
+            yield task.name, FeatureStoreError(worded(error))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import RedisError, ResponseError
 
 from feature_store.errors import OnlineStoreError
+from feature_store.online.refusal import refusal
 
 if TYPE_CHECKING:
     import redis
@@ -46,9 +47,9 @@ def inspect_server(client: redis.Redis) -> ServerFacts:
         info = client.info()
         field_expiry = _knows_field_expiry(client)
     except (RedisError, OSError) as error:
-        raise OnlineStoreError(
-            f"no Redis answers at {address(client)} ({str(error).rstrip('.')}); start it, or correct the Redis URL"
-        ) from error
+        where, refused = address(client), refusal(error)
+        silent = f"no Redis answers at {where} ({str(error).rstrip('.')}); start it, or correct the Redis URL"
+        raise OnlineStoreError(f"Redis at {where} {refused}" if refused else silent) from error
     return ServerFacts(
         name="Valkey" if "valkey_version" in info else "Redis",
         version=str(info.get("valkey_version", info.get("redis_version", "unknown"))),

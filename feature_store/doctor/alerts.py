@@ -1,0 +1,46 @@
+"""Whether alerts reach somebody, and how many do not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from feature_store.configured import shown
+from feature_store.doctor.finding import Finding, Findings, State
+from feature_store.settings import PREFIX
+
+if TYPE_CHECKING:
+    from feature_store.settings import Settings
+
+PATIENCE_S = 60.0
+"""How long the books may take to be opened."""
+
+
+def alert_findings(settings: Settings) -> Findings:
+    """Where alerts go, and what waits; that stands in Dagster's books, which a program of the deployment reads."""
+    hook = settings.alert_webhook_url
+    if hook is None:
+        said = "no webhook: they stand in the log of a sensor alone"
+        yield Finding("alerts", State.OK, said, f"to be told, name one by {PREFIX}ALERT_WEBHOOK_URL")
+        return
+    where = f"posted to {shown('alert_webhook_url', hook)}"
+    if find_spec("dagster") is None:
+        yield Finding("alerts", State.OK, f"{where}; what waits stands in Dagster's books, which cannot be read here")
+        return
+    command = [sys.executable, "-m", "feature_store_deploy.checks.alerts", str(settings.home), settings.environment]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        why = (str(error.stderr or "").strip().splitlines() or [str(error)])[-1]
+        yield Finding("alerts", State.WARNING, f"{where}; Dagster's books cannot be read: {why}")
+        return
+    waits = json.loads(done.stdout)
+    lost = f"; {waits['given_up']} were refused for a day and given up" if waits["given_up"] else ""
+    if waits["waiting"]:
+        said = f"{waits['waiting']} wait ({waits['problem'] or 'not tried yet'}){lost}; {where}"
+        yield Finding("alerts", State.WARNING, said, f"{settings.runbook_url}/delivery.md")
+    else:
+        yield Finding("alerts", State.OK, f"{where}; none waits{lost}")
