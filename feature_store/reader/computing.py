@@ -103,7 +103,8 @@ def compute(
         _run(read, drafts, functions)
 
 
-def _run(read: FunctionRead, drafts: Sequence[Draft], functions: Functions) -> None:
+def _run(read: FunctionRead, drafts: Sequence[Draft], functions: Functions, *, first: int = 0) -> None:
+    """`first`: which row of the read the first of these is."""
     layout = read.layout
     function = _function(read, functions)
     ready: list[tuple[Draft, int]] = []
@@ -121,9 +122,16 @@ def _run(read: FunctionRead, drafts: Sequence[Draft], functions: Functions) -> N
         return
     given = _columns(read, rows)
     if given is None:
-        _place_damaged(read, ready, rows, functions)
+        _place_damaged(read, drafts, ready, rows, functions)
         return
-    outcome = functions.run(layout.name, function, given, rows=len(ready), personal=read.personal)
+    outcome = functions.run(
+        layout.name,
+        function,
+        given,
+        rows=len(ready),
+        personal=read.personal,
+        place=lambda row: first + drafts.index(ready[row][0]),
+    )
     found = [values_of(output.dtype, column) for output, column in zip(layout.outputs, outcome.columns, strict=True)]
     nulls = [null.tolist() for null in outcome.nulls]
     for i, (draft, worst) in enumerate(ready):
@@ -156,14 +164,18 @@ def _columns(read: FunctionRead, rows: Sequence[Sequence[Any]]) -> list[Column] 
 
 
 def _place_damaged(
-    read: FunctionRead, ready: Sequence[tuple[Draft, int]], rows: Sequence[Sequence[Any]], functions: Functions
+    read: FunctionRead,
+    drafts: Sequence[Draft],
+    ready: Sequence[tuple[Draft, int]],
+    rows: Sequence[Sequence[Any]],
+    functions: Functions,
 ) -> None:
     """Run the function over the rows whose values are of their kinds, one by one; the others are ERROR."""
     for (draft, _), taken in zip(ready, rows, strict=True):
         if _columns(read, [taken]) is None:
             _place_nothing(read, draft, RANK[ERROR])
         else:
-            _run(read, [draft], functions)
+            _run(read, [draft], functions, first=drafts.index(draft))
 
 
 def _inputs(read: FunctionRead, draft: Draft) -> tuple[int, list[object] | None]:
