@@ -404,6 +404,9 @@ def test_the_document_has_the_inputs_and_the_list_of_services_too(world):
 
     asked = document["components"]["schemas"]["FraudV1Inputs"]
     assert set(asked["required"]) == ASKED.keys()  # `tip` has a default
+    assert asked["properties"]["tip"]["default"] == 1.5
+    for name in ("FraudV1Inputs", "FraudV1Row"):
+        assert document["components"]["schemas"][name]["additionalProperties"] is False
     assert asked["properties"]["due"]["anyOf"][0]["format"] == "date-time"
     assert told["inputs"] == {
         "amount": "float", "tip": "float", "born": "date", "code": "int", "channel": "str", "due": "timestamp",

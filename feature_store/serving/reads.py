@@ -53,7 +53,9 @@ class Reads:
         written = answer_type(request.headers.get("accept"), (*WRITTEN, ARROW))
         shape = await self.service(_name(request), caller)
         asked = await self._body(request, shape.many)
-        return self._batch(written, await self.vectors(caller, _name(request), asked.rows, as_of=asked.as_of), asked)
+        return self._batch(
+            written, await self.vectors(caller, _name(request), shape.rows(asked), as_of=asked.as_of), asked
+        )
 
     async def listed(self, request: Request, caller: Caller) -> Response:
         """Any features, of many rows."""
