@@ -117,9 +117,15 @@ def test_a_training_set_never_makes_another_value_of_a_default(default, kind):
 
 
 @pytest.mark.parametrize(
-    "defaults", [{COUNT: 1}, {"spending@2:count_1h": 2}, {"spending@1:count_1h": 3}, {COUNT: 1, "spending@2:count_1h": 2}]
-)  # fmt: skip
-def test_two_versions_of_a_view_have_the_same_defaults_in_training_and_in_serving(defaults):
+    ("defaults", "served"),
+    [
+        ({COUNT: 1}, (1, None)),
+        ({"spending@2:count_1h": 2}, (None, 2)),
+        ({"spending@1:count_1h": 3}, (3, None)),
+        ({COUNT: 1, "spending@2:count_1h": 2}, (1, 2)),
+    ],
+)
+def test_two_versions_of_a_view_have_the_same_defaults_in_training_and_in_serving(defaults, served):
     newer = FeatureView(
         "spending", version=2, entity=spending.entity, source=spending.source, features=[agg.count(over="1h")]
     )
@@ -129,7 +135,7 @@ def test_two_versions_of_a_view_have_the_same_defaults_in_training_and_in_servin
 
     plan = plan_read("test", service_layout(service, compiled.registry), layouts)
 
-    assert tuple(defaults_of(service, compiled.registry.resolve(service))) == plan.defaults
+    assert tuple(defaults_of(service, compiled.registry.resolve(service))) == plan.defaults == served
 
 
 def test_an_unknown_service_lists_each_name_once():
