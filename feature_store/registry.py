@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
 from feature_store.declare.check import SERVICE_CHECKS, SOURCE_CHECKS, VIEW_CHECKS, check_problems
 from feature_store.declare.computed import Computed, OnDemand, pinned
@@ -17,7 +18,7 @@ from feature_store.declare.feature import Feature, FeatureRef, Ratio
 from feature_store.declare.keyed import KeyedView
 from feature_store.declare.label import Label, label_view
 from feature_store.declare.requests import request_problems
-from feature_store.declare.service import FeatureService
+from feature_store.declare.service import FeatureService, Policy
 from feature_store.declare.source import EventSource
 from feature_store.declare.view import FeatureView
 from feature_store.errors import DeclarationError, InputError, SettingsError, UnknownNameError, unknown_name
@@ -97,7 +98,7 @@ class Registry:
         bare, _, version = name.partition("@")
         found = [v for v in self._versions.get(bare, ()) if not version or str(v.version) == version]
         if not found:
-            raise UnknownNameError("view", name, [v.id if version else v.name for v in self.views])
+            raise UnknownNameError("view", name, {v.id if version else v.name for v in self.views})
         return max(found, key=lambda v: v.version)
 
     def service(self, name: str) -> FeatureService:
@@ -105,7 +106,7 @@ class Registry:
         bare, _, version = name.partition("@")
         found = [s for s in self.services if s.name == bare and (not version or str(s.version) == version)]
         if not found:
-            raise UnknownNameError("service", name, [s.id if version else s.name for s in self.services])
+            raise UnknownNameError("service", name, {s.id if version else s.name for s in self.services})
         return max(found, key=lambda s: s.version)
 
     def label(self, name: str) -> Label:
@@ -238,6 +239,7 @@ class Registry:
             yield from request_problems(service.name, found, self.reads(found))
             for name in sorted({name for name in names if names.count(name) > 1}):
                 yield f"service '{service.name}': feature '{name}' stands twice"
+            yield from _policy_problems(service)
             if type(service.log_rate) not in (int, float) or not 0 <= service.log_rate <= 1:
                 yield f"service '{service.name}': `log_rate` must be a share from 0 to 1, got {service.log_rate!r}"
             known = {*names, *(re.sub(r"@\d+", "", name) for name in names)}
@@ -282,6 +284,14 @@ class Registry:
 def _described(read: KeyedView) -> str:
     keys = ", ".join(f"{key} = {column}" for key, column in read.columns.items())
     return f"view '{read.view.id}' ({keys})" if keys else f"view '{read.view.id}'"
+
+
+def _policy_problems(service: FeatureService) -> Iterator[str]:
+    if not service.features:
+        yield f"service '{service.name}' has no feature"
+    for name, policy in (("on_stale", service.on_stale), ("on_ahead", service.on_ahead)):
+        if policy not in get_args(Policy):
+            yield f"service '{service.name}': `{name}` must be 'serve', 'default' or 'fail', got {policy!r}"
 
 
 def _feature_problems(view: FeatureView) -> Iterator[str]:

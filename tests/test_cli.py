@@ -1,6 +1,7 @@
 """The commands' answers when all is well; what they say of wrong input is in test_bad_input.py."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import shop
 
-from feature_store import FeatureStore
+from feature_store import FeatureService, FeatureStore
 from feature_store.cli.app import run
 from feature_store.cli.events_file import EventsFile
 from feature_store.embedded import EmbeddedValkey
@@ -53,14 +54,24 @@ def said(command: str, capsys: pytest.CaptureFixture[str]) -> str:
     return out
 
 
-def test_a_day_with_the_shop(shop_folder: Path, environment: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_day_with_the_shop(
+    shop_folder: Path, environment: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert said("apply", capsys).splitlines() == [
-        f"environment '{environment}': 3 views and 1 service applied; new: 5 features",
+        f"environment '{environment}': 3 views and 1 service applied; new: 5 features and 1 service",
         "  spending@1: count_1h, count_24h, amount_mean_24h",
         "  habits@1: amount_max_7d",
         "  returns@1: count_7d",
+        "  service risk@1",
     ]
     assert said("apply", capsys).endswith("nothing has changed\n")
+    more = FeatureService("brandnew", features=[shop.spending])
+    with monkeypatch.context() as patch:
+        patch.setattr(shop, "registry", replace(shop.registry, services=[*shop.registry.services, more]))
+        assert said("apply", capsys).splitlines() == [
+            f"environment '{environment}': 3 views and 2 services applied; new: 1 service",
+            "  service brandnew@1",
+        ]
 
     with FeatureStore() as store:
         store.load("payments", start=YESTERDAY, end=TODAY)

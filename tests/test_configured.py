@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from feature_store_deploy.stack.init import write_project
 
 from feature_store.cli.app import run
 from feature_store.configured import configured, unknown_variables
@@ -38,6 +39,13 @@ def test_a_variable_beats_the_file_and_the_file_the_default(folder, monkeypatch)
     assert found["workers"] == ("3", f"{PREFIX}WORKERS")
     assert found["api_port"] == ("8700", "default")
     assert list(found) == list(Settings.model_fields)
+
+
+def test_a_project_that_init_writes_names_its_declarations_as_what_the_api_runs(folder, monkeypatch):
+    write_project("shop", folder / "shop")
+    monkeypatch.chdir(folder / "shop")
+
+    assert Settings().functions == Settings().declarations == "features:registry"
 
 
 def test_another_file_is_named_by_a_variable(folder, monkeypatch):

@@ -102,7 +102,7 @@ def test_quarters_of_a_period_are_exact_and_so_is_every_bit():
         (lambda: encode.bucketing("c", request(float), edges=[1, math.nan]), "`edges` must be numbers"),
         (lambda: encode.bucketing("c", request(float), edges=[2, 2]), "`edges` must ascend"),
         (lambda: encode.cyclical("c", asked_time, period="0h"), "`period` must be a positive duration"),
-        (lambda: encode.cyclical("c", asked_time, period=24), "encoding 'c' takes int or float, got timestamp"),
+        (lambda: encode.cyclical("c", asked_time, period=24), "encoding 'c' takes int or float, got timestamp; the `period` of a time is a duration such as '24h'"),
         (lambda: encode.cyclical("c", request(float), period=0), "`period` must be a positive number"),
         (lambda: encode.target_rate("c", positives="a:b", count="a:c", prior=math.inf), "`prior` must be a number"),
         (lambda: encode.target_rate("c", positives="a:b", count="a:c", prior=0, weight=-1), "`weight` must be a number"),

@@ -447,6 +447,15 @@ def test_what_on_demand_features_take_is_a_column_beside_the_keys(world):
     many = call(world, "GetFeaturesBatch", pb.GetFeaturesBatchRequest(service="scoring", keys=batch))
     code, said, _ = refused(world, "GetFeatures", pb.GetFeaturesRequest(service="scoring", keys=keys(origin="JFK")))
 
+    strange = keys(origin="JFK", minutes=3.0, minute=4.0)
+    for call_, asked in (
+        ("GetFeatures", pb.GetFeaturesRequest(service="scoring", keys=strange)),
+        ("GetFeaturesBatch", pb.GetFeaturesBatchRequest(service="scoring", keys=batch | columns("float", minute=[7.0, 1.0]))),
+    ):  # fmt: skip
+        assert refused(world, call_, asked)[:2] == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "unknown column of service 'scoring' 'minute'; did you mean 'minutes'? (known: origin, minutes)",
+        )
     assert told(one)[1:] == [("unknown", None, Status.ERROR), ("bucket", 1, Status.PRESENT)]
     assert [values for values, _ in rows_of(many.served[0])] == [[3, None, 2], [0, None, None]]
     assert (code, "needs the column `minutes` (float)" in said) == (grpc.StatusCode.INVALID_ARGUMENT, True)

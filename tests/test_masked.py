@@ -224,7 +224,7 @@ def test_a_function_that_fails_on_personal_data_does_not_log_it(shop, caplog):
         vector = store.get_online_features("broken", {"customer": WHO})
 
     assert vector["failing"].status.name == "ERROR"
-    assert "on-demand function 'failing' failed on personal data" in caplog.text
+    assert "on-demand function 'failing', row 0: failed on personal data" in caplog.text
     assert hides(caplog.text)
 
 

@@ -189,19 +189,20 @@ def test_a_reader_without_a_function_serves_all_else_and_says_what_it_lacks(worl
     assert (vector["channel_app"], vector["hour_sin"].status) == ((1, Status.PRESENT, None), Status.PRESENT)
     [told] = [record.message for record in caplog.records if "'times_usual' is ERROR" in record.message]
     assert "this reader has no function that means what was applied" in told
+    assert "the setting FEATURE_STORE_FUNCTIONS" in told
 
 
 def test_a_function_that_fails_on_a_row_takes_no_other_with_it(world, caplog):
-    rows = [{"customer": "ada", **ASKED, "code": code} for code in (1, 13, 2)]
+    rows = [{"customer": "ada", **ASKED, "code": code} for code in (None, 1, 13, 2)]
     with world.reader() as reader:
         vectors = reader.get_online_features_batch("fraud", rows)
         runs = reader.runs["fragile"]
 
-    assert [vector["fragile"].value for vector in vectors] == [7, None, 8]
-    assert [vector["fragile"].status.name for vector in vectors] == ["PRESENT", "ERROR", "PRESENT"]
+    assert [vector["fragile"].value for vector in vectors] == [None, 7, None, 8]
+    assert [vector["fragile"].status.name for vector in vectors] == ["EMPTY", "PRESENT", "ERROR", "PRESENT"]
     assert {v["times_usual"].status for v in vectors} == {Status.PRESENT}
     assert (runs.calls, runs.rows, runs.failed) == (1, 3, 1)
-    assert "on-demand function 'fragile', row 1: raised ValueError: thirteen" in caplog.text
+    assert "on-demand function 'fragile', row 2: raised ValueError: thirteen" in caplog.text
 
 
 def test_in_training_the_error_names_function_and_row(world):
@@ -296,6 +297,28 @@ def test_a_column_that_is_missing_is_named_with_what_needs_it(world):
     )
 
 
+@pytest.mark.parametrize(
+    ("variable", "named", "status"),
+    [
+        ("FUNCTIONS", "demanded:registry", "PRESENT"),
+        ("DECLARATIONS", "demanded:registry", "PRESENT"),
+        ("DECLARATIONS", "nowhere:registry", "ERROR"),
+    ],
+)
+def test_the_command_line_runs_the_functions_that_are_at_hand(world, monkeypatch, capsys, variable, named, status):
+    settings = world.store.settings
+    monkeypatch.setenv("FEATURE_STORE_REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("FEATURE_STORE_ENVIRONMENT", settings.environment)
+    monkeypatch.setenv(f"FEATURE_STORE_{variable}", named)
+
+    given = [f"{name}={value.isoformat() if isinstance(value, date) else value}" for name, value in ASKED.items()]
+
+    assert run(["get", "fraud", "customer=ada", *given, "--as-of", from_us(world.clock.now_us()).isoformat()]) == 0
+
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["times_usual"]]
+    assert status in line
+
+
 def test_the_command_line_reads_what_functions_take_by_their_types(world, monkeypatch, capsys):
     settings = world.store.settings
     monkeypatch.setenv("FEATURE_STORE_REDIS_URL", settings.redis_url)
@@ -362,6 +385,16 @@ def test_what_functions_take_are_typed_fields_of_the_request(world):
     assert "missing required field `inputs`" in none.json()["detail"]
 
 
+def test_a_misspelt_input_that_may_be_left_out_is_not_its_default(world):
+    path, keys = "/v1/services/fraud/features", {"customer": "ada"}
+
+    one = post(world, path, {"keys": keys, "inputs": {**ASKED, "tipp": 2.5}})
+    many = post(world, f"{path}/batch", {"rows": [{**keys, **ASKED}, {**keys, **ASKED, "tipp": 2.5}]})
+
+    assert (one.status_code, one.json()["detail"]) == (422, "`inputs`: object contains unknown field `tipp`")
+    assert (many.status_code, many.json()["detail"]) == (422, "`rows[1]`: object contains unknown field `tipp`")
+
+
 def test_the_document_has_the_inputs_and_the_list_of_services_too(world):
     async def run():
         async with api(world) as client:
@@ -371,6 +404,9 @@ def test_the_document_has_the_inputs_and_the_list_of_services_too(world):
 
     asked = document["components"]["schemas"]["FraudV1Inputs"]
     assert set(asked["required"]) == ASKED.keys()  # `tip` has a default
+    assert asked["properties"]["tip"]["default"] == 1.5
+    for name in ("FraudV1Inputs", "FraudV1Row"):
+        assert document["components"]["schemas"][name]["additionalProperties"] is False
     assert asked["properties"]["due"]["anyOf"][0]["format"] == "date-time"
     assert told["inputs"] == {
         "amount": "float", "tip": "float", "born": "date", "code": "int", "channel": "str", "due": "timestamp",

@@ -7,10 +7,12 @@ import socket
 import threading
 from datetime import datetime
 
+import pandas as pd
 import pytest
 from online_world import NOW_US, World, departures, item, service
 from redis import Redis
 
+from feature_store import Entity, EventSource, FeatureService, FeatureView, agg
 from feature_store.embedded import EmbeddedValkey, free_port
 from feature_store.errors import InputError, OnlineStoreError, UnknownNameError
 from feature_store.online.keys import services_key
@@ -18,6 +20,12 @@ from feature_store.reader import AsyncFeatureReader, FeatureReader
 from feature_store.reader.transport import parse_url
 
 JFK = {"origin": "JFK"}
+DEPARTURES = FeatureView(
+    "departures",
+    entity=Entity("airport", join_keys=["origin"]),
+    source=EventSource("departures", schema=None, event_time="at", event_id="id"),
+    features=[agg.count(over="1h")],
+)
 
 
 @pytest.fixture
@@ -88,6 +96,48 @@ def test_a_wrong_request_is_refused_by_name(reader, features, row, as_of, messag
         reader.get_online_features(features, row, as_of=as_of)
 
     assert str(error.value) == message
+
+
+MAPPING = "a row must be a mapping from columns to values, got "
+ROWS = "`rows` must be a list of mappings from columns to values (of a pandas table: `table.to_dict('records')`), got "
+
+
+@pytest.mark.parametrize(
+    ("features", "rows", "message"),
+    [
+        ("delay", [[JFK]], MAPPING + "[{'origin': 'JFK'}]"),
+        ("delay", [JFK, "JFK"], "row 1: " + MAPPING + "'JFK'"),
+        ("delay", [JFK, None, JFK], "row 1: " + MAPPING + "None"),
+        ("delay", JFK, ROWS + "dict"),
+        ("delay", pd.DataFrame([JFK]), ROWS + "DataFrame"),
+        ("delay", [JFK, {"dest": "LAX"}], "row 1: entity 'airport' needs the join key `origin`, got `dest`"),
+        ("delay", [JFK] * 130 + [{}], "row 130: entity 'airport' needs the join key `origin`, got no keys"),
+        ("delay", [JFK, {"origin": 7.5}], "row 1: entity 'airport': `origin` must be text"),
+        (7, [JFK], "`features` must be a service, its name or a list of 'view:feature', got 7"),
+        (DEPARTURES, [JFK], "`features` must be a service, its name or a list of 'view:feature', got FeatureView("),
+    ],
+)  # fmt: skip
+def test_what_is_no_row_or_no_features_is_named_with_its_place(reader, features, rows, message):
+    reader.get_online_features("delay", JFK)  # many rows are asked for in parts, once a service is known
+
+    with pytest.raises(InputError) as error:
+        reader.get_online_features_batch(features, rows)
+
+    assert str(error.value).startswith(message)
+
+
+def test_a_declared_service_is_read_by_its_version(reader):
+    declared = FeatureService("delay", version=1, features=["departures:count_1h"])
+
+    assert reader.get_online_features(declared, JFK).values == [3]
+    assert reader.requested(declared) == {}
+
+
+@pytest.mark.parametrize("timeout_s", ["a", -1, 0, True, float("nan"), None])
+@pytest.mark.parametrize("kind", [FeatureReader, AsyncFeatureReader])
+def test_a_timeout_that_is_no_time_is_refused(kind, timeout_s):
+    with pytest.raises(InputError, match="`timeout_s` must be a positive number of seconds, got"):
+        kind("redis://localhost", timeout_s=timeout_s)
 
 
 def test_no_rows_give_no_vectors(reader):

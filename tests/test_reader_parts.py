@@ -4,6 +4,7 @@ import contextlib
 import time
 
 import pytest
+from demanded import PLAN
 from online_world import NOW_US, World, departures, item, ratio, service
 from redis import Redis
 
@@ -11,6 +12,8 @@ from feature_store.errors import InputError, OnlineStoreError
 from feature_store.reader import FeatureReader
 from feature_store.reader import transport as reader_transport
 from feature_store.reader.core import ROWS_AT_ONCE
+from feature_store.reader.places import RowRefused
+from feature_store.reader.route import part_of
 
 MANY = 2 * ROWS_AT_ONCE
 COUNT, MEAN = item("departures", "count_1h"), item("departures", "mean_1h")
@@ -196,3 +199,10 @@ def test_a_server_that_answers_late_is_named_and_its_late_answers_are_nobodys(wo
 
         found = reader.get_online_features_batch("delay", rows(MANY))
         assert [values for values, _, _ in told(found)][::2] == [values for values, _, _ in expected][::2]
+
+
+def test_a_wrong_row_of_those_that_another_version_serves_has_its_place_in_the_request():
+    with pytest.raises(RowRefused, match="needs the join key `customer`") as refused:
+        part_of(PLAN, [4, 7], [{"customer": "ada"}, {}])
+
+    assert refused.value.row == 7

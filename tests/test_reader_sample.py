@@ -141,7 +141,7 @@ def test_a_rate_of_0_a_list_of_features_and_a_reader_that_shall_not_log_log_noth
 @pytest.mark.parametrize("rate", [-0.1, 1.5, "all", True, float("nan")])
 def test_a_rate_that_is_no_share_is_refused_when_it_is_declared(rate):
     with pytest.raises(DeclarationError, match="service 'delay': `log_rate` must be a share from 0 to 1, got"):
-        Registry(views=[], services=[FeatureService("delay", features=[], log_rate=rate)])
+        Registry(views=[], services=[FeatureService("delay", features=["departures:count_1h"], log_rate=rate)])
 
 
 def test_what_is_read_is_logged_soon_without_closing_the_reader(world):

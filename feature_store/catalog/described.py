@@ -23,7 +23,7 @@ from feature_store.declare.computed import AskedTime, Computed, Input, RequestIn
 from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.declare.log import RedisStreamBinding
 from feature_store.declare.requests import requests_of
-from feature_store.online.layout import service_layout
+from feature_store.declare.service import defaults_of, served_names
 from feature_store.time_rule import format_duration, parse_duration
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _service(service: FeatureService, compiled: Compiled) -> ServiceEntry:
     registry = compiled.registry
     resolved = registry.resolve(service)
     reads = registry.reads(resolved)
-    served = [item.name for item in service_layout(service, registry).features]
+    served = zip(served_names(resolved), resolved, defaults_of(service, resolved), strict=True)
     keys = dict.fromkeys(column for read in reads for column in read.columns.values())
     asked = requests_of(resolved)
     return ServiceEntry(
@@ -122,10 +122,7 @@ def _service(service: FeatureService, compiled: Compiled) -> ServiceEntry:
         keys=list(keys),
         requests={name: each.kind for name, each in asked.items() if name not in keys},
         assets=[names.service_path(service), names.training_path(service), names.served_vectors_path(service)],
-        features=[
-            _served(name, item, compiled, default=service.defaults.get(name))
-            for name, item in zip(served, resolved, strict=True)
-        ],
+        features=[_served(name, item, compiled, default=default) for name, item, default in served],
     )
 
 

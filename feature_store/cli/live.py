@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,12 +15,14 @@ from feature_store.cli.days import moment
 from feature_store.cli.events_file import EventsFile
 from feature_store.cli.looks import age, counted, plain_table
 from feature_store.cli.reveal import Reveal, note_reveal
-from feature_store.errors import InputError
+from feature_store.computed.functions import Functions
+from feature_store.errors import DeclarationError, InputError, SettingsError
 from feature_store.masked import REVEAL, masked, masked_keys
 from feature_store.online.server import check_server
 from feature_store.reader import FeatureReader
-from feature_store.reader.given import load_functions
+from feature_store.reader.given import functions_of, load_functions
 from feature_store.reader.vector import FeatureVector
+from feature_store.registry import load_registry
 from feature_store.settings import Settings
 from feature_store.status import Status
 from feature_store.store import FeatureStore
@@ -27,6 +30,8 @@ from feature_store.time_rule import from_us, to_us
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from feature_store.computed.function import Function
 
 _COLOURS = {Status.PRESENT: "green", Status.EMPTY: "dim", Status.ERROR: "red"}
 
@@ -85,7 +90,7 @@ def get(
     as_of: Annotated[str | None, typer.Option(help="A time with zone, such as 2013-12-24T08:00:00Z")] = None,
     reveal: Reveal = False,
 ) -> None:
-    """Show one entity's features: value, status and age. Needs Redis alone, neither the declarations nor the lake."""
+    """Show one entity's features: value, status and age. Needs Redis alone; the declarations only if they have functions that it reads."""
     asked = None if as_of is None else moment(as_of, name="--as-of")
     wanted = features.split(",") if ":" in features else features
     given = dict(key_pair(key) for key in keys or ())
@@ -95,7 +100,7 @@ def get(
         env=settings.environment,
         clock=settings.clock,
         log_served=False,
-        functions=() if settings.functions is None else load_functions(settings.functions),
+        functions=_AtHand(settings.declarations) if settings.functions is None else load_functions(settings.functions),
     ) as reader:
         kinds = reader.requested(wanted)
         row = {name: typed(text, kinds[name], name) if name in kinds else text for name, text in given.items()}
@@ -112,6 +117,22 @@ def get(
         console.print(f"***: {REVEAL}")
     if hint := _hint({vector[name].status for name in vector.names}):
         console.print(hint)
+
+
+class _AtHand(Functions):
+    """The functions of the declarations of this folder, if there are any; loaded for the first one that is wanted."""
+
+    def __init__(self, declarations: str) -> None:
+        super().__init__()
+        self._declarations: str | None = declarations
+
+    def find(self, name: str, digest: str, encoding: str) -> Function | None:
+        """The function that means what is published; None if it is not here either."""
+        if self._declarations is not None and not encoding:
+            path, self._declarations = self._declarations, None
+            with suppress(SettingsError, DeclarationError):  # there are none here: all else is read
+                self._known.update(functions_of(load_registry(path)).known)
+        return super().find(name, digest, encoding)
 
 
 def _table(vector: FeatureVector, now_us: int, *, hidden: frozenset[str]) -> Table:
@@ -136,7 +157,8 @@ def _hint(statuses: set[Status]) -> str:
         return "STALE: not refreshed in time; see `feature-store status`"
     if Status.ERROR in statuses:
         return (
-            "ERROR: no value, or an on-demand function that is not here: `FEATURE_STORE_FUNCTIONS` names those that are"
+            "ERROR: no value, or an on-demand function that the declarations here do not have as it was applied; "
+            "`FEATURE_STORE_FUNCTIONS` names others"
         )
     return ""
 

@@ -33,12 +33,17 @@ def apply(
     """Publish the declared views and services for readers, and record the definitions."""
     console = Console(highlight=False, soft_wrap=True)
     with FeatureStore() as store:
+        applied = store.applied().meanings.services
         fresh = store.apply(expected=expect)
+        begun = [service.id for service in store.registry.services if service.id not in applied]
         views, services = counted(len(store.registry.views), "view"), counted(len(store.registry.services), "service")
-        new = f"new: {counted(len(fresh), 'feature')}" if fresh else "nothing has changed"
+        news = [counted(len(found), kind) for kind, found in (("feature", fresh), ("service", begun)) if found]
+        new = f"new: {' and '.join(news)}" if news else "nothing has changed"
         console.print(f"environment '{store.settings.environment}': {views} and {services} applied; {new}")
         for view, names in groupby(fresh, key=lambda name: name.partition(":")[0]):
             console.print(f"  {view}: {', '.join(name.partition(':')[2] for name in names)}")
+        for service in begun:
+            console.print(f"  service {service}")
 
 
 def statistics() -> None:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from feature_store.computed.run import run
-from feature_store.errors import InputError
+from feature_store.errors import FunctionFailed, InputError
 
 if TYPE_CHECKING:
     from feature_store.computed.function import Function
@@ -55,6 +55,11 @@ class Functions:
         """The same functions, whose runs somebody is told of."""
         return Functions(self._known.values(), watch=watch)
 
+    @property
+    def known(self) -> dict[str, Function]:
+        """The functions by digest."""
+        return dict(self._known)
+
     def find(self, name: str, digest: str, encoding: str) -> Function | None:
         """The function that means what is published; None if it is not here, which is logged once."""
         found = self._known.get(digest)
@@ -63,8 +68,9 @@ class Functions:
         if found is None:
             self._tell(
                 name,
-                f"this reader has no function that means what was applied ({digest}); give it with `functions=`, in the "
-                "version that was applied",
+                f"this reader has no function that means what was applied ({digest}); give it with `functions=`, or name "
+                "its module in the setting FEATURE_STORE_FUNCTIONS of the process that serves it, in the version that was "
+                "applied",
             )
         elif not _has_numpy():
             self._tell(name, "functions need NumPy, which is not installed")
@@ -91,9 +97,25 @@ class Functions:
         return self._known.get(digest)
 
     def run(
-        self, name: str, function: Function, columns: Sequence[Column], *, rows: int, personal: bool = False
+        self,
+        name: str,
+        function: Function,
+        columns: Sequence[Column],
+        *,
+        rows: int,
+        personal: bool = False,
+        place: Callable[[int], int] | None = None,
     ) -> Outcome:
-        """Run a function, count it, and log the first failure of each kind; of personal data, without what it said."""
+        """Run a function, count it, and log the first failure of each kind; of personal data, without what it said.
+
+        Args:
+            name: of the on-demand feature.
+            function: what it runs.
+            columns: what the function is given.
+            rows: how many.
+            personal: whether they are made of personal data.
+            place: which row of the read one of these is, for the log.
+        """
         began = time.perf_counter()
         outcome = run(function, columns, rows=rows)
         seconds = time.perf_counter() - began
@@ -108,6 +130,8 @@ class Functions:
         if outcome.error is not None and runs.failed == failed:
             import logging
 
-            said = f"on-demand function '{function.name}' failed on personal data" if personal else outcome.error
+            reason = "failed on personal data" if personal else outcome.error.reason
+            first = int(outcome.failed.argmax())
+            said = FunctionFailed(function.name, reason, row=first if place is None else place(first))
             logging.getLogger(__name__).warning("%s; the value is ERROR, others are served", said)
         return outcome

@@ -37,7 +37,7 @@ _DTYPES: Mapping[str, str] = {
     "timestamp": "datetime64[us]",
     "date": "datetime64[D]",
 }
-_NAMED: Mapping[Kind, str] = {
+KINDS_NAMED: Mapping[Kind, str] = {
     "int": "an integer of 64 bits",
     "float": "a number",
     "bool": "a boolean",
@@ -92,7 +92,7 @@ def of_kind(value: object, kind: Kind) -> object:
         return None
     found = _CONVERTED[kind](bare)
     if found is None:
-        raise InputError(f"must be {_NAMED[kind]}, got {shown(value)}")
+        raise InputError(f"must be {KINDS_NAMED[kind]}, got {shown(value)}")
     return None if isinstance(found, float) and not math.isfinite(found) else found
 
 

@@ -62,8 +62,10 @@ def cyclical(name: str, of: Given, *, period: Duration | float, description: str
             micros = parse_duration(period, name="period")
         except ValueError as error:
             raise InputError(f"encoding '{name}': {error}") from None
-        return _encoded(name, encodings.cyclical(name, period=micros, of_time=True), of, description)
-    return _encoded(name, encodings.cyclical(name, period=period, of_time=False), of, description)
+        made = encodings.cyclical(name, period=micros, of_time=True)
+        return _encoded(name, made, of, description, hint="; the `period` of a number is a number")
+    made = encodings.cyclical(name, period=period, of_time=False)
+    return _encoded(name, made, of, description, hint="; the `period` of a time is a duration such as '24h'")
 
 
 def target_rate(
@@ -74,9 +76,9 @@ def target_rate(
     return demanded(name, function, {"positives": positives, "count": count}, description=description)
 
 
-def _encoded(name: str, function: Function, of: Given, description: str) -> OnDemand:
+def _encoded(name: str, function: Function, of: Given, description: str, *, hint: str = "") -> OnDemand:
     value = as_input(of, f"encoding '{name}'", column=name)
     kind = {RequestInput: getattr(value.source, "kind", None), AskedTime: "timestamp"}.get(type(value.source))
     if kind is not None and kind not in function.takes["value"]:
-        raise InputError(f"encoding '{name}' takes {' or '.join(function.takes['value'])}, got {kind}")
+        raise InputError(f"encoding '{name}' takes {' or '.join(function.takes['value'])}, got {kind}{hint}")
     return OnDemand(name=name, function=function, inputs=(value,), description=description)

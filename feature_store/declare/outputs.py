@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from feature_store.computed.function import Output, Value
-from feature_store.computed.kinds import Kind, kind_of, of_kind
+from feature_store.computed.kinds import KINDS_NAMED, Kind, kind_of, of_kind
 from feature_store.errors import InputError
 
 
@@ -49,3 +49,21 @@ def constant(value: Value, kind: Kind, told: str) -> Value:
         return cast("Value", of_kind(value, kind))
     except InputError as error:
         raise InputError(f"{told} {error}") from None
+
+
+_AS_IT_STANDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+"""The types of constants that every path serves as the same value, though nothing converts them."""
+
+
+def refuse_other(value: object, kind: str, told: str) -> None:
+    """Refuse a constant that is served as it is declared, unless it is a value of the kind; None always is.
+
+    Raises:
+        InputError: it is of another type, infinite, NaN or beyond what the kind holds exactly.
+    """
+    if value is None:
+        return
+    if kind not in _AS_IT_STANDS:
+        raise InputError(f"{told} must be None for {kind}, got {value!r}")
+    if type(value) not in _AS_IT_STANDS[kind] or constant(cast("Value", value), cast("Kind", kind), told) != value:
+        raise InputError(f"{told} must be {KINDS_NAMED[cast('Kind', kind)]}, got {value!r}")

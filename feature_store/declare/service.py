@@ -10,6 +10,7 @@ from feature_store.declare.check import Checks
 from feature_store.declare.computed import Computed, OnDemand
 from feature_store.declare.feature import FeatureRef, Ratio
 from feature_store.declare.keyed import KeyedView
+from feature_store.declare.outputs import refuse_other
 from feature_store.declare.view import FeatureView
 from feature_store.errors import InputError
 
@@ -47,6 +48,20 @@ class FeatureService:
         return service_html(self)
 
 
+def served_names(resolved: Sequence[FeatureRef | Ratio | Computed]) -> list[str]:
+    """Under which names resolved features stand in a vector: the version of a view is named where another has the name already."""
+    names: list[str] = []
+    for item in resolved:
+        names.append(str(item) if isinstance(item, FeatureRef) and item.name in names else item.name)
+    return names
+
+
+def defaults_of(service: FeatureService, resolved: Sequence[FeatureRef | Ratio | Computed]) -> list[Default]:
+    """The defaults of a service's resolved features, in order: by the served name, else by the one that names the view's version."""
+    named = zip(served_names(resolved), resolved, strict=True)
+    return [service.defaults.get(name, service.defaults.get(str(item))) for name, item in named]
+
+
 def ratio(
     name: str,
     numerator: FeatureRef | str,
@@ -59,5 +74,6 @@ def ratio(
     for side in (numerator, denominator):
         if not isinstance(side, FeatureRef | str):
             raise InputError(f"`ratio` takes features such as view['count_1h'], got {side!r}")
+    refuse_other(empty, "float", f"ratio '{name}': `empty`")
     parts = [FeatureRef.parse(side) if isinstance(side, str) else side for side in (numerator, denominator)]
     return Ratio(name=name, numerator=parts[0], denominator=parts[1], empty=empty, description=description)

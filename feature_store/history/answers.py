@@ -73,12 +73,20 @@ def with_defaults(found: Answer, *, default: Default, on_stale: Policy, on_ahead
     if not replaced.any() and not failed.any():
         return found
     try:
-        value = pa.scalar(default, type=found.column.type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        value = _exact(default, found.column.type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
         raise InputError(f"the default of '{name}' must be {found.column.type}, got {default!r}") from error
     column = pc.if_else(pa.array(replaced), value, found.column)
     column = pc.if_else(pa.array(failed), pa.scalar(None, type=column.type), column)
     return Answer(column=column, status=found.status)
+
+
+def _exact(default: Default, kind: pa.DataType) -> pa.Scalar:
+    """A default as a value of a feature's type, the one that a reader serves; Arrow alone makes 0 of 0.5."""
+    value = pa.scalar(default, type=kind)
+    if value.as_py() != default or (type(default) is bool and not pa.types.is_boolean(kind)):
+        raise pa.ArrowInvalid("another value")
+    return value
 
 
 def _doubles(found: Answer) -> NDArray[np.float64]:

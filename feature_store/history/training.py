@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from feature_store.declare.feature import FeatureRef
 from feature_store.declare.requests import requests_of
-from feature_store.declare.service import FeatureService
+from feature_store.declare.service import Default, FeatureService, defaults_of
 from feature_store.errors import InputError
 from feature_store.history.answers import Answer, answer, with_defaults
 from feature_store.history.asof import batch_answers, check_materialized
@@ -199,8 +199,9 @@ def get_historical_features(
         asked_us=rows.time_us,
         strict=True,
     )
-    for name, item in zip(names, resolved, strict=True):
-        found = _served(item, computed.of(item), service)
+    defaults = defaults_of(service, resolved) if isinstance(service, FeatureService) else [None] * len(resolved)
+    for name, item, default in zip(names, resolved, defaults, strict=True):
+        found = _served(item, computed.of(item), service, default=default)
         table = table.append_column(name, found.column)
         if statuses:
             table = table.append_column(f"{name}__status", pa.array(found.status, type=pa.int8()))
@@ -333,13 +334,11 @@ def _names(resolved: Sequence[Resolved], spine: Spine) -> list[str]:
     return names
 
 
-def _served(item: Resolved, found: Answer, service: FeatureService | Sequence[object]) -> Answer:
+def _served(item: Resolved, found: Answer, service: FeatureService | Sequence[object], *, default: Default) -> Answer:
     """One feature as the service serves it."""
     if not isinstance(service, FeatureService):
         return found
-    names = [item.name, str(item)] if isinstance(item, FeatureRef) else [item.name]
-    default = next((service.defaults[name] for name in names if name in service.defaults), None)
-    return with_defaults(found, default=default, on_stale=service.on_stale, on_ahead=service.on_ahead, name=names[0])
+    return with_defaults(found, default=default, on_stale=service.on_stale, on_ahead=service.on_ahead, name=item.name)
 
 
 def _at_snapshot(lake: Lake, views: Sequence[FeatureView], snapshot: int) -> _AtSnapshot:

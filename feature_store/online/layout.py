@@ -13,7 +13,7 @@ from feature_store.computed.kinds import Kind
 from feature_store.declare.computed import AskedTime, Computed, Input, OnDemand, RequestInput, functions_of
 from feature_store.declare.feature import OWN, FeatureRef, Ratio
 from feature_store.declare.key import KeyKind
-from feature_store.declare.service import FeatureService
+from feature_store.declare.service import FeatureService, served_names
 from feature_store.online.keys import layouts_key, services_key
 from feature_store.untrusted import decoded
 
@@ -235,14 +235,10 @@ def with_id(layout: ViewLayout) -> ViewLayout:
 
 def service_layout(service: FeatureService, registry: Resolver) -> ServiceLayout:
     """The layout of a service: its features resolved to versions, in order."""
-    names: set[str] = set()
-    items: list[StoredItem | KeyedItem | RatioItem | OnDemandItem] = []
     resolved = registry.resolve(service)
     functions = list(functions_of(resolved))
-    for each in resolved:
-        item = _item(each, names, functions)
-        names.add(item.name)
-        items.append(item)
+    named = zip(served_names(resolved), resolved, strict=True)
+    items = [_item(each, functions, name=name) for name, each in named]
     return ServiceLayout(
         name=service.name,
         version=service.version,
@@ -320,18 +316,18 @@ def parse_service(value: bytes) -> ServiceLayout:
 
 
 def _item(
-    resolved: FeatureRef | Ratio | Computed, names: set[str], functions: Sequence[OnDemand]
+    resolved: FeatureRef | Ratio | Computed, functions: Sequence[OnDemand], *, name: str | None = None
 ) -> StoredItem | RatioItem | OnDemandItem:
     if isinstance(resolved, Computed):
         return OnDemandItem(name=resolved.name, function=functions.index(resolved.of), output=resolved.place)
     if isinstance(resolved, Ratio):
         return RatioItem(
             name=resolved.name,
-            numerator=_stored(resolved.numerator, set()),
-            denominator=_stored(resolved.denominator, set()),
+            numerator=_stored(resolved.numerator),
+            denominator=_stored(resolved.denominator),
             empty=resolved.empty,
         )
-    return _stored(resolved, names)
+    return _stored(resolved, name=name)
 
 
 def _function(declared: OnDemand, functions: Sequence[OnDemand]) -> FunctionLayout:
@@ -350,17 +346,16 @@ def _input(given: Input, functions: Sequence[OnDemand]) -> InputLayout:
     if isinstance(source, RequestInput):
         asked = RequestItem(column=source.column, dtype=source.kind, default=source.default)
         return InputLayout(source=asked, fill=given.fill)
-    item = AskedItem() if isinstance(source, AskedTime) else _item(source, set(), functions)
+    item = AskedItem() if isinstance(source, AskedTime) else _item(source, functions)
     return InputLayout(source=item, fill=given.fill)
 
 
-def _stored(ref: FeatureRef, names: set[str]) -> StoredItem:
-    """The reference with its version; named without it unless another version has that name already."""
+def _stored(ref: FeatureRef, *, name: str | None = None) -> StoredItem:
     item = StoredItem(
         view=ref.view,
         version=ref.version or 1,
         feature=ref.feature,
-        name=str(ref) if ref.name in names else ref.name,
+        name=name or ref.name,
     )
     if ref.role == OWN:
         return item

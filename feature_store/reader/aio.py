@@ -13,7 +13,7 @@ from feature_store.reader.batch import FeatureBatch
 from feature_store.reader.core import AsOf, Features, ReaderCore, Row, as_of_each
 from feature_store.reader.given import Declared, functions_of
 from feature_store.reader.sample import PAUSE_S, Sampled, ServedSample
-from feature_store.reader.servers import servers_of
+from feature_store.reader.servers import refuse_timeout, servers_of
 from feature_store.reader.vector import FeatureVector
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class AsyncFeatureReader:
 
         self._sample = ServedSample(env)
         self._pushing: asyncio.Task[None] | None = None
+        refuse_timeout(timeout_s)
         self._core = ReaderCore(
             env,
             clock or SystemClock(),

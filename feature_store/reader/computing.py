@@ -10,6 +10,7 @@ from feature_store.computed.functions import Functions
 from feature_store.computed.kinds import column_of, of_kind, values_of
 from feature_store.computed.worth import LOST, OF_RANK, RANK, status_of
 from feature_store.errors import InputError
+from feature_store.reader.places import RowRefused
 from feature_store.status import Status
 from feature_store.time_rule import from_us, to_us
 
@@ -35,27 +36,25 @@ def requested(plan: ReadPlan, rows: Sequence[Mapping[str, object]]) -> list[list
     """What the rows give for each column that functions take: `requested[column][row]`; None is null.
 
     Raises:
-        InputError: a column is missing, or a value is of another type; names the row where there are several.
+        RowRefused: a column is missing, or a value is of another type.
     """
-    return [
-        [_value(plan, each, row, i if len(rows) > 1 else None) for i, row in enumerate(rows)] for each in plan.requests
-    ]
+    return [[_value(plan, each, row, i) for i, row in enumerate(rows)] for each in plan.requests]
 
 
-def _value(plan: ReadPlan, each: RequestRead, row: Mapping[str, object], number: int | None) -> object:
-    place = "" if number is None else f"row {number}: "
+def _value(plan: ReadPlan, each: RequestRead, row: Mapping[str, object], number: int) -> object:
     try:
         value = of_kind(row[each.column], each.kind)
     except KeyError:
         if each.default is not None:
             return each.default
         listed = ", ".join(f"`{name}`" for name in row) or "nothing"
-        raise InputError(
-            f"{place}service '{plan.service.name}' needs the column `{each.column}` ({each.kind}) for {_needed(plan, each)}, "
-            f"got {listed}"
+        raise RowRefused(
+            number,
+            f"service '{plan.service.name}' needs the column `{each.column}` ({each.kind}) for {_needed(plan, each)}, "
+            f"got {listed}",
         ) from None
     except InputError as error:
-        raise InputError(f"{place}service '{plan.service.name}': `{each.column}` {error}") from None
+        raise RowRefused(number, f"service '{plan.service.name}': `{each.column}` {error}") from None
     return each.default if value is None else value
 
 
@@ -103,7 +102,8 @@ def compute(
         _run(read, drafts, functions)
 
 
-def _run(read: FunctionRead, drafts: Sequence[Draft], functions: Functions) -> None:
+def _run(read: FunctionRead, drafts: Sequence[Draft], functions: Functions, *, first: int = 0) -> None:
+    """`first`: which row of the read the first of these is."""
     layout = read.layout
     function = _function(read, functions)
     ready: list[tuple[Draft, int]] = []
@@ -121,9 +121,16 @@ def _run(read: FunctionRead, drafts: Sequence[Draft], functions: Functions) -> N
         return
     given = _columns(read, rows)
     if given is None:
-        _place_damaged(read, ready, rows, functions)
+        _place_damaged(read, drafts, ready, rows, functions)
         return
-    outcome = functions.run(layout.name, function, given, rows=len(ready), personal=read.personal)
+    outcome = functions.run(
+        layout.name,
+        function,
+        given,
+        rows=len(ready),
+        personal=read.personal,
+        place=lambda row: first + drafts.index(ready[row][0]),
+    )
     found = [values_of(output.dtype, column) for output, column in zip(layout.outputs, outcome.columns, strict=True)]
     nulls = [null.tolist() for null in outcome.nulls]
     for i, (draft, worst) in enumerate(ready):
@@ -156,14 +163,18 @@ def _columns(read: FunctionRead, rows: Sequence[Sequence[Any]]) -> list[Column] 
 
 
 def _place_damaged(
-    read: FunctionRead, ready: Sequence[tuple[Draft, int]], rows: Sequence[Sequence[Any]], functions: Functions
+    read: FunctionRead,
+    drafts: Sequence[Draft],
+    ready: Sequence[tuple[Draft, int]],
+    rows: Sequence[Sequence[Any]],
+    functions: Functions,
 ) -> None:
     """Run the function over the rows whose values are of their kinds, one by one; the others are ERROR."""
     for (draft, _), taken in zip(ready, rows, strict=True):
         if _columns(read, [taken]) is None:
             _place_nothing(read, draft, RANK[ERROR])
         else:
-            _run(read, [draft], functions)
+            _run(read, [draft], functions, first=drafts.index(draft))
 
 
 def _inputs(read: FunctionRead, draft: Draft) -> tuple[int, list[object] | None]:

@@ -13,12 +13,14 @@ from typing import cast
 
 from feature_store.clock import Clock
 from feature_store.computed.functions import Functions
+from feature_store.declare.service import FeatureService
 from feature_store.errors import InputError, OnlineStoreError, shown
 from feature_store.online.keys import generation_key, layouts_key, ready_key, services_key
 from feature_store.online.layout import layouts_in_use
 from feature_store.online.rollout import rollout_field
 from feature_store.reader.decode import UnknownLayout, decode_vectors
-from feature_store.reader.listed import list_service
+from feature_store.reader.listed import list_service, named, refusal
+from feature_store.reader.places import RowRefused
 from feature_store.reader.plan import commands_of, plan_read
 from feature_store.reader.readiness import NOTHING, Progress, Readiness, parse_readiness
 from feature_store.reader.route import Part, Route, find_route, parts_of
@@ -30,7 +32,7 @@ from feature_store.reader.worth import Moment
 from feature_store.time_rule import EARLIEST_US, LATEST_US, to_us
 
 AsOf = datetime | int | None
-Features = str | Sequence[str]
+Features = str | Sequence[str] | FeatureService
 Row = Mapping[str, object]
 Read = Generator[list[Command], list[Reply], list[FeatureVector]]
 Packed = Sequence[bytes | None]
@@ -76,7 +78,7 @@ class ReaderCore:
         parts = len(rows) // ROWS_AT_ONCE
         if parts < 2 or self._servers is not Servers.ONE:
             return [self.read(features, rows, as_of)]
-        route = self._routes.get(features if isinstance(features, str) else tuple(features))
+        route = self._routes.get(features if isinstance(features, str) else named(features))
         if (
             route is None
             or route.beside is not None
@@ -85,21 +87,24 @@ class ReaderCore:
         ):
             return [self.read(features, rows, as_of)]
         bounds = [len(rows) * part // parts for part in range(parts + 1)]
-        return [self.read(features, rows[begin:end], as_of[begin:end]) for begin, end in pairwise(bounds)]
+        return [self.read(features, rows[begin:end], as_of[begin:end], first=begin) for begin, end in pairwise(bounds)]
 
-    def read(self, features: Features, rows: Sequence[Row], as_of: Sequence[int | None]) -> Read:
+    def read(self, features: Features, rows: Sequence[Row], as_of: Sequence[int | None], *, first: int = 0) -> Read:
         """The vectors of some rows: yields commands for one round trip.
 
         One more for a service not seen before, and two more when it is found to be rolled out otherwise than before.
-        Of a cluster one more each second.
+        Of a cluster one more each second. `first`: which row of the request the first of these is.
         """
-        name = features if isinstance(features, str) else tuple(features)
+        name = features if isinstance(features, str) else named(features)
         generation, doubted = ("GET", generation_key(self._env)), self._servers is Servers.REPLICAS
         while True:
             route = self._routes.get(name)
             if route is None:
                 route = yield from self._load(name)
-            parts = parts_of(route, rows, recorded=self._sample is not None)
+            try:
+                parts = parts_of(route, rows, recorded=self._sample is not None)
+            except (RowRefused, TypeError) as error:
+                raise refusal(error, rows, first=first) from None
             now_us, now_s = self._clock.now_us(), time.perf_counter()
             commands, ends = list[Command](), list[int]()
             for part in parts:

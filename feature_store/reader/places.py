@@ -33,6 +33,14 @@ EntityId = tuple[str, tuple[str, ...]]
 """An entity and the columns of a request that name it."""
 
 
+class RowRefused(InputError):  # noqa: N818
+    """A row of a request is wrong; `row` is its position among those that were looked at."""
+
+    def __init__(self, row: int, reason: str) -> None:
+        self.row = row
+        super().__init__(reason)
+
+
 class Slot(NamedTuple):
     """One feature of a packed row and where its value goes."""
 
@@ -63,7 +71,7 @@ class EntityRead:
         """The canonical keys of the entities of rows; None if a join key is null.
 
         Raises:
-            InputError: if a column is missing, or its value is no key of its kind.
+            RowRefused: if a column is missing, or its value is no key of its kind.
         """
         if self.kinds == ("str",):
             try:
@@ -72,7 +80,19 @@ class EntityRead:
                 texts = []
             if set(map(type, texts)) == {str} and _PLAIN("".join(texts)) and max(map(len, texts)) <= LONGEST:
                 return texts  # one text each, and nothing in any to escape
-        return [self._key(row) for row in rows]
+        try:
+            return [self._key(row) for row in rows]
+        except InputError:
+            raise self._refused(rows) from None
+
+    def _refused(self, rows: Sequence[Mapping[str, object]]) -> Exception:
+        """The error of the first row that has no key."""
+        for number, row in enumerate(rows):
+            try:
+                self._key(row)
+            except InputError as error:
+                return RowRefused(number, str(error))
+        return InputError(f"{self.told}: the rows were changed while they were read")
 
     def _key(self, row: Mapping[str, object]) -> str | None:
         try:

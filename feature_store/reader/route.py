@@ -14,6 +14,7 @@ from feature_store.errors import InputError, OnlineStoreError, UnknownNameError,
 from feature_store.online.layout import ServiceLayout, ViewLayout, parse_service
 from feature_store.online.rollout import Rollout, is_in_share, is_service, parse_rollout, rollout_field
 from feature_store.reader.computing import requested
+from feature_store.reader.places import RowRefused
 from feature_store.reader.plan import ReadPlan, keys_of, plan_read
 
 Row = Mapping[str, object]
@@ -59,7 +60,7 @@ def parts_of(route: Route, rows: Sequence[Row], *, recorded: bool) -> list[Part]
         recorded: whether somebody records what is read in the shadow; else it is not read.
 
     Raises:
-        InputError: a row lacks a join key, or a column for a function, of what is served.
+        RowRefused: a row lacks a join key, or a column for a function, of what is served.
     """
     whole = part_of(route.plan, None, rows)
     rollout, beside = route.rollout, route.beside
@@ -86,9 +87,12 @@ def part_of(plan: ReadPlan, chosen: Sequence[int] | None, rows: Sequence[Row]) -
     """Rows that are read by a plan, which are chosen from a request.
 
     Raises:
-        InputError: a row lacks a join key, or what a function needs.
+        RowRefused: a row lacks a join key, or what a function needs.
     """
-    return Part(plan, chosen, keys_of(plan, rows), requested(plan, rows) if plan.requests else [])
+    try:
+        return Part(plan, chosen, keys_of(plan, rows), requested(plan, rows) if plan.requests else [])
+    except RowRefused as refused:
+        raise refused if chosen is None else RowRefused(chosen[refused.row], str(refused)) from None
 
 
 def _shadow(plan: ReadPlan, rows: Sequence[Row], chosen: list[int]) -> list[Part]:

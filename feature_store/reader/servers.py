@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
-from feature_store.errors import InputError
+from feature_store.errors import InputError, shown
 
 if TYPE_CHECKING:
     import redis
@@ -52,6 +53,16 @@ def servers_of(url: str | Client | AsyncClient, *, asyncio: bool = False) -> Ser
             "nothing says how far behind each of them is; read from the primaries"
         )
     return Servers.CLUSTER
+
+
+def refuse_timeout(timeout_s: object) -> None:
+    """Refuse what is no time to wait for.
+
+    Raises:
+        InputError: it is no positive number of seconds.
+    """
+    if type(timeout_s) is bool or not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf:
+        raise InputError(f"`timeout_s` must be a positive number of seconds, got {shown(timeout_s)}")
 
 
 def shown_client(client: Client | AsyncClient) -> str:

@@ -12,9 +12,10 @@ from feature_store.reader.batch import FeatureBatch
 from feature_store.reader.client_transport import ClientTransport
 from feature_store.reader.core import AsOf, Features, Read, ReaderCore, Row, as_of_each
 from feature_store.reader.given import Declared, functions_of
+from feature_store.reader.listed import named
 from feature_store.reader.push import Pusher
 from feature_store.reader.sample import Sampled, ServedSample
-from feature_store.reader.servers import servers_of
+from feature_store.reader.servers import refuse_timeout, servers_of
 from feature_store.reader.transport import Command, Reply, SocketTransport, Transport
 from feature_store.reader.vector import FeatureVector
 
@@ -49,6 +50,7 @@ class FeatureReader:
         functions: Declared = (),
     ) -> None:
         self._sample = ServedSample(env)
+        refuse_timeout(timeout_s)
         self._core = ReaderCore(
             env,
             clock or SystemClock(),
@@ -63,7 +65,7 @@ class FeatureReader:
         """The features of one row, in one round trip.
 
         Args:
-            features: a service (`name`, as it is rolled out, or `name@version`), or a list of `view:feature`.
+            features: a service (`name`, as it is rolled out, `name@version`, or its declaration), or a list of `view:feature`.
             row: the join keys of all entities of the service; other columns are ignored.
             as_of: the time asked: an aware datetime or microseconds. Without it each view answers for now.
 
@@ -107,7 +109,7 @@ class FeatureReader:
 
     def requested(self, features: Features) -> Mapping[str, str]:
         """What on-demand features of a service take from a request: column -> int, float, bool, str, timestamp or date."""
-        return self._run(self._core.requested(features if isinstance(features, str) else tuple(features)))
+        return self._run(self._core.requested(features if isinstance(features, str) else named(features)))
 
     def _run_each(self, reads: Sequence[Read]) -> list[FeatureVector]:
         """The vectors of reads one after the other; Redis works on the next while its replies to one become vectors."""

@@ -53,14 +53,14 @@ class Reads:
         written = answer_type(request.headers.get("accept"), (*WRITTEN, ARROW))
         shape = await self.service(_name(request), caller)
         asked = await self._body(request, shape.many)
-        return await self._many(written, _name(request), asked, caller)
+        return await self._many(written, _name(request), shape.rows(asked), asked, caller)
 
     async def listed(self, request: Request, caller: Caller) -> Response:
         """Any features, of many rows."""
         written = answer_type(request.headers.get("accept"), (*WRITTEN, ARROW))
         asked = await self._body(request, LISTED)
         await self.check_views(asked.features, caller)
-        return await self._many(written, asked.features, asked, caller)
+        return await self._many(written, asked.features, asked.rows, asked, caller)
 
     async def service(self, name: str, caller: Caller) -> ServiceShape:
         """The shape of a service, by name or by `name@version`, for who may read it.
@@ -150,8 +150,10 @@ class Reads:
         if size > limit:
             raise Problem("too-large", f"`{name}` may be {limit} at most, got {size}", {"limit": limit})
 
-    async def _many(self, written: str, name: str | Sequence[str], asked: Any, caller: Caller) -> Response:
-        batch = await self.vectors(caller, name, asked.rows, as_of=asked.as_of)
+    async def _many(
+        self, written: str, name: str | Sequence[str], rows: Sequence[Row], asked: Any, caller: Caller
+    ) -> Response:
+        batch = await self.vectors(caller, name, rows, as_of=asked.as_of)
         if written != ARROW:
             return Response(encode[written](told_batch(batch, event_times=asked.event_times)), media_type=written)
         from feature_store.serving.columns import table_of

@@ -6,14 +6,15 @@ They follow from what `apply` has published, so a server knows them without the 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Optional, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Optional, TypedDict
 
 import msgspec
 
+from feature_store.errors import InputError, unknown_name
 from feature_store.serving.answers import StatusName
 from feature_store.serving.media import JSON, MSGPACK
 from feature_store.serving.problem import Problem
@@ -119,7 +120,25 @@ class ServiceShape:
 
     def plain(self, asked: Any) -> dict[str, object]:
         """The row of a request for one row, as the reader takes it."""
-        return {**asked.keys, **asked.inputs} if self.inputs else asked.keys
+        return {**asked.keys, **_named(self.inputs, asked.inputs)} if self.inputs else asked.keys
+
+    def rows(self, asked: Any) -> Sequence[dict[str, object]]:
+        """The rows of a request for many."""
+        if not self.inputs:
+            return asked.rows  # type: ignore[no-any-return]
+        columns = (*self.keys, *self.inputs)
+        return [_named(columns, row) for row in asked.rows]
+
+    def check_columns(self, given: Iterable[str]) -> None:
+        """Refuse columns that the service does not take, if on-demand features take some: one that may be left out may be misspelt.
+
+        Raises:
+            InputError: there is such a column.
+        """
+        if self.inputs:
+            for name in given:
+                if name not in self.keys and name not in self.inputs:
+                    raise InputError(unknown_name(f"column of service '{self.name}'", name, (*self.keys, *self.inputs)))
 
 
 def shape_of(plan: ReadPlan) -> ServiceShape:
@@ -132,11 +151,11 @@ def shape_of(plan: ReadPlan) -> ServiceShape:
     asked = {each.column: each for each in plan.requests if each.column not in keys}
     own = {name: Optional[_KEYS[kind]] for name, kind in keys.items()}  # noqa: UP045
     given = {name: Optional[_TAKEN[each.kind]] for name, each in asked.items()}  # noqa: UP045
-    optional = [name for name, each in asked.items() if each.default is not None]
+    optional = {name: each.default for name, each in asked.items() if each.default is not None}
     one: dict[str, Any] = {"keys": _columns(f"{called}Keys", own)}
     if asked:
-        one["inputs"] = _columns(f"{called}Inputs", given, optional=optional)
-    row = _columns(f"{called}Row", own | given, optional=optional) if asked else one["keys"]
+        one["inputs"] = _struct(f"{called}Inputs", given, defaults=optional, closed=True)
+    row = _struct(f"{called}Row", own | given, defaults=optional, closed=True) if asked else one["keys"]
     rows: Any = list.__class_getitem__(row)
     return ServiceShape(
         id=plan.service.id,
@@ -163,17 +182,26 @@ def _names_of(statuses: bytes) -> tuple[str, ...]:
     return tuple(Status(status).name for status in statuses)
 
 
-def _columns(name: str, fields: Mapping[str, Any], *, optional: Sequence[str] = ()) -> type[Any]:
-    """A type of dictionaries with keys of any name, all of them required but those that are named."""
-    kinds = {field: NotRequired[kind] if field in optional else kind for field, kind in fields.items()}
-    made: type[Any] = TypedDict(name, kinds)  # type: ignore[misc]
+def _columns(name: str, fields: Mapping[str, Any]) -> type[Any]:
+    """A type of dictionaries with keys of any name, all of them required."""
+    made: type[Any] = TypedDict(name, dict(fields))  # type: ignore[misc]
     return made
 
 
-def _struct(name: str, fields: Mapping[str, Any]) -> type[msgspec.Struct]:
-    """A type with fields of any name, all of them required."""
-    listed: list[Any] = [(f"f{i}", kind, msgspec.field(name=field)) for i, (field, kind) in enumerate(fields.items())]
-    return msgspec.defstruct(name, listed, kw_only=True)
+def _struct(
+    name: str, fields: Mapping[str, Any], *, defaults: Mapping[str, object] = {}, closed: bool = False
+) -> type[msgspec.Struct]:
+    """A type with fields of any name, required unless they have a default; `closed`: it takes no others."""
+    listed: list[Any] = [
+        (f"f{i}", kind, msgspec.field(name=field, default=defaults.get(field, msgspec.NODEFAULT)))
+        for i, (field, kind) in enumerate(fields.items())
+    ]
+    return msgspec.defstruct(name, listed, kw_only=True, forbid_unknown_fields=closed)
+
+
+def _named(columns: Iterable[str], row: msgspec.Struct) -> dict[str, object]:
+    """The fields of such a type, by their names."""
+    return dict(zip(columns, msgspec.structs.astuple(row), strict=True))
 
 
 def _request(name: str, fields: Mapping[str, Any], *, optional: Sequence[str] = ()) -> Body:

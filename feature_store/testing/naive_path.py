@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from feature_store.declare.computed import AskedTime, RequestInput
 from feature_store.declare.feature import FeatureRef, Ratio
+from feature_store.declare.service import defaults_of
 from feature_store.status import Status
 from feature_store.testing.naive import NaiveView, accepted_rows, with_defaults
 from feature_store.testing.naive_functions import on_demand
@@ -40,14 +41,13 @@ class NaivePath:
         self, service: FeatureService, resolved: Sequence[Resolved], *, row: Mapping[str, object], time_us: int
     ) -> list[Found]:
         """The features of a service for one entity at a time."""
-        return [self._served(service, item, row, time_us) for item in resolved]
-
-    def _served(self, service: FeatureService, item: Resolved, row: Mapping[str, object], time_us: int) -> Found:
-        value, status = self._found(item, row, time_us)
-        names = [item.name, str(item)] if isinstance(item, FeatureRef) else [item.name]
-        if status is Status.UNKNOWN or (status is Status.STALE and service.on_stale == "default"):
-            value = next((service.defaults[name] for name in names if name in service.defaults), None)
-        return value, status
+        found = [self._found(item, row, time_us) for item in resolved]
+        replaced = {Status.UNKNOWN, *([Status.STALE] if service.on_stale == "default" else [])}
+        defaults = defaults_of(service, resolved)
+        return [
+            (default if status in replaced else value, status)
+            for (value, status), default in zip(found, defaults, strict=True)
+        ]
 
     def _found(self, item: Resolved, row: Mapping[str, object], time_us: int) -> Found:
         if isinstance(item, FeatureRef):

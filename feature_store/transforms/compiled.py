@@ -11,7 +11,7 @@ from feature_store.errors import DeclarationError, InputError
 from feature_store.schema import arrow_schema, key_kind
 from feature_store.time_rule import parse_duration
 from feature_store.transforms.expressions import Expressions
-from feature_store.transforms.inputs import input_problems
+from feature_store.transforms.inputs import default_problems, input_problems
 from feature_store.transforms.plan import ViewPlan, compile_view
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def compile_registry(registry: Registry) -> Compiled:
                     labels[label.name] = compile_view(label_view(label), expressions)
                 except DeclarationError as error:
                     problems.extend(error.problems)
-    problems = problems or list(input_problems(registry, plans))
+    problems = problems or [*input_problems(registry, plans), *default_problems(registry, plans)]
     if problems:
         raise DeclarationError(problems)
     return Compiled(registry=registry, schemas=schemas, plans=plans, labels=labels)

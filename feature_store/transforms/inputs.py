@@ -1,4 +1,4 @@
-"""Whether the inputs of on-demand features are of kinds that their functions take: known once views are compiled."""
+"""Whether the inputs of on-demand features and the defaults of services are of the kinds that they must be: known once views are compiled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, cast
 from feature_store.computed.kinds import LIST, of_kind
 from feature_store.declare.computed import AskedTime, Computed, Input, OnDemand, RequestInput, functions_of
 from feature_store.declare.feature import FeatureRef, Ratio
+from feature_store.declare.outputs import refuse_other
 from feature_store.declare.requests import requests_of
+from feature_store.declare.service import defaults_of
 from feature_store.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +29,17 @@ def input_problems(registry: Registry, plans: Mapping[str, ViewPlan]) -> Iterato
                 for problem in _problems(demanded, parameter, given, plans):
                     yield f"service '{service.name}': on-demand feature '{demanded.name}': `{parameter}` {problem}"
         yield from _key_problems(registry, service, plans)
+
+
+def default_problems(registry: Registry, plans: Mapping[str, ViewPlan]) -> Iterator[str]:
+    """Defaults of services that are no values of their features: a reader would serve them, a training set could not."""
+    for service in registry.services:
+        resolved = registry.resolve(service)
+        for item, default in zip(resolved, defaults_of(service, resolved), strict=True):
+            try:
+                refuse_other(default, kind_of_source(Input(source=item), plans), f"the default of '{item.name}'")
+            except InputError as error:
+                yield f"service '{service.name}': {error}"
 
 
 def _problems(demanded: OnDemand, parameter: str, given: Input, plans: Mapping[str, ViewPlan]) -> Iterator[str]:

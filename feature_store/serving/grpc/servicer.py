@@ -112,7 +112,10 @@ class FeatureStoreServicer(rpc.FeatureStoreServicer):
     ) -> Sequence[FeatureVector]:
         """The vectors; gRPC itself ends a call whose own deadline has passed."""
         what = _what(request)
-        await (self.reads.service(what, caller) if isinstance(what, str) else self.reads.check_views(what, caller))
+        if isinstance(what, str):
+            (await self.reads.service(what, caller)).check_columns(request.keys)
+        else:
+            await self.reads.check_views(what, caller)
         return await self.reads.vectors(caller, what, rows, as_of=_as_of(request))
 
 
