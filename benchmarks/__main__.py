@@ -63,7 +63,8 @@ HOW = {
     "on the same machine. Eight words are typed five times, a key every 60 ms; from the key's event to the first message after the frame in which the results "
     "were drawn, so waiting for the next frame (up to 17 ms) is in it.",
     "feast": "Feast in an environment of its own, over the same Redis server; ten features that are floats, values held as of now. The reader against "
-    "`FeatureStore.get_online_features(...).to_dict()` in turns; a worker of `feature-store serve` against `feast serve` with one worker "
+    "`FeatureStore.get_online_features(...).to_dict()`, from rows of keys, which both have before, to dicts, in turns of two hundred reads of one entity and "
+    "of a hundred reads of a hundred, as many as in Reader: after a pause the first find nothing in the processor's caches; a worker of `feature-store serve` against `feast serve` with one worker "
     "that is not restarted and keeps no access log, loaded as in Http.",
     "endurance": "As Http, at a fixed rate; the resident memory of the server at the end of each minute.",
     "publishing": "As the stream, but every event is published over HTTP, by requests with fifty events each, one after the other.",

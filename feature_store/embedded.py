@@ -33,6 +33,9 @@ KEPT = {
     "save": "",
     "maxmemory-policy": "noeviction",
 }
+# The wheel's server takes its memory from the C library, whose caches for a thread hold seven pieces of each size: a hundred
+# reads in one pipeline free more, and a third of their time went into finding memory again.
+TUNABLES = "glibc.malloc.tcache_count=1024"
 PORT_ATTEMPTS = 5
 # Below those that systems give to outgoing connections, from 32768 on Linux and 49152 on macOS.
 _FREE_PORTS = range(10_000, 32_768)
@@ -130,6 +133,7 @@ class EmbeddedValkey:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.directory,
+                env=os.environ | {"GLIBC_TUNABLES": _tunables(os.environ.get("GLIBC_TUNABLES"))},
                 pass_fds=[lock.fileno()],  # the server holds the lock for as long as it lives
                 process_group=0,  # Ctrl-C reaches us first; we stop the server last
             )
@@ -243,6 +247,11 @@ def _arguments(options: Options) -> list[str]:
         for name, value in options.items()
         for part in (f"--{name}", *([value] if isinstance(value, str) else value))
     ]
+
+
+def _tunables(given: str | None) -> str:
+    """Those of the C library: ours, and whatever is given, which counts where both name the same."""
+    return f"{TUNABLES}:{given}" if given else TUNABLES
 
 
 def _write_owner(lock: IO[str], *, pid: int, port: int) -> None:

@@ -7,11 +7,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
-from feature_store.embedded import HOST, EmbeddedValkey, free_port, server_binary
+from feature_store.embedded import HOST, TUNABLES, EmbeddedValkey, free_port, server_binary
 from feature_store.errors import OnlineStoreError
 from feature_store.online.server import ServerFacts, check_server, inspect_server
 
@@ -38,6 +39,26 @@ def test_it_answers_when_start_returns_and_is_gone_when_stop_returns(tmp_path: P
     assert server.pid is None
     with socket.socket() as probe:
         assert probe.connect_ex((HOST, server.port)) != 0
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("", TUNABLES), ("glibc.malloc.perturb=0", f"{TUNABLES}:glibc.malloc.perturb=0")]
+)
+def test_the_server_keeps_the_memory_of_a_pipeline_at_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, expected: str
+) -> None:
+    started = []
+
+    class Started(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            started.append(options["env"])
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr("feature_store.embedded.subprocess.Popen", Started)
+    monkeypatch.setenv("GLIBC_TUNABLES", given)
+
+    with EmbeddedValkey(tmp_path):
+        assert started == [os.environ | {"GLIBC_TUNABLES": expected}]
 
 
 def test_a_stopped_server_finds_its_data_again_on_the_same_port(server: EmbeddedValkey, client: redis.Redis) -> None:

@@ -1,12 +1,13 @@
 """A packed value reads back as it was written, and as a function of time it is what its steps say."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_store.online.packed import ERROR, decode_row, is_valid_at, item_at, seconds_since
+from feature_store.online.packed import ERROR, decode_row, is_valid_at, item_at, row_decoder, seconds_since
 from feature_store.online.packing import encode_rows
-from feature_store.time_rule import SECOND_US
+from feature_store.time_rule import EARLIEST_US, LATEST_US, SECOND_US
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 SCALARS = st.one_of(INT64, st.floats(allow_nan=False), st.booleans(), st.text(), st.none(), st.just(ERROR))
@@ -106,3 +107,36 @@ def test_columns_of_different_lengths_are_refused():
 def test_bytes_that_are_no_packed_value_are_refused_as_such(value):
     with pytest.raises(ValueError, match="packed value"):
         decode_row(value)
+
+
+def written(layout_id=7, from_us=10, age_us=5, item=1.5):
+    [value] = encode_rows(layout_id, 3, 4, [from_us], [age_us], [60], [[item]])
+    return value
+
+
+def test_a_decoder_of_one_layout_gives_the_elements_of_its_rows():
+    decode = row_decoder(7, [float])
+
+    assert decode(written()) == (7, 3, 4, 10, 5, 60, 0, None, None, 1.5)
+    assert decode(written(from_us=0, age_us=None, item=None)) == (7, 3, 4, 0, None, 60, 0, None, None, None)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        written(layout_id=6),
+        written(layout_id=8),
+        written(from_us=-1),
+        written(from_us=LATEST_US + 1),
+        written(age_us=0),
+        written(age_us=1 - EARLIEST_US),
+        written(item="x"),
+        written(item=ERROR),
+        written(item=[[1.5]]),
+        written() + b"\x00",
+        b"",
+    ],
+)
+def test_it_refuses_what_needs_a_second_look(value):
+    with pytest.raises(msgspec.DecodeError):
+        row_decoder(7, [float])(value)

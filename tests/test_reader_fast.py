@@ -25,6 +25,7 @@ from feature_store.reader.places import EntityRead
 from feature_store.reader.plan import plan_read
 from feature_store.reader.readiness import Readiness, Vouched
 from feature_store.reader.worth import Moment
+from feature_store.status import Status
 from feature_store.time_rule import SECOND_US
 
 LEDGER = ledger()
@@ -50,6 +51,8 @@ SERVICE = service(
     *(stored(name) for name in ("at", "flag", "mean_1h")),
 )
 PLAN = plan_read("prod", SERVICE, {LEDGER.id: LEDGER, SHOPS.id: SHOPS})
+ALONE = plan_read("prod", service(*map(stored, ("count_1h", "mean_1h", "flag", "label", "sizes"))), {LEDGER.id: LEDGER})
+"""Of one view, in its order, and nothing travels as something else: its rows become vectors as they are."""
 PLAIN = {
     "int": st.integers(-(2**63), 2**63 - 1),
     "float": st.floats(allow_nan=False) | st.integers(-9, 9),
@@ -119,13 +122,15 @@ def told(plan, keys, replies, moment, as_of):
     return [(repr(each.values), each.statuses, each.sources, each.names) for each in vectors]
 
 
-@tried(250)
+@tried(150)
+@pytest.mark.parametrize("plan", [PLAN, ALONE], ids=["two views", "one view"])
 @given(st.data())
-def test_fast_and_slow_say_the_same_of_every_row(data):
+def test_fast_and_slow_say_the_same_of_every_row(plan, data):
     rows = data.draw(st.integers(1, 4))
-    layouts = [view.layout for fetch in PLAN.fetches for view in fetch.views]
+    layouts = [view.layout for fetch in plan.fetches for view in fetch.views]
     replies = [[data.draw(packed_rows(layout))] for _ in range(rows) for layout in layouts]
-    keys = data.draw(st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=2 * rows, max_size=2 * rows))
+    count = len(plan.entities) * rows
+    keys = data.draw(st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=count, max_size=count))
     as_of = data.draw(
         st.lists(
             st.sampled_from([None, None, NOW_US - SECOND_US, NOW_US + 7, NOW_US + SECOND_US]),
@@ -134,9 +139,9 @@ def test_fast_and_slow_say_the_same_of_every_row(data):
         )
     )
     moment = data.draw(readings())
-    found = told(PLAN, keys, replies, moment, as_of)
+    found = told(plan, keys, replies, moment, as_of)
 
-    for fast, slow in zip(found, told(replace(PLAN, fast=None), keys, replies, moment, as_of), strict=True):
+    for fast, slow in zip(found, told(replace(plan, fast=None), keys, replies, moment, as_of), strict=True):
         assert fast == slow
 
 
@@ -158,9 +163,9 @@ def fast(ledger_row, *, at_us=NOW_US + SECOND_US):
     return vector
 
 
-def packed(layout, *, layout_id=None, age_us=5, changes=None):
+def packed(layout, *, layout_id=None, from_us=NOW_US, age_us=5, changes=None):
     items = [*PLAIN_ROWS[layout.id]]
-    [value] = encode_rows(layout_id or layout.layout_id, 1, 1, [NOW_US], [age_us], [60], [[item] for item in items])
+    [value] = encode_rows(layout_id or layout.layout_id, 1, 1, [from_us], [age_us], [60], [[item] for item in items])
     if changes is None:
         return value
     row = msgspec.msgpack.decode(value)
@@ -181,6 +186,8 @@ def test_rows_as_most_are_are_answered_for():
         None,
         packed(LEDGER, layout_id=7),
         packed(LEDGER, age_us=2**62),
+        packed(LEDGER, age_us=0),
+        packed(LEDGER, from_us=NOW_US - 60 * SECOND_US),
         packed(LEDGER, changes=[1, -2, 7]),
         packed(LEDGER, changes=[1, 7, 7]),
         packed(LEDGER, changes=[1, 0, "text"]),
@@ -189,6 +196,27 @@ def test_rows_as_most_are_are_answered_for():
 )
 def test_of_other_rows_nothing_is_said(row):
     assert fast(row) is None
+
+
+def test_what_is_changed_in_one_vector_is_in_no_other():
+    record = Vouched(True, NOW_US, NOW_US, 5, 6, {LEDGER.id: LEDGER.layout_id})
+    one, other = fast_vectors(
+        ALONE.fast,
+        ALONE.names,
+        ["a", "b"],
+        replies=[[packed(LEDGER)]] * 2,
+        times_us=[NOW_US] * 2,
+        readiness=Readiness(1, {"0": record}, NOW_US, 0.0),
+    )
+    before = [*other.values], [*other.statuses], other.sources
+
+    one.values[0], one.statuses[0] = 99, Status.ERROR
+    one.sources.clear()
+
+    assert (one.to_dict()["ledger:count_1h"], one["ledger:count_1h"].status) == (99, Status.ERROR)
+    assert one.problems == {"ledger:count_1h": Status.ERROR}
+    assert (other.values, other.statuses, other.sources) == before
+    assert one.sources == other.sources
 
 
 @tried(100)

@@ -114,16 +114,20 @@ def decode_row(value: bytes) -> PackedRow:
     return PackedRow(layout_id, run, n, from_us, age_us, until_s, change_s, changes, own, firsts)
 
 
-def row_decoder(features: Sequence[object]) -> Callable[[bytes], tuple[Any, ...]]:
+def row_decoder(layout_id: int, features: Sequence[object]) -> Callable[[bytes], tuple[Any, ...]]:
     """Decodes packed values of one layout to tuples of their elements, about four times as fast as `decode_row`.
 
-    It raises more: for an `ERROR` among the values, and for what only some features lack or have of another type.
+    It refuses more: another layout, an `ERROR` among the values, what only some features lack or have of another type, and
+    what holds from before 1970 on, or knows an event that is not older than that or older than there are times.
 
     Args:
-        features: for each feature of the layout, the type of its values.
+        layout_id: the layout.
+        features: for each of its features, the type of its values.
     """
-    time_us = Annotated[int, msgspec.Meta(ge=EARLIEST_US, le=LATEST_US)]
-    kinds: list[Any] = [int, int, int, time_us, int | None, int, int, bytes | None, bytes | None]
+    this = Annotated[int, msgspec.Meta(ge=layout_id, le=layout_id)]
+    time_us = Annotated[int, msgspec.Meta(ge=0, le=LATEST_US)]
+    age_us = Annotated[int, msgspec.Meta(ge=1, le=-EARLIEST_US)]
+    kinds: list[Any] = [this, int, int, time_us, Optional[age_us], int, int, bytes | None, bytes | None]  # noqa: UP045
     kinds += [Optional[each] for each in features]  # noqa: UP045
     row: Any = tuple.__class_getitem__(tuple(kinds))
     return msgspec.msgpack.Decoder(row).decode

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 from feature_store.errors import OnlineStoreError
 from feature_store.online.address import SENTINEL, connect_async
 from feature_store.reader.client_transport import AsyncClientTransport
-from feature_store.reader.transport import Address, Command, Reply, away, checked, parse_url
+from feature_store.reader.commands import Command, Pack, packed
+from feature_store.reader.transport import Address, Reply, away, checked, parse_url
 
 if TYPE_CHECKING:
     import hiredis
@@ -135,7 +136,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         import hiredis
 
-        self._pack = hiredis.pack_command
+        self._pack = cast("Pack", hiredis.pack_command)
         self._reader: hiredis.Reader = hiredis.Reader()
         self._waiting: deque[_Asked] = deque()
         self._unsent: list[bytes] = []
@@ -157,7 +158,7 @@ class _Connection(asyncio.Protocol):
         self._waiting.append(asked)
         if not self._unsent:
             self.loop.call_soon(self._send)
-        self._unsent += map(self._pack, commands)  # type: ignore[arg-type]
+        self._unsent.append(packed(commands, self._pack))
         expiring = self.loop.call_later(timeout_s, asked.expire)
         try:
             return await asked.done

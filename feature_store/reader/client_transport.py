@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from feature_store.online.address import disconnect, disconnect_async
+from feature_store.reader.commands import Command
 from feature_store.reader.servers import Servers, servers_of, shown_client
-from feature_store.reader.transport import Command, Reply, away, checked
+from feature_store.reader.transport import Reply, away, checked
 
 if TYPE_CHECKING:
     from feature_store.reader.servers import AsyncClient, Client

@@ -18,15 +18,16 @@ from feature_store.errors import InputError, OnlineStoreError, shown
 from feature_store.online.keys import generation_key, layouts_key, ready_key, services_key
 from feature_store.online.layout import layouts_in_use
 from feature_store.online.rollout import rollout_field
+from feature_store.reader.commands import Command, Lookups, commands_of
 from feature_store.reader.decode import UnknownLayout, decode_vectors
 from feature_store.reader.listed import list_service, named, refusal
 from feature_store.reader.places import RowRefused
-from feature_store.reader.plan import commands_of, plan_read
+from feature_store.reader.plan import plan_read
 from feature_store.reader.readiness import NOTHING, Progress, Readiness, parse_readiness
 from feature_store.reader.route import Part, Route, find_route, parts_of
 from feature_store.reader.sample import ServedSample, chosen, may_choose
 from feature_store.reader.servers import Servers
-from feature_store.reader.transport import Command, Reply, as_hash
+from feature_store.reader.transport import Reply, as_hash
 from feature_store.reader.vector import FeatureVector
 from feature_store.reader.worth import Moment
 from feature_store.time_rule import EARLIEST_US, LATEST_US, to_us
@@ -34,12 +35,14 @@ from feature_store.time_rule import EARLIEST_US, LATEST_US, to_us
 AsOf = datetime | int | None
 Features = str | Sequence[str] | FeatureService
 Row = Mapping[str, object]
-Read = Generator[list[Command], list[Reply], list[FeatureVector]]
+Read = Generator[Sequence[Command], list[Reply], list[FeatureVector]]
 Packed = Sequence[bytes | None]
 
 
 ROWS_AT_ONCE = 50
 """From twice as many rows on, so many are asked for before the next are."""
+PACKED_AT_ONCE = 8
+"""From so many keys on: packing fewer command by command takes less."""
 LISTS = 256
 """So many lists of features a reader remembers; services are as many as there are."""
 
@@ -106,10 +109,7 @@ class ReaderCore:
             except (RowRefused, TypeError) as error:
                 raise refusal(error, rows, first=first) from None
             now_us, now_s = self._clock.now_us(), time.perf_counter()
-            commands, ends = list[Command](), list[int]()
-            for part in parts:
-                commands += commands_of(part.plan, part.keys)
-                ends.append(len(commands))
+            valued, ends = _asked(parts, generation)
             # Before they are sent: Redis may be at work on the part before.
             logged = [self._logged(part, len(rows), now_us) for part in parts]
             readiness = self._readiness  # another thread may put a younger one there while we wait
@@ -117,19 +117,18 @@ class ReaderCore:
             followed = list(self._followed) if refresh else []
             # What vouches comes before the values: what was missing when they were read had been missing at the beat.
             vouching = self._refreshing(followed) if refresh else []
-            valued = [*commands, generation] if commands else []
             if vouching and self._servers is Servers.CLUSTER:  # its nodes answer in no order
                 replies = yield vouching
                 replies = [*replies, *((yield valued) if valued else [])]
             else:
-                replies = yield [*vouching, *valued]
+                replies = yield [*vouching, *valued] if vouching else valued
             if refresh:
                 readiness = self._refresh(replies[:2], route, name, now_us=now_us, now_s=now_s)
                 if name in self._changed(followed, replies[2 : len(vouching)]):
                     continue
                 replies = replies[len(vouching) :]
             # The store was emptied or the connection lost meanwhile: all of it once more.
-            doubted = bool(commands) and (self._readiness is NOTHING or replies.pop() != readiness.generation)
+            doubted = bool(valued) and (self._readiness is NOTHING or replies.pop() != readiness.generation)
             if not doubted:
                 packed, moment = cast("list[Packed]", replies), Moment(now_us, False, readiness)
                 return (yield from self._answer(parts, ends, packed, logged, rows=rows, as_of=as_of, moment=moment))
@@ -239,14 +238,14 @@ class ReaderCore:
             self._routes.pop(name, None)
         return changed
 
-    def requested(self, name: str | tuple[str, ...]) -> Generator[list[Command], list[Reply], dict[str, str]]:
+    def requested(self, name: str | tuple[str, ...]) -> Generator[Sequence[Command], list[Reply], dict[str, str]]:
         """The columns that the functions of a service take from a request, and what each is."""
         route = self._routes.get(name)
         if route is None:
             route = yield from self._load(name)
         return {each.column: each.kind for each in route.plan.requests}
 
-    def _load(self, name: str | tuple[str, ...]) -> Generator[list[Command], list[Reply], Route]:
+    def _load(self, name: str | tuple[str, ...]) -> Generator[Sequence[Command], list[Reply], Route]:
         """What is read for a service or a list of features, from what `apply` has published."""
         services, layouts = yield [("HGETALL", services_key(self._env)), ("HGETALL", layouts_key(self._env))]
         views = layouts_in_use(as_hash(layouts))
@@ -267,6 +266,19 @@ class ReaderCore:
                 self._routes.pop(lists[0], None)
         self._routes[name] = route
         return route
+
+
+def _asked(parts: Sequence[Part], last: Command) -> tuple[Sequence[Command], Sequence[int]]:
+    """The commands of parts, and where those of each end; `last` comes behind all, unless there are none."""
+    if len(parts) == 1 and len(keys := parts[0].keys) >= PACKED_AT_ONCE and None not in keys:
+        lookups = Lookups(parts[0].plan, cast("list[str]", keys), last)
+        return lookups, (len(lookups) - 1,)
+    commands: list[Command] = []
+    ends: list[int] = []
+    for part in parts:
+        commands += commands_of(part.plan, part.keys)
+        ends.append(len(commands))
+    return ([*commands, last] if commands else []), ends
 
 
 def as_of_us(as_of: object) -> int | None:

@@ -6,6 +6,7 @@ A value that cannot be expressed is ERROR whatever its row is worth; all other v
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 from feature_store.computed.functions import Functions
 from feature_store.computed.ratio import ratio
@@ -114,17 +115,15 @@ def _without_nulls(
     width, fetches, packed = len(plan.entities), len(plan.fetches), list(replies)
     times_us = [moment.at_us if at_us is None else at_us for at_us in as_of]
     vectors = fast_vectors(read, plan.names, keys, replies=packed, times_us=times_us, readiness=moment.readiness)
-    return [
-        decode_vector(
-            plan,
-            keys[i * width : i * width + width],
-            replies=iter(packed[i * fetches : i * fetches + fetches]),
-            moment=_moment(moment, as_of[i]),
-        )
-        if vector is None
-        else vector
-        for i, vector in enumerate(vectors)
-    ]
+    for i, vector in enumerate(vectors):
+        if vector is None:
+            vectors[i] = decode_vector(
+                plan,
+                keys[i * width : i * width + width],
+                replies=iter(packed[i * fetches : i * fetches + fetches]),
+                moment=_moment(moment, as_of[i]),
+            )
+    return cast("list[FeatureVector]", vectors)
 
 
 def _moment(now: Moment, at_us: int | None) -> Moment:

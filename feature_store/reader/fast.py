@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -25,15 +25,19 @@ if TYPE_CHECKING:
     from feature_store.reader.vector import Names
 
 
+_T = TypeVar("_T")
+_Part = tuple[tuple[object, ...], tuple[Status, ...], tuple[int | None, ...]]
+
+
 class FastView(NamedTuple):
     """What is read of rows of a view that have the layout in use."""
 
     id: str
     entity: str
-    layout_id: int
     sla_us: int
     is_stream: bool
-    decode: Callable[[bytes], Sequence[Any]]
+    decode: Callable[[Any], Sequence[Any]]
+    """Of a packed value, a row; raises for anything else."""
     pick: Callable[[Sequence[Any]], Sequence[Any]]
     """The values of the features that are read, of a decoded row."""
     kinds: tuple[type, ...]
@@ -72,10 +76,9 @@ def _fast_view(layout: ViewLayout, slots: Sequence[Slot]) -> FastView:
     return FastView(
         id=layout.id,
         entity=layout.entity,
-        layout_id=layout.layout_id,
         sla_us=layout.sla_us,
         is_stream=layout.online == "stream",
-        decode=row_decoder([_type_of(feature) for feature in features]),
+        decode=row_decoder(layout.layout_id, [_type_of(feature) for feature in features]),
         pick=_picker([HEAD + slot.item for slot in slots]),
         kinds=tuple(object if feature.is_list else kind_of(feature) for feature in features),
         present=(PRESENT,) * len(slots),
@@ -118,17 +121,48 @@ def fast_vectors(
         times_us: for each row the time asked, or now.
         readiness: what is known.
     """
-    vectors: list[FeatureVector | None] = [FeatureVector([], [], names, []) for _ in times_us]
-    for number, (entity, views) in enumerate(read.fetches):
-        owners, packed = keys[entity :: read.entities], replies[number :: len(read.fetches)]
-        for position, view in enumerate(views):
-            shards = _shards(view, owners, readiness)
-            _read_view(view, [each[position] for each in packed], times_us, shards, readiness, into=vectors)
-    if read.order is not None:
-        for vector in vectors:
-            if vector is not None:
-                vector.values[:], vector.statuses[:] = read.order(vector.values), read.order(vector.statuses)
-    return vectors
+
+    def answers(make: Callable[..., _T]) -> list[list[_T | None]]:
+        return [
+            _answers(
+                view,
+                make,
+                names,
+                [each[position] for each in replies[number :: len(read.fetches)]],
+                times_us,
+                _shards(view, keys[entity :: read.entities], readiness),
+                readiness,
+            )
+            for number, (entity, views) in enumerate(read.fetches)
+            for position, view in enumerate(views)
+        ]
+
+    if read.order is None and len(names.views) == 1:
+        return answers(FeatureVector)[0]
+    return [_joined(parts, names, read.order) for parts in zip(*answers(_part), strict=True)]
+
+
+def _part(values: tuple[object, ...], statuses: tuple[Status, ...], _: Names, sources: tuple[int | None, ...]) -> _Part:
+    """What a vector is made of, of one view."""
+    return values, statuses, sources
+
+
+def _joined(
+    parts: Sequence[_Part | None], names: Names, order: Callable[[Sequence[Any]], tuple[Any, ...]] | None
+) -> FeatureVector | None:
+    """The vector of all views; None if one of them has nothing to say."""
+    values: tuple[object, ...] = ()
+    statuses: tuple[Status, ...] = ()
+    sources: tuple[int | None, ...] = ()
+    for part in parts:
+        if part is None:
+            return None
+        values += part[0]
+        statuses += part[1]
+        sources += part[2]
+    if order is not None:
+        values, statuses = order(values), order(statuses)
+    return FeatureVector(values, statuses, names, sources)
 
 
 def _shards(view: FastView, keys: Sequence[str | None], readiness: Readiness) -> Sequence[int | None]:
@@ -146,50 +180,62 @@ def _fresh_until_us(view: FastView, shard: int, readiness: Readiness) -> int:
     return EARLIEST_US if vouched is None else vouched.known_us + view.sla_us
 
 
-def _read_view(
+def _answers(
     view: FastView,
+    make: Callable[..., _T],
+    names: Names,
     packed: Sequence[bytes | None],
     times_us: Sequence[int],
     shards: Sequence[int | None],
     readiness: Readiness,
-    *,
-    into: list[FeatureVector | None],
-) -> None:
-    """Add a view's values to vectors, view by view; one of which that cannot be said here is None afterwards."""
-    decode, pick, in_use, sla_us, present = view.decode, view.pick, view.layout_id, view.sla_us, view.present
+) -> list[_T | None]:
+    """What a view's rows say, each made of values, statuses, names and sources; None for one that cannot be said here."""
+    sla_us, pick, present, converted = view.sla_us, view.pick, view.present, view.converted
     fresh_until_us = {shard: _fresh_until_us(view, shard, readiness) for shard in set(shards) if shard is not None}
-    for i, (vector, value, at_us, shard) in enumerate(zip(into, packed, times_us, shards, strict=True)):
-        if vector is None or value is None:
-            into[i] = None
-            continue
-        try:
-            row = decode(value)
-        except (msgspec.DecodeError, ValueError, RecursionError):
-            into[i] = None
-            continue
-        layout_id, run, n, from_us, age_us, until_s, change_s = row[:7]
-        seconds = at_us // SECOND_US - from_us // SECOND_US
+    answers: list[_T | None] = []
+    asked_us = asked_s = 0
+    for row, at_us, shard in zip(_rows(view, packed), times_us, shards, strict=True):
+        if at_us != asked_us:
+            asked_us, asked_s = at_us, at_us // SECOND_US
+        from_us, until_s, change_s = row[3], row[5], row[6]
+        seconds = asked_s - from_us // SECOND_US
         if (
-            layout_id != in_use
-            or not from_us <= at_us <= (from_us + sla_us if shard is None else fresh_until_us[shard])
+            not from_us <= at_us <= (from_us + sla_us if shard is None else fresh_until_us[shard])
             or (until_s and seconds >= until_s)
-            or not EARLIEST_US <= from_us - (age_us or 0) <= LATEST_US
+            or (picked := pick(row) if not change_s or seconds < change_s else _picked_later(view, row, seconds))
+            is None
         ):
-            into[i] = None
+            answers.append(None)
             continue
-        picked = pick(row) if not change_s or seconds < change_s else _picked_later(view, row, seconds)
-        if picked is None:
-            into[i] = None
-            continue
-        if None in picked or view.converted:
-            vector.values += _placed(view, picked)
-            vector.statuses += [EMPTY if found is None else PRESENT for found in picked]
+        age_us = row[4]
+        sources = (row[1], row[2], at_us, shard, None if age_us is None else from_us - age_us)
+        if converted or not (all(picked) or None not in picked):
+            statuses = tuple([EMPTY if found is None else PRESENT for found in picked])
+            answers.append(make(_placed(view, picked), statuses, names, sources))
         else:
-            vector.values += picked
-            vector.statuses += present
-        event_us = None if age_us is None or at_us <= from_us - age_us else from_us - age_us
-        sources = vector.sources
-        sources += (run, n, at_us, shard, event_us)
+            answers.append(make(picked, present, names, sources))
+    return answers
+
+
+_DAMAGED = (msgspec.DecodeError, RecursionError, TypeError, ValueError)
+_NO_ROW = (0, 0, 0, LATEST_US + 1, None, 0, 0)
+"""Begins after all times."""
+
+
+def _rows(view: FastView, packed: Sequence[bytes | None]) -> Sequence[Sequence[Any]]:
+    """Decoded rows; `_NO_ROW` for what is missing, or is no row of the layout in use."""
+    decode = view.decode
+    try:
+        return [*map(decode, packed)]
+    except _DAMAGED:
+        return [_decoded(decode, value) for value in packed]
+
+
+def _decoded(decode: Callable[[Any], Sequence[Any]], value: bytes | None) -> Sequence[Any]:
+    try:
+        return _NO_ROW if value is None else decode(value)
+    except _DAMAGED:
+        return _NO_ROW
 
 
 def _picked_later(view: FastView, row: Sequence[Any], seconds: int) -> Sequence[Any] | None:
@@ -205,10 +251,10 @@ def _picked_later(view: FastView, row: Sequence[Any], seconds: int) -> Sequence[
             values[HEAD + feature] = value
     except (IndexError, TypeError, ValueError):
         return None
-    return view.pick(values)
+    return view.pick(tuple(values))
 
 
-def _placed(view: FastView, picked: Sequence[Any]) -> list[object]:
+def _placed(view: FastView, picked: Sequence[Any]) -> tuple[object, ...]:
     """The values of features of which some are empty or travel as something else."""
     values = [
         (empty.copy() if type(empty) is list else empty) if value is None else value
@@ -217,4 +263,4 @@ def _placed(view: FastView, picked: Sequence[Any]) -> list[object]:
     for i, convert in view.converted:
         if picked[i] is not None:
             values[i] = convert(picked[i])
-    return values
+    return tuple(values)

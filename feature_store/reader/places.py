@@ -78,7 +78,11 @@ class EntityRead:
                 texts: list[Any] = [row[self.columns[0]] for row in rows]
             except KeyError:
                 texts = []
-            if set(map(type, texts)) == {str} and _PLAIN("".join(texts)) and max(map(len, texts)) <= LONGEST:
+            if (
+                set(map(type, texts)) == {str}
+                and _PLAIN(whole := "".join(texts))
+                and (len(whole) <= LONGEST or max(map(len, texts)) <= LONGEST)
+            ):
                 return texts  # one text each, and nothing in any to escape
         try:
             return [self._key(row) for row in rows]

@@ -19,6 +19,7 @@ from feature_store.online.layout import (
     ViewLayout,
     parse_layout,
 )
+from feature_store.reader.commands import Heads
 from feature_store.reader.fast import FastRead, fast_read
 from feature_store.reader.places import EntityRead, FunctionRead, Places, RatioRead, RequestRead, Slot
 from feature_store.reader.vector import Names
@@ -27,8 +28,6 @@ KNOWN = 64
 """Layouts that a reader remembers of a view: each added feature makes one."""
 HASHES = 1 << 32
 """How many hashes of an entity there are."""
-
-Command = tuple[str | bytes, ...]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,6 +79,8 @@ class Fetch:
     prefix: str
     fields: tuple[str, ...]
     views: tuple[ViewRead, ...]
+    heads: Heads
+    """Of its commands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,10 +172,12 @@ def _fetches(env: str, places: Places) -> tuple[Fetch, ...]:
             layouts={view.layout_id: tuple(places.slots[name])},
         )
         reads.setdefault((entities.index(entity), prefix), []).append(read)
-    return tuple(
-        Fetch(entity=entity, prefix=prefix, fields=tuple(view.id for view in views), views=tuple(views))
-        for (entity, prefix), views in reads.items()
-    )
+    return tuple(_fetch(entity, prefix, views) for (entity, prefix), views in reads.items())
+
+
+def _fetch(entity: int, prefix: str, views: Sequence[ViewRead]) -> Fetch:
+    fields = tuple(view.id for view in views)
+    return Fetch(entity=entity, prefix=prefix, fields=fields, views=tuple(views), heads=Heads(prefix, fields))
 
 
 def _names(
@@ -208,13 +211,3 @@ def keys_of(plan: ReadPlan, rows: Sequence[Mapping[str, object]]) -> list[str | 
     """The entity keys of all rows, row by row; one flat list, because every container costs the collector."""
     columns = [entity.keys(rows) for entity in plan.entities]
     return columns[0] if len(columns) == 1 else list(chain.from_iterable(zip(*columns, strict=True)))
-
-
-def commands_of(plan: ReadPlan, keys: Sequence[str | None]) -> list[Command]:
-    """One HMGET for every row, entity and kind of key, except for null keys; row by row."""
-    return [
-        ("HMGET", f"{fetch.prefix}{key}}}", *fetch.fields)
-        for start in range(0, len(keys), len(plan.entities) or 1)
-        for fetch in plan.fetches
-        if (key := keys[start + fetch.entity]) is not None
-    ]

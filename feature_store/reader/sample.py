@@ -20,9 +20,9 @@ import msgspec
 from feature_store.declare.key import KeyKind, key_text
 from feature_store.errors import OnlineStoreError
 from feature_store.online.keys import served_key
+from feature_store.reader.commands import Command
 from feature_store.reader.computing import recorded
 from feature_store.reader.plan import HASHES, ReadPlan
-from feature_store.reader.transport import Command
 from feature_store.reader.vector import FeatureVector
 from feature_store.time_rule import SECOND_US
 
@@ -220,9 +220,10 @@ def chosen(plan: ReadPlan, keys: Sequence[str | None], rows: int, *, now_us: int
             return (0,) if is_chosen(keys[0] or "", below) else ()
         checksum, mix = zlib.crc32, _MIX  # as `is_chosen`, which would cost a call for each entity of a read
         return [i for i, key in enumerate(keys) if checksum((key or "").encode()) * mix & 0xFFFFFFFF < below]
-    second = str(now_us // SECOND_US)
     texts = ("\x1f".join([key or "" for key in keys[i * width : i * width + width]]) for i in range(rows))
-    return [i for i, text in enumerate(texts) if is_chosen(text if text.strip("\x1f") else second, below)]
+    return [
+        i for i, text in enumerate(texts) if is_chosen(text if text.strip("\x1f") else str(now_us // SECOND_US), below)
+    ]
 
 
 def is_chosen(key: str, below: int) -> bool:

@@ -10,13 +10,14 @@ from feature_store.computed.functions import Runs
 from feature_store.online.address import SENTINEL, connect
 from feature_store.reader.batch import FeatureBatch
 from feature_store.reader.client_transport import ClientTransport
+from feature_store.reader.commands import Command
 from feature_store.reader.core import AsOf, Features, Read, ReaderCore, Row, as_of_each
 from feature_store.reader.given import Declared, functions_of
 from feature_store.reader.listed import named
 from feature_store.reader.push import Pusher
 from feature_store.reader.sample import Sampled, ServedSample
 from feature_store.reader.servers import refuse_timeout, servers_of
-from feature_store.reader.transport import Command, Reply, SocketTransport, Transport
+from feature_store.reader.transport import Reply, SocketTransport, Transport
 from feature_store.reader.vector import FeatureVector
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class FeatureReader:
         each = zip(reads, self._transport.exchange_each(map(next, reads)), strict=True)
         return [vector for read, replies in each for vector in self._run(read, replies)]
 
-    def _run(self, read: Generator[list[Command], list[Reply], _T], replies: list[Reply] | None = None) -> _T:
+    def _run(self, read: Generator[Sequence[Command], list[Reply], _T], replies: list[Reply] | None = None) -> _T:
         """What a read returns; `replies` to its first commands, if they were asked already."""
         exchange = self._transport.exchange
         try:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from feature_store.errors import InputError, OnlineStoreError
+from feature_store.reader.commands import Command, Pack, packed
 from feature_store.reader.tls import OPTIONS, tls_context
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     import hiredis
 
-Command = tuple[str | bytes, ...]
 Reply = object
 """bytes, int, None, or a list (of a hash: a flat list or a dict)."""
 
@@ -195,7 +195,7 @@ class _Connection:
     def __init__(self, address: Address, timeout_s: float) -> None:
         import hiredis
 
-        self._pack = hiredis.pack_command
+        self._pack = cast("Pack", hiredis.pack_command)
         self._reader: hiredis.Reader = hiredis.Reader()
         self._socket = _open(address, timeout_s)
 
@@ -211,8 +211,7 @@ class _Connection:
 
     def send(self, commands: Sequence[Command]) -> None:
         """Send all; whoever does not receive as many replies afterwards closes the connection."""
-        pack = self._pack
-        self._socket.sendall(b"".join([pack(command) for command in commands]))  # type: ignore[arg-type]
+        self._socket.sendall(packed(commands, self._pack))
 
     def receive(self, missing: int) -> list[Reply]:
         """So many replies to what was sent, in its order."""
@@ -249,6 +248,8 @@ def _open(address: Address, timeout_s: float) -> socket.socket:
 
 def checked(replies: list[Reply], commands: Sequence[Command], shown: str) -> list[Reply]:
     """The replies, if none is a refusal."""
+    if not any(issubclass(kind, Exception) for kind in set(map(type, replies))):
+        return replies
     for reply, command in zip(replies, commands, strict=True):
         if isinstance(reply, Exception):
             if str(reply).startswith("MOVED "):

@@ -62,15 +62,38 @@ class Names(NamedTuple):
 class FeatureVector:
     """The features of one row of a request. `values[i]` and `statuses[i]` belong to `names[i]`."""
 
-    __slots__ = ("_names", "_sources", "statuses", "values")
+    __slots__ = ("_names", "_sources", "_statuses", "_values")
 
-    def __init__(self, values: list[object], statuses: list[Status], names: Names, sources: list[int | None]) -> None:
-        self.values = values
-        self.statuses = statuses
+    def __init__(
+        self,
+        values: list[object] | tuple[object, ...],
+        statuses: list[Status] | tuple[Status, ...],
+        names: Names,
+        sources: Sequence[int | None],
+    ) -> None:
+        # A large read makes hundreds of vectors, of which most are read once: what the rows of a read can share, and what
+        # was decoded, is made a list when somebody asks for one. Every further container in each would bring the garbage
+        # collector's next pass, and with it a pause, nearer; so the sources are flat, five for each view.
+        self._values = values
+        self._statuses = statuses
         self._names = names
-        # One flat list, five for each view: a large read makes hundreds of vectors, and every further container in
-        # each would bring the garbage collector's next pass, and with it a pause, nearer.
         self._sources = sources
+
+    @property
+    def values(self) -> list[object]:
+        """One for each name; what is changed in it is changed in this vector alone."""
+        values = self._values
+        if type(values) is not list:
+            values = self._values = [*values]
+        return values
+
+    @property
+    def statuses(self) -> list[Status]:
+        """What each of them is worth, likewise."""
+        statuses = self._statuses
+        if type(statuses) is not list:
+            statuses = self._statuses = [*statuses]
+        return statuses
 
     @property
     def service(self) -> str:
@@ -90,7 +113,7 @@ class FeatureVector:
     @property
     def sources(self) -> list[int | None]:
         """What `provenance` is made of: five numbers for each of its views."""
-        return self._sources
+        return [*self._sources]
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -99,7 +122,7 @@ class FeatureVector:
 
     def to_dict(self) -> dict[str, object]:
         """Feature name -> value."""
-        return dict(zip(self._names.features, self.values, strict=True))
+        return dict(zip(self._names.features, self._values))  # noqa: B905 - the look at their lengths takes a third of the time
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -112,7 +135,7 @@ class FeatureVector:
 
         What stands there is a default, an old value or null, as the service says.
         """
-        pairs = zip(self._names.features, self.statuses, strict=True)
+        pairs = zip(self._names.features, self._statuses, strict=True)
         return {name: status for name, status in pairs if status is not Status.PRESENT and status is not Status.EMPTY}
 
     def to_numpy(self) -> np.ndarray:
@@ -124,7 +147,7 @@ class FeatureVector:
         import numpy as np
 
         check_numbers(self.kinds)
-        return np.array(self.values, dtype=np.float64)
+        return np.array(self._values, dtype=np.float64)
 
     def __getitem__(self, name: str) -> FeatureValue:
         """One feature by name, also with the version of its view (`view@1:feature`).
@@ -138,7 +161,7 @@ class FeatureVector:
         view = self._names.view_of[position]
         event_us = None if view is None else self._source(view).event_us
         return FeatureValue(
-            self.values[position], self.statuses[position], None if event_us is None else from_us(event_us)
+            self._values[position], self._statuses[position], None if event_us is None else from_us(event_us)
         )
 
     def _source(self, view: int) -> Provenance:
@@ -156,7 +179,7 @@ class FeatureVector:
         return self._names.personal_views
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self._values)
 
     def __repr__(self) -> str:
         personal = self._names.personal
