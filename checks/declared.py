@@ -140,6 +140,20 @@ def judged(
     )
 
 
+def told_figures(figures: Sequence[Figure]) -> dict[str, Any]:
+    """Figures beside their limits, and the limit of the worst, as an alert tells them."""
+    return {
+        FIGURES: dg.MetadataValue.json({each.name: each.value for each in figures}),
+        LIMITS: dg.MetadataValue.json({each.name: each.limit for each in figures}),
+        LIMIT: float(max(figures, key=lambda each: each.nearness).limit),
+    }
+
+
+def missing(name: str, count: int = 1) -> dict[str, Any]:
+    """The same for a check that is red because something is not there: how much of what."""
+    return told_figures([Figure(name=name, value=count, limit=0)])
+
+
 def _told(figures: Sequence[Figure]) -> dict[str, Any]:
     worst = figures[0]
     rows = [
@@ -154,11 +168,9 @@ def _told(figures: Sequence[Figure]) -> dict[str, Any]:
         for each in figures
     ]
     return {
-        FIGURES: dg.MetadataValue.json({each.name: each.value for each in figures}),
-        LIMITS: dg.MetadataValue.json({each.name: each.limit for each in figures}),
+        **told_figures(figures),
         WORST: worst.name,
         FIGURE: float(worst.value),
-        LIMIT: float(worst.limit),
         "table": dg.MetadataValue.md(table(["name", "figure", "limit", "method", "", "seen"], rows)),
         **{f"{FIGURE}: {each.name}": float(each.value) for each in figures},
     }

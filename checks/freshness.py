@@ -5,7 +5,7 @@ from typing import cast
 
 import dagster as dg
 from feature_store_deploy.assets.keys import online_key
-from feature_store_deploy.checks.declared import outcome, stated
+from feature_store_deploy.checks.declared import missing, outcome, stated
 from feature_store_deploy.checks.policy import as_declared, check_of, spec_of
 from feature_store_deploy.checks.steps import Checks, Step
 
@@ -60,14 +60,18 @@ def _judge(view: FeatureView, store: FeatureStore) -> dg.AssetCheckResult:
     try:
         readiness = _readiness(store, now_us)
     except RedisError as error:
-        return outcome(passed=False, description=worded(error), owner=view.owner)
+        return outcome(
+            passed=False, description=worded(error), owner=view.owner, metadata=missing("unreachable_servers")
+        )
     found = freshness_of(view, readiness, now_us=now_us)
     metadata: dict[str, object] = {"sla_seconds": view.freshness_sla_us / SECOND_US}
     if found.age_us is None:
         served = view.is_batch or _has_been_live(view, store)
+        if not served:
+            return outcome(passed=True, description="no stream has run yet", owner=view.owner, metadata=metadata)
         said = f"shards {list(found.silent)} are silent" if found.silent else "no rows were published"
-        said = said if served else "no stream has run yet"
-        return outcome(passed=not served, description=said, owner=view.owner, metadata=metadata)
+        metadata |= missing("silent_shards", len(found.silent)) if found.silent else missing("unpublished_views")
+        return outcome(passed=False, description=said, owner=view.owner, metadata=metadata)
     metadata["age_seconds"] = found.age_us / SECOND_US
     metadata |= stated(
         reference=f"the SLA of '{view.id}'",

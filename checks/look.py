@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from datetime import date
 from functools import cached_property
 
 import duckdb
@@ -158,8 +159,7 @@ class ViewLook(Look):
     @cached_property
     def unwatched(self) -> Sequence[str]:
         known = known_days(self._store, self._view.source.name)
-        begun_us = to_us(Days(first=known[0], last=known[0]).start) if known else 0
-        span = (to_us(self.reference.start), to_us(self.reference.end))
+        begun_us, span = begun(known), known_span(self.reference, known)
         return [each.name for each in self._view.declared if is_moving(each, begun_us, span)]
 
     @cached_property
@@ -170,13 +170,23 @@ class ViewLook(Look):
         return cursor
 
 
+def begun(known: Sequence[date]) -> int:
+    """When the history of a source begins of which these days are known."""
+    return to_us(Days(first=known[0], last=known[0]).start) if known else 0
+
+
+def known_span(reference: Days, known: Sequence[date]) -> tuple[int, int]:
+    """When a reference begins and ends, of whose days only some are known: a young history has none of the first ones."""
+    return max(to_us(reference.start), begun(known)), to_us(reference.end)
+
+
 def is_moving(feature: Feature, begun_us: int, reference_us: tuple[int, int]) -> bool:
     """Whether a feature has another distribution by design: it counts for ever, or its windows were being filled.
 
     Args:
         feature: of a view.
         begun_us: when history begins.
-        reference_us: when the reference begins and ends; a window may be filled within the first quarter of it.
+        reference_us: when the rows of the reference begin and end; a window may be filled within the first quarter of that.
     """
     if feature.window_us is None:
         return feature.aggregate in _GROWING

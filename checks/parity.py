@@ -8,7 +8,7 @@ import dagster as dg
 import pyarrow as pa
 from feature_store_deploy.assets.keys import online_key
 from feature_store_deploy.assets.markdown import table
-from feature_store_deploy.checks.declared import outcome, stated
+from feature_store_deploy.checks.declared import missing, outcome, stated
 from feature_store_deploy.checks.policy import as_declared, check_of, spec_of
 from feature_store_deploy.checks.samples import newest_day
 from feature_store_deploy.checks.steps import Checks, Step
@@ -102,7 +102,7 @@ def _judge(view: FeatureView, store: FeatureStore) -> dg.AssetCheckResult:
     try:
         report = online_report(store, view, rows)
     except OnlineStoreError as error:
-        return outcome(passed=False, description=str(error), owner=view.owner)
+        return outcome(passed=False, description=str(error), owner=view.owner, metadata=missing("unreadable_views"))
     except UnknownNameError:
         return outcome(passed=True, description="the view is not published yet", owner=view.owner)
     return outcome(

@@ -9,7 +9,7 @@ from feature_store_deploy.assets.keys import training_key
 from feature_store_deploy.assets.training import spine_source
 from feature_store_deploy.checks.declared import DRIFT, Measurement, judged
 from feature_store_deploy.checks.drift import measure_drift, report_path
-from feature_store_deploy.checks.look import is_moving
+from feature_store_deploy.checks.look import begun, is_moving, known_span
 from feature_store_deploy.checks.moments import knowledge_of, sample_service
 from feature_store_deploy.checks.policy import check_of, severity_of, spec_of
 from feature_store_deploy.checks.samples import Sample, known_days, newest_whole_days, spread, steadily
@@ -104,7 +104,7 @@ def _compared(
         back, said = _sample(store, service, source, before, anew=False, knowledge="corrected"), str(before)
     else:
         back, said = _named(store, service, baseline.rows, baseline.manifest.time_column), baseline.name
-    span = (to_us(before.start), to_us(before.end)) if baseline is None else _asked_us(baseline)
+    span = known_span(before, known_days(store, source.name)) if baseline is None else _asked_us(baseline)
     told = {SERVICE: service.id, **({} if baseline is None else {MANIFEST: baseline.path})}
     found = measure_drift(
         current,
@@ -154,8 +154,7 @@ def _moving(store: FeatureStore, service: FeatureService, reference_us: tuple[in
     for item in store.registry.resolve(service):
         for ref in item.refs:
             view = store.registry.view(ref.view_id)
-            known = known_days(store, view.source.name)
-            begun_us = to_us(Days(first=known[0], last=known[0]).start) if known else 0
+            begun_us = begun(known_days(store, view.source.name))
             if is_moving(view.feature(ref.feature), begun_us, reference_us):
                 moving.append(item.name)
     return moving

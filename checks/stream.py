@@ -1,17 +1,18 @@
 """`stream`: the stream is alive, and what waits in the log is read. Pure over what was seen now and at the last look."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 from feature_store_deploy.assets.keys import stream_key
-from feature_store_deploy.checks.declared import outcome, spec_metadata
+from feature_store_deploy.checks.declared import Figure, outcome, spec_metadata, told_figures
 from feature_store_deploy.checks.steps import Checks, Step
 
 from feature_store.clock import Clock, ReplayClock
 from feature_store.declare import EventSource
 from feature_store.errors import FeatureStoreError
+from feature_store.registry import Registry
 from feature_store.store import FeatureStore
 from feature_store.stream_progress import StreamProgress, read_vouchers, stream_progress
 from feature_store.time_rule import SECOND_US, from_us
@@ -22,8 +23,8 @@ SILENT_S = 20.0
 STALLED_S = 20.0
 """How old the oldest unread record may be while the positions stand still between two looks."""
 
-HEARTBEAT, UNREAD = "heartbeat_age_s", "unread_for_s"
-"""The figures."""
+HEARTBEAT, UNREAD, SILENT, UNSEEN = "heartbeat_age_s", "unread_for_s", "silent_shards", "unseen_streams"
+"""The figures: of time in seconds, of what is not there how much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +33,7 @@ class Verdict:
 
     passed: bool
     said: str
-    figures: Mapping[str, float]
-    """Seconds."""
+    figures: Sequence[Figure] = ()
 
 
 def judge(
@@ -43,8 +43,10 @@ def judge(
     speed: float = 1.0,
     before: Mapping[int, int] | None = None,
     known: bool = False,
+    sla_s: float = STALLED_S,
+    since_us: int = 0,
 ) -> Verdict:
-    """Whether the stream is down or stalled.
+    """Whether the stream is down or stalled, or was never started though it should have been.
 
     Args:
         found: what was seen now.
@@ -52,16 +54,26 @@ def judge(
         speed: how much faster than life that clock runs.
         before: the positions at the last look; without one a stall is not seen.
         known: whether a stream was seen earlier, though the store may have forgotten it since.
+        sla_s: how long a record may wait for the first stream to begin.
+        since_us: when there was a first look; what a log had before it has not waited for this deployment.
     """
-    if found.silent:
-        begun = found.begun or known
-        said = f"shards {list(found.silent)} vouch for nothing: the stream is down, or catches up"
-        return Verdict(passed=not begun, said=said if begun else "no stream has run yet", figures={})
-    age_s, unread_s = (
+    waiting_us = found.waiting_us and max(found.waiting_us, since_us)
+    age_s, unread_s, waiting_s = (
         max(now_us - (now_us if at is None else at), 0) / (SECOND_US * speed)
-        for at in (found.beat_us, found.watermark_us)
+        for at in (found.beat_us, found.watermark_us, waiting_us)
     )
-    figures = {HEARTBEAT: age_s, UNREAD: unread_s}
+    if found.silent and not (found.begun or known):
+        figure = Figure(name=UNREAD, value=waiting_s, limit=sla_s)
+        waits = f": {found.lag:,} records wait, the oldest for {waiting_s:,.0f} s" if figure.is_over else ""
+        return Verdict(passed=not figure.is_over, said=f"no stream has run yet{waits}", figures=[figure])
+    if found.silent:
+        said = f"shards {list(found.silent)} vouch for nothing: the stream is down, or catches up"
+        figure = Figure(name=SILENT, value=len(found.silent), limit=0)
+        return Verdict(passed=False, said=said, figures=[figure])
+    figures = [
+        Figure(name=HEARTBEAT, value=age_s, limit=SILENT_S),
+        Figure(name=UNREAD, value=unread_s, limit=STALLED_S),
+    ]
     if age_s >= SILENT_S:
         return Verdict(passed=False, said=f"the stream is down: no heartbeat for {age_s:,.0f} s", figures=figures)
     if found.lag and unread_s >= STALLED_S and before == found.positions:
@@ -72,7 +84,14 @@ def judge(
 
 def away(error: Exception) -> Verdict:
     """What an unreachable Redis or log comes to."""
-    return Verdict(passed=False, said=f"the stream cannot be seen: {error}", figures={})
+    figure = Figure(name=UNSEEN, value=1, limit=0)
+    return Verdict(passed=False, said=f"the stream cannot be seen: {error}", figures=[figure])
+
+
+def sla_of(source: EventSource, registry: Registry) -> float:
+    """The shortest freshness SLA of the views that a source's stream keeps, in seconds."""
+    streamed = (view for view in registry.views_of(source.name) if view.online == "stream")
+    return min((view.freshness_sla_us / SECOND_US for view in streamed), default=STALLED_S)
 
 
 def speed_of(clock: Clock) -> float:
@@ -94,14 +113,6 @@ def told(found: StreamProgress, *, events_per_s: float | None) -> dict[str, Any]
     return metadata
 
 
-def limits(verdict: Verdict) -> dict[str, Any]:
-    """Metadata of an evaluation: its figures beside their limits."""
-    if not verdict.figures:
-        return {}
-    allowed = {HEARTBEAT: SILENT_S, UNREAD: STALLED_S}
-    return {"figures": dict(verdict.figures), "limits": allowed, "limit": SILENT_S}
-
-
 def build_stream_check(source: EventSource, *, env: str) -> Checks:
     """The check by hand, from the UI; the sensor evaluates it all the time and sees a stall, too."""
     described = f"The stream of '{source.name}' beats, and reads what waits in the log"
@@ -110,7 +121,8 @@ def build_stream_check(source: EventSource, *, env: str) -> Checks:
 
     def stream(step: Step) -> dg.AssetCheckResult:
         verdict = _now(source, step.store)
-        return outcome(passed=verdict.passed, description=verdict.said, owner=source.owner, metadata=limits(verdict))
+        metadata = told_figures(verdict.figures)
+        return outcome(passed=verdict.passed, description=verdict.said, owner=source.owner, metadata=metadata)
 
     return Checks.of_one(spec, stream)
 
@@ -123,4 +135,4 @@ def _now(source: EventSource, store: FeatureStore) -> Verdict:
         found = stream_progress(vouchers, store.log(source.name), source.name)
     except (RedisError, FeatureStoreError) as error:
         return away(error)
-    return judge(found, now_us=store.clock.now_us(), speed=speed_of(store.clock))
+    return judge(found, now_us=store.clock.now_us(), speed=speed_of(store.clock), sla_s=sla_of(source, store.registry))

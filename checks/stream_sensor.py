@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import msgspec
 from feature_store_deploy.assets.keys import stream_key
-from feature_store_deploy.checks.declared import OWNER
-from feature_store_deploy.checks.stream import NAME, away, judge, limits, speed_of, told
+from feature_store_deploy.checks.declared import OWNER, told_figures
+from feature_store_deploy.checks.stream import NAME, away, judge, sla_of, speed_of, told
 
 from feature_store.clock import Clock
 from feature_store.declare import EventSource
@@ -44,6 +44,8 @@ class Seen(msgspec.Struct, kw_only=True):
     positions: dict[int, int] = {}
     at_us: int = 0
     """When it stood there, by the clock of the deployment."""
+    since_us: int = 0
+    """When there was a first look."""
     begun: bool = False
     passed: bool | None = None
     observed_us: int = 0
@@ -55,6 +57,7 @@ class Watch:
 
     def __init__(self, registry: Registry, settings: Settings, *, clock: Clock | None = None) -> None:
         self.sources = [registry.source(name) for name in live_sources(registry)]
+        self._sla_s = {source.name: sla_of(source, registry) for source in self.sources}
         self._settings, self._env = settings, settings.environment
         self._clock = clock or settings.clock
         self._speed = speed_of(self._clock)
@@ -100,10 +103,19 @@ class Watch:
 
     def _of(self, source: EventSource, seen: Seen, found: StreamProgress | Exception) -> Iterator[Event]:
         now_us = self._clock.now_us()
+        seen.since_us = seen.since_us or now_us
         if isinstance(found, Exception):
             verdict, metadata = away(found), dict[str, Any]()
         else:
-            verdict = judge(found, now_us=now_us, speed=self._speed, before=seen.positions, known=seen.begun)
+            verdict = judge(
+                found,
+                now_us=now_us,
+                speed=self._speed,
+                before=seen.positions,
+                known=seen.begun,
+                sla_s=self._sla_s[source.name],
+                since_us=seen.since_us,
+            )
             metadata = told(found, events_per_s=self._rate(found, seen, now_us))
             seen.positions, seen.at_us, seen.begun = dict(found.positions), now_us, seen.begun or found.begun
         changed, seen.passed = verdict.passed is not seen.passed, verdict.passed
@@ -118,7 +130,7 @@ class Watch:
                 check_name=NAME,
                 passed=verdict.passed,
                 description=verdict.said,
-                metadata={OWNER: source.owner or "nobody", **limits(verdict)},
+                metadata={OWNER: source.owner or "nobody", **told_figures(verdict.figures)},
             )
 
     def _rate(self, found: StreamProgress, seen: Seen, now_us: int) -> float | None:

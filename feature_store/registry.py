@@ -266,12 +266,22 @@ class Registry:
         for source in {each.name: each for each in self._all_sources}.values():
             columns = list(source.schema.to_schema().columns)
             yield from check_problems(
-                f"source '{source.name}'", source.checks, known=SOURCE_CHECKS, names=columns, drift=source.drift
+                f"source '{source.name}'",
+                source.checks,
+                known=SOURCE_CHECKS,
+                names=columns,
+                without=[name for name in ("load", "log") if getattr(source, name) is None],
+                drift=source.drift,
             )
         for view in self.views:
             features = [feature.name for feature in view.declared]
             yield from check_problems(
-                f"view '{view.name}'", view.checks, known=VIEW_CHECKS, names=features, drift=view.drift
+                f"view '{view.name}'",
+                view.checks,
+                known=VIEW_CHECKS,
+                names=features,
+                without=["online"] if view.online is None else [],
+                drift=view.drift,
             )
         for service in (each for each in self.services if each.checks):
             try:

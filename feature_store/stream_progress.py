@@ -70,6 +70,8 @@ class StreamProgress:
     """Records of the log that some shard has not read."""
     advanced: int = 0
     """Records that were read since the positions that were asked about."""
+    waiting_us: int | None = None
+    """When the oldest record arrived that waits for a stream which has never begun; None: it has, or nothing waits."""
 
 
 def read_vouchers(client: Redis, env: str) -> Vouchers:
@@ -116,7 +118,14 @@ def stream_progress(
         positions=behind,
         lag=sum(lags.values()),
         advanced=sum(max(_lag_then(log, p, at) - lags[p], 0) for p, at in (since or {}).items() if p in lags),
+        waiting_us=None if vouchers.begun else _oldest_us(log, {p: at for p, at in behind.items() if lags[p]}),
     )
+
+
+def _oldest_us(log: EventLog, positions: Mapping[int, int]) -> int | None:
+    """When the first record at or after some positions arrived."""
+    first = [record for p, at in positions.items() for record in log.read(p, at, max_records=1)]
+    return min((record.arrived_us for record in first), default=None)
 
 
 def _lag_then(log: EventLog, partition: int, position: int) -> int:

@@ -120,11 +120,12 @@ def _build(registry: Registry, settings: Settings, clock: Clock | None) -> dg.De
 
 def _checks(registry: Registry, *, env: str) -> list[Checks]:
     """Those of every source, view and service that the declarations do not leave out."""
-    loaded = [source for source in registry.sources.values() if source.load is not None]
+    sources = registry.sources.values()
     served = [view for view in registry.views if view.online is not None]
     checks = [
-        *(build(source, env=env) for source in loaded for build in (build_schema_check, build_source_values_check)),
-        *(build_dead_letters_check(source, env=env) for source in loaded if source.log is not None),
+        *(build_schema_check(source, env=env) for source in sources if source.load is not None),
+        *(build_source_values_check(source, env=env) for source in sources),
+        *(build_dead_letters_check(source, env=env) for source in sources if source.log is not None),
         *(build_view_values_check(view, env=env) for view in registry.views),
         *(build(view, env=env) for view in served for build in (build_freshness_check, build_parity_check)),
         *(

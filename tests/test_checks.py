@@ -154,6 +154,9 @@ def test_a_shard_that_vouches_for_nothing_is_named(world, check):
 
     assert found["online/every:freshness"].description == "shards [0] are silent"
     assert found["online/hourly:freshness"].description == "no rows were published"
+    told = [found[f"online/{view}:freshness"].metadata for view in ("every", "hourly")]
+    assert [each["figures"].value for each in told] == [{"silent_shards": 1}, {"unpublished_views": 1}]
+    assert [each["limit"].value for each in told] == [0, 0]
     assert [name for name, each in found.items() if each.passed] == ["online/hourly_overall:freshness"]
 
 
@@ -168,7 +171,11 @@ def test_a_redis_that_is_away_is_a_failed_check_and_no_failed_run(world):
         result = run(definitions, instance, (), checks=some)
 
     assert result.success
-    assert {each.passed for each in evaluations(result).values()} == {False}
+    found = evaluations(result).values()
+    assert {each.passed for each in found} == {False}
+    assert {(*each.metadata["figures"].value.items(), each.metadata["limit"].value) for each in found} == {
+        (("unreachable_servers", 1), 0), (("unreadable_views", 1), 0),
+    }  # fmt: skip
 
 
 def vouched(known_us):

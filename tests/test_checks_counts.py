@@ -3,11 +3,14 @@
 import dagster as dg
 import pyarrow as pa
 import pytest
-from dagster_world import Deployment, live, midnight, ride
+from dagster_world import Deployment, evaluations, live, midnight, quiet, registry, ride
 from feature_store_deploy.checks import health
 from feature_store_deploy.checks.dead_letters import measure_dead_letters
 from feature_store_deploy.checks.declared import judged
 from feature_store_deploy.checks.default_values import measure_default_values
+from feature_store_deploy.checks.schedules import DRIFT, UPKEEP, job_name
+from feature_store_deploy.checks.values import OF_SOURCE
+from feature_store_deploy.stack.definitions import build_definitions
 from orders_world import Shop
 
 from feature_store import Check
@@ -68,6 +71,21 @@ def test_a_few_dead_letters_of_a_quiet_source_are_no_rate(rides):
 
     rides.clock.move_to(quiet)
     assert (figures(found), found.sample_size) == ({"records": (0.0, False)}, 0)
+
+
+def test_the_schedules_check_a_source_that_only_streams(rides, tmp_path):
+    definitions = build_definitions(registry(None), rides.settings, clock=rides.clock)
+
+    with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance, quiet():
+        jobs = [definitions.resolve_job_def(job_name("dev", kind)) for kind in (UPKEEP, DRIFT)]
+        results = [job.execute_in_process(instance=instance) for job in jobs]
+    found = {name: each for result in results for name, each in evaluations(result).items()}
+
+    of_events = {name.partition(":")[2]: each for name, each in found.items() if name.startswith("events/rides")}
+    assert set(of_events) == {"dead_letters", *OF_SOURCE}
+    assert not of_events["dead_letters"].passed
+    assert "9 of 109" in of_events["dead_letters"].description
+    assert of_events["volume"].metadata["sample_size"].value == 100
 
 
 def vectors(store, statuses, *, hours_ago=1):

@@ -3,13 +3,15 @@
 import dagster as dg
 import pytest
 from feature_store_deploy.checks import moments, samples
+from feature_store_deploy.checks.declared import DRIFT, RANGE
 from feature_store_deploy.checks.policy import checks_of
 from feature_store_deploy.checks.samples import moments as moments_of
+from feature_store_deploy.checks.service_drift import measure_service_drift
 from feature_store_deploy.checks.values import OF_VIEW, evaluate_values
 from feature_store_deploy.checks.window import Days
-from orders_world import DAYS, Shop, day
+from orders_world import DAYS, Shop, day, midnight
 
-from feature_store import agg
+from feature_store import Check, agg
 from feature_store.history import reading
 
 LAST = DAYS - 1
@@ -123,3 +125,21 @@ def test_a_view_of_lifetime_counts_alone_reads_nothing(tmp_path, queries):
         )
     assert queries == []
     assert [(each.check_name, each.passed) for each in said] == [(name, True) for name in OF_VIEW]
+
+
+def test_features_are_compared_as_soon_as_history_fills_their_windows(tmp_path):
+    features = [agg.count(over="1d"), agg.mean("amount", over="1d"), agg.mean("amount", over="7d")]
+    shop = Shop(tmp_path, view={"features": features})
+    shop.change = {LAST: lambda rows: [{**row, "amount": 1000.0} for row in rows]}
+    with shop.store() as store:
+        store.load("orders", start=midnight(DAYS - 11), end=midnight(DAYS))
+        view, service = store.registry.view("spending"), store.registry.service("pricing")
+        well, broken = (Days(first=day(number), last=day(number)) for number in (LAST - 1, LAST))
+
+        of_view = [*evaluate_values(store, view, view.source, KEY, {DRIFT: Check()}, days=well, in_a_load=True)]
+        of_service = measure_service_drift(store, service, KEY, Check(), days=well, in_a_load=True)
+        [bounds] = evaluate_values(store, view, view.source, KEY, {RANGE: Check()}, days=broken)
+
+    assert of_view[0].metadata["figures"].value.keys() == {"count_1d", "amount_mean_1d"}  # 7 of 10 days are too few
+    assert {each.name for each in of_service.figures} == {"spending:count_1d", "spending:amount_mean_1d"}
+    assert (bounds.passed, bounds.metadata["worst"].value) == (False, "amount_mean_1d")

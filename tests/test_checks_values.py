@@ -1,13 +1,17 @@
 """A broken day turns its checks red and names what is wrong; the mended day turns them green."""
 
+from dataclasses import dataclass
 from datetime import date
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
-from feature_store_deploy.checks.volume import WEEKS, expected, weekdays_before
+from feature_store_deploy.checks.volume import WEEKS, expected, measure_volume, weekdays_before
+from feature_store_deploy.checks.window import Days
 from orders_world import A_DAY, DAYS, Shop, day, midnight
 
 from feature_store import Check
+from feature_store.lake.books.commits import Days as LakeDays
 
 LAST = DAYS - 1
 EVENTS = "events/orders"
@@ -144,6 +148,86 @@ def test_a_lake_without_events_is_no_defect(tmp_path):
 
     assert found[f"{EVENTS}:drift"].passed
     assert found[f"{EVENTS}:drift"].description == "there are no events yet"
+
+
+def test_a_young_source_from_which_nothing_comes_any_more_is_red(tmp_path):
+    shop = Shop(tmp_path)
+    shop.change = {LAST: lambda _: []}
+    with shop.store() as store:
+        store.load("orders", start=midnight(DAYS - 11), end=midnight(DAYS))
+        [figure] = measure_volume(store, store.registry.source("orders"), Days.up_to(day(LAST), 1), Check()).figures
+
+    assert figure.is_over
+    assert figure.said == f"{day(LAST)}: 0 events, at least {A_DAY} on days before"
+
+
+@dataclass
+class Counted:
+    """What a lake knows of the days up to `LAST`, loaded or live; None: nothing was loaded, or nothing came."""
+
+    events: tuple[int | None, ...]
+    live: bool = False
+
+    @property
+    def lake(self):
+        return self
+
+    def counts(self, _, days, *, snapshot):
+        assert snapshot == self.snapshot()
+        begin = DAYS - len(self.events)
+        return {each: (self.events[(each - day(begin)).days] if each >= day(begin) else 0) or 0 for each in days}
+
+    def days(self, _, *, snapshot):
+        assert snapshot == self.snapshot()
+        begin = DAYS - len(self.events)
+        known = [day(begin + n) for n, count in enumerate(self.events) if count is not None]
+        return LakeDays([], known, 0) if self.live else LakeDays(known, [], 0)
+
+    def has_source(self, _):
+        return True
+
+    def snapshot(self):
+        return 1
+
+
+def alarms(counted):
+    found = measure_volume(counted, SimpleNamespace(name="orders"), Days.up_to(day(LAST), 1), Check())
+    return [each.said for each in found.figures if each.is_over]
+
+
+@pytest.mark.parametrize(
+    ("events", "live"),
+    [
+        ((300,) * 10 + (40,), False),
+        ((300,) * 4 + (0,), False),
+        ((300,) * 10 + (None,), True),
+        ((300,) * 10 + (None,) * 8, True),
+    ],
+    ids=["hardly anything comes", "nothing comes", "nothing comes any more", "for a week nothing has come"],
+)
+def test_a_young_source_is_red_while_hardly_anything_comes(events, live):
+    assert len(alarms(Counted(events, live))) == 1
+
+
+@pytest.mark.parametrize(
+    ("events", "live"),
+    [
+        ((300, 0), False),
+        ((10, 50, 200, 1000, 4000, 9000, 9000, 9000, 12_000), False),
+        ((300, 300, 300, 300, 30), False),
+        ((300, 300, 300, 300, 300, 20, 0, 300, 300, 300, 300, 300, 20, 0), False),
+        ((300, 300, 300, 300, 300, None, None, 300, 300, 300, 300, 300, None), True),
+        ((3, 2, 1, 4, 2, 3, 1, 2, 0), False),
+        ((0,) * 9, False),
+        ((300,) * 10 + (None,), False),
+    ],
+    ids=[
+        "it begins", "it grows", "a quieter weekday is new", "weekends are quiet", "nothing comes at weekends", "a few come",
+        "none ever came", "the day was never loaded",
+    ],
+)  # fmt: skip
+def test_a_young_source_that_is_well_is_green(events, live):
+    assert alarms(Counted(events, live)) == []
 
 
 def test_a_weekday_is_compared_with_the_same_weekday():

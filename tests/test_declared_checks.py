@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from dagster_world import registry
+from dagster_world import registry, table
 
 from feature_store import Check, FeatureService, Registry
 from feature_store.declare.check import declared_check
@@ -13,7 +13,7 @@ from feature_store.errors import DeclarationError
 
 def with_checks(where, checks, **more):
     """The rides, where the source, a view or the service has these checks."""
-    hourly, _ = registry(None).views
+    hourly, _ = registry(table).views
     if where == "source":
         hourly = replace(hourly, source=replace(hourly.source, checks=checks, **more))
     elif where == "view":
@@ -65,6 +65,21 @@ def test_every_form_is_accepted_where_it_means_something():
 def test_what_makes_no_sense_is_refused_by_name(where, checks, said):
     with pytest.raises(DeclarationError, match=re.escape(said)):
         with_checks(where, checks)
+
+
+@pytest.mark.parametrize(
+    ("where", "named", "check", "needs"),
+    [
+        ("source", "source 'rides'", "schema", "load"),
+        ("source", "source 'rides'", "dead_letters", "log"),
+        ("view", "view 'hourly'", "freshness", "online"),
+        ("view", "view 'hourly'", "online_parity", "online"),
+    ],
+)
+def test_a_check_that_nothing_could_ever_evaluate_is_refused_unless_it_is_left_out(where, named, check, needs):
+    with pytest.raises(DeclarationError, match=f"{named}: check '{check}' needs `{needs}`, which is None"):
+        with_checks(where, {check: Check(severity="warn")}, **{needs: None})
+    with_checks(where, {check: None}, **{needs: None})
 
 
 def test_drift_is_said_once():

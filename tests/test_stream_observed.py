@@ -5,7 +5,8 @@ import signal
 import dagster as dg
 import pytest
 from dagster_world import quiet
-from feature_store_deploy.checks.stream import judge
+from feature_store_deploy.checks.declared import told_figures
+from feature_store_deploy.checks.stream import judge, sla_of
 from feature_store_deploy.checks.stream_sensor import INTERVAL_S, Watch, build_stream_sensor
 from feature_store_deploy.stack.definitions import build_definitions
 from flow_world import PATIENCE_S, Deployment
@@ -152,6 +153,25 @@ def test_the_slowest_shard_and_the_silent_one_count(deployment):
         False,
         "shards [0, 1] vouch for nothing: the stream is down, or catches up",
     )
+    assert told_figures(verdict.figures)["figures"].value == {"silent_shards": 2}
+    assert told_figures(verdict.figures)["limit"] == 0
+
+
+def test_records_that_wait_for_a_flow_which_was_never_started_are_red_once_their_sla_is_over(deployment):
+    observer = Observer(deployment)
+    deployment.publish(rows(40, seed=5))
+    begin_us, sla_s = observer.clock.now_us(), sla_of(registry.source(SOURCE), registry)
+    told = [observer.tick(at_us=begin_us, after_s=after_s)[0] for after_s in (0, sla_s - 1, sla_s + 1)]
+    found = stream_progress(read_vouchers(deployment.client, deployment.env), deployment.log, SOURCE)
+    by_hand = judge(found, now_us=found.waiting_us + 3600 * SECOND_US, sla_s=sla_s)
+
+    said = f"no stream has run yet: 40 records wait, the oldest for {sla_s + 1:.0f} s"
+    assert [each for reported in told for each in reported][-1] == (False, said)
+    assert [passed for reported in told for passed, _ in reported].count(False) == 1
+    assert (by_hand.passed, by_hand.figures[0].value, by_hand.figures[0].limit) == (False, 3600, sla_s)
+
+    another = Observer(deployment)  # a log that is older than the deployment
+    assert another.tick(after_s=3600)[0] == [(True, "no stream has run yet")]
 
 
 def test_a_store_that_was_emptied_does_not_make_a_dead_stream_one_that_never_was(deployment):

@@ -19,6 +19,8 @@ VIEW_CHECKS = ("freshness", "online_parity", "missing_rate", "range", "categorie
 SERVICE_CHECKS = ("training_serving_skew_score", "default_value_rate", "drift")
 DRIFT_METHODS = ("wasserstein", "jensenshannon", "psi", "kl_div", "hellinger")
 """Of Evidently's those that are distances: the larger, the farther."""
+_NEEDS = {"schema": "load", "dead_letters": "log", "freshness": "online", "online_parity": "online"}
+"""Check -> the field without which a declaration has nothing to look at."""
 _WITHOUT_LIMIT = ("schema", "freshness", "online_parity", "training_serving_skew_score")
 _WITHOUT_NAMES = (*_WITHOUT_LIMIT, "volume", "dead_letters")
 
@@ -58,17 +60,30 @@ def check_problems(
     *,
     known: Sequence[str],
     names: Collection[str],
+    without: Collection[str] = (),
     drift: Mapping[str, float | None] = {},
 ) -> Iterator[str]:
-    """What is wrong with the checks of `what`: `known` are those that it has, `names` its columns or features."""
+    """What is wrong with the checks of `what`.
+
+    Args:
+        what: the declaration, in words.
+        checks: as declared.
+        known: those that such a declaration may have.
+        names: its columns or features.
+        without: the fields that it leaves None.
+        drift: the short form.
+    """
     if drift and "drift" in checks:
         yield f"{what}: `drift` stands twice, as `drift=` and in `checks=`; keep one"
     for name in checks:
         if name not in known:
             yield f"{what}: {unknown_name('check', name, known)}"
             continue
+        check = declared_check(checks, name)
+        if check is not None and _NEEDS.get(name) in without:
+            yield f"{what}: check '{name}' needs `{_NEEDS[name]}`, which is None"
         try:
-            _refuse(declared_check(checks, name), name, names)
+            _refuse(check, name, names)
         except InputError as error:
             yield f"{what}: check '{name}': {error}"
     yield from (
