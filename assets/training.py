@@ -17,6 +17,7 @@ from feature_store.declare.requests import requests_of
 from feature_store.errors import InputError
 from feature_store.history.manifest import Knowledge
 from feature_store.history.training import TrainingSet
+from feature_store.masked import masked
 from feature_store.registry import Registry
 from feature_store.store import FeatureStore
 from feature_store.transforms.compiled import Compiled
@@ -146,7 +147,9 @@ def _knowledge(text: str) -> Knowledge:
 def _metadata(found: TrainingSet, path: Path) -> dict[str, Any]:
     missing = {name: found.table.column(name).null_count / max(len(found), 1) for name in found.feature_columns}
     shown = found.table.select(found.table.column_names[:PREVIEW_COLUMNS]).slice(0, PREVIEW_ROWS)
-    rows = [list(row.values()) for row in shown.to_pylist()]
+    rows = [
+        [masked(value, personal=name in found.personal) for name, value in row.items()] for row in shown.to_pylist()
+    ]
     return {
         "dagster/row_count": len(found),
         "path": dg.MetadataValue.path(str(path.absolute())),
