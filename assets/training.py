@@ -17,6 +17,7 @@ from feature_store.declare.requests import requests_of
 from feature_store.errors import InputError
 from feature_store.history.manifest import Knowledge
 from feature_store.history.training import TrainingSet
+from feature_store.long_keys import askable_sql
 from feature_store.masked import masked
 from feature_store.registry import Registry
 from feature_store.store import FeatureStore
@@ -84,14 +85,17 @@ def build_training_asset(
 def default_spine(service: FeatureService, store: FeatureStore) -> str:
     """SQL for the newest events of a source that has all join keys: the features as they were just before each.
 
-    What on-demand features take from a request are columns of the event, too.
+    What on-demand features take from a request are columns of the event, too. Events of entities that nobody can ask for
+    are left out.
 
     Raises:
         InputError: no source has them.
     """
     source, keys = spine_source(service, store)
     listed = "".join(f'"{key}", ' for key in keys)
-    events = store.lake.events_sql(source.name)
+    reads = store.registry.reads(store.registry.resolve(service))
+    asked = askable_sql(store.compiled.schemas[source.name], [tuple(read.columns.values()) for read in reads])
+    events = store.lake.events_sql(source.name, where=asked)
     return (
         f"SELECT {listed}make_timestamptz({TIME}) AS event_timestamp FROM ({events}) "
         f"ORDER BY {TIME} DESC LIMIT {DEFAULT_ROWS}"
