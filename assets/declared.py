@@ -9,6 +9,7 @@ from feature_store_deploy.assets.markdown import table
 
 from feature_store.declare import Computed, EventSource, FeatureRef, FeatureService, FeatureView, Ratio
 from feature_store.declare.feature import Feature
+from feature_store.long_keys import with_keys
 from feature_store.registry import Registry, view_fingerprint
 from feature_store.time_rule import format_duration
 from feature_store.transforms.plan import ViewPlan
@@ -56,8 +57,8 @@ def _named(item: FeatureRef | Ratio | Computed) -> str:
 
 
 def source_version(source: EventSource, schema: pa.Schema) -> str:
-    """A digest of what a source's rows depend on."""
-    return _digest([source.event_time, "|".join(source.id_columns), source.timezone, str(schema)])
+    """A digest of what a source's rows depend on; not of its views, which say what the keys are."""
+    return _digest([source.event_time, "|".join(source.id_columns), source.timezone, str(with_keys(schema, ()))])
 
 
 def view_metadata(view: FeatureView) -> dict[str, object]:

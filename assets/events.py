@@ -62,6 +62,7 @@ def build_events_asset(
                 days=(start, end),
                 columns=columns,
                 seconds=seconds,
+                personal=compiled.registry.is_personal(source.name),
             ),
             "duplicates": result.duplicates,
             REJECTED: result.rejected,

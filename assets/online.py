@@ -43,6 +43,7 @@ def build_online_asset(view: FeatureView, compiled: Compiled, *, env: str) -> dg
         seconds = time.perf_counter() - begun
         day = from_us(result.row_us - 1).date()
         rows = feature_store.lake.partitions.latest_sql(rows_table(view), days=(day, day))
+        newest = f"SELECT * FROM ({rows}) WHERE {ROW_US} = {result.row_us}"
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": result.entities,
@@ -50,7 +51,7 @@ def build_online_asset(view: FeatureView, compiled: Compiled, *, env: str) -> dg
                 "age_seconds": (feature_store.clock.now_us() - result.row_us) / SECOND_US,
                 "row_time": dg.MetadataValue.timestamp(from_us(result.row_us)),
                 "snapshot_id": result.row_version,
-                "preview": preview(feature_store, f"SELECT * FROM ({rows}) WHERE {ROW_US} = {result.row_us}"),
+                "preview": preview(feature_store, newest, personal=view.is_personal),
             }
         )
 

@@ -7,6 +7,7 @@ import dagster as dg
 from feature_store_deploy.assets.markdown import table
 
 from feature_store.history.late import LateEvents
+from feature_store.masked import masked
 from feature_store.store import FeatureStore
 
 PREVIEW_ROWS = 5
@@ -21,8 +22,12 @@ def written(
     days: tuple[datetime, datetime],
     columns: dg.TableSchema,
     seconds: float,
+    personal: bool,
 ) -> dict[str, Any]:
-    """Metadata of days that were written to a table of the lake in so many seconds; the second of `days` is the end, excluded."""
+    """Metadata of days that were written to a table of the lake in so many seconds; the second of `days` is the end, excluded.
+
+    `personal`: its rows hold personal data, which is not shown.
+    """
     first, last = days[0].date(), (days[1] - timedelta(days=1)).date()
     relation = store.lake.table_sql(name)
     return {
@@ -34,7 +39,11 @@ def written(
         "seconds": round(seconds, 3),
         "snapshot_id": snapshot,
         "days": f"{first} to {last}",
-        "preview": preview(store, f"SELECT * FROM {relation} WHERE _day BETWEEN DATE '{first}' AND DATE '{last}'"),
+        "preview": preview(
+            store,
+            f"SELECT * FROM {relation} WHERE _day BETWEEN DATE '{first}' AND DATE '{last}'",
+            personal=personal,
+        ),
     }
 
 
@@ -49,14 +58,14 @@ def told_late(late: LateEvents) -> dict[str, Any]:
     }
 
 
-def preview(store: FeatureStore, query: str) -> dg.MarkdownMetadataValue:
-    """The first rows of a query as a table."""
+def preview(store: FeatureStore, query: str, *, personal: bool) -> dg.MarkdownMetadataValue:
+    """The first rows of a query as a table; of personal data only which columns have a value."""
     cursor = store.lake.cursor()
     try:
         found = cursor.execute(f"SELECT * FROM ({query}) LIMIT {PREVIEW_ROWS}").to_arrow_table()
     finally:
         cursor.close()
-    rows = [list(row.values()) for row in found.to_pylist()]
+    rows = [[masked(value, personal=personal) for value in row.values()] for row in found.to_pylist()]
     return dg.MetadataValue.md(table(found.schema.names, rows) if rows else "no rows")
 
 

@@ -31,7 +31,9 @@ def build_served_asset(service: FeatureService, registry: Registry, *, env: str)
     )
     def served_vectors(feature_store: dg.ResourceParam[FeatureStore]) -> dg.MaterializeResult:
         archive_served(feature_store)
-        return dg.MaterializeResult(metadata=_told(feature_store, service))
+        return dg.MaterializeResult(
+            metadata=_told(feature_store, service, personal=any(view.is_personal for view in views.values()))
+        )
 
     return served_vectors
 
@@ -45,7 +47,7 @@ def archive_served(store: FeatureStore) -> None:
         store.lake.upkeep.compact(SERVED_TABLE)
 
 
-def _told(store: FeatureStore, service: FeatureService) -> dict[str, Any]:
+def _told(store: FeatureStore, service: FeatureService, *, personal: bool) -> dict[str, Any]:
     if not store.lake.exists(SERVED_TABLE):
         return {"vectors": 0}
     mine = f"{store.lake.table_sql(SERVED_TABLE)} WHERE {SERVICE} = '{service.id}'"
@@ -58,5 +60,5 @@ def _told(store: FeatureStore, service: FeatureService) -> dict[str, Any]:
     told: dict[str, object] = {"vectors": count, "dagster/row_count": count, "snapshot_id": store.lake.snapshot()}
     if newest_us is not None:
         told["newest"] = from_us(newest_us).isoformat()
-        told["preview"] = preview(store, f"SELECT * FROM {mine} ORDER BY {SERVED} DESC")
+        told["preview"] = preview(store, f"SELECT * FROM {mine} ORDER BY {SERVED} DESC", personal=personal)
     return told

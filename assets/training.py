@@ -17,6 +17,8 @@ from feature_store.declare.requests import requests_of
 from feature_store.errors import InputError
 from feature_store.history.manifest import Knowledge
 from feature_store.history.training import TrainingSet
+from feature_store.long_keys import askable_sql
+from feature_store.masked import masked
 from feature_store.registry import Registry
 from feature_store.store import FeatureStore
 from feature_store.transforms.compiled import Compiled
@@ -83,14 +85,17 @@ def build_training_asset(
 def default_spine(service: FeatureService, store: FeatureStore) -> str:
     """SQL for the newest events of a source that has all join keys: the features as they were just before each.
 
-    What on-demand features take from a request are columns of the event, too.
+    What on-demand features take from a request are columns of the event, too. Events of entities that nobody can ask for
+    are left out.
 
     Raises:
         InputError: no source has them.
     """
     source, keys = spine_source(service, store)
     listed = "".join(f'"{key}", ' for key in keys)
-    events = store.lake.events_sql(source.name)
+    reads = store.registry.reads(store.registry.resolve(service))
+    asked = askable_sql(store.compiled.schemas[source.name], [tuple(read.columns.values()) for read in reads])
+    events = store.lake.events_sql(source.name, where=asked)
     return (
         f"SELECT {listed}make_timestamptz({TIME}) AS event_timestamp FROM ({events}) "
         f"ORDER BY {TIME} DESC LIMIT {DEFAULT_ROWS}"
@@ -146,7 +151,9 @@ def _knowledge(text: str) -> Knowledge:
 def _metadata(found: TrainingSet, path: Path) -> dict[str, Any]:
     missing = {name: found.table.column(name).null_count / max(len(found), 1) for name in found.feature_columns}
     shown = found.table.select(found.table.column_names[:PREVIEW_COLUMNS]).slice(0, PREVIEW_ROWS)
-    rows = [list(row.values()) for row in shown.to_pylist()]
+    rows = [
+        [masked(value, personal=name in found.personal) for name, value in row.items()] for row in shown.to_pylist()
+    ]
     return {
         "dagster/row_count": len(found),
         "path": dg.MetadataValue.path(str(path.absolute())),

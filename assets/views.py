@@ -49,7 +49,14 @@ def build_view_asset(
         columns = declared.lake_columns(feature_store.lake.columns(table), compiled.plan(view))
         rows, snapshot = sum(commit.rows for commit in commits), commits[-1].snapshot
         metadata = written(
-            feature_store, table, rows=rows, snapshot=snapshot, days=(start, end), columns=columns, seconds=seconds
+            feature_store,
+            table,
+            rows=rows,
+            snapshot=snapshot,
+            days=(start, end),
+            columns=columns,
+            seconds=seconds,
+            personal=view.is_personal,
         )
         if view.source.log is not None:
             metadata |= told_late(feature_store.late_events(view.id, start=start, end=end))

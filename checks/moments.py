@@ -18,7 +18,7 @@ from feature_store_deploy.checks.kept import folder_of, kept_days
 from feature_store_deploy.checks.policy import check_of
 from feature_store_deploy.checks.samples import MOMENT, Sample, moments
 
-from feature_store.declare import EventSource, Feature, FeatureRef, FeatureService, FeatureView, Ratio
+from feature_store.declare import EventSource, Feature, FeatureRef, FeatureService, FeatureView, KeyedView, Ratio
 from feature_store.errors import InputError
 from feature_store.history.baseline import Baseline, feature_columns
 from feature_store.history.manifest import Knowledge
@@ -102,10 +102,15 @@ def _sample(
         asked = [] if alone else _together(store, source)
         asked = asked if mine in asked else [mine]
         columns = list(dict.fromkeys(column for each in asked for column in each.columns))
-        return dict(_drawn(store, asked, moments(store, source, columns, missing, anew=anew)))
+        keys = [tuple(read.columns.values()) for each in asked for read in _reads(store, each)]
+        return dict(_drawn(store, asked, moments(store, source, columns, missing, anew=anew, keys=keys)))
 
     found = kept_days(store, mine.folder(store), days, draw, anew=anew)
     return Sample(pa.schema([(name, pa.float64()) for name in mine.names]).empty_table() if found is None else found)
+
+
+def _reads(store: FeatureStore, asked: Asked) -> Sequence[KeyedView]:
+    return store.registry.reads(store.registry.resolve(asked.features))
 
 
 def _drawn(store: FeatureStore, asked: Sequence[Asked], spine: pa.Table) -> Iterator[tuple[Path, pa.Table]]:

@@ -16,6 +16,7 @@ from feature_store_deploy.checks.window import Days
 
 from feature_store.declare import FeatureService, FeatureView
 from feature_store.errors import OnlineStoreError, UnknownNameError
+from feature_store.long_keys import askable_sql
 from feature_store.masked import masked
 from feature_store.online.ready import read_ready
 from feature_store.proof.compare import ProofReport, compare
@@ -140,7 +141,7 @@ def _told(report: ProofReport, *, personal: bool) -> dict[str, object]:
 
 
 def newest_entities(store: FeatureStore, view: FeatureView) -> list[dict[str, object]]:
-    """The join keys of the entities with the newest events."""
+    """The join keys of the entities with the newest events, of those that can be asked for."""
     newest = newest_day(store, view.source.name)
     if newest is None:
         return []
@@ -148,8 +149,9 @@ def newest_entities(store: FeatureStore, view: FeatureView) -> list[dict[str, ob
     if not view.entity.join_keys:
         return [{}]
     keys = ", ".join(f'"{key}"' for key in view.entity.join_keys)
-    known = " AND ".join(f'"{key}" IS NOT NULL' for key in view.entity.join_keys)
-    events = store.lake.events_sql(view.source.name, days=(days.first, days.last), where=known)
+    known = [f'"{key}" IS NOT NULL' for key in view.entity.join_keys]
+    known.append(askable_sql(store.compiled.schemas[view.source.name], [view.entity.join_keys]))
+    events = store.lake.events_sql(view.source.name, days=(days.first, days.last), where=" AND ".join(known))
     with store.lake.cursor() as cursor:
         found = cursor.execute(
             f"SELECT {keys} FROM ({events}) GROUP BY {keys} ORDER BY max({TIME}) DESC, {keys} LIMIT {ENTITIES}"

@@ -19,6 +19,7 @@ from feature_store.catalog.statistics import CATEGORIES
 from feature_store.declare import EventSource
 from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, in_days
+from feature_store.long_keys import Keys, askable
 from feature_store.store import FeatureStore
 from feature_store.time_rule import DAY_US, from_us
 from feature_store.transforms.project import ID, TIME
@@ -129,9 +130,17 @@ def sample_events(store: FeatureStore, source: EventSource, days: Sequence[date]
 
 
 def moments(
-    store: FeatureStore, source: EventSource, columns: Sequence[str], days: Sequence[date], *, anew: bool
+    store: FeatureStore,
+    source: EventSource,
+    columns: Sequence[str],
+    days: Sequence[date],
+    *,
+    anew: bool,
+    keys: Keys = (),
 ) -> pa.Table:
     """Columns and times of some events of a source: a spine, the same whenever it is asked.
+
+    Events that name an entity of `keys` which cannot be asked for are left out.
 
     Of one day they are among the events that `sample_events` has, so the day is read once for both.
     """
@@ -139,11 +148,11 @@ def moments(
     share = coarse * max(1, _share(store, source, days, min(MOMENTS, MOST_MOMENTS // len(days))) // coarse)
     if not anew or len(days) > 1 or not {*columns} <= {*event_columns(store, source).all}:
         listed = [*map(quote, columns), f"make_timestamptz({TIME}) AS {MOMENT}"]
-        return _query(store, _drawn_sql(store, source, listed, days, share=share))
+        return askable(_query(store, _drawn_sql(store, source, listed, days, share=share)), keys)
     sample = _kept_events(store, source, days, anew=True)
     found = sample.filter(pa.array(sample.column(DRAWN).to_numpy() % np.uint64(share) == 0))
     time = found.column(TIME).cast(pa.timestamp("us", "UTC"))
-    return found.select(list(columns)).append_column(MOMENT, time)
+    return askable(found.select(list(columns)).append_column(MOMENT, time), keys)
 
 
 def _kept_events(store: FeatureStore, source: EventSource, days: Sequence[date], *, anew: bool) -> pa.Table:

@@ -11,6 +11,7 @@ import msgspec
 
 from feature_store.decoders import json
 from feature_store.errors import unknown_name
+from feature_store.long_keys import keys_of
 from feature_store.schema import check_rows
 from feature_store.time_rule import format_duration, to_us
 
@@ -49,7 +50,7 @@ class Incoming:
         self.problems |= {numbers[row]: _reworded(reason) for row, reason in decoded.rejected}
         left = [numbers[row] for row in decoded.table.column("_row").to_pylist()]
         table = decoded.table.select(self.schema.names)
-        checked = check_rows(self.source.schema, table)
+        checked = check_rows(self.source.schema, table, keys=keys_of(self.schema))
         refused = dict(checked.rejected)
         self.problems |= {left[row]: why for row, why in refused.items()}
         rows: list[Row] = checked.good.to_pylist()

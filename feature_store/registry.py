@@ -316,14 +316,20 @@ def _feature_problems(view: FeatureView) -> Iterator[str]:
 
 
 def _duration_problems(view: FeatureView) -> Iterator[str]:
-    for name in ("freshness_sla_us", "every_us"):
+    found: dict[str, int] = {}
+    for name in ("every", *(["freshness_sla"] if view.freshness_sla is not None else [])):
         try:
-            micros = getattr(view, name)
+            found[name] = getattr(view, f"{name}_us")
         except ValueError as error:
             yield f"view '{view.name}': {error}"
-            continue
-        if name == "every_us" and DAY_US % micros:
-            yield f"view '{view.name}': `every` must divide a day, got {format_duration(micros)}"
+    every, sla = found.get("every", DAY_US), found.get("freshness_sla")
+    if DAY_US % every:
+        yield f"view '{view.name}': `every` must divide a day, got {format_duration(every)}"
+    if view.is_batch and sla is not None and sla < every:
+        yield (
+            f"view '{view.name}': `freshness_sla` must be at least `every`, {format_duration(every)}, in which a batch view "
+            f"publishes once, got {format_duration(sla)}"
+        )
     if view.score_own_event and view.online != "stream":
         yield f"view '{view.name}': `score_own_event` is for views with online='stream', got online={view.online!r}"
     if view.late_events == "ignore" and view.lateness is None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.errors import DeclarationError
+from feature_store.long_keys import Keys, too_long
 from feature_store.row_checks import row_rule
 from feature_store.time_rule import EARLIEST_US, LATEST_US
 
@@ -172,12 +173,12 @@ def key_kind(kind: pa.DataType) -> KeyKind:
     raise ValueError(f"must be an integer, text, a boolean, a date or bytes, but is {kind}, which has no one text")
 
 
-def check_rows(schema: type[pa_pandas.DataFrameModel], table: pa.Table) -> Checked:
-    """Divide a table with the source's columns by its model: types, nullability, ranges, custom checks.
+def check_rows(schema: type[pa_pandas.DataFrameModel], table: pa.Table, *, keys: Keys = ()) -> Checked:
+    """Divide a table with the source's columns by its model (types, nullability, ranges, custom checks) and by its keys.
 
     The good rows come back in their order, with the table's own Arrow types.
     """
-    outside = _outside(table)
+    outside = {**too_long(table, keys), **_outside(table)}
     if outside:
         numbers = [row for row in range(table.num_rows) if row not in outside]
         return _with_rejected(check_rows(schema, table.take(pa.array(numbers, type=pa.int64()))), numbers, outside)

@@ -6,6 +6,7 @@ import shlex
 
 from feature_store.declare import FeatureView, KeyedView
 from feature_store.declare.requests import requests_of
+from feature_store.long_keys import askable_sql
 from feature_store.store import FeatureStore
 
 
@@ -33,7 +34,12 @@ def _recent(store: FeatureStore, views: list[FeatureView], keys: list[str]) -> d
     for source in sorted(known & set(sources), key=lambda name: -len(sources[name])):
         columns = [key for key in keys if key in sources[source]]
         listed = ", ".join(f'"{column}"' for column in columns)
-        present = " AND ".join(f'"{column}" IS NOT NULL' for column in columns)
+        present = " AND ".join(
+            [
+                *(f'"{column}" IS NOT NULL' for column in columns),
+                askable_sql(store.compiled.schemas[source], [(column,) for column in columns]),
+            ]
+        )
         query = (
             f"SELECT {listed} FROM ({store.lake.events_sql(source)}) WHERE {present} ORDER BY _event_us DESC LIMIT 1"
         )

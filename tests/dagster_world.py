@@ -46,19 +46,19 @@ def ride(number, *, at, fare=10.0, name="york"):
     return {"ride_id": f"r{number}", "city": name, "begun": midnight(0) + timedelta(days=at), "fare": fare}
 
 
-def registry(load, *, log=True, fare_over="1d", late_events="correct"):
+def registry(load, *, log=True, fare_over="1d", late_events="correct", pii="none"):
     rides = EventSource(
         "rides", schema=Ride, event_time="begun", event_id="ride_id", load=load, history_start=FIRST,
         log=redis_stream("rides") if log else None, owner="team:taxis", description="One event per ride",
     )  # fmt: skip
     hourly = FeatureView(
         "hourly", entity=city, source=rides, features=[agg.count(over="1h"), agg.mean("fare", over=fare_over)],
-        owner="team:taxis", description="How busy a city is", tags={"pii": "none"},
+        owner="team:taxis", description="How busy a city is", tags={"pii": pii},
     )  # fmt: skip
     daily = FeatureView(
         "daily", entity=city, source=rides, features=[agg.count(over="2d"), agg.sum("fare", over="1d")],
         online="batch", every="1d", freshness_sla="36h", owner="ops@example.com", description="Yesterday",
-        late_events=late_events, lateness="1h" if late_events == "ignore" else None,
+        late_events=late_events, lateness="1h" if late_events == "ignore" else None, tags={"pii": pii},
     )  # fmt: skip
     service = FeatureService("pricing", features=[hourly, daily], owner="team:ml", description="What a ride costs")
     return Registry(views=[hourly, daily], services=[service])
@@ -74,10 +74,11 @@ class Deployment:
     rows: list = field(default_factory=list)
     log: bool = True
     late_events: str = "correct"
+    pii: str = "none"
     settings: Settings | None = None
 
     def __post_init__(self):
-        self.registry = registry(self.load, log=self.log, late_events=self.late_events)
+        self.registry = registry(self.load, log=self.log, late_events=self.late_events, pii=self.pii)
         self.settings = self.settings or Settings(
             home=begun(self.home, self.environment), redis_url=self.url, environment=self.environment
         )

@@ -8,6 +8,7 @@ import guarded_shop
 import pandas as pd
 import pyarrow as pa
 import pytest
+from dagster_world import Deployment, day, midnight, ride
 from feature_store_deploy.assets.rejected import rejected_sample
 from feature_store_deploy.checks import look, parity, skew, values
 from feature_store_deploy.checks.declared import Measurement
@@ -26,10 +27,13 @@ from feature_store.fold.archive import Archiver
 from feature_store.fold.run import LocalStream
 from feature_store.log.protocol import Record
 from feature_store.masked import MASK, masked_payload, masked_reason
+from feature_store.proof import append_served
 from feature_store.proof.compare import Difference, ProofReport
+from feature_store.proof.served_log import ServedLog
 from feature_store.proof.verify import FeatureVerdict, Unequal, Verdict
 from feature_store.reader import FeatureReader
 from feature_store.settings import PREFIX
+from feature_store.time_rule import to_us
 
 CANARY, WHO, AMOUNT = "canary-4711", "tweety", 0.123456
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -251,6 +255,45 @@ def test_pages_of_dagster_mask_what_is_personal(shop):
     assert all("***" in text for text in told)
     assert "canary" in str(parity._told(report, personal=False))
     assert [hides(repr(each)) for each in (verdict, verdict.masked)] == [False, True]
+
+
+def test_no_page_of_any_asset_or_check_shows_personal_data(tmp_path, valkey, environment):
+    """Whatever can be made under Dagster is made, of rides of which one is refused and one contradicts another."""
+    rides = [ride(f"{CANARY}-{n}", at=n * 0.25, fare=4711.125, name=WHO) for n in range(20)]
+    refused = ride(f"{CANARY}-refused", at=1.1, fare=-4711.125, name=WHO)
+    made = Deployment(tmp_path, url=valkey.url, environment=environment, pii="email")
+    made.rows = [*rides, refused, rides[9] | {"fare": 4711.25}]
+    made.clock.move_to(to_us(midnight(5)) + 1)
+    keys = {"/".join(key.path[1:]) for key in made.definitions.resolve_asset_graph().executable_asset_keys}
+    days = {key for key in keys if key.startswith(("events/", "tiles/", "rows/"))}
+    results = [made.run("events/rides", first=day(0), last=day(4))]
+    made.rows = rides
+    with made.store() as store:
+        store.apply()
+        results += [made.run(*days, first=day(0), last=day(4)), made.run("online/daily")]
+        served = ServedLog("pricing@1")
+        served.add({"city": WHO}, store.get_online_features("pricing", {"city": WHO}))
+        append_served(store.compiled, store.lake, served.table())
+    results += [made.run(*sorted(keys - days), past=False)]
+
+    told = [each.materialization for result in results for each in result.get_asset_materialization_events()]
+    judged = [each for result in results for each in result.get_asset_check_evaluations()]
+    pages = [
+        (each.asset_key.path[1:], name, value.value)
+        for each in (*told, *judged)
+        for name, value in each.metadata.items()
+    ]
+    previews = [(key, text) for key, name, text in pages if name == "preview"]
+
+    assert {"/".join(each.asset_key.path[1:]) for each in told} == keys
+    assert [page for page in pages if not _shows_nobody(page[2])] == []
+    assert [each.description for each in judged if not _shows_nobody(each.description)] == []
+    assert {key[0] for key, _ in previews} == {"events", "tiles", "rows", "online", "served", "training"}
+    assert all("***" in text for _, text in previews)
+
+
+def _shows_nobody(value):
+    return not any(secret in str(value) for secret in (CANARY, WHO, "4711"))
 
 
 def test_a_sample_of_rejected_rows_has_their_form_alone(shop):

@@ -31,7 +31,7 @@ from feature_store import (
 )
 from feature_store.testing import Arrived, ReplayMismatch
 from feature_store.testing.mismatch import bits
-from feature_store.time_rule import from_us
+from feature_store.time_rule import HOUR_US, from_us
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -102,8 +102,18 @@ def test_a_vector_is_what_a_reader_gives_a_model(replay):
     assert nobody["share"].status is Status.UNKNOWN
 
 
-def test_a_batch_row_past_its_sla_is_stale_and_obeys_the_service(replay):
-    view = spending_of(agg.count(over="7d"), online="batch", every="1d", freshness_sla="6h")
+def test_a_batch_row_is_fresh_until_the_next_one_is_there(replay):
+    view = spending_of(agg.count(over="7d"), online="batch", every="1d")
+    result = replay(Registry(views=[view]), {"payments": [payment(1, 0)]})
+
+    for time in ("2026-01-02T00:00:00Z", "2026-01-02T06:00:00Z", "2026-01-02T23:59:59.999999Z", "2026-01-03T00:00:00Z"):
+        assert result.status("spending:count_7d", time=time, customer="ada") is Status.PRESENT
+
+
+def test_a_batch_row_past_its_sla_is_stale_and_obeys_the_service(replay, monkeypatch):
+    # A replay publishes every row in time, so the SLA is one that no declaration may have.
+    monkeypatch.setattr(FeatureView, "freshness_sla_us", property(lambda _: 6 * HOUR_US))
+    view = spending_of(agg.count(over="7d"), online="batch", every="1d")
     service = FeatureService("risk", features=[view], defaults={"spending:count_7d": -1}, on_stale="default")
     strict = FeatureService("strict", features=[view], on_stale="fail")
     result = replay(Registry(views=[view], services=[service, strict]), {"payments": [payment(1, 0)]})
@@ -248,7 +258,7 @@ EVERYTHING = [
 ANY_SPENDING = Registry(
     views=[
         spending_of(*EVERYTHING, where="amount <> 13"),
-        with_changes(spending_of(*EVERYTHING, online="batch", every="15m", freshness_sla="10m"), name="rows"),
+        with_changes(spending_of(*EVERYTHING, online="batch", every="15m"), name="rows"),
         with_changes(spending_of(*EVERYTHING, online=None, late_events="ignore", lateness="5m"), name="punctual"),
     ]
 )

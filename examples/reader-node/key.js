@@ -3,6 +3,9 @@
 /** A request that cannot be read. */
 export class InputError extends Error {}
 
+/** Bytes of a key. */
+const LONGEST = 4096;
+
 const CANONICAL = {
   int: (text) => /^(0|-?[1-9][0-9]*)$/.test(text),
   str: (text) => !/\p{Surrogate}/u.test(text),
@@ -24,7 +27,10 @@ export function entityKey(row, columns, kinds) {
     return keyText(row[column], kinds[i], column);
   });
   if (texts.includes(null)) return null;
-  return texts.map((text) => text.replace(/[%|{}]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)).join("|");
+  const key = texts.map((text) => text.replace(/[%|{}]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)).join("|");
+  const bytes = Buffer.byteLength(key);
+  if (bytes > LONGEST) throw new InputError(`\`${columns.join(", ")}\` must be at most ${LONGEST} bytes as text, got ${bytes}`);
+  return key;
 }
 
 /** @returns {string | null} */

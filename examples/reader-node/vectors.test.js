@@ -100,6 +100,12 @@ function bytes(value) {
 }
 
 /** A row whose large integers are BigInts. */
+test("a key has 4,096 bytes at most", () => {
+  assert.equal(entityKey({ who: "é".repeat(2048) }, ["who"], ["str"]).length, 2048);
+  assert.throws(() => entityKey({ who: `${"é".repeat(2048)}a` }, ["who"], ["str"]), InputError);
+  assert.throws(() => entityKey({ who: "%".repeat(1366) }, ["who"], ["str"]), InputError);
+});
+
 function plain(keys) {
   return Object.fromEntries(Object.entries(keys).map(([name, value]) => [name, value?.int ? BigInt(value.int) : value]));
 }

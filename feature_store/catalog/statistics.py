@@ -14,7 +14,9 @@ import pyarrow.compute as pc
 
 from feature_store.history.kept import first_whole
 from feature_store.history.training import get_historical_features
+from feature_store.long_keys import askable_sql
 from feature_store.online.keys import statistics_key
+from feature_store.schema import arrow_schema
 from feature_store.transforms.project import ID, TIME
 
 if TYPE_CHECKING:
@@ -65,12 +67,13 @@ class ViewStatistics(msgspec.Struct, frozen=True, kw_only=True):
 def sample_spine(lake: Lake, view: FeatureView, first: date, last: date, *, rows: int) -> str:
     """SQL for join keys and times of some events of a view's source in some days: the same whenever it is asked.
 
-    Days on which windows hold events that retention has removed are left out.
+    Left out are days on which windows hold events that retention has removed, and entities that nobody can ask for.
     """
     first = max(first, first_whole(lake, view))
     keys = "".join(f'"{key}", ' for key in view.entity.join_keys)
-    known = " AND ".join(f'"{key}" IS NOT NULL' for key in view.entity.join_keys) or "TRUE"
-    events = lake.events_sql(view.source.name, days=(first, last), where=known)
+    known = [f'"{key}" IS NOT NULL' for key in view.entity.join_keys]
+    known.append(askable_sql(arrow_schema(view.source), [view.entity.join_keys]))
+    events = lake.events_sql(view.source.name, days=(first, last), where=" AND ".join(known))
     return (
         f"SELECT {keys}make_timestamptz({TIME}) AS event_timestamp FROM ({events}) "
         f"ORDER BY hash({ID}), {ID} LIMIT {rows}"

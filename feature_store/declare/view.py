@@ -14,10 +14,13 @@ from feature_store.declare.feature import Feature, FeatureRef, FeatureSpec, Role
 from feature_store.declare.keyed import KeyedView
 from feature_store.declare.source import EventSource
 from feature_store.errors import InputError, UnknownNameError
-from feature_store.time_rule import DAY_US, floor_us, parse_duration
+from feature_store.time_rule import DAY_US, MINUTE_US, floor_us, parse_duration
 
 Online = Literal["stream", "batch"]
 LateEvents = Literal["correct", "ignore", "recompute"]
+
+STREAM_SLA_US = 5 * MINUTE_US
+"""How old the oldest unread record of a stream view may be where nothing is declared."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -41,8 +44,9 @@ class FeatureView:
     version: int = field(default=1, kw_only=True)
     every: str | timedelta = field(default="1d", kw_only=True)
     """The step of a batch view's rows; divides a day."""
-    freshness_sla: str | timedelta = field(default="5m", kw_only=True)
-    """Stream: how old the oldest unread record may be. Batch: how old a row may be; past it a value is STALE."""
+    freshness_sla: str | timedelta | None = field(default=None, kw_only=True)
+    """Stream: how old the oldest unread record may be, by default 5 minutes. Batch: how old a row may be, at least `every`,
+    by default half as much again and 5 minutes more at least; past it a value is STALE."""
     late_events: LateEvents = field(default="correct", kw_only=True)
     lateness: str | timedelta | None = field(default=None, kw_only=True)
     """With `late_events="ignore"`: how late an event may arrive and still count."""
@@ -144,8 +148,10 @@ class FeatureView:
 
     @property
     def freshness_sla_us(self) -> int:
-        """`freshness_sla` in microseconds."""
-        return parse_duration(self.freshness_sla, name="freshness_sla")
+        """`freshness_sla` in microseconds. A batch row is the newest until the next one is built and published."""
+        if self.freshness_sla is not None:
+            return parse_duration(self.freshness_sla, name="freshness_sla")
+        return self.every_us + max(self.every_us // 2, STREAM_SLA_US) if self.is_batch else STREAM_SLA_US
 
     @property
     def longest_window_us(self) -> int | None:

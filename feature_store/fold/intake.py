@@ -16,6 +16,7 @@ from feature_store.fold.id_hashes import hash_sql
 from feature_store.fold.known_ids import KnownIds, Seen
 from feature_store.log.placing import misplaced
 from feature_store.log.protocol import LogRecord
+from feature_store.long_keys import keys_of
 from feature_store.schema import check_rows, with_defaults
 from feature_store.time_rule import format_duration
 from feature_store.transforms.project import ARRIVED, DAY, ID, LATE, OFFSET, PARTITION, TIME, event_id_sql, late_marks
@@ -76,6 +77,7 @@ class Intake:
         self._source = source
         self._schema = schema
         self._known = known
+        self._keys = keys_of(schema)
         self._partitions = partitions
         self._lateness_us = lateness_us
         self._decode: Decoder = source.decode or json()
@@ -92,7 +94,7 @@ class Intake:
         reasons: dict[int, tuple[str, str]] = {row: ("rejected", why) for row, why in decoded.rejected}
         table = with_defaults(self._schema, decoded.table)
         rows = table.column(_ROW)
-        checked = check_rows(self._source.schema, table.select(self._schema.names))
+        checked = check_rows(self._source.schema, table.select(self._schema.names), keys=self._keys)
         if checked.rejected:
             reasons |= {rows[row].as_py(): ("rejected", why) for row, why in checked.rejected}
         events = self._with_system_columns(_without(table, reasons), partition, records)

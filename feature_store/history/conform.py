@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from feature_store.duck import scratch
 from feature_store.errors import InputError, unknown_name
 from feature_store.loaders.part import Part, Unreadable
+from feature_store.long_keys import keys_of
 from feature_store.schema import check_rows, with_defaults
 from feature_store.time_rule import format_duration
 from feature_store.transforms.project import ARRIVED, ID, TIME, event_id_sql
@@ -174,7 +175,8 @@ def _reasons(source: EventSource, cast: pa.Table, schema: pa.Schema, part: Part)
     left = cast.filter(pc.invert(pc.is_in(cast.column(_ROW), pa.array(list(reasons), type=pa.int64()))))
     numbers = left.column(_ROW)
     nullable = pa.schema([field.with_nullable(True) for field in schema])  # a null where none may be is its row's fault
-    for position, reason in check_rows(source.schema, left.select(schema.names).cast(nullable)).rejected:
+    fit = left.select(schema.names).cast(nullable)
+    for position, reason in check_rows(source.schema, fit, keys=keys_of(schema)).rejected:
         reasons[numbers[position].as_py()] = reason
     places = part.place(sorted(reasons)) if reasons else {}
     return {row: f"{places[row]}: {reason}" if row in places else reason for row, reason in reasons.items()}

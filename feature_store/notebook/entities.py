@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from feature_store.declare.computed import Computed, OnDemand, RequestInput
 from feature_store.declare.feature import FeatureRef, Ratio
+from feature_store.declare.key import LONGEST
 from feature_store.errors import InputError, UnknownNameError
 from feature_store.history.join_keys import as_key
 from feature_store.notebook.sample import WHOLE, Sample
@@ -119,7 +120,7 @@ def entities(
     before_us: int | None = None,
     busiest: int = 0,
 ) -> pa.Table:
-    """The entities of a view: join keys, `events` that it accepts, time of the `newest` one.
+    """The entities of a view that can be asked for: join keys, `events` that it accepts, time of the `newest` one.
 
     Args:
         compiled: the declarations.
@@ -138,7 +139,7 @@ def entities(
     listed = ", ".join([*keys, "count(*) AS events", f"max(make_timestamptz({TIME})) AS newest"])
     with lake.cursor() as cursor:
         found: pa.Table = cursor.execute(
-            f"SELECT {listed} FROM ({rows}) WHERE {sample.has_sql(view, KEY)} "
+            f"SELECT {listed} FROM ({rows}) WHERE {sample.has_sql(view, KEY)} AND strlen({KEY}) <= {LONGEST} "
             f"GROUP BY {', '.join([KEY, *keys])} ORDER BY {order} LIMIT {busiest or MOST_ENTITIES}"
         ).to_arrow_table()
     return found

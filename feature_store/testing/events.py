@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from feature_store.errors import InputError, UnknownNameError
+from feature_store.long_keys import keys_of
 from feature_store.testing.arrived import Arrived, Event
 from feature_store.time_rule import moment_us
 
 if TYPE_CHECKING:
     from feature_store.declare.source import EventSource
+    from feature_store.long_keys import Keys
     from feature_store.transforms.compiled import Compiled
 
 
@@ -27,6 +29,8 @@ class Given:
     source: EventSource
     rows: pa.Table
     """The schema's columns."""
+    keys: Keys
+    """The entities that events name."""
     time_us: Sequence[int | None]
     arrived_us: Sequence[int]
 
@@ -72,7 +76,7 @@ def _read_source(source: EventSource, schema: pa.Schema, events: Sequence[Event 
         for number, (given, known) in enumerate(zip(events, default_us, strict=True))
     ]
     known_us = [(time or 0) if at is None else at for at, time in zip(arrived_us, time_us, strict=True)]
-    return Given(source=source, rows=rows, time_us=time_us, arrived_us=known_us)
+    return Given(source=source, rows=rows, keys=keys_of(schema), time_us=time_us, arrived_us=known_us)
 
 
 def _check_columns(event: object, schema: pa.Schema, where: str) -> None:

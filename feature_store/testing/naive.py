@@ -62,7 +62,7 @@ def with_defaults(given: Given) -> Given:
 
 def accepted_rows(given: Given) -> list[int]:
     """The events that are events: fit for the schema, not from the future, the first of their id. In order of ids."""
-    unfit = {row for row, _ in check_rows(given.source.schema, given.rows).rejected}
+    unfit = {row for row, _ in check_rows(given.source.schema, given.rows, keys=given.keys).rejected}
     ids = _ids(given)
     first: dict[str, int] = {}
     for row in given.in_log_order():

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from feature_store.declare.keyed import KeyedView
 from feature_store.declare.label import label_view
 from feature_store.errors import DeclarationError, InputError
+from feature_store.long_keys import Keys, with_keys
 from feature_store.schema import arrow_schema, key_kind
 from feature_store.time_rule import parse_duration
 from feature_store.transforms.expressions import Expressions
@@ -87,7 +89,17 @@ def compile_registry(registry: Registry) -> Compiled:
     problems = problems or [*input_problems(registry, plans), *default_problems(registry, plans)]
     if problems:
         raise DeclarationError(problems)
+    schemas = {name: with_keys(schema, _keys(registry, name, schema)) for name, schema in schemas.items()}
     return Compiled(registry=registry, schemas=schemas, plans=plans, labels=labels)
+
+
+def _keys(registry: Registry, source: str, schema: pa.Schema) -> Keys:
+    """The entities that events of a source name: those of its views, in every role in which a service reads them."""
+    reads = [KeyedView(view) for view in registry.views_of(source)]
+    for service in registry.services:
+        reads += [read for read in registry.reads(registry.resolve(service)) if read.view.source.name == source]
+    found = dict.fromkeys(tuple(read.columns.values()) for read in reads)
+    return [columns for columns in found if columns and {*columns} <= {*schema.names}]
 
 
 def _said_by(view: FeatureView) -> list[str]:
