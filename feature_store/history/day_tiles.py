@@ -67,9 +67,10 @@ class DayTiles:
     def _found(self, cursor: duckdb.DuckDBPyConnection, day: date, build: str, hashes: Ints) -> pa.Table:
         tiles = self._tiles(cursor, day, build)
         sorted_hashes = tiles.column(_HASH).to_numpy()
-        first, end = (np.searchsorted(sorted_hashes, hashes, side=side) for side in ("left", "right"))
-        codes = np.repeat(np.arange(len(hashes)), end - first)
-        places = np.arange(len(codes)) + np.repeat(first - np.append(0, np.cumsum(end - first)[:-1]), end - first)
+        first, end = np.searchsorted(sorted_hashes, hashes), np.searchsorted(sorted_hashes, hashes, side="right")
+        count = end - first
+        codes = np.repeat(np.arange(len(hashes)), count)
+        places = np.arange(len(codes)) + np.repeat(first + count - np.cumsum(count), count)
         found = tiles.take(pa.array(places)).append_column(CODE, pa.array(codes))
         time, date_ = pa.repeat(start_us(day), len(codes)), pa.repeat(pa.scalar(day, pa.date32()), len(codes))
         return found.append_column(TILE, time).append_column(DAY, date_)
