@@ -58,22 +58,16 @@ class DayTiles:
         """
         cursor.register("asked_keys", pa.table({KEY: keys.text}))
         asked = cursor.execute(f"SELECT hash({KEY}) AS {_HASH} FROM asked_keys").to_arrow_table().column(_HASH)
-        hashes = asked.to_numpy()
-        found = pa.concat_tables([self._found(cursor, day, build, hashes) for day, build in builds.items()])
+        order = np.argsort(asked.to_numpy())
+        parts = [_found(self._tiles(cursor, day, build), asked.to_numpy()[order]) for day, build in builds.items()]
+        found, codes = pa.concat_tables([part for part, _ in parts]), order[np.concatenate([at for _, at in parts])]
+        counts = [len(at) for _, at in parts]
+        starts = np.repeat([start_us(day) for day in builds], counts)
+        found = found.append_column(CODE, pa.array(codes)).append_column(TILE, pa.array(starts))
+        found = found.append_column(DAY, pa.array(starts // DAY_US, type=pa.int32()).cast(pa.date32()))
         # Two keys may have one hash.
-        same = pc.equal(found.column(KEY), keys.text.take(found.column(CODE).combine_chunks()))
+        same = pc.equal(found.column(KEY), keys.text.take(pa.array(codes)))
         return found.filter(same).drop_columns([_HASH, KEY])
-
-    def _found(self, cursor: duckdb.DuckDBPyConnection, day: date, build: str, hashes: Ints) -> pa.Table:
-        tiles = self._tiles(cursor, day, build)
-        sorted_hashes = tiles.column(_HASH).to_numpy()
-        first, end = np.searchsorted(sorted_hashes, hashes), np.searchsorted(sorted_hashes, hashes, side="right")
-        count = end - first
-        codes = np.repeat(np.arange(len(hashes)), count)
-        places = np.arange(len(codes)) + np.repeat(first + count - np.cumsum(count), count)
-        found = tiles.take(pa.array(places)).append_column(CODE, pa.array(codes))
-        time, date_ = pa.repeat(start_us(day), len(codes)), pa.repeat(pa.scalar(day, pa.date32()), len(codes))
-        return found.append_column(TILE, time).append_column(DAY, date_)
 
     def _tiles(self, cursor: duckdb.DuckDBPyConnection, day: date, build: str) -> pa.Table:
         name = f"{day}_{build}"
@@ -99,6 +93,16 @@ class DayTiles:
             f"SELECT hash({KEY}) AS {_HASH}, {listed} FROM {self.table} WHERE {in_days([day])} AND {HOP} = {DAY_US}"
         ).to_arrow_table()
         return tiles.take(pa.array(np.argsort(tiles.column(_HASH).to_numpy()))).combine_chunks()
+
+
+def _found(tiles: pa.Table, hashes: Ints) -> tuple[pa.Table, Ints]:
+    """The tiles with one of some hashes, which are sorted, and the place of each among these."""
+    there = tiles.column(_HASH).to_numpy()
+    first, end = np.searchsorted(there, hashes), np.searchsorted(there, hashes, side="right")
+    count = end - first
+    at = np.repeat(np.arange(len(hashes)), count)
+    places = np.arange(len(at)) + np.repeat(first + count - np.cumsum(count), count)
+    return tiles.take(pa.array(places)), at
 
 
 def _map(path: Path) -> pa.Table:
