@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from feature_store_deploy.checks.drawn import NUMBERS, TEXTS, Drawn, by_chance
+from feature_store_deploy.checks.drawn import NUMBERS, TEXTS, Drawn, by_chance, by_outliers
 
 if TYPE_CHECKING:
     from feature_store_deploy.checks.samples import Sample
@@ -45,14 +45,14 @@ class Asked:
 def quick_distances(current: "Sample", reference: "Sample", asked: Sequence[Asked]) -> list[Distance]:
     """The distances that need no Evidently, as Evidently defines them.
 
-    A threshold that a day like those of the reference would pass by chance is raised so far that it would not.
+    A threshold that a day like those of the reference would pass by chance is raised so far that it would not, nor by its outliers.
     """
     found = []
     for each in (each for each in asked if each.is_quick):
         ours, theirs = (Drawn.of(sample, each.column, is_text=each.is_text) for sample in (current, reference))
         distance, limit = ours.distance(theirs), each.threshold
         if distance > limit:
-            limit = max(limit, by_chance(theirs, ours))
+            limit = max(limit, by_chance(theirs, ours)) + by_outliers(theirs, ours)
         found.append(Distance(column=each.column, distance=distance, threshold=limit, method=each.method))
     return found
 

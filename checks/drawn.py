@@ -1,6 +1,8 @@
 """The values of one column in a sample, and how far two of them are apart: by their distributions, and by chance."""
 
 from dataclasses import dataclass
+from itertools import count
+from math import ceil, comb, hypot, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,8 @@ DRAWS = 20
 """How often a sample is drawn from the reference itself."""
 CHANCE, UNLIKE = 6.0, 4.0
 """How many standard deviations of drawing, and how many of the days' own unlikeness, are taken for chance."""
+SELDOM = 1e-6
+"""In what share of samples more values lie beyond those of the reference than are taken for chance."""
 FEWEST_DAYS, FEWEST_ROWS = 4, 20
 """Fewer days, of which each has so many rows, do not say how unlike days are."""
 _SMALLEST_SPREAD = 0.001
@@ -59,12 +63,42 @@ class Drawn:
 def by_chance(reference: Drawn, current: Drawn) -> float:
     """How far a sample of that size, of so many days, may be from the reference although nothing has happened.
 
-    Drawing alone does something. Days do more where values of a day hang together, such as windows of a few entities: what
-    the days of the reference are farther from all of it than drawing explains; of several days less, as of any mean.
+    Drawing alone does something, of either. Days do more where values of a day hang together, such as windows of a few entities:
+    what the days of the reference are farther from all of it than drawing explains; of several days less, as of any mean.
     """
-    drawn = np.asarray(_drawn(reference, len(current.values)))
-    days = len(np.unique(current.days))
-    return float(np.hypot(drawn.mean() + CHANCE * drawn.std(), UNLIKE * _unlikeness(reference) / np.sqrt(days)))
+    size, days = len(current.values), len(np.unique(current.days))
+    drawn = np.asarray(_drawn(reference, size))
+    drawing = (drawn.mean() + CHANCE * drawn.std()) * sqrt(1 + size / len(reference.values))
+    return hypot(drawing, UNLIKE * _unlikeness(reference) / sqrt(days))
+
+
+def by_outliers(reference: Drawn, current: Drawn) -> float:
+    """How much of their distance is made by the outermost values of numbers, if these are no more than chance may put there.
+
+    Where tails are heavy one value in a hundred can move a mean by half a standard deviation, and no sample of the reference
+    tells how far out the next one lies. So at each end the distance beyond the value that one of the current sample is
+    expected to pass is left out, unless more have passed it than of any `SELDOM` sample.
+    """
+    if reference.is_text:
+        return 0.0
+    size, known = len(current.values), np.sort(reference.values)
+    rank = ceil(len(known) / size)
+    remarkable = _remarkable(size, len(known), rank)
+    low, high = known[rank - 1], known[-rank]
+    low = low if np.count_nonzero(current.values < low) < remarkable else -np.inf
+    high = high if np.count_nonzero(current.values > high) < remarkable else np.inf
+    beyond = _area(current.values, known) - _area(*(np.clip(each, low, high) for each in (current.values, known)))
+    return beyond / _spread(known)
+
+
+def _remarkable(size: int, others: int, rank: int) -> int:
+    """How many of `size` values are too many beyond the `rank`-th outermost of `others` that were drawn as they were."""
+    for beyond in count(1):
+        outermost = beyond + rank - 1  # of all values, of which fewer than `rank` are others
+        ways = sum(comb(others, other) * comb(size, outermost - other) for other in range(rank))
+        if ways / comb(size + others, outermost) < SELDOM:
+            return beyond
+    raise AssertionError
 
 
 def _unlikeness(reference: Drawn) -> float:
@@ -97,12 +131,20 @@ def _apart(current: Array, reference: Array, *, is_text: bool) -> float:
 
 def _of_numbers(current: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
     """The first Wasserstein distance of two samples, over the standard deviation of the reference."""
+    return _area(current, reference) / _spread(reference)
+
+
+def _area(current: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Between two distribution functions."""
     both = np.sort(np.concatenate([current, reference]))
     ours, theirs = (
         np.searchsorted(np.sort(each), both[:-1], side="right") / len(each) for each in (current, reference)
     )
-    area = float(np.sum(np.abs(ours - theirs) * np.diff(both)))
-    return area / max(float(reference.std()), _SMALLEST_SPREAD)
+    return float(np.sum(np.abs(ours - theirs) * np.diff(both)))
+
+
+def _spread(reference: NDArray[np.float64]) -> float:
+    return max(float(reference.std()), _SMALLEST_SPREAD)
 
 
 def _of_shares(current: Array, reference: Array) -> float:

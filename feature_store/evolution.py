@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from feature_store.declare.label import Label
 from feature_store.declare.view import FeatureView
 from feature_store.schema import arrow_schema, default_of, innermost
+from feature_store.time_rule import format_duration
 from feature_store.transforms.expressions import takes_any_width
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ Reader = FeatureView | Label
 """What has expressions over the columns of a source."""
 Computed = tuple[str, Sequence[str]]
 """`view 'spending@1'` and its expressions."""
-Kind = Literal["unchanged", "added", "widened", "relaxed", "incompatible"]
+Kind = Literal["unchanged", "added", "widened", "relaxed", "policy", "incompatible"]
 
 _FAMILIES = (
     tuple(f"int{bits}" for bits in (8, 16, 32, 64)),
@@ -33,6 +34,7 @@ _FAMILIES = (
 _DECIMAL = re.compile(r"decimal128\((\d+), (\d+)\)")
 _WIRE = ({"int32", "int64"}, {"uint32", "uint64"}, {"sint32", "sint64"})
 """Protobuf types that read each other's bytes, for values that both have."""
+_FOR_EVER = "for ever"
 ELSEWHERE = "declare a new source for what is different"
 
 
@@ -65,6 +67,8 @@ class SourceSchema:
     timezone: str
     format: str
     """How payloads are read: `json`, `protobuf shop.Payment`, `gzip json`; empty without a log."""
+    retention: str = ""
+    """How long events stay, `90d` or `for ever`; empty in what was recorded before that was compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +80,10 @@ class ColumnChange:
     before: str = ""
     after: str = ""
     reason: str = field(default="")
-    """The rule, where it is incompatible."""
+    """The rule, where it is incompatible; what will happen, where an option changes that may."""
 
     def __str__(self) -> str:
-        what = f"column '{self.column}' {self.kind}" if self.kind != "incompatible" else f"'{self.column}'"
+        what = f"'{self.column}'" if self.kind in ("incompatible", "policy") else f"column '{self.column}' {self.kind}"
         change = f"{self.before} -> {self.after}" if self.before and self.after else self.before or self.after
         return f"{what}: {change}" + (f"; {self.reason}" if self.reason else "")
 
@@ -108,6 +112,7 @@ def source_schema(source: EventSource) -> SourceSchema:
         event_id=list(source.id_columns),
         timezone=source.timezone,
         format="" if source.log is None else _format(source.decode),
+        retention=_FOR_EVER if source.retention_us is None else format_duration(source.retention_us),
     )
 
 
@@ -120,7 +125,7 @@ def compare_sources(before: SourceSchema, after: SourceSchema, readers: Iterable
         readers: views and labels of the source; an expression may not compute with a column that is widened.
     """
     computed = [_expressions(reader) for reader in readers]
-    changes = [*_roles(before, after)]
+    changes = [*_roles(before, after), *_retention(before.retention, after.retention)]
     numbers = {column.wire.partition(" ")[0]: name for name, column in before.columns.items() if column.wire}
     for name, old in before.columns.items():
         new = after.columns.get(name)
@@ -149,6 +154,14 @@ def _roles(before: SourceSchema, after: SourceSchema) -> Iterator[ColumnChange]:
             yield ColumnChange(
                 column=label, kind="incompatible", before=old, after=new, reason=f"{reason}; {ELSEWHERE}"
             )
+
+
+def _retention(before: str, after: str) -> Iterator[ColumnChange]:
+    if before and before != after:
+        then = "no event goes any more"
+        if after != _FOR_EVER:
+            then = f"events older than {after} go for good with the next housekeeping, as far as nothing needs them"
+        yield ColumnChange(column="retention", kind="policy", before=before, after=after, reason=then)
 
 
 def _said(value: object) -> str:

@@ -145,6 +145,56 @@ def test_chance_is_no_drift_and_half_a_standard_deviation_is(size, shift, expect
     assert [each.column for each in found if each.drifted] == expected
 
 
+def heavy(draw):
+    """Distributions whose next value may lie farther out than all before: by name."""
+    return {
+        "log-normal": lambda size: draw.lognormal(8, 2, size),
+        "Pareto": lambda size: draw.pareto(1.0, size),
+        "Student's t": lambda size: draw.standard_t(2, size),
+        "mostly nothing": lambda size: np.where(draw.random(size) < 0.01, draw.lognormal(8, 1, size), 0.0),
+        "rare giants": lambda size: np.where(draw.random(size) < 0.002, 1000.0, draw.normal(size=size)),
+    }
+
+
+def drift_of(current, reference):
+    asked = [Asked(column="x", threshold=0.3, method="wasserstein", is_text=False)]
+    [found] = quick_distances(Sample(pa.table({"x": current})), Sample(pa.table({"x": reference})), asked)
+    return found
+
+
+@pytest.mark.parametrize("name", heavy(None))
+@pytest.mark.parametrize(("size", "known"), [(149, 1043), (149, 4000), (500, 3500)])
+def test_the_few_values_that_heavy_tails_put_far_out_are_no_drift(name, size, known):
+    draw = heavy(np.random.default_rng(3))[name]
+
+    found = [drift_of(draw(size), draw(known)) for _ in range(150)]
+
+    assert [each for each in found if each.drifted] == []
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("outliers", "expected"), [(5, False), (25, True)])
+def test_values_beyond_all_of_the_reference_are_drift_once_they_are_too_many_for_chance(sign, outliers, expected):
+    draw = np.random.default_rng(4)
+    reference, current = draw.normal(size=1000), draw.normal(size=150)
+    current[:outliers] = 50.0
+
+    found = drift_of(sign * current, sign * reference)
+
+    assert found.drifted is expected
+    assert found.distance > 1
+
+
+@pytest.mark.parametrize("name", heavy(None))
+def test_a_shift_is_found_under_heavy_tails_where_most_values_move_by_half_a_standard_deviation(name):
+    draw = heavy(np.random.default_rng(5))[name]
+    reference = draw(2000)
+
+    found = drift_of(draw(300) - 0.5 * reference.std(), reference)
+
+    assert found.drifted
+
+
 def test_a_model_whose_features_have_moved_is_told_against_its_baseline(tmp_path):
     shop = Shop(tmp_path, source={"checks": dict.fromkeys(OF_SOURCE)}).filled()
     training, last = dg.AssetKey(["dev", "training", "pricing"]), DAYS - 1

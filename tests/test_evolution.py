@@ -60,6 +60,24 @@ def test_what_keeps_old_events_readable_is_compatible(change, expected):
     assert said(source(), source(change)) == expected
 
 
+def test_a_changed_retention_says_what_goes_and_breaks_nothing():
+    gone = "events older than 30d go for good with the next housekeeping, as far as nothing needs them"
+    kept, longer, short = source(), source(retention="90d"), source(retention="30d")
+    change = next(
+        change
+        for change in compare_sources(source_schema(longer), source_schema(short))
+        if change.column == "retention"
+    )
+
+    assert change.kind != "incompatible"
+    assert said(longer, short) == [f"'retention': 90d -> 30d; {gone}"]
+    assert said(kept, short) == [f"'retention': for ever -> 30d; {gone}"]
+    assert said(short, kept) == ["'retention': 30d -> for ever; no event goes any more"]
+    assert said(short, short) == []
+    unknown = replace(source_schema(kept), retention="")  # recorded by an older release
+    assert [each for each in compare_sources(unknown, source_schema(short)) if each.kind != "unchanged"] == []
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
