@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_store.history.day_tiles import drop_older
 from feature_store.lake.days import DAY
 from feature_store.store import FeatureStore
 
@@ -25,7 +26,12 @@ Draw = Callable[[Sequence[date]], Mapping[Path, pa.Table]]
 def folder_of(store: FeatureStore, name: str, meaning: object) -> Path:
     """Where samples of a source or a view are kept; what means something else has another folder."""
     digest = hashlib.blake2b(repr(meaning).encode(), digest_size=8).hexdigest()
-    return store.settings.home / "samples" / store.settings.environment / name / digest
+    return samples_folder(store) / name / digest
+
+
+def samples_folder(store: FeatureStore) -> Path:
+    """Where all of them are."""
+    return store.settings.home / "samples" / store.settings.environment
 
 
 def kept_days(store: FeatureStore, folder: Path, days: Sequence[date], draw: Draw, *, anew: bool) -> pa.Table | None:
@@ -69,10 +75,3 @@ def _keep(path: Path, table: pa.Table, snapshot: bytes) -> None:
     pq.write_table(table.replace_schema_metadata({SNAPSHOT: snapshot}), scratch)
     scratch.replace(path)
     drop_older(path.parent.glob("*.parquet"), keep=KEPT_SAMPLES)
-
-
-def drop_older(files: Iterable[Path], *, keep: int) -> None:
-    """Delete all files but those that were written last."""
-    written = sorted(((path.stat().st_mtime_ns, path) for path in files), reverse=True)
-    for _, path in written[keep:]:
-        path.unlink(missing_ok=True)

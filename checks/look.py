@@ -7,8 +7,18 @@ from datetime import date
 from functools import cached_property
 
 import duckdb
+from feature_store_deploy.checks.declared import MISSING_RATE, RANGE
 from feature_store_deploy.checks.moments import sample_view
-from feature_store_deploy.checks.profile import Columns, Usual, usual
+from feature_store_deploy.checks.profile import (
+    Bounds,
+    Columns,
+    Counted,
+    Usual,
+    counted,
+    usual,
+    watched_bounds,
+    watched_missing,
+)
 from feature_store_deploy.checks.samples import (
     Sample,
     columns_of,
@@ -20,6 +30,7 @@ from feature_store_deploy.checks.samples import (
 from feature_store_deploy.checks.window import Days
 
 from feature_store.declare import EventSource, Feature, FeatureView
+from feature_store.declare.check import Check
 from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY
 from feature_store.store import FeatureStore
@@ -27,14 +38,14 @@ from feature_store.time_rule import to_us
 
 _GROWING = ("count", "sum", "min", "max", "count_distinct")
 """Over a lifetime these move by design."""
-_CURRENT, _REFERENCE = "looked_at", "looked_back"
+_CURRENT = "looked_at"
 
 
 class Look(ABC):
     """What checks ask of a source or a view; each answer is found once."""
 
-    def __init__(self, store: FeatureStore, *, days: Days, reference: Days) -> None:
-        self._store, self.days, self.reference = store, days, reference
+    def __init__(self, store: FeatureStore, *, days: Days, reference: Days, checks: Mapping[str, Check]) -> None:
+        self._store, self.days, self.reference, self._checks = store, days, reference, checks
         self._open = ExitStack()
 
     @cached_property
@@ -70,10 +81,29 @@ class Look(ABC):
     @cached_property
     def usual(self) -> Mapping[str, Usual]:
         """What the reference says of each column."""
-        if not len(back := self.back):
-            return {}
-        self.cursor.register(_REFERENCE, back.table)
-        return usual(self.cursor, f"SELECT * FROM {_REFERENCE}", self.columns)
+        return usual(self.cursor, self.back.table, self.columns) if len(self.back) else {}
+
+    @cached_property
+    def usual_bounds(self) -> Mapping[str, Usual]:
+        """Of columns whose bounds do not move by design."""
+        return {name: found for name, found in self.usual.items() if name not in self.unwatched}
+
+    @cached_property
+    def missing(self) -> Sequence[str]:
+        """Columns of which the check of missing values says something."""
+        check = self._checks.get(MISSING_RATE)
+        return [] if check is None else watched_missing(self.columns, self.usual, check)
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """What the check of ranges holds columns to."""
+        check = self._checks.get(RANGE)
+        return {} if check is None else watched_bounds(self.columns, self.usual_bounds, check)
+
+    @cached_property
+    def counted(self) -> Mapping[object, Counted]:
+        """What both count in the rows of each day."""
+        return counted(self.cursor, self.relation, dict.fromkeys([*self.missing, *self.bounds]), self.bounds)
 
     @cached_property
     @abstractmethod
@@ -93,8 +123,10 @@ class Look(ABC):
 class EventsLook(Look):
     """Events of a source: all of the days are counted, samples are for what needs values."""
 
-    def __init__(self, store: FeatureStore, source: EventSource, *, days: Days, reference: Days) -> None:
-        super().__init__(store, days=days, reference=reference)
+    def __init__(
+        self, store: FeatureStore, source: EventSource, *, days: Days, reference: Days, checks: Mapping[str, Check]
+    ) -> None:
+        super().__init__(store, days=days, reference=reference, checks=checks)
         self.source = source
 
     @property
@@ -131,8 +163,10 @@ class ViewLook(Look):
 
     relation = f"SELECT * FROM {_CURRENT}"
 
-    def __init__(self, store: FeatureStore, view: FeatureView, *, days: Days, reference: Days) -> None:
-        super().__init__(store, days=days, reference=reference)
+    def __init__(
+        self, store: FeatureStore, view: FeatureView, *, days: Days, reference: Days, checks: Mapping[str, Check]
+    ) -> None:
+        super().__init__(store, days=days, reference=reference, checks=checks)
         self._view = view
 
     @property

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from feature_store_deploy.assets.declared import service_version
 from feature_store_deploy.assets.training import spine_source
 from feature_store_deploy.checks.declared import CATEGORIES, DRIFT, MISSING_RATE, RANGE
-from feature_store_deploy.checks.kept import folder_of, kept_days
+from feature_store_deploy.checks.kept import folder_of, kept_days, samples_folder
 from feature_store_deploy.checks.policy import check_of
 from feature_store_deploy.checks.samples import MOMENT, Sample, moments
 
@@ -115,7 +115,7 @@ def _reads(store: FeatureStore, asked: Asked) -> Sequence[KeyedView]:
 
 def _drawn(store: FeatureStore, asked: Sequence[Asked], spine: pa.Table) -> Iterator[tuple[Path, pa.Table]]:
     tiles = {tiles_table(v): (v.source.name, meanings_of(v)) for v in store.registry.views if not v.is_batch}
-    with open_reading(store.lake, remembers=True, tiles=tiles) as reading:
+    with open_reading(store.lake, remembers=True, tiles=tiles, beside=samples_folder(store) / "tiles") as reading:
         # What a value could know needs more columns of events than hindsight does.
         for each in sorted(asked, key=lambda one: one.knowledge == "corrected"):
             yield each.folder(store), _answered(store, each, spine, reading)

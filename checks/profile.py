@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 from feature_store_deploy.checks.declared import Figure
 
 from feature_store.catalog.statistics import CATEGORIES
@@ -48,64 +50,123 @@ class Columns:
     texts: Collection[str]
 
 
-def usual(cursor: duckdb.DuckDBPyConnection, reference: str, columns: Columns) -> dict[str, Usual]:
+def usual(cursor: duckdb.DuckDBPyConnection, reference: pa.Table, columns: Columns) -> dict[str, Usual]:
     """What rows of a reference say; nothing if they are few.
 
     Args:
         cursor: of DuckDB.
-        reference: SQL of rows with the columns and `_day`.
+        reference: rows with the columns and `_day`.
         columns: those to look at.
     """
-    asked = [f"count({quote(name)})" for name in columns.all]
-    days = cursor.execute(f"SELECT count(*), {', '.join(asked)} FROM ({reference}) GROUP BY {DAY}").fetchall()
-    if sum(day[0] for day in days) < FEWEST or not columns.all:
+    if len(reference) < FEWEST or not columns.all:
         return {}
-    missing = {name: max(1 - day[n] / day[0] for day in days) for n, name in enumerate(columns.all, 1)}
-    bounds = {name: _bounds(cursor, reference, name) for name in columns.all if name in columns.numbers}
-    shares = {name: _shares(cursor, reference, name) for name in columns.all if name in columns.texts}
+    asked = [([], "count_all"), *((name, "count") for name in columns.all)]
+    days = reference.group_by(DAY).aggregate(asked).to_pydict()
+    bounds = _bounds(cursor, reference, [name for name in columns.all if name in columns.numbers])
     return {
-        name: Usual(missing=missing[name], bounds=bounds.get(name), shares=shares.get(name, {})) for name in columns.all
+        name: Usual(
+            missing=max(1 - n / rows for n, rows in zip(days[f"{name}_count"], days["count_all"], strict=True)),
+            bounds=bounds.get(name),
+            shares=_shares(reference.column(name)) if name in columns.texts else {},
+        )
+        for name in columns.all
     }
 
 
-def _bounds(cursor: duckdb.DuckDBPyConnection, reference: str, name: str) -> tuple[float, float] | None:
-    column = f"CAST({quote(name)} AS DOUBLE)"
-    [found] = cursor.execute(
-        f"SELECT quantile_cont({column}, [0.01, 0.99]), min({column}), max({column}) FROM ({reference}) "
-        f"WHERE isfinite({column})"
-    ).fetchall()
-    if found[0] is None:
-        return None
-    (low, high), least, most = found
-    return min(low - SPREAD * (high - low), least), max(high + SPREAD * (high - low), most)
+def _bounds(
+    cursor: duckdb.DuckDBPyConnection, reference: pa.Table, names: Sequence[str]
+) -> dict[str, tuple[float, float]]:
+    """Of numbers; none where no value is finite."""
+    if not names:
+        return {}
+    asked = []
+    for column in (f"CAST({quote(name)} AS DOUBLE)" for name in names):
+        of = f"({column}) FILTER (WHERE isfinite({column}))"
+        asked += [f"quantile_cont({column}, [0.01, 0.99]) FILTER (WHERE isfinite({column}))", f"min{of}", f"max{of}"]
+    cursor.register("looked_back", reference.select(names))
+    [found] = cursor.execute(f"SELECT {', '.join(asked)} FROM looked_back").fetchall()
+    bounds = {}
+    for name, inner, least, most in zip(names, found[::3], found[1::3], found[2::3], strict=True):
+        if inner is not None:
+            low, high = inner
+            bounds[name] = min(low - SPREAD * (high - low), least), max(high + SPREAD * (high - low), most)
+    return bounds
 
 
-def _shares(cursor: duckdb.DuckDBPyConnection, reference: str, name: str) -> dict[str, float]:
+def _shares(column: pa.ChunkedArray) -> dict[str, float]:
     """Value -> share, of a category; nothing for a column with more values, which are names."""
-    rows = cursor.execute(
-        f"SELECT CAST({quote(name)} AS VARCHAR) AS value, count(*) FROM ({reference}) WHERE value IS NOT NULL "
-        f"GROUP BY value ORDER BY 2 DESC, 1 LIMIT {CATEGORIES + 1}"
-    ).fetchall()
-    total = sum(count for _, count in rows)
-    return {} if len(rows) > CATEGORIES else {value: count / total for value, count in rows}
+    counted = pc.value_counts(column.drop_null().cast(pa.string()))
+    if len(counted) > CATEGORIES:
+        return {}
+    counts = {each["values"]: each["counts"] for each in counted.to_pylist()}
+    total = sum(counts.values())
+    return {value: counts[value] / total for value in sorted(counts, key=lambda each: (-counts[each], each))}
 
 
-def missing_figures(
-    cursor: duckdb.DuckDBPyConnection, current: str, columns: Columns, known: Mapping[str, Usual], check: Check
-) -> list[Figure]:
-    """The share of rows without a value, of each column on its worst day."""
-    names = [
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What some columns have on a day."""
+
+    rows: int
+    present: Mapping[str, int]
+    """Values, of each column."""
+    outside: Mapping[str, int]
+    """Numbers out of their bounds, of those that have some."""
+
+
+Bounds = Mapping[str, tuple[object, object]]
+
+
+def counted(
+    cursor: duckdb.DuckDBPyConnection, current: str, names: Collection[str], bounds: Bounds
+) -> dict[object, Counted]:
+    """Day -> what it has, in one pass over some rows.
+
+    Args:
+        cursor: of DuckDB.
+        current: SQL of the rows.
+        names: columns of which values are counted.
+        bounds: of those of them whose bounds are asked about.
+    """
+    if not names:
+        return {}
+    asked = [f"count({quote(name)})" for name in names]
+    asked += [f"count(*) FILTER ({_outside(name, each)})" for name, each in bounds.items()]
+    found = cursor.execute(f"SELECT {DAY}, count(*), {', '.join(asked)} FROM ({current}) GROUP BY 1").fetchall()
+    return {
+        day: Counted(
+            rows=rows,
+            present=dict(zip(names, counts, strict=False)),
+            outside=dict(zip(bounds, counts[len(names) :], strict=True)),
+        )
+        for day, rows, *counts in found
+    }
+
+
+def watched_missing(columns: Columns, known: Mapping[str, Usual], check: Check) -> list[str]:
+    """Columns that `missing_figures` says something of."""
+    return [
         name
         for name in columns.all
         if _is_watched(name, check) and (name in known or _declared(name, check) is not None)
     ]
-    if not names:
-        return []
-    asked = ", ".join(f"count({quote(name)})" for name in names)
+
+
+def watched_bounds(columns: Columns, known: Mapping[str, Usual], check: Check) -> Bounds:
+    """Those that `range_figures` says something of, and their bounds, declared or learned."""
+    declared = {name: value for name, value in check.by.items() if isinstance(value, tuple)}
+    learned = {name: each.bounds for name, each in known.items() if each.bounds and _is_watched(name, check)}
+    return {name: bounds for name, bounds in {**learned, **declared}.items() if name in columns.numbers}
+
+
+def missing_figures(
+    days: Mapping[object, Counted], names: Sequence[str], known: Mapping[str, Usual], check: Check
+) -> list[Figure]:
+    """The share of rows without a value, of each column on its worst day."""
     found: dict[str, Figure] = {}
-    for day, rows, *counts in cursor.execute(f"SELECT {DAY}, count(*), {asked} FROM ({current}) GROUP BY 1").fetchall():
-        for name, count in zip(names, counts, strict=True):
-            limit = _declared(name, check)
+    for day, each in days.items():
+        for name in names:
+            limit, rows, count = _declared(name, check), each.rows, each.present[name]
             if limit is None:
                 limit = min(known[name].missing + _chance(known[name].missing, rows), 1.0)
             _keep(
@@ -114,24 +175,18 @@ def missing_figures(
     return list(found.values())
 
 
-def range_figures(
-    cursor: duckdb.DuckDBPyConnection, current: str, columns: Columns, known: Mapping[str, Usual], check: Check
-) -> list[Figure]:
-    """The share of numbers out of their bounds, declared or learned, of each column on its worst day."""
-    declared = {name: value for name, value in check.by.items() if isinstance(value, tuple)}
-    learned = {name: each.bounds for name, each in known.items() if each.bounds and _is_watched(name, check)}
-    bounds = {name: bounds for name, bounds in {**learned, **declared}.items() if name in columns.numbers}
-    if not bounds:
-        return []
-    asked = ", ".join(
-        f"count({quote(name)}), count(*) FILTER ({_outside(name, each)})" for name, each in bounds.items()
-    )
+def range_figures(days: Mapping[object, Counted], bounds: Bounds, check: Check) -> list[Figure]:
+    """The share of numbers out of their bounds, of each column on its worst day."""
     found: dict[str, Figure] = {}
-    for day, *counts in cursor.execute(f"SELECT {DAY}, {asked} FROM ({current}) GROUP BY 1").fetchall():
-        for n, (name, each) in enumerate(bounds.items()):
-            present, outside = counts[2 * n], counts[2 * n + 1]
-            limit = check.limit if check.limit is not None else 0.0 if name in declared else _strays(present)
-            said = f"{day}: {outside} of {present} beyond {each[0]} to {each[1]}"
+    for day, each in days.items():
+        for name, (low, high) in bounds.items():
+            is_declared, present, outside = (
+                isinstance(check.by.get(name), tuple),
+                each.present[name],
+                each.outside[name],
+            )
+            limit = check.limit if check.limit is not None else 0.0 if is_declared else _strays(present)
+            said = f"{day}: {outside} of {present} beyond {low} to {high}"
             _keep(found, Figure(name=name, value=outside / max(present, 1), limit=limit, said=said))
     return list(found.values())
 

@@ -12,6 +12,7 @@ from feature_store_deploy.checks.declared import (
     MISSING_RATE,
     RANGE,
     VOLUME,
+    Figure,
     Measurement,
     judged,
     outcome,
@@ -31,7 +32,6 @@ from feature_store.store import FeatureStore
 
 OF_SOURCE = (VOLUME, MISSING_RATE, RANGE, CATEGORIES, DRIFT)
 OF_VIEW = (MISSING_RATE, RANGE, CATEGORIES, DRIFT)
-_FIGURES = {MISSING_RATE: missing_figures, RANGE: range_figures, CATEGORIES: category_figures}
 _METHODS = {
     MISSING_RATE: "share of rows without a value",
     RANGE: "share of numbers beyond bounds, declared ones or those that the reference teaches",
@@ -129,9 +129,9 @@ def evaluate_values(
     before = reference or newest.before(max(newest.count, store.settings.drift_days))
     with steadily(store):
         look: Look = (
-            EventsLook(store, source, days=newest, reference=before)
+            EventsLook(store, source, days=newest, reference=before, checks=checks)
             if isinstance(declared, EventSource)
-            else ViewLook(store, declared, days=newest, reference=before)
+            else ViewLook(store, declared, days=newest, reference=before, checks=checks)
         )
         with closing(look):
             found = {
@@ -153,8 +153,8 @@ def _measured(
 
 
 def _measure(look: Look, name: str, check: Check) -> Measurement:
-    known = {each: found for each, found in look.usual.items() if name != RANGE or each not in look.unwatched}
-    figures = _FIGURES[name](look.cursor, look.relation, look.columns, known, check)
+    known = look.usual_bounds if name == RANGE else look.usual
+    figures = _figures(look, name, check)
     return Measurement(
         figures=[replace(each, said="") for each in figures] if look.is_personal else figures,
         reference=str(look.reference) if known else "the declaration",
@@ -163,6 +163,14 @@ def _measure(look: Look, name: str, check: Check) -> Measurement:
         days=look.days,
         said="the days before have too few rows to say what is usual, and nothing is declared",
     )
+
+
+def _figures(look: Look, name: str, check: Check) -> list[Figure]:
+    if name == MISSING_RATE:
+        return missing_figures(look.counted, look.missing, look.usual, check)
+    if name == RANGE:
+        return range_figures(look.counted, look.bounds, check)
+    return category_figures(look.cursor, look.relation, look.columns, look.usual, check)
 
 
 def _measure_drift(store: FeatureStore, look: Look, key: dg.AssetKey, check: Check, *, in_a_load: bool) -> Measurement:

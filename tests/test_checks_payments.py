@@ -41,7 +41,7 @@ def test_a_week_in_which_nothing_happens_raises_no_alarm(store):
 
 def test_amounts_that_move_by_half_a_standard_deviation_are_found_on_the_first_day(store):
     payments, days = store.registry.source("payments"), days_of(DAYS)
-    look = EventsLook(store, payments, days=days, reference=days.before(28))
+    look = EventsLook(store, payments, days=days, reference=days.before(28), checks={})
     asked = [Asked(column="amount", threshold=store.settings.drift_threshold, method="wasserstein", is_text=False)]
 
     [found] = quick_distances(look.current, look.back, asked)  # without Evidently, whose import takes seconds

@@ -63,7 +63,7 @@ class World:
         sums = FeatureView(
             "sums", entity=entity, source=source, where="amount > 4 OR amount IS NULL",
             features=[agg.count(over="7d"), agg.mean("amount", over="4d"), agg.sum("amount", over=None, name="ever"),
-                      agg.stddev("amount", over="36h")],
+                      agg.stddev("amount", over="36h"), agg.mean("amount", over="5d", hop="1d", name="daily")],
         )  # fmt: skip
         ends = FeatureView(
             "ends", entity=entity, source=source,
@@ -87,9 +87,9 @@ class World:
         tables = [pa.table(sales(d, count=A_DAY + 15 * self.again), schema=SCHEMA) for d in days]
         return pa.concat_tables(tables)
 
-    def asked(self, features, spine, *, knowledge, tiles):
+    def asked(self, features, spine, *, knowledge, tiles, beside=None):
         store = self.store
-        with open_reading(store.lake, tiles=tiles) as reading:
+        with open_reading(store.lake, tiles=tiles, beside=beside) as reading:
             return get_historical_features(
                 store.compiled, store.lake, spine, features, knowledge=knowledge, allow_incomplete=True, reading=reading,
                 statuses=True,
@@ -118,10 +118,13 @@ def spine(day, *, rows=40):
 
 @pytest.mark.parametrize("knowledge", ["served", "corrected"])
 @pytest.mark.parametrize("day", [7, 8, 11])
-def test_values_and_what_rows_knew_are_those_of_the_events(world, knowledge, day):
+@pytest.mark.parametrize("are_found", [False, True])
+def test_values_and_what_rows_knew_are_those_of_the_events(world, tmp_path, knowledge, day, are_found):
     tiles = {tiles_table(view): ("sales", meanings_of(view)) for view in world.views}
 
-    from_tiles = world.asked("all", spine(day), knowledge=knowledge, tiles=tiles)
+    from_tiles = world.asked(
+        "all", spine(day), knowledge=knowledge, tiles=tiles, beside=tmp_path if are_found else None
+    )
 
     from_events = world.asked("all", spine(day), knowledge=knowledge, tiles=None)
     assert from_tiles.table.equals(from_events.table)
@@ -164,6 +167,6 @@ def test_days_are_read_from_tiles_where_these_hold(world, monkeypatch):
 def test_a_build_of_another_definition_does_not_hold(world):
     sums = world.views[0]
     with open_reading(world.store.lake, tiles={tiles_table(sums): ("sales", ["count_7d=other"])}) as reading:
-        assert reading.tiled(tiles_table(sums)) == set()
+        assert not reading.tiled(tiles_table(sums))
     with open_reading(world.store.lake, tiles={tiles_table(sums): ("sales", meanings_of(sums))}) as reading:
         assert len(reading.tiled(tiles_table(sums))) == DAYS - 2

@@ -228,6 +228,27 @@ def test_days_are_counted_once_for_a_snapshot(lake, monkeypatch):
     assert lake.counts("departures", [day(1)], snapshot=lake.snapshot()) == {day(1): 24}
 
 
+def test_a_day_has_as_many_events_as_are_read_of_it_whatever_became_of_its_files(lake):
+    days = [day(number) for number in range(4)]
+    lake.replace_loaded("departures", events(72), days=days[:3])
+    snapshots = [lake.snapshot()]
+    lake.replace_loaded("departures", events(30), days=days[:2])
+    lake.append_live("departures", live(3, start_hour=71), owner="a", start={0: 0}, end={0: 3})
+    snapshots.append(lake.snapshot())
+    lake.upkeep.compact("events_departures_loaded")
+    lake.retention.remove("departures", days[:1])
+    snapshots.append(lake.snapshot())
+
+    counted = [lake.counts("departures", days, snapshot=snapshot) for snapshot in snapshots]
+
+    read = "SELECT _day, count(*) FROM ({}) GROUP BY 1"
+    for snapshot, found in zip(snapshots, counted, strict=True):
+        assert {d: n for d, n in found.items() if n} == dict(
+            query(lake, read.format(lake.events_sql("departures", snapshot=snapshot)))
+        )
+    assert [[*found.values()] for found in counted] == [[24, 24, 24, 0], [24, 6, 24, 2], [0, 6, 24, 2]]
+
+
 @pytest.mark.parametrize("pinned", [False, True])
 def test_days_keep_a_span_with_both_ends(lake, pinned):
     lake.replace_loaded("departures", events(96), days=[day(number) for number in range(4)])

@@ -75,6 +75,10 @@ def pin_baseline(compiled: Compiled, lake: Lake, service: FeatureService, path: 
 
 def pinned_baseline(lake: Lake, service: FeatureService) -> Baseline | None:
     """The newest that was pinned for a service."""
+    return lake.once((BASELINES, service.id), lambda: _pinned(lake, service))
+
+
+def _pinned(lake: Lake, service: FeatureService) -> Baseline | None:
     if not lake.exists(BASELINES):
         return None
     with lake.reading() as cursor:

@@ -7,7 +7,7 @@ their ids matter. As it was served, events that were known later than the first 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
@@ -28,8 +28,9 @@ class PastTiles:
     """Which days of a view's windows are read from tiles, and which from events."""
 
     table: str
-    """SQL of the tiles."""
-    days: Sequence[date]
+    """Their name."""
+    days: Mapping[date, str]
+    """-> the name of the build, in order."""
     late: Sequence[date]
     """Those of them with an event that was not known before the first row: it is taken out of its tile, and stands beside it."""
     assumed: Collection[date]
@@ -56,7 +57,8 @@ def past_tiles(
         return None
     first, last = days_of(view.longest_window_us, first_us, last_us)
     known = [day for day in reading.days(source).known if first <= day <= last]
-    past = {day for day in known if day < from_us(first_us).date()} & reading.tiled(tiles_table(view))
+    tiled = reading.tiled(tiles_table(view))
+    past = {day for day in known if day < from_us(first_us).date()} & tiled.keys()
     assumed: frozenset[date] = frozenset()
     late: frozenset[date] = frozenset()
     if served and past:
@@ -68,8 +70,8 @@ def past_tiles(
     if not past:
         return None
     return PastTiles(
-        table=reading.table_sql(tiles_table(view)),
-        days=sorted(past),
+        table=tiles_table(view),
+        days={day: tiled[day] for day in sorted(past)},
         late=sorted(late & past),
         assumed=assumed & past,
         rest=[day for day in known if day not in past],

@@ -8,10 +8,12 @@ from datetime import date
 from typing import TYPE_CHECKING, Self
 
 from feature_store.history.coverage import Coverage, coverage
+from feature_store.history.day_tiles import DayTiles
 from feature_store.time_rule import from_us
 from feature_store.transforms.project import ARRIVED, DAY, TIME
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     import duckdb
@@ -54,6 +56,7 @@ class LakeReading:
         scratch: Lake | None = None,
         remembers: bool = False,
         tiles: Mapping[str, tuple[str, Sequence[str]]] | None = None,
+        beside: Path | None = None,
     ) -> None:
         """Read `lake`, which must be for this snapshot; what is written on the way goes beside the files of `scratch`.
 
@@ -65,9 +68,10 @@ class LakeReading:
             tiles: tables of tiles -> source and definitions, as for `Builds.held`. The rows asked for are of few
                 days, so earlier ones are read from these tables where tiles stand for the events. The values are the same,
                 as long as tiles are what the events say.
+            beside: a folder for files in which tiles of a day are found faster (`day_tiles`); none by default.
         """
         self.lake, self.snapshot = lake, snapshot
-        self._tiles = tiles or {}
+        self._tiles, self._beside = tiles or {}, beside
         self.scratch = (scratch or lake).scratch
         self.cursor: duckdb.DuckDBPyConnection = lake.cursor()
         self.cursor.execute("BEGIN")  # see `Session.reading`
@@ -77,6 +81,7 @@ class LakeReading:
         self.keys: dict[object, SpineKeys] = {}
         """What training sets of one spine have numbered, where that is remembered."""
         self._kept: dict[str, tuple[str, pa.Table]] = {}
+        self._day_tiles: dict[str, DayTiles] = {}
         self._days: dict[str, Days] = {}
         self._arrivals: dict[tuple[str, int], Arrivals] = {}
         self._coverage: dict[str, Coverage] = {}
@@ -143,9 +148,19 @@ class LakeReading:
         """Whether tiles may stand for events."""
         return bool(self._tiles)
 
-    def tiled(self, table: str) -> frozenset[date]:
-        """Days of a table of tiles that are what would be built of the events again."""
-        return self.lake.builds.held(self._tiles, snapshot=self.snapshot).get(table, frozenset())
+    def tiled(self, table: str) -> Mapping[date, str]:
+        """Days of a table of tiles that are what would be built of the events again -> the name of their build."""
+        return self.lake.builds.held(self._tiles, snapshot=self.snapshot).get(table, {})
+
+    def day_tiles(self, table: str, columns: Sequence[str], *, days: int) -> DayTiles | None:
+        """Where the tiles of whole days of a table are found faster, for windows that hold so many; None: nowhere."""
+        if self._beside is None:
+            return None
+        if table not in self._day_tiles:
+            self._day_tiles[table] = DayTiles(
+                folder=self._beside / table, table=self.table_sql(table), columns=columns, days=days
+            )
+        return self._day_tiles[table]
 
     def arrivals(self, source: str, time_us: int) -> Arrivals:
         """What the days before a time say of when their events arrived."""

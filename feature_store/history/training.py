@@ -225,15 +225,16 @@ def open_reading(
     snapshot: int | None = None,
     remembers: bool = False,
     tiles: Mapping[str, tuple[str, Sequence[str]]] | None = None,
+    beside: Path | None = None,
 ) -> Iterator[LakeReading]:
     """A reading of the lake at a snapshot, by default the newest. Sources must be in the lake before it is opened.
 
-    `remembers`, `tiles`: see `LakeReading`.
+    `remembers`, `tiles`, `beside`: see `LakeReading`.
     """
     at = lake.snapshot() if snapshot is None else snapshot
     with (
         lake.pinned(at) as pinned,
-        LakeReading(pinned, at, scratch=lake, remembers=remembers, tiles=tiles) as reading,
+        LakeReading(pinned, at, scratch=lake, remembers=remembers, tiles=tiles, beside=beside) as reading,
     ):
         yield reading
 

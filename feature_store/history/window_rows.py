@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from feature_store.history.day_tiles import CODE, DayTiles
+from feature_store.history.kept import start_us
 from feature_store.history.past_tiles import PastTiles, past_tiles
 from feature_store.history.reading import LakeReading, days_of, time_filter
 from feature_store.history.served import ASSUMED, KNOWN, known_columns, known_names
 from feature_store.lake.days import in_days
+from feature_store.time_rule import DAY_US
 from feature_store.transforms.project import ARRIVED, EVENTS, HOP, ID, KEY, TILE, TIME, project_sql, tile_sql
 from feature_store.transforms.rowset import Merge
 
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
     from feature_store.transforms.catalogue import Ints
     from feature_store.transforms.plan import ViewPlan
 
-CODE, IS_LATE = "_code", "_is_late"
+IS_LATE = "_is_late"
+_DAY_TILES = "day_tiles"
 
 _PICKS = (Merge.FIRST, Merge.LAST, Merge.LAST_N)
 
@@ -128,7 +132,7 @@ class EventRows:
         within = time_filter(self._span, self.first_us, self.last_us)
         parts = [(past.rest, "TRUE"), (past.late, f"{ARRIVED} > {self.first_us}")]
         return " UNION ALL ".join(
-            f"SELECT *, 1::BIGINT AS {EVENTS}, {days is past.late} AS {IS_LATE} "
+            f"SELECT {', '.join(self._columns)}, 1::BIGINT AS {EVENTS}, {days is past.late} AS {IS_LATE} "
             f"FROM ({self._projected(f'{within} AND {in_days(days)} AND {where}', days or self._days)})"
             for days, where in parts
             if days or days is past.rest
@@ -163,16 +167,32 @@ class TileRows(EventRows):
         events: str,
         hop_us: int,
     ) -> None:
-        features = plan.at_hop(hop_us)
-        wanted = {column.name for feature in features for column in feature.columns.values()}
-        columns = tuple(column for column in plan.columns if column.name in wanted)
+        features, columns = plan.at_hop(hop_us), plan.columns_at(hop_us)
         super().__init__(replace(plan, features=features, columns=columns), reading, times, keys=keys, known=known)
         spans = [feature.feature.window_us for feature in features]
         self._span = None if None in spans else max(span for span in spans if span is not None) + hop_us
         first, _ = days_of(self._span, self.first_us, self.last_us)
         self._past, self._events, self._hop_us = past, events, hop_us
-        self._tiled = [day for day in past.days if first <= day]
+        tiled = {day: build for day, build in past.days.items() if first <= day}
+        self._found = self._day_tiles(plan)
+        self._whole = {day: build for day, build in tiled.items() if self._found and self._is_whole(day)}
+        self._tiled = [day for day in tiled if day not in self._whole]
         reading.cursor.register("spine_keys", pa.table({KEY: keys.text, CODE: np.arange(len(keys))}))
+
+    def _day_tiles(self, plan: ViewPlan) -> DayTiles | None:
+        """Where whole days are found, if a tile of a day has all that these features need."""
+        daily = plan.columns_at(DAY_US)
+        if DAY_US not in plan.hops_us or DAY_US % self._hop_us or not {*self.plan.columns} <= {*daily}:
+            return None
+        columns = [EVENTS, *(column.name for column in daily)]
+        return self.reading.day_tiles(self._past.table, columns, days=len(self._past.days))
+
+    def _is_whole(self, day: date) -> bool:
+        """Whether a day is in each window as a whole or not at all."""
+        start, spans = start_us(day), [feature.feature.window_us for feature in self.plan.features]
+        return self._hop_us == DAY_US or all(
+            span is None or self.last_us - span <= start or start + DAY_US <= self.first_us - span for span in spans
+        )
 
     @property
     def name(self) -> str:
@@ -182,7 +202,9 @@ class TileRows(EventRows):
     def query(self) -> str:
         names = ", ".join(self._columns)
         since = f"FROM untiled WHERE {time_filter(self._span, self.first_us, self.last_us)}"
-        parts = [f"SELECT {names} {since}", self._tiles]
+        parts = [f"SELECT {names} {since}"]
+        parts += [self._as_rows(_DAY_TILES)] if self._whole else []
+        parts += [self._as_rows(self._tiles)] if self._tiled else []
         if self._past.late:
             # An event that was known later is taken out of its tile, and stands for itself.
             parts.append(f"SELECT {', '.join(self._taken_out)} {since} AND {IS_LATE}")
@@ -191,6 +213,9 @@ class TileRows(EventRows):
     def rows(self) -> pa.Table:
         if not self.reading.remembers(self.name, self._keys.entities):
             self.reading.keep("untiled", self._events, self._keys.entities)
+            if self._found and self._whole:
+                found = self._found.of(self.reading.cursor, self._whole, self._keys)
+                self.reading.cursor.register(_DAY_TILES, found)
         return super().rows()
 
     @property
@@ -201,16 +226,19 @@ class TileRows(EventRows):
 
     @property
     def _tiles(self) -> str:
-        since = "" if self._span is None else f" AND {TILE} >= {self.first_us - self._span}"
-        chosen = f"{in_days(self._tiled)} AND {HOP} = {self._hop_us}{since}"
-        partials = "".join(f", t.{column.name}" for column in self.plan.columns)
-        known = (
-            "" if self.known is None else f", t.{TILE} AS {KNOWN}, {in_days(sorted(self._past.assumed))} AS {ASSUMED}"
-        )
-        return (
-            f"SELECT k.{CODE} AS {KEY}, t.{TILE} AS {TIME}, t.{EVENTS}{partials}{known} "
-            f"FROM (SELECT * FROM {self._past.table} WHERE {chosen}) AS t JOIN spine_keys AS k USING ({KEY})"
-        )
+        chosen = f"{in_days(self._tiled)} AND {HOP} = {self._hop_us} AND {self._since}"
+        tiles = f"SELECT * FROM {self.reading.table_sql(self._past.table)} WHERE {chosen}"
+        return f"(SELECT t.*, k.{CODE} FROM ({tiles}) AS t JOIN spine_keys AS k USING ({KEY}))"
+
+    def _as_rows(self, tiles: str) -> str:
+        listed = [f"{CODE} AS {KEY}", f"{TILE} AS {TIME}", EVENTS, *(column.name for column in self.plan.columns)]
+        if self.known is not None:
+            listed += [f"{TILE} AS {KNOWN}", f"{in_days(sorted(self._past.assumed))} AS {ASSUMED}"]
+        return f"SELECT {', '.join(listed)} FROM {tiles} WHERE {self._since}"
+
+    @property
+    def _since(self) -> str:
+        return "TRUE" if self._span is None else f"{TILE} >= {self.first_us - self._span}"
 
     @property
     def _columns(self) -> list[str]:

@@ -8,9 +8,10 @@ import duckdb
 import pyarrow as pa
 
 from feature_store.errors import InputError, LakeError, UnknownNameError
-from feature_store.lake.books.commits import committed_days
+from feature_store.lake.books.commits import NO_DAYS, all_committed_days
 from feature_store.lake.connection import CATALOG, at_version, literal, quote
 from feature_store.lake.days import DAY, between_days, in_days
+from feature_store.lake.sizes import rows_by_day
 from feature_store.lake.tables import (
     Columns,
     arrow_columns,
@@ -268,18 +269,22 @@ def _state(
 def days_at(session: Session, source: str, snapshot: int) -> Days:
     """The days for which the lake had been given events at a snapshot, which stay the same; asked for once."""
 
-    def find() -> Days:
+    def find() -> dict[str, Days]:
         with session.reading() as cursor:
-            return committed_days(cursor, source, snapshot=snapshot)
+            return all_committed_days(cursor, snapshot=snapshot)
 
-    return session.remembered(("days", source, snapshot), find)
+    return session.remembered(("days", snapshot), find).get(source, NO_DAYS)
 
 
 def count_days(session: Session, source: str, days: Sequence[date], *, snapshot: int) -> dict[date, int]:
-    """Day -> its events at a snapshot; each day is counted once."""
+    """Day -> its events at a snapshot; each day is counted once, those on which nothing came live by the catalog."""
     known: dict[date, int] = session.remembered(("counts", source, snapshot), dict)
     missing = sorted({*days} - known.keys())
-    if missing:
+    live = {*days_at(session, source, snapshot).live}
+    if loaded := [day for day in missing if day not in live]:
+        found = rows_by_day(session, loaded_table(source), snapshot=snapshot)
+        known.update({day: found.get(day, 0) for day in loaded})
+    if missing := [day for day in missing if day in live]:
         events = events_sql(session, source, snapshot=snapshot, days=(missing[0], missing[-1]), where=in_days(missing))
         with session.reading() as cursor:
             found = dict(cursor.execute(f"SELECT {DAY}, count(*) FROM ({events}) GROUP BY 1").fetchall())

@@ -20,7 +20,7 @@ OTHER = ""
 _TABLES = f"""
     SELECT t.table_id, t.table_name FROM {METADATA}.ducklake_table AS t
     JOIN {METADATA}.ducklake_schema AS s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL
-    WHERE t.end_snapshot IS NULL AND s.schema_name = ? AND t.table_name IN (SELECT unnest(?::VARCHAR[]))
+    WHERE t.end_snapshot IS NULL AND s.schema_name = $env AND t.table_name IN (SELECT unnest($tables::VARCHAR[]))
 """
 
 
@@ -57,13 +57,29 @@ def size_of(session: Session, table: str, days: tuple[date, date]) -> int:
     return int(row[0]) if row else 0
 
 
+def rows_by_day(session: Session, table: str, *, snapshot: int) -> dict[date, int]:
+    """Day -> rows at a snapshot of a table that is partitioned by day, each of which is written and removed as a whole."""
+    then = "begin_snapshot <= $snapshot AND ({0}.end_snapshot IS NULL OR {0}.end_snapshot > $snapshot)"
+    with session.reading() as cursor:
+        rows = cursor.execute(
+            f"""SELECT CAST(v.partition_value AS DATE), sum(f.record_count - coalesce(d.delete_count, 0))::BIGINT
+            FROM ({_TABLES}) AS t
+            JOIN {METADATA}.ducklake_data_file AS f ON f.table_id = t.table_id AND f.{then.format("f")}
+            JOIN {METADATA}.ducklake_file_partition_value AS v ON v.data_file_id = f.data_file_id
+            LEFT JOIN {METADATA}.ducklake_delete_file AS d ON d.data_file_id = f.data_file_id AND d.{then.format("d")}
+            GROUP BY 1""",
+            {"env": session.env, "tables": [table], "snapshot": snapshot},
+        ).fetchall()
+    return dict(rows)
+
+
 def column_bytes(session: Session, tables: Sequence[str]) -> dict[str, dict[str, int]]:
     """Table -> column -> bytes in the files that the newest snapshot reads, `OTHER` among the columns; of those there are."""
     with session.reading() as cursor:
         files = cursor.execute(
             f"""SELECT t.table_name, sum(f.file_size_bytes)::BIGINT FROM ({_TABLES}) AS t
             JOIN {METADATA}.ducklake_data_file AS f ON f.table_id = t.table_id AND f.end_snapshot IS NULL GROUP BY ALL""",
-            [session.env, list(tables)],
+            {"env": session.env, "tables": list(tables)},
         ).fetchall()
         columns = cursor.execute(
             f"""SELECT t.table_name, c.column_id, c.parent_column, c.column_name, coalesce(sum(z.column_size_bytes), 0)::BIGINT
@@ -73,7 +89,7 @@ def column_bytes(session: Session, tables: Sequence[str]) -> dict[str, dict[str,
             LEFT JOIN {METADATA}.ducklake_file_column_stats AS z
                 ON z.data_file_id = f.data_file_id AND z.column_id = c.column_id
             GROUP BY ALL""",
-            [session.env, list(tables)],
+            {"env": session.env, "tables": list(tables)},
         ).fetchall()
     parents = {(table, number): (parent, name) for table, number, parent, name, _ in columns}
     found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))

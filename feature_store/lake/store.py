@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import pyarrow as pa
 
@@ -21,7 +21,7 @@ from feature_store.lake.session import Session
 from feature_store.lake.upkeep import PINS, Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import date
     from pathlib import Path
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from feature_store.lake.books.commits import Days
     from feature_store.lake.commit import Commit
     from feature_store.lake.tables import Columns, Rows
+
+Result = TypeVar("Result")
 
 
 class Lake:
@@ -144,6 +146,11 @@ class Lake:
     def counts(self, source: str, days: Sequence[date], *, snapshot: int) -> dict[date, int]:
         """Day -> how many events it has at a snapshot, also none. A day is counted once."""
         return event_tables.count_days(self._session, source, days, snapshot=snapshot)
+
+    def once(self, key: Hashable, find: Callable[[], Result]) -> Result:
+        """What `find` says of the lake; within `steady` it is asked once for a key and a state of the lake."""
+        held = self._session.held
+        return find() if held is None else self._session.remembered((key, held), find)
 
     @contextmanager
     def pinned(self, snapshot: int) -> Iterator[Lake]:

@@ -89,6 +89,11 @@ class ViewPlan(WindowPlan):
         """The features whose tiles have this hop."""
         return tuple(plan for plan in self.features if plan.feature.hop_us == hop_us)
 
+    def columns_at(self, hop_us: int) -> tuple[PartialColumn, ...]:
+        """The columns that these tiles have, in the order of `columns`."""
+        wanted = {column.name for feature in self.at_hop(hop_us) for column in feature.columns.values()}
+        return tuple(column for column in self.columns if column.name in wanted)
+
 
 def compile_view(view: FeatureView, expressions: Expressions) -> ViewPlan:
     """Compile a view whose source has the columns that `expressions` knows.

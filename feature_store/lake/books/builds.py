@@ -32,7 +32,7 @@ BUILDS: Columns = {
 # The books are read whole (see `is_of`): what they are joined with stands apart from them.
 _STATES = """
     WITH latest AS MATERIALIZED (
-        SELECT table_name, day, first_day, built_from, at_us, meanings FROM builds
+        SELECT table_name, day, snapshot, first_day, built_from, at_us, meanings FROM builds
         QUALIFY row_number() OVER (PARTITION BY table_name, day ORDER BY snapshot DESC) = 1
     ), touched AS MATERIALIZED (
         SELECT source, day, kind, max(snapshot) AS last
@@ -44,7 +44,7 @@ _STATES = """
         ON t.source = b.source AND t.day BETWEEN b.first_day AND b.day AND t.last > b.built_from
         GROUP BY b.table_name, b.day
     )
-    SELECT table_name, day, coalesce(at_us, 0), coalesce(list_contains(kinds, 'loaded'), FALSE),
+    SELECT table_name, day, snapshot, coalesce(at_us, 0), coalesce(list_contains(kinds, 'loaded'), FALSE),
            coalesce(list_contains(kinds, 'live'), FALSE), coalesce(NOT list_has_all(meanings, wanted), FALSE)
     FROM mine LEFT JOIN since USING (table_name, day) ORDER BY table_name, day
 """
@@ -87,6 +87,8 @@ class Build(NamedTuple):
     """The newest build of a day, and what has happened since."""
 
     day: date
+    snapshot: int
+    """That its commit made."""
     at_us: int
     """When it was committed."""
     is_loaded_since: bool
@@ -95,6 +97,11 @@ class Build(NamedTuple):
     """Events that it read came over the log later."""
     is_meant_otherwise: bool
     """It lacks one of the definitions that were asked for. Never of a build that has none on record."""
+
+    @property
+    def name(self) -> str:
+        """Of this build of a day, and of no other: snapshots are numbered again where a lake is restored."""
+        return f"{self.snapshot}_{self.at_us}"
 
     @property
     def holds(self) -> bool:
@@ -146,8 +153,8 @@ class Builds:
         with self._session.reading() as cursor:
             return _states(cursor, asked)
 
-    def held(self, asked: Mapping[str, tuple[str, Sequence[str]]], *, snapshot: int) -> dict[str, frozenset[date]]:
-        """Of each table the days whose build holds: of these definitions, and from all events that a snapshot has.
+    def held(self, asked: Mapping[str, tuple[str, Sequence[str]]], *, snapshot: int) -> dict[str, dict[date, str]]:
+        """Of each table the days whose build holds, in order, and its name: of these definitions, and from all events that a snapshot has.
 
         None of a snapshot that is not the newest any more, for which the books do not say it.
 
@@ -156,12 +163,12 @@ class Builds:
             snapshot: as of which the tables are read.
         """
 
-        def find() -> dict[str, frozenset[date]]:
+        def find() -> dict[str, dict[date, str]]:
             with self._session.reading() as cursor:
                 if current_snapshot(cursor) != snapshot:
-                    return dict.fromkeys(asked, frozenset())
+                    return {table: {} for table in asked}
                 states = _states(cursor, asked)
-            return {table: frozenset(b.day for b in builds if b.holds) for table, builds in states.items()}
+            return {table: {b.day: b.name for b in builds if b.holds} for table, builds in states.items()}
 
         return self._session.remembered(("builds", snapshot, repr(asked)), find)
 

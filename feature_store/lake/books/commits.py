@@ -43,6 +43,10 @@ class Days(NamedTuple):
         return sorted({*self.loaded, *self.live})
 
 
+NO_DAYS = Days([], [], 0)
+"""Of a source without a commit."""
+
+
 def record_commit(
     transaction: Transaction,
     *,
@@ -71,15 +75,29 @@ def record_commit(
     )
 
 
-def committed_days(cursor: duckdb.DuckDBPyConnection, source: str, *, snapshot: int | None = None) -> Days:
-    """Days that commits have touched, now or as of a snapshot."""
+def committed_days(cursor: duckdb.DuckDBPyConnection, source: str) -> Days:
+    """Days that commits have touched."""
+    return _committed(cursor, "commits", where=is_of("source", "?"), values=[source]).get(source, NO_DAYS)
+
+
+def all_committed_days(cursor: duckdb.DuckDBPyConnection, *, snapshot: int) -> dict[str, Days]:
+    """Source -> days that commits had touched as of a snapshot. The book is read from its beginning, for one as for all."""
+    return _committed(cursor, f"commits {at_version(snapshot)}", where="TRUE", values=[])
+
+
+def _committed(
+    cursor: duckdb.DuckDBPyConnection, book: str, *, where: str, values: Sequence[object]
+) -> dict[str, Days]:
     rows = cursor.execute(
-        f"""SELECT kind, list_sort(list_distinct(flatten(list(days)))), sum(rows)::BIGINT FROM commits {at_version(snapshot)}
-        WHERE {is_of("source", "?")} GROUP BY kind""",
-        [source],
+        f"""SELECT source, kind, list_sort(list_distinct(flatten(list(days)))), sum(rows)::BIGINT FROM {book}
+        WHERE {where} GROUP BY source, kind""",
+        values,
     ).fetchall()
-    days: dict[str, list[date]] = {kind: found for kind, found, _ in rows}
-    return Days(days.get("loaded", []), days.get("live", []), sum(count for *_, count in rows))
+    found: dict[str, Days] = {}
+    for source, kind, days, count in rows:
+        before = found.get(source, NO_DAYS)
+        found[source] = before._replace(**{kind: days}, events=before.events + count)
+    return found
 
 
 def loads_since(cursor: duckdb.DuckDBPyConnection, source: str, snapshot: int) -> dict[date, int]:
