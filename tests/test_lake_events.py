@@ -2,6 +2,7 @@
 
 from datetime import date
 
+import duckdb
 import pyarrow as pa
 import pytest
 from lake_rows import SCHEMA, day, events, live, local_only, open_lake, rejected
@@ -214,6 +215,27 @@ def test_within_steady_the_snapshot_stays_and_so_does_what_is_read_there(lake):
         assert len(ids(lake, snapshot=held)) == 24
     assert lake.snapshot() > held
     assert len(ids(lake, snapshot=lake.snapshot())) == 48
+
+
+def test_within_steady_transactions_are_begun_once_and_lent_again(lake):
+    lake.replace_loaded("departures", events(24), days=[day(0)])
+    with lake.steady():
+        with lake.reading() as first, lake.reading() as beside:
+            assert beside is not first
+        with lake.reading() as again:
+            assert again in (first, beside)
+            assert again.execute("SELECT count(*) FROM events_departures_loaded").fetchone() == (24,)
+            lake.replace_loaded("departures", events(48), days=[day(0), day(1)])
+            assert not lake.exists("events_of_nobody")
+        with lake.reading() as still:
+            assert still.execute("SELECT count(*) FROM events_departures_loaded").fetchone() == (24,)
+        with pytest.raises(duckdb.Error, match="wrong"), lake.reading() as failed:
+            failed.execute("SELECT error('wrong')")
+        with lake.reading() as another:
+            assert another is not failed
+            assert another.execute("SELECT 1").fetchone() == (1,)
+    with lake.reading() as cursor:
+        assert cursor.execute("SELECT count(*) FROM events_departures_loaded").fetchone() == (48,)
 
 
 def test_days_are_counted_once_for_a_snapshot(lake, monkeypatch):

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -183,8 +183,14 @@ class Session:
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A cursor for the body alone, in one read transaction: all its statements see the same state.
 
-        DuckLake asks its catalog for the newest snapshot and its schema once per transaction, and outside of one at each statement.
+        DuckLake asks its catalog for the newest snapshot and its schema once per transaction, and outside of one at each
+        statement. Within `steady` transactions are begun once, and lent again.
         """
+        begun: list[duckdb.DuckDBPyConnection] | None = getattr(self._held, "begun", None)
+        if begun is not None:
+            with self._lent(begun, self._begin) as cursor:
+                yield cursor
+            return
         with self.working() as cursor:
             cursor.execute("BEGIN")
             yield cursor
@@ -214,28 +220,44 @@ class Session:
 
     @contextmanager
     def steady(self) -> Iterator[None]:
-        """For the body, in this thread, `snapshot` is what it was at its begin."""
-        before = self.held
-        self._held.snapshot = self.snapshot()
+        """For the body, in this thread, `snapshot` is what it was at its begin, and `reading` reads that state."""
+        if self.held is not None:
+            yield
+            return
+        begun: list[duckdb.DuckDBPyConnection] = []
+        self._held.begun = begun
         try:
+            self._held.snapshot = self.snapshot()
             yield
         finally:
-            self._held.snapshot = before
+            self._held.snapshot = self._held.begun = None
+            with self._telling_outages():
+                for cursor in begun:
+                    cursor.execute("ROLLBACK")
+                    self._idle.append(cursor)
+
+    def working(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A cursor for the body alone; one that was used before, if there is one, since a new one costs milliseconds."""
+        return self._lent(self._idle, self.cursor)
 
     @contextmanager
-    def working(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A cursor for the body alone; one that was used before, if there is one, since a new one costs milliseconds."""
-        try:
-            cursor = self._idle.pop()
-        except IndexError:
-            cursor = self.cursor()
+    def _lent(
+        self, idle: list[duckdb.DuckDBPyConnection], new: Callable[[], duckdb.DuckDBPyConnection]
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """An idle cursor or a new one, which is idle again after the body."""
+        cursor = _taken(idle) or new()
         try:
             with self._telling_outages():
                 yield cursor
         except BaseException:
             cursor.close()  # whatever state it is in
             raise
-        self._idle.append(cursor)
+        idle.append(cursor)
+
+    def _begin(self) -> duckdb.DuckDBPyConnection:
+        """A cursor in a transaction."""
+        with self._telling_outages():
+            return (_taken(self._idle) or self.cursor()).execute("BEGIN")
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -327,6 +349,14 @@ class Session:
         if not self._read_only:
             self._owner.release()
         shutil.rmtree(self.staging, ignore_errors=True)
+
+
+def _taken(idle: list[duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection | None:
+    """One of them, which threads may share."""
+    try:
+        return idle.pop()
+    except IndexError:
+        return None
 
 
 def current_snapshot(cursor: duckdb.DuckDBPyConnection) -> int:
