@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import date
 from functools import cached_property
+from typing import Any
 
 import duckdb
 from feature_store_deploy.checks.declared import MISSING_RATE, RANGE
@@ -15,6 +16,7 @@ from feature_store_deploy.checks.profile import (
     Counted,
     Usual,
     counted,
+    counting,
     usual,
     watched_bounds,
     watched_missing,
@@ -22,6 +24,7 @@ from feature_store_deploy.checks.profile import (
 from feature_store_deploy.checks.samples import (
     Sample,
     columns_of,
+    count_events,
     event_columns,
     known_days,
     sample_events,
@@ -103,7 +106,13 @@ class Look(ABC):
     @cached_property
     def counted(self) -> Mapping[object, Counted]:
         """What both count in the rows of each day."""
-        return counted(self.cursor, self.relation, dict.fromkeys([*self.missing, *self.bounds]), self.bounds)
+        names = dict.fromkeys([*self.missing, *self.bounds])
+        return counted(self._said(counting(names, self.bounds)), names, self.bounds) if names else {}
+
+    def _said(self, aggregates: Sequence[str]) -> list[tuple[Any, ...]]:
+        """What SQL aggregates say of each day, behind it."""
+        listed = ", ".join([DAY, *aggregates])
+        return self.cursor.execute(f"SELECT {listed} FROM ({self.relation}) GROUP BY 1").fetchall()
 
     @cached_property
     @abstractmethod
@@ -156,6 +165,9 @@ class EventsLook(Look):
         lake = self._store.lake
         events = lake.events_sql(self.source.name, snapshot=lake.snapshot(), days=(self.days.first, self.days.last))
         return f"SELECT {', '.join(map(quote, [*self.columns.all, DAY]))} FROM ({events})"
+
+    def _said(self, aggregates: Sequence[str]) -> list[tuple[Any, ...]]:
+        return count_events(self._store, self.source, self.days.each, aggregates)  # which draws `current` as well
 
 
 class ViewLook(Look):

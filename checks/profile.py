@@ -4,8 +4,9 @@ Every limit that is learned grows where there are few rows, so that a quiet day 
 of a share, as drawing the rows by chance would give it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -117,22 +118,19 @@ class Counted:
 Bounds = Mapping[str, tuple[object, object]]
 
 
-def counted(
-    cursor: duckdb.DuckDBPyConnection, current: str, names: Collection[str], bounds: Bounds
-) -> dict[object, Counted]:
-    """Day -> what it has, in one pass over some rows.
+def counting(names: Collection[str], bounds: Bounds) -> list[str]:
+    """SQL aggregates that count what some columns have.
 
     Args:
-        cursor: of DuckDB.
-        current: SQL of the rows.
         names: columns of which values are counted.
         bounds: of those of them whose bounds are asked about.
     """
-    if not names:
-        return {}
     asked = [f"count({quote(name)})" for name in names]
-    asked += [f"count(*) FILTER ({_outside(name, each)})" for name, each in bounds.items()]
-    found = cursor.execute(f"SELECT {DAY}, count(*), {', '.join(asked)} FROM ({current}) GROUP BY 1").fetchall()
+    return ["count(*)", *asked, *(f"count(*) FILTER ({_outside(name, each)})" for name, each in bounds.items())]
+
+
+def counted(found: Iterable[tuple[Any, ...]], names: Collection[str], bounds: Bounds) -> dict[object, Counted]:
+    """Day -> what it has, of what `counting` says of each day."""
     return {
         day: Counted(
             rows=rows,

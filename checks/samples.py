@@ -1,12 +1,11 @@
 """Samples of what a source, a view or a service gave in some days: the same rows whenever they are drawn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -155,27 +154,80 @@ def moments(
     return askable(found.select(list(columns)).append_column(MOMENT, time), keys)
 
 
+def count_events(
+    store: FeatureStore, source: EventSource, days: Sequence[date], aggregates: Sequence[str]
+) -> list[tuple[Any, ...]]:
+    """(day, what some SQL aggregates say of its events), of each day that has some.
+
+    A day of which there is no sample yet is read once for both.
+    """
+    said: dict[date, list[tuple[Any, ...]]] = {}
+
+    def draw(missing: Sequence[date]) -> pa.Table:
+        said.update({day: [] for day in missing})
+        rows, sample = _drawn_events(store, source, missing, aggregates)
+        said.update({row[0]: [row] for row in rows})
+        return sample
+
+    _keep_events(store, source, days, draw, anew=True)
+    if rest := [day for day in days if day not in said]:
+        listed = ", ".join([DAY, *aggregates])
+        rows = _rows(_query(store, f"SELECT {listed} FROM ({_events_sql(store, source, rest)}) GROUP BY 1"))
+        said.update({row[0]: [row] for row in rows})
+    return [row for day in sorted(said) for row in said[day]]
+
+
 def _kept_events(store: FeatureStore, source: EventSource, days: Sequence[date], *, anew: bool) -> pa.Table:
-    fields = [store.compiled.schemas[source.name].field(each) for each in event_columns(store, source).all]
-    schema = pa.schema([*fields, (TIME, pa.int64()), (DRAWN, pa.uint64())])
+    return _keep_events(store, source, days, lambda missing: _drawn_events(store, source, missing, ())[1], anew=anew)
+
+
+def _keep_events(
+    store: FeatureStore,
+    source: EventSource,
+    days: Sequence[date],
+    draw: Callable[[Sequence[date]], pa.Table],
+    *,
+    anew: bool,
+) -> pa.Table:
+    schema = _event_schema(store, source)
     folder = folder_of(store, f"events_{source.name}", [str(each) for each in schema])
-
-    def draw(missing: Sequence[date]) -> dict[Path, pa.Table]:
-        listed = [*(quote(each.name) for each in fields), TIME, f"hash({ID}) AS {DRAWN}", DAY]
-        share = _share(store, source, missing, min(EVENTS, MOST_EVENTS // len(missing)))
-        return {folder: _query(store, _drawn_sql(store, source, listed, missing, share=share))}
-
-    found = kept_days(store, folder, days, draw, anew=anew)
+    found = kept_days(store, folder, days, lambda missing: {folder: draw(missing)}, anew=anew)
     return schema.empty_table() if found is None else found
+
+
+def _event_schema(store: FeatureStore, source: EventSource) -> pa.Schema:
+    fields = [store.compiled.schemas[source.name].field(each) for each in event_columns(store, source).all]
+    return pa.schema([*fields, (TIME, pa.int64()), (DRAWN, pa.uint64())])
+
+
+def _drawn_events(
+    store: FeatureStore, source: EventSource, days: Sequence[date], aggregates: Sequence[str]
+) -> tuple[list[tuple[Any, ...]], pa.Table]:
+    """What aggregates say of each day, and a sample of the days, in an order of its own: one pass over the events has none."""
+    share = _share(store, source, days, min(EVENTS, MOST_EVENTS // len(days)))
+    values = {each: quote(each) for each in _event_schema(store, source).names} | {DRAWN: f"hash({ID})", DAY: DAY}
+    row = ", ".join(f"{quote(name)} := {value}" for name, value in values.items())
+    drawn = f"list(struct_pack({row})) FILTER (hash({ID}) % {share} = 0) AS {DRAWN}"
+    listed = ", ".join([DAY, *aggregates, drawn])
+    found = _query(store, f"SELECT {listed} FROM ({_events_sql(store, source, days)}) GROUP BY 1")
+    sample = pa.Table.from_struct_array(found.column(DRAWN).combine_chunks().flatten())
+    return _rows(found.drop_columns([DRAWN])), sample.sort_by([(TIME, "ascending"), (DRAWN, "ascending")])
+
+
+def _rows(found: pa.Table) -> list[tuple[Any, ...]]:
+    return list(zip(*(column.to_pylist() for column in found.columns), strict=True))
 
 
 def _drawn_sql(
     store: FeatureStore, source: EventSource, listed: Sequence[str], days: Sequence[date], *, share: int
 ) -> str:
     """SQL for one in `share` events of some days."""
+    return f"SELECT {', '.join(listed)} FROM ({_events_sql(store, source, days)}) WHERE hash({ID}) % {share} = 0"
+
+
+def _events_sql(store: FeatureStore, source: EventSource, days: Sequence[date]) -> str:
     snapshot = store.lake.snapshot()
-    events = store.lake.events_sql(source.name, snapshot=snapshot, days=(days[0], days[-1]), where=in_days(days))
-    return f"SELECT {', '.join(listed)} FROM ({events}) WHERE hash({ID}) % {share} = 0"
+    return store.lake.events_sql(source.name, snapshot=snapshot, days=(days[0], days[-1]), where=in_days(days))
 
 
 def _share(store: FeatureStore, source: EventSource, days: Sequence[date], rows: int) -> int:

@@ -90,6 +90,24 @@ def test_moments_are_among_the_events_that_are_drawn_of_the_day(tmp_path, monkey
     assert sorted(shown[0]) == sorted(shown[1])
 
 
+def test_a_days_events_are_read_once_for_what_is_counted_and_for_the_sample(tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "EVENTS", 40)
+    days = [day(LAST - 1), day(LAST)]
+    with Shop(tmp_path).filled().store() as store:
+        orders, reads, query = store.registry.source("orders"), [], samples._query
+        monkeypatch.setattr(samples, "_query", lambda store, sql: reads.append(sql) or query(store, sql))
+
+        apart = samples.count_events(store, orders, days[1:], ["count(*)", "min(_event_us)"])
+        drawn = samples.sample_events(store, orders, days[1:], anew=True)
+        once = len(reads)
+        both = samples.count_events(store, orders, days, ["count(*)", "min(_event_us)"])  # one of them is drawn
+        counts = store.lake.counts("orders", days, snapshot=store.lake.snapshot())
+    assert once == 1
+    assert apart == both[1:]
+    assert {each: count for each, count, _ in both} == counts
+    assert 0 < len(drawn) < counts[days[1]]
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_a_lifetime_count_is_drawn_only_if_a_check_names_it(tmp_path, named):
     by = {"checks": {"drift": {"ever": 0.3}}} if named else {}

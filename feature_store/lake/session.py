@@ -257,7 +257,9 @@ class Session:
     def _begin(self) -> duckdb.DuckDBPyConnection:
         """A cursor in a transaction."""
         with self._telling_outages():
-            return (_taken(self._idle) or self.cursor()).execute("BEGIN")
+            cursor = _taken(self._idle) or self.cursor()
+            cursor.execute("BEGIN")
+            return cursor
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
