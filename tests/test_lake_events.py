@@ -203,6 +203,16 @@ def test_the_same_events_are_read_at_a_snapshot_whatever_came_later(lake):
     assert lake.positions("departures", snapshot=second) == {0: 30}
 
 
+def test_positions_are_read_where_something_came_over_the_log_if_only_to_be_rejected(lake, monkeypatch):
+    lake.replace_loaded("departures", events(24), days=[day(0)])
+    with monkeypatch.context() as patched:
+        patched.setattr("feature_store.lake.live._positions", None)
+        assert lake.positions("departures", snapshot=lake.snapshot()) == {}
+    end = {0: 1}
+    lake.append_live("departures", live(0), owner="a", start={0: 0}, end=end, rejected=rejected("rejected"))
+    assert lake.positions("departures", snapshot=lake.snapshot()) == end
+
+
 def test_within_steady_the_snapshot_stays_and_so_does_what_is_read_there(lake):
     lake.replace_loaded("departures", events(24), days=[day(0)])
     with lake.steady():

@@ -13,7 +13,7 @@ from feature_store.lake.books.rejected import record_rejected
 from feature_store.lake.commit import Commit
 from feature_store.lake.connection import quote
 from feature_store.lake.days import DAY, UTC_DAY
-from feature_store.lake.events import UNKNOWN, live_table, qualified, source_columns, undeclared
+from feature_store.lake.events import UNKNOWN, days_at, live_table, qualified, source_columns, undeclared
 from feature_store.lake.tables import is_of, projection, relation, relation_columns
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def positions(session: Session, source: str, *, snapshot: int | None) -> dict[in
     """The next offset to read per partition; empty before the first live commit."""
     if snapshot is None:
         return _positions(session, snapshot).get(source, {})
+    if not days_at(session, source, snapshot).has_streamed:
+        return {}  # DuckLake takes longer over a table without rows than over any other
     return dict(session.remembered(("positions", snapshot), lambda: _positions(session, snapshot)).get(source, {}))
 
 

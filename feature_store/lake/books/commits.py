@@ -36,6 +36,8 @@ class Days(NamedTuple):
     """Days that received live events."""
     events: int
     """How many came in all; those of a day that was loaded again more than once."""
+    has_streamed: bool = False
+    """Whether anything came over the log, also records alone that were rejected."""
 
     @property
     def known(self) -> list[date]:
@@ -96,7 +98,8 @@ def _committed(
     found: dict[str, Days] = {}
     for source, kind, days, count in rows:
         before = found.get(source, NO_DAYS)
-        found[source] = before._replace(**{kind: days}, events=before.events + count)
+        streamed = before.has_streamed or kind == "live"
+        found[source] = before._replace(**{kind: days}, events=before.events + count, has_streamed=streamed)
     return found
 
 
