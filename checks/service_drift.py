@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from feature_store_deploy.assets.keys import training_key
 from feature_store_deploy.checks.declared import DRIFT, Measurement, judged
 from feature_store_deploy.checks.drift import measure_drift, report_path
+from feature_store_deploy.checks.drifted import ASKED, CANDIDATE, MANIFEST, Drifted, Standard, newest_drift, standard_of
 from feature_store_deploy.checks.look import is_moving
 from feature_store_deploy.checks.moments import knowledge_of
 from feature_store_deploy.checks.policy import check_of, severity_of, spec_of
@@ -25,8 +26,6 @@ from feature_store.lake.days import DAY
 from feature_store.store import FeatureStore
 from feature_store.time_rule import to_us
 
-MANIFEST = "baseline"
-"""Metadata: the manifest that was compared with; nothing where there is none."""
 SERVICE, SAMPLED = "service", "sampled"
 
 
@@ -47,6 +46,7 @@ def build_service_drift_check(service: FeatureService, *, env: str) -> Checks | 
             days=step.days or days_of_run(step.run),
             reference=step.reference,
             in_a_load=step.in_a_load,
+            last=newest_drift(step.instance, key),
         )
         return judged(found, key=spec.key, owner=service.owner, severity=severity_of(DRIFT, check))
 
@@ -62,6 +62,7 @@ def measure_service_drift(
     days: Days | None = None,
     reference: Days | None = None,
     in_a_load: bool = False,
+    last: Drifted | None = None,
 ) -> Measurement:
     """How far the features of a service have moved from those that its model was trained on.
 
@@ -73,12 +74,14 @@ def measure_service_drift(
         days: that are looked at; by default the newest that are over.
         reference: days to compare with instead of the baseline; without either, the days before.
         in_a_load: whether something is built in the same run, which should not wait for a page that nobody asked for.
+        last: what the newest evaluation has said, which decides whether a newer training set counts.
     """
     days = days or newest_days(store, service, check.days)
     if days is None:
         return _unmeasured("there are no events yet")
     with steadily(store):
-        return _compared(store, service, key, check, days=days, reference=reference, in_a_load=in_a_load)
+        standard = standard_of(store, service, last)
+        return _compared(store, service, key, check, standard, days=days, reference=reference, in_a_load=in_a_load)
 
 
 def _compared(
@@ -86,24 +89,27 @@ def _compared(
     service: FeatureService,
     key: dg.AssetKey,
     check: Check,
+    standard: Standard,
     *,
     days: Days,
     reference: Days | None,
     in_a_load: bool,
 ) -> Measurement:
-    usual = next(filter(None, store.baselines(service.id)), None)
-    baseline = None if reference else usual
-    sampling = sampling_of(store, service, days, usual, knowledge=knowledge_of(baseline))
+    baseline = None if reference else standard.baseline
+    rows_of = standard.baseline or standard.candidate
+    sampling = sampling_of(store, service, days, rows_of, knowledge=knowledge_of(baseline))
     if sampling is None:
         return _blind(store, service, days)
     current = sampling.current(days)
-    before = reference or days.before(max(days.count, store.settings.drift_days))
+    before = reference or standard.days or days.before(max(days.count, store.settings.drift_days))
     if baseline is None:
         back, said = sampling.back(before), str(before)
     else:
         back, said = _named(store, service, baseline.rows, baseline.manifest.time_column), baseline.name
     span = (to_us(before.start), to_us(before.end)) if baseline is None else _asked_us(baseline)
-    told = {SERVICE: service.id, SAMPLED: sampling.said, **({} if baseline is None else {MANIFEST: baseline.path})}
+    told = {SERVICE: service.id, SAMPLED: sampling.said}
+    told |= {MANIFEST: baseline.path} if baseline else {ASKED: str(reference)} if reference else {}
+    told |= {CANDIDATE: standard.candidate.path} if standard.candidate else {}
     found = measure_drift(
         current,
         back,
