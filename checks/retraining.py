@@ -22,17 +22,17 @@ INTERVAL_S = 60
 SHOWN = 5
 
 
-def said_of(found: Drifted, service: FeatureService, *, started: bool) -> str:
-    """What a person should know and do."""
+def said_of(found: Drifted, service: FeatureService, key: dg.AssetKey, *, started: bool) -> str:
+    """What a person should know and do; `key` is that of the training set."""
     if not found.features:
         return f"'{service.id}' is distributed as its baseline"
     named = ", ".join(found.features[:SHOWN]) + (", ..." if len(found.features) > SHOWN else "")
-    begun = "a run of it has been started" if started else f"materialize `training/{service.name}`"
+    begun = "a run of it has been started" if started else f"materialize `{'/'.join(key.path[1:])}`"
     parts = [
         f"'{service.id}' has moved away from what its model was trained on: {named}",
         f"baseline {found.baseline or 'none, compared with the days before'}",
         *([f"report {found.report}"] if found.report else []),
-        f"next: {begun}, train, and accept its manifest: `feature-store baseline {service.name} MANIFEST`",
+        f"next: {begun}, train, and accept its manifest: `feature-store baseline {service.id} MANIFEST`",
     ]
     return "; ".join(parts)
 
@@ -50,7 +50,7 @@ def build_retraining_check(service: FeatureService, *, env: str) -> Checks | Non
         return outcome(
             passed=found is None or not found.features,
             severity=dg.AssetCheckSeverity.WARN,
-            description="drift was not checked yet" if found is None else said_of(found, service, started=False),
+            description="drift was not checked yet" if found is None else said_of(found, service, key, started=False),
             owner=service.owner,
             metadata={} if found is None else _told(found),
         )
@@ -76,7 +76,7 @@ def build_retraining_sensor(service: FeatureService, settings: Settings) -> dg.S
         found, proposed = newest_drift(context.instance, key), (context.cursor or "").startswith(_PROPOSED)
         if found is None or bool(found.features) == proposed:
             return dg.SkipReason("nothing has changed")
-        said = said_of(found, service, started=starts)
+        said = said_of(found, service, key, started=starts)
         context.instance.report_runless_asset_event(_evaluation(key, service, found, said))
         cursor = f"{_PROPOSED if found.features else _WITHDRAWN} {found.number}"
         if not found.features:

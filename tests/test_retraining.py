@@ -6,9 +6,13 @@ import dagster as dg
 import pytest
 from dagster_world import evaluations, quiet, run
 from feature_store_deploy.assets import training
-from feature_store_deploy.checks.retraining import TAG
+from feature_store_deploy.assets.keys import training_key
+from feature_store_deploy.checks.drifted import Drifted
+from feature_store_deploy.checks.retraining import TAG, said_of
 from feature_store_deploy.checks.values import OF_SOURCE
 from orders_world import A_DAY, Shop, midnight
+
+from feature_store import FeatureService
 
 TRAINING = dg.AssetKey(["dev", "training", "pricing"])
 SENSOR = "dev__training__pricing__retraining_sensor"
@@ -72,7 +76,7 @@ def test_a_proposal_is_made_once_for_each_change_and_taken_back(shop):
     assert told.description == (
         "'pricing@1' has moved away from what its model was trained on: spending:kind; baseline /training/first.json; "
         "report file:///reports/page.html; next: materialize `training/pricing`, train, and accept its manifest: "
-        "`feature-store baseline pricing MANIFEST`"
+        "`feature-store baseline pricing@1 MANIFEST`"
     )
 
     drift(shop)
@@ -82,6 +86,17 @@ def test_a_proposal_is_made_once_for_each_change_and_taken_back(shop):
     drift(shop, "spending:count_1d")
     sensor.tick()
     assert [each.passed for each in proposals(shop)] == [False, True, False]
+
+
+def test_a_proposal_names_the_asset_and_the_service_of_its_version():
+    service = FeatureService("pricing", features=[], version=2)
+    found = Drifted(number=1, features=("x",), report=None, baseline=None, candidate=None, reference=None)
+
+    said = said_of(found, service, training_key("prod", service), started=False)
+
+    assert said.endswith(
+        "next: materialize `training/pricing_v2`, train, and accept its manifest: `feature-store baseline pricing@2 MANIFEST`"
+    )
 
 
 def test_a_run_is_started_where_the_settings_say_so_and_drift_stays_until_its_manifest_is_pinned(tmp_path, monkeypatch):
