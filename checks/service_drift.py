@@ -126,8 +126,8 @@ def _compared(
 
 
 def _days_of(sample: Sample) -> list[date]:
-    """The days of its rows, in order."""
-    found: list[date] = pc.unique(sample.table.column(DAY)).to_pylist()
+    """The days of its rows, in order; a sample without rows may lack their column."""
+    found: list[date] = pc.unique(sample.table.column(DAY)).to_pylist() if len(sample) else []
     return sorted(found)
 
 
