@@ -13,8 +13,8 @@ from feature_store_deploy.assets.markdown import table
 from pydantic import Field
 
 from feature_store.declare import EventSource, FeatureService
-from feature_store.declare.requests import requests_of
 from feature_store.errors import InputError
+from feature_store.history.asked import asked_columns, asking_source
 from feature_store.history.manifest import Knowledge
 from feature_store.history.training import TrainingSet
 from feature_store.long_keys import askable_sql
@@ -108,11 +108,7 @@ def spine_source(service: FeatureService, store: FeatureStore) -> tuple[EventSou
     Raises:
         InputError: no source has them.
     """
-    resolved = store.registry.resolve(service)
-    reads, asked = store.registry.reads(resolved), requests_of(resolved).values()
-    columns = {column for read in reads for column in read.columns.values()}
-    keys = sorted(columns | {each.column for each in asked if each.default is None})
-    source = _source_with(keys, store)
+    keys, source = asked_columns(store.registry, service), asking_source(store.compiled, store.lake, service)
     if source is None:
         raise InputError(
             f"service '{service.name}': no source has all the columns {', '.join(keys)}; give the run a `spine`"
@@ -127,13 +123,6 @@ def write_training_set(found: TrainingSet, directory: Path, name: str) -> Path:
     path.with_suffix(".json").write_text(found.manifest.to_json())
     pq.write_table(found.table, path)
     return path
-
-
-def _source_with(keys: list[str], store: FeatureStore) -> EventSource | None:
-    for name, source in store.registry.sources.items():
-        if set(keys) <= set(store.compiled.schemas[name].names) and store.lake.has_source(name):
-            return source
-    return None
 
 
 def _spine(config: TrainingConfig, store: FeatureStore, service: FeatureService) -> Path | str:

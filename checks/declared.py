@@ -76,6 +76,8 @@ class Measurement:
     days: Days | None = None
     said: str = ""
     """The description when nothing was measured: why not."""
+    is_blind: bool = False
+    """Nothing can be measured until somebody does what `said` says, which is a warning."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -120,13 +122,13 @@ def outcome(
 def judged(
     found: Measurement, *, key: dg.AssetCheckKey, owner: str | None, severity: dg.AssetCheckSeverity
 ) -> dg.AssetCheckResult:
-    """The result of a check of `MEASURED`: red if a figure is over its limit."""
+    """The result of a check of `MEASURED`: red if a figure is over its limit, and a warning if it never can be."""
     figures = sorted(found.figures, key=lambda each: each.nearness, reverse=True)
     over = [each for each in figures if each.is_over]
     return outcome(
         key=key,
-        passed=not over,
-        severity=severity,
+        passed=not over and not found.is_blind,
+        severity=dg.AssetCheckSeverity.WARN if found.is_blind else severity,
         description="; ".join(map(_said, over[:SHOWN])) or (_at_most(figures) if figures else found.said),
         owner=owner,
         days=found.days,

@@ -142,5 +142,5 @@ def _nothing(why: str, said: str, days: Days | None, size: int, sizes: dict[str,
         method=METHOD,
         days=days,
         said=why,
-        metadata={**sizes, "drifted": []},
+        metadata=sizes,
     )

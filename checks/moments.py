@@ -12,14 +12,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 from feature_store_deploy.assets.declared import service_version
-from feature_store_deploy.assets.training import spine_source
 from feature_store_deploy.checks.declared import CATEGORIES, DRIFT, MISSING_RATE, RANGE
 from feature_store_deploy.checks.kept import folder_of, kept_days, samples_folder
 from feature_store_deploy.checks.policy import check_of
 from feature_store_deploy.checks.samples import MOMENT, Sample, moments
 
 from feature_store.declare import EventSource, Feature, FeatureRef, FeatureService, FeatureView, KeyedView, Ratio
-from feature_store.errors import InputError
+from feature_store.history.asked import asked_columns, asking_source
 from feature_store.history.baseline import Baseline, feature_columns
 from feature_store.history.manifest import Knowledge
 from feature_store.history.reading import LakeReading
@@ -90,6 +89,12 @@ def sample_service(
     return _sample(store, source, _of_service(store, service, knowledge), days, anew=anew)
 
 
+def sample_spine(store: FeatureStore, service: FeatureService, spine: pa.Table, *, knowledge: Knowledge) -> Sample:
+    """A service's features at the rows of a spine, which has `asked_columns` and `MOMENT`, as `sample_service` has them."""
+    [(_, table)] = _drawn(store, [_of_service(store, service, knowledge)], spine)
+    return Sample(table)
+
+
 def knowledge_of(baseline: Baseline | None) -> Knowledge:
     """What the values that are compared with a baseline could know."""
     return "corrected" if baseline is None else baseline.manifest.knowledge
@@ -145,20 +150,15 @@ def _together(store: FeatureStore, source: EventSource) -> list[Asked]:
     services = [
         _of_service(store, service, knowledge_of(next(filter(None, store.baselines(service.id)), None)))
         for service in store.registry.services
-        if check_of(service, DRIFT) and _is_plain(store, service) and _is_asked_by(store, service, source)
+        if check_of(service, DRIFT)
+        and _is_plain(store, service)
+        and asking_source(store.compiled, store.lake, service) == source
     ]
     return [each for each in (*views, *services) if each.names]
 
 
 def _is_plain(store: FeatureStore, service: FeatureService) -> bool:
     return all(isinstance(item, FeatureRef | Ratio) for item in store.registry.resolve(service))
-
-
-def _is_asked_by(store: FeatureStore, service: FeatureService, source: EventSource) -> bool:
-    try:
-        return spine_source(service, store)[0] == source
-    except InputError:
-        return False
 
 
 def _of_view(view: FeatureView) -> Asked:
@@ -183,7 +183,7 @@ def _of_service(store: FeatureStore, service: FeatureService, knowledge: Knowled
                  service.on_ahead, knowledge),
         features=asked,
         names=list(feature_columns(store.compiled, asked).values()),
-        columns=spine_source(service, store)[1],
+        columns=asked_columns(store.registry, service),
         knowledge=knowledge,
     )  # fmt: skip
 

@@ -4,14 +4,11 @@ The proposal is an evaluation of the check `retraining` of `training/<service>`,
 taken back when the drift is over. It names the report, the baseline, and the steps to a new one.
 """
 
-from dataclasses import dataclass
-
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from feature_store_deploy.assets.keys import op_name, training_key
 from feature_store_deploy.checks.declared import DRIFT, OWNER, outcome, spec_metadata
+from feature_store_deploy.checks.drifted import DRIFTED, MANIFEST, Drifted, newest_drift
 from feature_store_deploy.checks.policy import check_of
-from feature_store_deploy.checks.service_drift import MANIFEST
 from feature_store_deploy.checks.steps import Checks, Step
 
 from feature_store.declare import FeatureService
@@ -23,50 +20,21 @@ TAG = "feature_store/retraining"
 _PROPOSED, _WITHDRAWN = "proposed", "withdrawn"
 INTERVAL_S = 60
 SHOWN = 5
-_DECIDED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drifted:
-    """What the newest evaluation of a service's drift has said."""
-
-    number: int
-    """Of the evaluation, in Dagster's books."""
-    features: tuple[str, ...]
-    """Those that are over their limits; none: it was green."""
-    report: str | None
-    baseline: str | None
-
-    def said(self, service: FeatureService, *, started: bool) -> str:
-        """What a person should know and do."""
-        if not self.features:
-            return f"'{service.id}' is distributed as its baseline"
-        named = ", ".join(self.features[:SHOWN]) + (", ..." if len(self.features) > SHOWN else "")
-        begun = "a run of it has been started" if started else f"materialize `training/{service.name}`"
-        parts = [
-            f"'{service.id}' has moved away from what its model was trained on: {named}",
-            f"baseline {self.baseline or 'none, compared with the days before'}",
-            *([f"report {self.report}"] if self.report else []),
-            f"next: {begun}, train, and accept its manifest: `feature-store baseline {service.name} MANIFEST`",
-        ]
-        return "; ".join(parts)
-
-
-def newest_drift(instance: dg.DagsterInstance, key: dg.AssetKey) -> Drifted | None:
-    """What was said last; None if nothing was."""
-    records = instance.event_log_storage.get_asset_check_execution_history(
-        dg.AssetCheckKey(key, DRIFT), limit=1, status=_DECIDED
-    )
-    if not records or records[0].event is None or records[0].event.dagster_event is None:
-        return None
-    found = records[0].event.dagster_event.asset_check_evaluation_data
-    told = {name: value.value for name, value in found.metadata.items()}
-    return Drifted(
-        number=records[0].id,
-        features=() if found.passed else tuple(map(str, told.get("drifted", []))),  # type: ignore[arg-type]
-        report=str(told["report_link"]) if "report_link" in told else None,
-        baseline=str(told[MANIFEST]) if MANIFEST in told else None,
-    )
+def said_of(found: Drifted, service: FeatureService, key: dg.AssetKey, *, started: bool) -> str:
+    """What a person should know and do; `key` is that of the training set."""
+    if not found.features:
+        return f"'{service.id}' is distributed as its baseline"
+    named = ", ".join(found.features[:SHOWN]) + (", ..." if len(found.features) > SHOWN else "")
+    begun = "a run of it has been started" if started else f"materialize `{'/'.join(key.path[1:])}`"
+    parts = [
+        f"'{service.id}' has moved away from what its model was trained on: {named}",
+        f"baseline {found.baseline or 'none, compared with the days before'}",
+        *([f"report {found.report}"] if found.report else []),
+        f"next: {begun}, train, and accept its manifest: `feature-store baseline {service.id} MANIFEST`",
+    ]
+    return "; ".join(parts)
 
 
 def build_retraining_check(service: FeatureService, *, env: str) -> Checks | None:
@@ -82,7 +50,7 @@ def build_retraining_check(service: FeatureService, *, env: str) -> Checks | Non
         return outcome(
             passed=found is None or not found.features,
             severity=dg.AssetCheckSeverity.WARN,
-            description="drift was not checked yet" if found is None else found.said(service, started=False),
+            description="drift was not checked yet" if found is None else said_of(found, service, key, started=False),
             owner=service.owner,
             metadata={} if found is None else _told(found),
         )
@@ -108,7 +76,7 @@ def build_retraining_sensor(service: FeatureService, settings: Settings) -> dg.S
         found, proposed = newest_drift(context.instance, key), (context.cursor or "").startswith(_PROPOSED)
         if found is None or bool(found.features) == proposed:
             return dg.SkipReason("nothing has changed")
-        said = found.said(service, started=starts)
+        said = said_of(found, service, key, started=starts)
         context.instance.report_runless_asset_event(_evaluation(key, service, found, said))
         cursor = f"{_PROPOSED if found.features else _WITHDRAWN} {found.number}"
         if not found.features:
@@ -135,7 +103,7 @@ def _told(found: Drifted) -> dict[str, dg.MetadataValue]:
     return {
         "evaluation": dg.MetadataValue.int(found.number),
         TAG: dg.MetadataValue.text(_PROPOSED if found.features else _WITHDRAWN),
-        "drifted": dg.MetadataValue.json(list(found.features)),
+        DRIFTED: dg.MetadataValue.json(list(found.features)),
         **({"report_link": dg.MetadataValue.url(found.report)} if found.report else {}),
         **({MANIFEST: dg.MetadataValue.path(found.baseline)} if found.baseline else {}),
     }

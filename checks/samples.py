@@ -90,10 +90,13 @@ def newest_whole_days(store: FeatureStore, source: str, count: int) -> Days | No
 
 
 def known_days(store: FeatureStore, source: str) -> list[date]:
-    """The days for which the lake was given events, in order."""
+    """The days of which the lake has all events that it was given, in order: none whose events retention has removed."""
     if not store.lake.has_source(source):
         return []
-    return store.lake.days(source, snapshot=store.lake.snapshot()).known  # which the lake remembers by snapshot
+    snapshot = store.lake.snapshot()
+    known = store.lake.days(source, snapshot=snapshot).known  # which the lake remembers by snapshot
+    kept = store.lake.once(("kept_from", source), lambda: store.lake.retention.kept_from(source, snapshot=snapshot))
+    return known if kept is None else [day for day in known if day >= kept]
 
 
 def spread(days: Days, known: Sequence[date]) -> list[date]:

@@ -1,34 +1,33 @@
 """`drift` of a service: what its model gets is distributed as what it was trained on."""
 
 from dataclasses import replace
+from datetime import date
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 from feature_store_deploy.assets.keys import training_key
-from feature_store_deploy.assets.training import spine_source
 from feature_store_deploy.checks.declared import DRIFT, Measurement, judged
 from feature_store_deploy.checks.drift import measure_drift, report_path
+from feature_store_deploy.checks.drifted import ASKED, CANDIDATE, MANIFEST, Drifted, Standard, newest_drift, standard_of
 from feature_store_deploy.checks.look import begun, is_moving, known_span
-from feature_store_deploy.checks.moments import knowledge_of, sample_service
+from feature_store_deploy.checks.moments import knowledge_of
 from feature_store_deploy.checks.policy import check_of, severity_of, spec_of
-from feature_store_deploy.checks.samples import Sample, known_days, newest_whole_days, spread, steadily
+from feature_store_deploy.checks.samples import Sample, known_days, steadily
+from feature_store_deploy.checks.sampling import newest_days, sampling_of
 from feature_store_deploy.checks.steps import Checks, Step
 from feature_store_deploy.checks.window import Days, days_of_run
 
-from feature_store.declare import EventSource, FeatureService
+from feature_store.declare import FeatureService
 from feature_store.declare.check import Check
-from feature_store.errors import InputError
+from feature_store.history.asked import asked_columns
 from feature_store.history.baseline import Baseline, feature_columns
 from feature_store.history.columns import personal_columns
-from feature_store.history.manifest import Knowledge
 from feature_store.lake.days import DAY
 from feature_store.store import FeatureStore
 from feature_store.time_rule import to_us
 
-MANIFEST = "baseline"
-"""Metadata: the manifest that was compared with; nothing where there is none."""
-SERVICE = "service"
+SERVICE, SAMPLED = "service", "sampled"
 
 
 def build_service_drift_check(service: FeatureService, *, env: str) -> Checks | None:
@@ -48,6 +47,7 @@ def build_service_drift_check(service: FeatureService, *, env: str) -> Checks | 
             days=step.days or days_of_run(step.run),
             reference=step.reference,
             in_a_load=step.in_a_load,
+            last=newest_drift(step.instance, key),
         )
         return judged(found, key=spec.key, owner=service.owner, severity=severity_of(DRIFT, check))
 
@@ -63,6 +63,7 @@ def measure_service_drift(
     days: Days | None = None,
     reference: Days | None = None,
     in_a_load: bool = False,
+    last: Drifted | None = None,
 ) -> Measurement:
     """How far the features of a service have moved from those that its model was trained on.
 
@@ -74,38 +75,42 @@ def measure_service_drift(
         days: that are looked at; by default the newest that are over.
         reference: days to compare with instead of the baseline; without either, the days before.
         in_a_load: whether something is built in the same run, which should not wait for a page that nobody asked for.
+        last: what the newest evaluation has said, which decides whether a newer training set counts.
     """
-    try:
-        source, _ = spine_source(service, store)
-    except InputError as error:
-        return _unmeasured(str(error))
-    days = days or newest_whole_days(store, source.name, check.days)
+    days = days or newest_days(store, service, check.days)
     if days is None:
         return _unmeasured("there are no events yet")
     with steadily(store):
-        return _compared(store, service, source, key, check, days=days, reference=reference, in_a_load=in_a_load)
+        standard = standard_of(store, service, last)
+        return _compared(store, service, key, check, standard, days=days, reference=reference, in_a_load=in_a_load)
 
 
 def _compared(
     store: FeatureStore,
     service: FeatureService,
-    source: EventSource,
     key: dg.AssetKey,
     check: Check,
+    standard: Standard,
     *,
     days: Days,
     reference: Days | None,
     in_a_load: bool,
 ) -> Measurement:
-    baseline = None if reference else next(filter(None, store.baselines(service.id)), None)
-    current = _sample(store, service, source, days, anew=True, knowledge=knowledge_of(baseline))
-    before = reference or days.before(max(days.count, store.settings.drift_days))
+    baseline = None if reference else standard.baseline
+    rows_of = standard.baseline or standard.candidate
+    sampling = sampling_of(store, service, days, rows_of, knowledge=knowledge_of(baseline))
+    if sampling is None:
+        return _blind(store, service, days)
+    current = sampling.current(days)
+    before = reference or standard.days or days.before(max(days.count, store.settings.drift_days))
     if baseline is None:
-        back, said = _sample(store, service, source, before, anew=False, knowledge="corrected"), str(before)
+        back, said = sampling.back(before), str(before)
     else:
         back, said = _named(store, service, baseline.rows, baseline.manifest.time_column), baseline.name
-    span = known_span(before, known_days(store, source.name)) if baseline is None else _asked_us(baseline)
-    told = {SERVICE: service.id, **({} if baseline is None else {MANIFEST: baseline.path})}
+    span = known_span(before, _days_of(back)) if baseline is None else _asked_us(baseline)
+    told = {SERVICE: service.id, SAMPLED: sampling.said}
+    told |= {MANIFEST: baseline.path} if baseline else {ASKED: str(reference)} if reference else {}
+    told |= {CANDIDATE: standard.candidate.path} if standard.candidate else {}
     found = measure_drift(
         current,
         back,
@@ -120,13 +125,10 @@ def _compared(
     return replace(found, metadata={**found.metadata, **told})
 
 
-def _sample(
-    store: FeatureStore, service: FeatureService, source: EventSource, days: Days, *, anew: bool, knowledge: Knowledge
-) -> Sample:
-    """Its features just before a sample of events of those days that have some."""
-    known = known_days(store, source.name)
-    chosen = sorted({*days.each} & {*known}) if anew else spread(days, known)
-    return sample_service(store, service, source, chosen, anew=anew, knowledge=knowledge)
+def _days_of(sample: Sample) -> list[date]:
+    """The days of its rows, in order; a sample without rows may lack their column."""
+    found: list[date] = pc.unique(sample.table.column(DAY)).to_pylist() if len(sample) else []
+    return sorted(found)
 
 
 def _is_personal(store: FeatureStore, service: FeatureService) -> bool:
@@ -158,6 +160,19 @@ def _moving(store: FeatureStore, service: FeatureService, reference_us: tuple[in
             if is_moving(view.feature(ref.feature), begun_us, reference_us):
                 moving.append(item.name)
     return moving
+
+
+def _blind(store: FeatureStore, service: FeatureService, days: Days) -> Measurement:
+    columns = ", ".join(asked_columns(store.registry, service))
+    return replace(
+        _unmeasured(
+            f"nothing to compare: no source has all the columns {columns}, {days} has too few logged vectors, and no baseline "
+            f"has these columns; make a training set with a `spine` of them and accept it with `feature-store baseline "
+            f"{service.id} MANIFEST`, or have vectors logged (`log_rate`)"
+        ),
+        days=days,
+        is_blind=True,
+    )
 
 
 def _unmeasured(why: str) -> Measurement:

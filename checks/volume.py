@@ -105,9 +105,9 @@ def _early(store: FeatureStore, source: EventSource, day: date, *, limit: float)
     Once a source is live, days on which nothing came are days, too; those just before the day are part of what is wrong.
     """
     snapshot = store.lake.snapshot()
-    days = store.lake.days(source.name, snapshot=snapshot)
-    known, live = {*days.known}, days.live[:1]
-    given = [each for each in Days.up_to(day, 7 * WEEKS + 1).each if each in known or (live and each >= live[0])]
+    known, live = known_days(store, source.name), store.lake.days(source.name, snapshot=snapshot).live[:1]
+    since = [max(known[0], live[0])] if known and live else []
+    given = [each for each in Days.up_to(day, 7 * WEEKS + 1).each if each in known or (since and each >= since[0])]
     if day not in given:
         return None
     counts = store.lake.counts(source.name, given, snapshot=snapshot)

@@ -12,7 +12,7 @@ import pytest
 from dagster_world import evaluations, run
 from feature_store_deploy.checks.distance import Asked, evidently_distances, quick_distances
 from feature_store_deploy.checks.drift import measure_drift
-from feature_store_deploy.checks.retraining import newest_drift
+from feature_store_deploy.checks.drifted import newest_drift
 from feature_store_deploy.checks.samples import Sample
 from feature_store_deploy.checks.values import OF_SOURCE
 from feature_store_deploy.stack.definitions import build_definitions

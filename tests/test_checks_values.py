@@ -167,10 +167,23 @@ class Counted:
 
     events: tuple[int | None, ...]
     live: bool = False
+    removed: int = 0
+    """So many of the first days by their retention."""
 
     @property
     def lake(self):
         return self
+
+    @property
+    def retention(self):
+        return self
+
+    def kept_from(self, _, *, snapshot):
+        assert snapshot == self.snapshot()
+        return day(DAYS - len(self.events) + self.removed) if self.removed else None
+
+    def once(self, _, find):
+        return find()
 
     def counts(self, _, days, *, snapshot):
         assert snapshot == self.snapshot()
@@ -228,6 +241,15 @@ def test_a_young_source_is_red_while_hardly_anything_comes(events, live):
 )  # fmt: skip
 def test_a_young_source_that_is_well_is_green(events, live):
     assert alarms(Counted(events, live)) == []
+
+
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("kept", [10, 40])
+def test_days_that_retention_has_removed_say_nothing(kept, live):
+    removed = (0,) * (60 - kept)
+
+    assert alarms(Counted((*removed, *(300,) * (kept + 1)), live, len(removed))) == []
+    assert len(alarms(Counted((*removed, *(300,) * kept, 0), live, len(removed)))) == 1
 
 
 def test_a_weekday_is_compared_with_the_same_weekday():

@@ -1,10 +1,18 @@
 """Drift over its limit proposes a training set once, or starts one; its manifest is then the candidate for the baseline."""
 
+from pathlib import Path
+
 import dagster as dg
 import pytest
-from dagster_world import quiet, run
-from feature_store_deploy.checks.retraining import TAG
-from orders_world import Shop, midnight
+from dagster_world import evaluations, quiet, run
+from feature_store_deploy.assets import training
+from feature_store_deploy.assets.keys import training_key
+from feature_store_deploy.checks.drifted import Drifted
+from feature_store_deploy.checks.retraining import TAG, said_of
+from feature_store_deploy.checks.values import OF_SOURCE
+from orders_world import A_DAY, Shop, midnight
+
+from feature_store import FeatureService
 
 TRAINING = dg.AssetKey(["dev", "training", "pricing"])
 SENSOR = "dev__training__pricing__retraining_sensor"
@@ -68,7 +76,7 @@ def test_a_proposal_is_made_once_for_each_change_and_taken_back(shop):
     assert told.description == (
         "'pricing@1' has moved away from what its model was trained on: spending:kind; baseline /training/first.json; "
         "report file:///reports/page.html; next: materialize `training/pricing`, train, and accept its manifest: "
-        "`feature-store baseline pricing MANIFEST`"
+        "`feature-store baseline pricing@1 MANIFEST`"
     )
 
     drift(shop)
@@ -80,12 +88,26 @@ def test_a_proposal_is_made_once_for_each_change_and_taken_back(shop):
     assert [each.passed for each in proposals(shop)] == [False, True, False]
 
 
-def test_a_run_is_started_where_the_settings_say_so_and_its_manifest_is_the_candidate(tmp_path):
-    shop = Shop(tmp_path, retraining="start", service={"checks": {"drift": 9.0}})
+def test_a_proposal_names_the_asset_and_the_service_of_its_version():
+    service = FeatureService("pricing", features=[], version=2)
+    found = Drifted(number=1, features=("x",), report=None, baseline=None, candidate=None, reference=None)
+
+    said = said_of(found, service, training_key("prod", service), started=False)
+
+    assert said.endswith(
+        "next: materialize `training/pricing_v2`, train, and accept its manifest: `feature-store baseline pricing@2 MANIFEST`"
+    )
+
+
+def test_a_run_is_started_where_the_settings_say_so_and_drift_stays_until_its_manifest_is_pinned(tmp_path, monkeypatch):
+    monkeypatch.setattr("feature_store_deploy.checks.drift.evidently_distances", lambda *_, **__: {})  # a slow import
+    monkeypatch.setattr(training, "DEFAULT_ROWS", A_DAY)  # the newest day, which has drifted
+    shop = Shop(tmp_path, retraining="start", drift_days=8, source={"checks": dict.fromkeys(OF_SOURCE)})
+    shop.change = {11: lambda rows: [{**row, "amount": 10.0 * (row["amount"] or 100)} for row in rows]}
     with shop.store() as store:
-        store.load("orders", start=midnight(0), end=midnight(2))
-    sensor = Sensor(shop)
-    drift(shop, "spending:kind")
+        store.load("orders", start=midnight(0), end=midnight(12))
+    sensor, wanted = Sensor(shop), {dg.AssetCheckKey(TRAINING, "drift")}
+    proposed = shop.run(checks=wanted)["training/pricing:drift"]
 
     [request] = sensor.tick().run_requests
     assert sensor.tick().run_requests == []
@@ -99,6 +121,20 @@ def test_a_run_is_started_where_the_settings_say_so_and_its_manifest_is_the_cand
         pinned, candidate = store.baselines("pricing")
     assert pinned is None
     assert candidate.path.endswith(f"{result.run_id}.json")
+
+    stands = evaluations(result)["training/pricing:drift"]
+    assert (proposed.passed, stands.passed) == (False, False)
+    assert stands.metadata["reference"].value == proposed.metadata["reference"].value
+    assert stands.metadata["candidate"].value == candidate.path
+    sensor.tick()
+    assert not proposals(shop)[0].passed
+    with shop.store() as store:
+        store.pin_baseline("pricing", Path(candidate.path))
+    accepted = shop.run(checks=wanted)["training/pricing:drift"]
+    assert accepted.passed
+    assert accepted.metadata["baseline"].value == candidate.path
+    sensor.tick()
+    assert proposals(shop)[0].passed
 
 
 def test_it_can_be_turned_off(tmp_path):

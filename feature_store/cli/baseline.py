@@ -12,6 +12,7 @@ from feature_store.cli.looks import age, counted
 from feature_store.store import FeatureStore
 
 if TYPE_CHECKING:
+    from feature_store.declare.service import FeatureService
     from feature_store.history.baseline import Baseline
 
 
@@ -26,19 +27,35 @@ def baseline(
     with FeatureStore() as store:
         if manifest is not None:
             found = store.pin_baseline(service, manifest)
-            console.print(f"{found.service}: {_told(found)}; drift is measured against it from now on")
+            only = _only(store, store.registry.service(service), found)
+            console.print(f"{found.service}: {_told(found)}; drift is measured against it from now on{only}")
             return
         declared, pinned, newest = store.registry.service(service), *store.baselines(service)
+        only = _only(store, declared, pinned or newest)
+        against = f"; drift is measured against it{only}" if only else ""
         if pinned is not None and pinned.pinned_us is not None:
-            console.print(f"{declared.id}: {_told(pinned)}; pinned {age(store.clock.now_us() - pinned.pinned_us)}")
+            ago = age(store.clock.now_us() - pinned.pinned_us)
+            console.print(f"{declared.id}: {_told(pinned)}; pinned {ago}{against}")
         elif newest is not None:
-            console.print(f"{declared.id}: {_told(newest)}; the newest training set, nothing is pinned")
+            console.print(f"{declared.id}: {_told(newest)}; the newest training set, nothing is pinned{against}")
         else:
-            console.print(f"{declared.id}: no baseline and no training set; drift is measured against the days before")
+            before = f"drift is measured against the days before{only}"
+            console.print(f"{declared.id}: no baseline and no training set; {before}")
         if pinned is not None and newest is not None:
             console.print(
                 f"candidate: {_told(newest)}; accept it with `feature-store baseline {service} {newest.path}`"
             )
+
+
+def _only(store: FeatureStore, service: FeatureService, found: Baseline | None) -> str:
+    """What limits the measuring of drift: neither events nor the rows of the baseline have what it takes to ask."""
+    from feature_store.history.asked import asked_columns, asking_source
+
+    columns = asked_columns(store.registry, service)
+    if asking_source(store.compiled, store.lake, service) or (found and {*columns} <= {*found.rows.column_names}):
+        return ""
+    neither = f"no source has all the columns {', '.join(columns)}{', nor has the training set' if found else ''}"
+    return f", only where vectors are logged: {neither}"
 
 
 def _told(found: Baseline) -> str:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from feature_store.declare.feature import FeatureRef
 from feature_store.errors import InputError
+from feature_store.history.asked import asked_columns
 from feature_store.history.columns import column_names
 from feature_store.history.definitions import changed, definitions
 from feature_store.history.manifest import Manifest
@@ -40,14 +41,15 @@ class Baseline:
     path: str
     """Where the manifest was, when it was pinned."""
     rows: pa.Table
-    """Its features under the names of a training set's columns, and the time column; a thinned copy."""
+    """Its features under the names of a training set's columns, the time column, and what it takes to ask for its entities
+    as far as the training set has it; a thinned copy."""
     pinned_us: int | None
     """When it was pinned; None: nobody did, it is the newest."""
 
     @property
     def name(self) -> str:
         """In words."""
-        return f"{self.path} ({'the newest training set' if self.pinned_us is None else 'pinned'})"
+        return f"{self.path} ({'not pinned' if self.pinned_us is None else 'pinned'})"
 
 
 def pin_baseline(compiled: Compiled, lake: Lake, service: FeatureService, path: Path, *, clock: Clock) -> Baseline:
@@ -142,9 +144,8 @@ def read_baseline(compiled: Compiled, service: FeatureService, path: Path) -> Ba
     if other:
         raise InputError(f"'{path}' was made when these were defined otherwise: {', '.join(other)}; train again")
     names = [*feature_columns(compiled, service), manifest.time_column]
-    return Baseline(
-        service=service.id, manifest=manifest, path=str(path.absolute()), rows=_rows(path, names), pinned_us=None
-    )
+    rows = _rows(path, names, more=asked_columns(compiled.registry, service, optional=True))
+    return Baseline(service=service.id, manifest=manifest, path=str(path.absolute()), rows=rows, pinned_us=None)
 
 
 def feature_columns(compiled: Compiled, service: FeatureService) -> dict[str, str]:
@@ -154,15 +155,17 @@ def feature_columns(compiled: Compiled, service: FeatureService) -> dict[str, st
     return {next(stored) if isinstance(item, FeatureRef) else item.name: item.name for item in resolved}
 
 
-def _rows(manifest: Path, names: list[str]) -> pa.Table:
+def _rows(manifest: Path, names: list[str], *, more: list[str]) -> pa.Table:
+    """Columns that must be there, and more of those that are."""
     path = manifest.with_suffix(".parquet")
     try:
-        table = pq.read_table(path, columns=names)
+        present = pq.read_schema(path).names
+        if missing := [name for name in names if name not in present]:
+            raise InputError(f"'{path}' lacks the columns {', '.join(missing)}")
+        wanted = dict.fromkeys([*names, *(name for name in more if name in present)])
+        table = pq.read_table(path, columns=[*wanted])
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"the rows of '{manifest}' must stand beside it, in '{path.name}': {error}") from error
-    missing = [name for name in names if name not in table.schema.names]
-    if missing:
-        raise InputError(f"'{path}' lacks the columns {', '.join(missing)}")
     return table.take(pa.array(list(_thinned(table.num_rows))))
 
 
