@@ -46,13 +46,18 @@ def kept_days(store: FeatureStore, folder: Path, days: Sequence[date], draw: Dra
     """
     snapshot = str(store.lake.snapshot()).encode() if anew else None
     paths = {day: folder / f"{day}.parquet" for day in days}
-    missing = [day for day, path in paths.items() if not _is_kept(path, snapshot)]
+    found = {day: _read(path) for day, path in paths.items() if _is_kept(path, snapshot)}
+    missing = [day for day in days if day not in found]
     if missing:
         drawn_at = snapshot or str(store.lake.snapshot()).encode()
-        for each, table in draw(missing).items():
+        drawn = draw(missing)
+        for each, table in drawn.items():
             for day in missing:
                 _keep(each / f"{day}.parquet", table.filter(pc.equal(table.column(DAY), day)), drawn_at)
-    return pa.concat_tables(map(_read, paths.values())) if paths else None
+        found |= {day: _read(paths[day]) for day in missing}
+        for each in drawn:  # last, since more days may be asked for than stay
+            drop_older(each.glob("*.parquet"), keep=KEPT_SAMPLES)
+    return pa.concat_tables([found[day] for day in days]) if days else None
 
 
 def _read(path: Path) -> pa.Table:
@@ -74,4 +79,3 @@ def _keep(path: Path, table: pa.Table, snapshot: bytes) -> None:
     scratch = path.with_suffix(f".{os.getpid()}")
     pq.write_table(table.replace_schema_metadata({SNAPSHOT: snapshot}), scratch)
     scratch.replace(path)
-    drop_older(path.parent.glob("*.parquet"), keep=KEPT_SAMPLES)

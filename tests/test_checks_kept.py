@@ -37,6 +37,22 @@ def test_a_day_is_drawn_once_and_anew_when_asked_after_the_lake_has_changed(shop
         assert folder != kept.folder_of(store, "x", "another meaning")
 
 
+def test_more_days_may_be_asked_for_than_stay(shop, monkeypatch):
+    monkeypatch.setattr(kept, "KEPT_SAMPLES", 2)
+    with shop.store() as store:
+        folder = kept.folder_of(store, "many", "meaning")
+
+        def draw(days):
+            return {folder: pa.table({"n": list(range(len(days))), "_day": pa.array(days, pa.date32())})}
+
+        for numbers in (range(5), range(3, 9)):
+            days = [day(n) for n in numbers]
+            found = kept.kept_days(store, folder, days, draw, anew=False)
+
+            assert found.column("_day").to_pylist() == days
+            assert len(list(folder.iterdir())) == 2
+
+
 def test_only_the_newest_files_stay(tmp_path):
     for number in range(5):
         (tmp_path / f"{number}.parquet").touch()
