@@ -376,7 +376,7 @@ LOOK = """() => ({
   wide: document.documentElement.scrollWidth,
   headings: [...document.querySelectorAll("h1, h2, h3")].map((each) => Number(each.tagName[1])),
   unnamed: [...document.querySelectorAll("a, button, input")]
-    .filter((each) => !(each.innerText || each.ariaLabel || each.labels?.length || each.title)).map((each) => each.outerHTML),
+    .filter((each) => !(each.textContent.trim() || each.ariaLabel || each.labels?.length || each.title)).map((each) => each.outerHTML),
   title: document.title,
 })"""
 
