@@ -54,11 +54,10 @@ HOW = {
     "http": "A worker of `feature-store serve`, a bare ASGI handler and the server of features, each a process of its own; 16 connections "
     "are kept open, with a request under way on each all the time, in turns of two seconds; the median of the turns' ratios. The floor "
     "parses the same body, fetches the same bytes by a pipeline of `redis.asyncio`, and sends them as they are. Latency is from the time at "
-    "which a request was due.",
-    "grpc": "A worker of `feature-store serve` and a bare handler of `grpc.aio`, each a process of its own; 8 channels with connections of their own, "
-    "a call under way on each all the time, in turns of two seconds; the median of the turns' ratios. The client is Python's, too, and "
-    "takes as much of the machine as the server. The floor fetches the same bytes by `redis.asyncio` and sends them as they are. Latency is from the "
-    "time at which a call was due.",
+    "which a request was due, evenly spaced to the microsecond; the median of the p99s of five times ten seconds, in turns with the floor.",
+    "grpc": "A worker of `feature-store serve` and a bare handler of `grpc.aio`, each a process of its own; 8 connections with "
+    "a call under way on each all the time, in turns of two seconds; the median of the turns' ratios. The floor fetches the same bytes by "
+    "`redis.asyncio` and sends them as they are. Latency as in Http.",
     "catalog": "A hundred views of twenty features with a sentence for each, applied and served by a process of its own; Chromium without a window, "
     "on the same machine. Eight words are typed five times, a key every 60 ms; from the key's event to the first message after the frame in which the results "
     "were drawn, so waiting for the next frame (up to 17 ms) is in it.",

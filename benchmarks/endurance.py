@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.http import PATHS, Server, asking_for_keys, made_requests, paced, rate, running
+from benchmarks.http import PATHS, TURN_S, Server, asking_for_keys, load, made_requests, running
 from benchmarks.reader import at, served
 from benchmarks.results import Result, median, row
 
@@ -24,11 +24,11 @@ def rows() -> list[Result]:
 
 
 def _rows(server: Server) -> Iterator[Result]:
-    requests = made_requests(PATHS[1], 1)
-    per_s = SHARE * median([rate(server.port, requests) for _ in range(5)])
+    asking = load(server.port, made_requests(PATHS[1], 1))
+    per_s = SHARE * median([asking.rate(TURN_S) for _ in range(5)])
     p99s, resident = list[float](), list[float]()
     for _ in range(MINUTES):
-        p99s.append(at(paced(server.port, requests, per_s=per_s, seconds=MINUTE_S), 0.99) / 1000)
+        p99s.append(at(asking.paced(per_s, MINUTE_S), 0.99) / 1000)
         resident.append(resident_mb(server.pid))
     name = f"HTTP: {MINUTES} minutes at {per_s:,.0f} requests/s, p99 of the slowest minute over that of the median one"
     yield row(name, max(p99s), "ms", floor=median(p99s), limit=2.0)

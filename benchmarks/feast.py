@@ -18,7 +18,7 @@ from typing import Self
 
 import msgspec
 
-from benchmarks.http import PATHS, asking_for_keys, made_requests, rate, running
+from benchmarks.http import PATHS, TURN_S, asking_for_keys, load, made_requests, running
 from benchmarks.reader import ENV, at, served
 from benchmarks.results import Result, median, row
 from feature_store.reader import FeatureReader
@@ -94,8 +94,8 @@ def timed(reader: FeatureReader, requests: Sequence[Sequence[dict[str, str]]]) -
 
 def _server_rows(ours: int, theirs: int) -> Iterator[Result]:
     for entities, limit in SERVER_AT_LEAST.items():
-        mine, its = made_requests(PATHS[entities], entities), feast_requests(entities)
-        turns = [(rate(ours, mine), rate(theirs, its)) for _ in range(SERVER_TURNS + 1)][1:]
+        mine, its = load(ours, made_requests(PATHS[entities], entities)), load(theirs, feast_requests(entities))
+        turns = [(mine.rate(TURN_S), its.rate(TURN_S)) for _ in range(SERVER_TURNS + 1)][1:]
         told = "1 entity" if entities == 1 else f"{entities} entities"
         yield row(
             f"API against Feast's server: {told} x 10 features, one worker each",

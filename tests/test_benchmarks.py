@@ -4,12 +4,19 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import grpc
 import pytest
 
 from benchmarks import agreement, scale, training
 from benchmarks.__main__ import demo_row, report
+from benchmarks.load import GrpcConnection, HttpConnection, Load
 from benchmarks.memory import Peak
 from benchmarks.results import row
 
@@ -103,3 +110,87 @@ def test_the_agreement_run_proves_every_value_it_serves(monkeypatch):
 
     assert (unequal["value"], oracle["value"], missed["value"]) == (0, 0, 0)
     assert re.fullmatch(r"unequal among \d[\d,]+ served values, seeds 0 to 0", unequal["name"])
+
+
+def test_what_was_due_while_an_answer_took_long_counts_as_slow():
+    with answering(held_up=(10, 0.2)) as port:
+        taken = load(port).paced(per_s=100, seconds=0.5)
+
+    assert len(taken) == 50
+    assert sum(each > 50_000 for each in taken) >= 15  # due in the first 150 ms of the pause
+    assert max(taken) > 150_000
+
+
+def test_a_rate_is_what_was_answered():
+    with answering(each_s=0.02) as port:
+        one, four = (load(port, connections).rate(0.5) for connections in (1, 4))
+
+    assert 0 < one <= 50 < four <= 200
+
+
+def test_an_answer_that_is_an_error_ends_a_measurement():
+    with answering(status=503) as port, pytest.raises(AssertionError, match="503"):
+        load(port).rate(1.0)
+
+
+def test_grpc_s_load_is_understood_by_its_server_and_an_error_ends_it():
+    calls = []
+
+    class Echo(grpc.GenericRpcHandler):
+        def service(self, details):
+            calls.append((details.method, dict(details.invocation_metadata)["word"]))
+            if details.method == "/of/Echo":
+                return grpc.unary_unary_rpc_method_handler(lambda request, _: request * 100_000)
+            return None  # it is not implemented
+
+    server = grpc.server(ThreadPoolExecutor(4), handlers=[Echo()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    headers = [("word", "long" * 100)]
+    try:
+        taken = Load(partial(GrpcConnection, port, "/of/Echo", headers), 2, [b"abc"]).paced(per_s=100, seconds=0.3)
+        with pytest.raises(AssertionError):
+            Load(partial(GrpcConnection, port, "/of/Other", headers), 1, [b"abc"]).rate(1.0)
+    finally:
+        server.stop(None).wait()
+
+    assert len(taken) == 30
+    assert calls == [("/of/Echo", "long" * 100)] * 30 + [("/of/Other", "long" * 100)]
+
+
+def load(port, connections=1):
+    request = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+    return Load(partial(HttpConnection, port), connections, [request])
+
+
+@contextmanager
+def answering(*, status=200, each_s=0.0, held_up=(0, 0.0)):
+    """A server that holds one answer up, or takes its time for each."""
+    answered = 0
+
+    class Answering(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_GET(self):
+            nonlocal answered
+            answered += 1
+            number, seconds = held_up
+            time.sleep(seconds if answered == number else each_s)
+            self.send_response(status)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
