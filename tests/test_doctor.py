@@ -306,8 +306,24 @@ def test_alerts_that_wait_are_told_with_the_reason(settings, monkeypatch) -> Non
     assert told.do == "docs/runbooks/delivery.md"
 
 
+def test_a_sensor_of_alerts_that_has_ended_is_told(settings, monkeypatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}ALERT_WEBHOOK_URL", "https://hooks.example.com/s3cret")
+    now_s = time.time()
+
+    def told(ago_s: float) -> Finding:
+        with dagster_instance(settings) as instance:
+            state.save(instance, settings.environment, state.State(evaluated_s=now_s - ago_s))
+        [found] = alert_findings(Settings())
+        return found
+
+    assert "none waits" in told(ago_s=30).said
+    silent = told(ago_s=3600)
+    assert (silent.state, silent.do) == (State.WARNING, "docs/runbooks/alert_sensor.md")
+    assert silent.said.startswith("the sensor that sends them was last evaluated 60 minutes ago; posted to")
+
+
 def test_books_that_nobody_has_begun_hold_nothing_and_are_not_made(settings, capsys, tmp_path) -> None:
     main(str(tmp_path / "home"), settings.environment)
 
-    assert capsys.readouterr().out == '{"waiting": 0, "problem": "", "given_up": 0}'
+    assert capsys.readouterr().out == '{"waiting": 0, "problem": "", "given_up": 0, "evaluated_s": 0.0}'
     assert not (tmp_path / "home").exists()

@@ -8,6 +8,7 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from feature_store.clock import SystemClock
 from feature_store.configured import shown
 from feature_store.doctor.finding import Finding, Findings, State
 from feature_store.settings import PREFIX
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 60.0
 """How long the books may take to be opened."""
+SILENT_S = 300.0
+"""How long ago the sensor of alerts may have been evaluated; Prometheus' `AlertSensorSilent` has the same limit."""
 
 
 def alert_findings(settings: Settings) -> Findings:
@@ -42,5 +45,12 @@ def alert_findings(settings: Settings) -> Findings:
     if waits["waiting"]:
         said = f"{waits['waiting']} wait ({waits['problem'] or 'not tried yet'}){lost}; {where}"
         yield Finding("alerts", State.WARNING, said, f"{settings.runbook_url}/delivery.md")
+        return
+    silent_s = SystemClock().now_us() / 1e6 - waits["evaluated_s"]  # Dagster's books are kept by the machine's clock
+    if not waits["evaluated_s"]:
+        yield Finding("alerts", State.OK, f"{where}; the sensor that sends them has not begun yet")
+    elif silent_s > SILENT_S:
+        said = f"the sensor that sends them was last evaluated {silent_s / 60:,.0f} minutes ago{lost}; {where}"
+        yield Finding("alerts", State.WARNING, said, f"{settings.runbook_url}/alert_sensor.md")
     else:
         yield Finding("alerts", State.OK, f"{where}; none waits{lost}")
