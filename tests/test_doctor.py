@@ -20,6 +20,7 @@ from feature_store.configured import unknown_variables
 from feature_store.doctor import examine, server
 from feature_store.doctor.alerts import alert_findings
 from feature_store.doctor.finding import Finding, State
+from feature_store.lake import Lake
 from feature_store.online.acl import role
 from feature_store.settings import PREFIX, Settings
 
@@ -288,6 +289,33 @@ def test_a_lake_that_cannot_be_written_is_told(settings, monkeypatch, capsys) ->
 
     assert found(settings)["lake"].state is State.PROBLEM
     assert "it can be read but not written: Permission denied" in found(settings)["lake"].said
+
+
+def test_objects_that_cannot_be_written_read_or_deleted_are_told_by_permission(
+    settings, shared_world, tmp_path, monkeypatch
+) -> None:
+    place = shared_world.new(tmp_path / "shared")
+    monkeypatch.setenv(f"{PREFIX}LAKE_CATALOG", str(place.catalog))
+    monkeypatch.setenv(f"{PREFIX}LAKE_DATA", place.files)
+    with Lake.open(place, env=settings.environment):
+        pass
+    there = shared_world.files(place)
+
+    def told(*denied: str) -> Finding:
+        with shared_world.objects.denying(*denied):
+            [finding] = doctor._lake(Settings())
+        return finding
+
+    assert told("s3:ListAllMyBuckets").state is State.OK
+    assert shared_world.files(place) == there
+    assert told("s3:PutObject").do == f"allow s3:PutObject for objects below {place.files}"
+    neither = told("s3:GetObject", "s3:DeleteObject")
+    assert (neither.part, neither.state) == ("lake", State.PROBLEM)
+    assert neither.do == f"allow s3:GetObject and s3:DeleteObject for objects below {place.files}"
+    assert "objects cannot be read: " in neither.said
+    assert "objects cannot be deleted: " in neither.said
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in neither.said
+    assert len(shared_world.files(place)) == len(there) + 1  # which nobody may delete
 
 
 def test_alerts_that_wait_are_told_with_the_reason(settings, monkeypatch) -> None:
