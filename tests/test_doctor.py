@@ -18,7 +18,7 @@ from feature_store import doctor
 from feature_store.cli.app import run
 from feature_store.configured import unknown_variables
 from feature_store.doctor import examine, server
-from feature_store.doctor.alerts import alert_findings
+from feature_store.doctor.alerts import alert_findings, judged
 from feature_store.doctor.finding import Finding, State
 from feature_store.lake import Lake
 from feature_store.online.acl import role
@@ -334,20 +334,19 @@ def test_alerts_that_wait_are_told_with_the_reason(settings, monkeypatch) -> Non
     assert told.do == "docs/runbooks/delivery.md"
 
 
-def test_a_sensor_of_alerts_that_has_ended_is_told(settings, monkeypatch) -> None:
-    monkeypatch.setenv(f"{PREFIX}ALERT_WEBHOOK_URL", "https://hooks.example.com/s3cret")
-    now_s = time.time()
+def test_a_sensor_of_alerts_that_has_ended_is_told() -> None:
+    def told(evaluated_s: float) -> Finding:
+        waits = {"waiting": 0, "problem": "", "given_up": 0, "evaluated_s": evaluated_s}
+        return judged(waits, where="posted to x", runbooks="docs/runbooks", now_s=10_000)
 
-    def told(ago_s: float) -> Finding:
-        with dagster_instance(settings) as instance:
-            state.save(instance, settings.environment, state.State(evaluated_s=now_s - ago_s))
-        [found] = alert_findings(Settings())
-        return found
-
-    assert "none waits" in told(ago_s=30).said
-    silent = told(ago_s=3600)
-    assert (silent.state, silent.do) == (State.WARNING, "docs/runbooks/alert_sensor.md")
-    assert silent.said.startswith("the sensor that sends them was last evaluated 60 minutes ago; posted to")
+    assert (told(9_970).state, told(9_970).said) == (State.OK, "posted to x; none waits")
+    assert (told(0).state, told(0).said) == (State.OK, "posted to x; the sensor that sends them has not begun yet")
+    assert told(6_400) == Finding(
+        "alerts",
+        State.WARNING,
+        "the sensor that sends them was last evaluated 60 minutes ago; posted to x",
+        "docs/runbooks/alert_sensor.md",
+    )
 
 
 def test_books_that_nobody_has_begun_hold_nothing_and_are_not_made(settings, capsys, tmp_path) -> None:
