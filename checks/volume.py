@@ -1,7 +1,7 @@
 """`volume`: a day has about as many events as the same weekday used to have.
 
 While too few of these are known, a day must not have far fewer than the days before it. More say nothing then: a source that
-begins grows.
+begins grows. A day that is not over is not judged: it has fewer events than whole days by nature.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from feature_store_deploy.checks.window import Days
 from feature_store.declare import EventSource
 from feature_store.declare.check import Check
 from feature_store.store import FeatureStore
+from feature_store.time_rule import from_us
 
 WEEKS, FEWEST_WEEKS = 8, 3
 LIMIT = 6.0
@@ -75,10 +76,11 @@ def at_least(before: Sequence[int], weekday: int | None, *, count: int) -> float
 
 
 def measure_volume(store: FeatureStore, source: EventSource, days: Days, check: Check) -> Measurement:
-    """The deviation of the worst day; days without a history say nothing."""
-    known = {*known_days(store, source.name)}
+    """The deviation of the worst day that is over; days without a history say nothing."""
+    known, today = {*known_days(store, source.name)}, from_us(store.clock.now_us()).date()
     wanted = days.each
-    histories = {day: [past for past in weekdays_before(day) if past in known] for day in wanted}
+    over = [day for day in wanted if day < today]
+    histories = {day: [past for past in weekdays_before(day) if past in known] for day in over}
     asked = sorted({*wanted, *(past for each in histories.values() for past in each)})
     counts = store.lake.counts(source.name, asked, snapshot=store.lake.snapshot())
     limit = LIMIT if check.limit is None else check.limit
@@ -94,7 +96,9 @@ def measure_volume(store: FeatureStore, source: EventSource, days: Days, check: 
         sample_size=sum(counts[day] for day in wanted),
         method=METHOD,
         days=days,
-        said=f"fewer than {FEWEST_WEEKS} of the same weekdays are known, and too few other days",
+        said=f"fewer than {FEWEST_WEEKS} of the same weekdays are known, and too few other days"
+        if over
+        else f"{days}: not over yet; judged when it is",
         metadata={"events": sum(counts[day] for day in wanted)},
     )
 

@@ -19,7 +19,13 @@ from lake_rows import SCHEMA
 
 from feature_store.lake import Lake, LakeLocation
 
-ALL = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]})
+USER = "reader"
+
+
+def policy(**effects: list[str]) -> str:
+    """What a user may do with all objects: actions by their effect."""
+    listed = [{"Effect": effect, "Action": actions, "Resource": "*"} for effect, actions in effects.items()]
+    return json.dumps({"Version": "2012-10-17", "Statement": listed})
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,20 @@ class ObjectServer:
     def client(self):
         keys = {"aws_access_key_id": self.key, "aws_secret_access_key": self.secret}
         return boto3.client("s3", endpoint_url=self.url, region_name="us-east-1", **keys)
+
+    @contextmanager
+    def denying(self, *actions: str) -> Iterator[None]:
+        """While it lasts, the user may not do some things, such as `s3:DeleteObject`."""
+        self._allow(policy(Allow=["s3:*"], Deny=[*actions]))
+        try:
+            yield
+        finally:
+            self._allow(policy(Allow=["s3:*"]))
+
+    def _allow(self, document: str) -> None:
+        check_signatures(self.url, after="inf")
+        iam_client(self.url).put_user_policy(UserName=USER, PolicyName="all", PolicyDocument=document)
+        check_signatures(self.url, after="0")
 
     def environment(self) -> dict[str, str]:
         """What a process needs to use it; an empty value counts as none."""
@@ -60,12 +80,10 @@ def running_object_server() -> Iterator[ObjectServer]:
     running.start()
     host, port = running.get_host_and_port()
     url = f"http://{host}:{port}"
-    iam = boto3.client(
-        "iam", endpoint_url=url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
-    )
-    iam.create_user(UserName="reader")
-    iam.put_user_policy(UserName="reader", PolicyName="all", PolicyDocument=ALL)
-    key = iam.create_access_key(UserName="reader")["AccessKey"]
+    iam = iam_client(url)
+    iam.create_user(UserName=USER)
+    iam.put_user_policy(UserName=USER, PolicyName="all", PolicyDocument=policy(Allow=["s3:*"]))
+    key = iam.create_access_key(UserName=USER)["AccessKey"]
     check_signatures(url, after="0")
     server = ObjectServer(url, key["AccessKeyId"], key["SecretAccessKey"])
     try:
@@ -73,6 +91,12 @@ def running_object_server() -> Iterator[ObjectServer]:
     finally:
         check_signatures(url, after="inf")
         running.stop()
+
+
+def iam_client(url: str):
+    return boto3.client(
+        "iam", endpoint_url=url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
+    )
 
 
 def check_signatures(url: str, *, after: str) -> None:

@@ -187,6 +187,25 @@ def test_without_a_webhook_nothing_waits(tmp_path):
     assert sensor.state.waiting == []
 
 
+def test_a_sensor_that_raises_is_not_evaluated_to_its_end(deployment, webhook, monkeypatch):
+    sensor = Sensor(deployment)
+    sensor.tick()
+    assert sensor.state.evaluated_s == NOW_S
+    monkeypatch.setattr("feature_store_deploy.checks.alerts.sensor.look", raising)
+
+    with pytest.raises(OSError, match="the disk is full"):
+        sensor.tick(after_s=10)
+
+    assert sensor.state.evaluated_s == NOW_S
+    monkeypatch.undo()
+    sensor.tick(after_s=10)
+    assert sensor.state.evaluated_s == NOW_S + 20
+
+
+def raising(*_args, **_named):
+    raise OSError("the disk is full")
+
+
 def test_checks_of_another_environment_are_its_own_business(deployment, webhook):
     sensor = Sensor(deployment)
 

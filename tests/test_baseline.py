@@ -98,6 +98,26 @@ def test_what_is_no_training_set_of_the_service_as_it_is_now_is_refused(store, t
     assert newest_manifest(tmp_path) is None
 
 
+def test_the_command_does_not_vouch_for_what_was_made_while_drift_was_over_its_limit(tmp_path, monkeypatch, capsys):
+    shop = Shop(tmp_path / "shop")
+    monkeypatch.setattr("feature_store.cli.baseline.FeatureStore", shop.store)
+    with shop.store() as store:
+        store.load("orders", start=midnight(0), end=midnight(2))
+        newest = train(store, "newest")
+
+    assert run(["baseline", "pricing"]) == 0
+
+    counts, unless, candidate = capsys.readouterr().out.splitlines()
+    assert counts.endswith("; the newest training set, nothing is pinned")
+    assert "while drift was over its limit, it does not count yet" in unless
+    assert candidate.endswith(f"; accept it with `feature-store baseline pricing {newest.absolute()}`")
+    assert run(["baseline", "pricing", str(newest)]) == 0
+    capsys.readouterr()
+    assert run(["baseline", "pricing"]) == 0
+    [pinned] = capsys.readouterr().out.splitlines()
+    assert pinned.endswith("pinned 0 s ago")
+
+
 def test_the_command_shows_pins_and_names_the_candidate(store, shop, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("feature_store.cli.baseline.FeatureStore", shop.store)
     manifest = train(store, "shown", folder=tmp_path)

@@ -1,6 +1,6 @@
 """A broken day turns its checks red and names what is wrong; the mended day turns them green."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from types import SimpleNamespace
 
@@ -11,7 +11,9 @@ from feature_store_deploy.checks.window import Days
 from orders_world import A_DAY, DAYS, Shop, day, midnight
 
 from feature_store import Check
+from feature_store.clock import ManualClock
 from feature_store.lake.books.commits import Days as LakeDays
+from feature_store.time_rule import to_us
 
 LAST = DAYS - 1
 EVENTS = "events/orders"
@@ -169,6 +171,7 @@ class Counted:
     live: bool = False
     removed: int = 0
     """So many of the first days by their retention."""
+    clock: ManualClock = field(default_factory=lambda: ManualClock(to_us(midnight(DAYS))))
 
     @property
     def lake(self):
@@ -250,6 +253,23 @@ def test_days_that_retention_has_removed_say_nothing(kept, live):
 
     assert alarms(Counted((*removed, *(300,) * (kept + 1)), live, len(removed))) == []
     assert len(alarms(Counted((*removed, *(300,) * kept, 0), live, len(removed)))) == 1
+
+
+@pytest.mark.parametrize("weeks", [1, 5], ids=["young", "with weekdays before"])
+def test_a_day_is_judged_when_it_is_over_and_the_days_before_it_at_once(weeks):
+    half = Counted((*(300,) * 7 * weeks, 10))
+    half.clock.move_to(to_us(midnight(DAYS)) - 1)
+
+    found = measure_volume(half, SimpleNamespace(name="orders"), Days.up_to(day(LAST), 1), Check())
+    assert (found.figures, found.sample_size) == ([], 10)
+    assert found.said == f"{day(LAST)}: not over yet; judged when it is"
+
+    low = Counted((*(300,) * 7 * weeks, 10, 5), clock=half.clock)
+    both = measure_volume(low, SimpleNamespace(name="orders"), Days.up_to(day(LAST), 2), Check())
+    assert [each.said[:10] for each in both.figures if each.is_over] == [str(day(LAST - 1))]
+
+    half.clock.move_to(to_us(midnight(DAYS)))
+    assert len(alarms(half)) == 1
 
 
 def test_a_weekday_is_compared_with_the_same_weekday():

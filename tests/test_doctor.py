@@ -18,8 +18,9 @@ from feature_store import doctor
 from feature_store.cli.app import run
 from feature_store.configured import unknown_variables
 from feature_store.doctor import examine, server
-from feature_store.doctor.alerts import alert_findings
+from feature_store.doctor.alerts import alert_findings, judged
 from feature_store.doctor.finding import Finding, State
+from feature_store.lake import Lake
 from feature_store.online.acl import role
 from feature_store.settings import PREFIX, Settings
 
@@ -290,6 +291,33 @@ def test_a_lake_that_cannot_be_written_is_told(settings, monkeypatch, capsys) ->
     assert "it can be read but not written: Permission denied" in found(settings)["lake"].said
 
 
+def test_objects_that_cannot_be_written_read_or_deleted_are_told_by_permission(
+    settings, shared_world, tmp_path, monkeypatch
+) -> None:
+    place = shared_world.new(tmp_path / "shared")
+    monkeypatch.setenv(f"{PREFIX}LAKE_CATALOG", str(place.catalog))
+    monkeypatch.setenv(f"{PREFIX}LAKE_DATA", place.files)
+    with Lake.open(place, env=settings.environment):
+        pass
+    there = shared_world.files(place)
+
+    def told(*denied: str) -> Finding:
+        with shared_world.objects.denying(*denied):
+            [finding] = doctor._lake(Settings())
+        return finding
+
+    assert told("s3:ListAllMyBuckets").state is State.OK
+    assert shared_world.files(place) == there
+    assert told("s3:PutObject").do == f"allow s3:PutObject for objects below {place.files}"
+    neither = told("s3:GetObject", "s3:DeleteObject")
+    assert (neither.part, neither.state) == ("lake", State.PROBLEM)
+    assert neither.do == f"allow s3:GetObject and s3:DeleteObject for objects below {place.files}"
+    assert "objects cannot be read: " in neither.said
+    assert "objects cannot be deleted: " in neither.said
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in neither.said
+    assert len(shared_world.files(place)) == len(there) + 1  # which nobody may delete
+
+
 def test_alerts_that_wait_are_told_with_the_reason(settings, monkeypatch) -> None:
     assert "no webhook" in found(settings)["alerts"].said
     monkeypatch.setenv(f"{PREFIX}ALERT_WEBHOOK_URL", "https://hooks.example.com/s3cret")
@@ -306,8 +334,23 @@ def test_alerts_that_wait_are_told_with_the_reason(settings, monkeypatch) -> Non
     assert told.do == "docs/runbooks/delivery.md"
 
 
+def test_a_sensor_of_alerts_that_has_ended_is_told() -> None:
+    def told(evaluated_s: float) -> Finding:
+        waits = {"waiting": 0, "problem": "", "given_up": 0, "evaluated_s": evaluated_s}
+        return judged(waits, where="posted to x", runbooks="docs/runbooks", now_s=10_000)
+
+    assert (told(9_970).state, told(9_970).said) == (State.OK, "posted to x; none waits")
+    assert (told(0).state, told(0).said) == (State.OK, "posted to x; the sensor that sends them has not begun yet")
+    assert told(6_400) == Finding(
+        "alerts",
+        State.WARNING,
+        "the sensor that sends them was last evaluated 60 minutes ago; posted to x",
+        "docs/runbooks/alert_sensor.md",
+    )
+
+
 def test_books_that_nobody_has_begun_hold_nothing_and_are_not_made(settings, capsys, tmp_path) -> None:
     main(str(tmp_path / "home"), settings.environment)
 
-    assert capsys.readouterr().out == '{"waiting": 0, "problem": "", "given_up": 0}'
+    assert capsys.readouterr().out == '{"waiting": 0, "problem": "", "given_up": 0, "evaluated_s": 0.0}'
     assert not (tmp_path / "home").exists()

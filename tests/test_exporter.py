@@ -147,13 +147,23 @@ def test_series_are_of_declared_checks_alone(measured):
 
 def test_alerts_that_nobody_has_received_are_told_per_environment():
     with dg.DagsterInstance.ephemeral() as instance:
-        unborn = samples(alert_families(instance, env="dev"))
-        save(instance, "dev", State(waiting=[Waiting(message={}), Waiting(message={})], given_up=3))
+        unborn = samples(alert_families(instance, env="dev", posted=False))
+        save(instance, "dev", State(waiting=[Waiting(message={}), Waiting(message={})], given_up=3, evaluated_s=9.5))
 
-        assert unborn == samples(alert_families(instance, env="prod")) == {}
-        assert samples(alert_families(instance, env="dev")) == {
+        assert unborn == samples(alert_families(instance, env="prod", posted=False)) == {}
+        assert samples(alert_families(instance, env="dev", posted=False)) == {
             "feature_alerts_waiting{}": 2, "feature_alerts_given_up{}": 3
         }  # fmt: skip
+
+
+def test_a_webhook_relies_on_a_sensor_and_one_that_never_ran_is_told_as_well():
+    with dg.DagsterInstance.ephemeral() as instance:
+        unborn = samples(alert_families(instance, env="dev", posted=True))
+        save(instance, "dev", State(evaluated_s=9.5))
+
+        assert unborn == {"feature_alerts_evaluated_timestamp_seconds{}": 0}
+        told = samples(alert_families(instance, env="dev", posted=True))
+        assert told["feature_alerts_evaluated_timestamp_seconds{}"] == 9.5
 
 
 def test_the_newest_evaluation_counts(measured):

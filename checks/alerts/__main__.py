@@ -1,4 +1,4 @@
-"""`python -m feature_store_deploy.checks.alerts HOME ENVIRONMENT`: what nobody has received yet, as JSON, for `feature-store doctor`."""
+"""`python -m feature_store_deploy.checks.alerts HOME ENVIRONMENT`: what nobody has received yet and whether somebody still looks, as JSON, for `feature-store doctor`."""
 
 import json
 import sys
@@ -17,7 +17,12 @@ def main(home: str, environment: str) -> None:
         with dagster_instance(settings) as instance:
             state = load(instance, environment)
     state = state or State()
-    told = {"waiting": len(state.waiting), "problem": state.problem, "given_up": state.given_up}
+    told = {
+        "waiting": len(state.waiting),
+        "problem": state.problem,
+        "given_up": state.given_up,
+        "evaluated_s": state.evaluated_s,
+    }
     sys.stdout.write(json.dumps(told))
 
 

@@ -76,6 +76,7 @@ def tick(
         state.waiting += [Waiting(message=message) for message in messages]
     if post is None:
         state.waiting, state.problem = [], ""
+    state.evaluated_s = now_s
     keep()
     if post is None or not state.waiting:
         return f"{told} alerts"

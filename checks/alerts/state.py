@@ -57,6 +57,8 @@ class State(msgspec.Struct, kw_only=True):
     """What is overdue now -> what was said of it."""
     schedules: dict[str, float] = {}
     """Schedule -> when it was seen first: what should have run before is no business of this deployment's."""
+    evaluated_s: float = 0.0
+    """When the sensor last got through what it looks at; 0 before that."""
     looked_s: float = 0.0
     """When somebody looked last for what is overdue,"""
     awake_s: float = 0.0

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from feature_store.history.baseline import Baseline
 
 
+_UNLESS = (
+    "if it was made while drift was over its limit, it does not count yet: the newest evaluation of the check `drift` in "
+    "Dagster says what does"
+)
+"""What only Dagster's books know, which a command of the library does not read."""
+
+
 def baseline(
     service: Annotated[str, typer.Argument(help="A feature service, `name` or `name@version`")],
     manifest: Annotated[
@@ -38,13 +45,13 @@ def baseline(
             console.print(f"{declared.id}: {_told(pinned)}; pinned {ago}{against}")
         elif newest is not None:
             console.print(f"{declared.id}: {_told(newest)}; the newest training set, nothing is pinned{against}")
+            console.print(_UNLESS)
         else:
             before = f"drift is measured against the days before{only}"
             console.print(f"{declared.id}: no baseline and no training set; {before}")
-        if pinned is not None and newest is not None:
-            console.print(
-                f"candidate: {_told(newest)}; accept it with `feature-store baseline {service} {newest.path}`"
-            )
+        if newest is not None:
+            command = f"feature-store baseline {service} {newest.path}"
+            console.print(f"candidate: {_told(newest)}; accept it with `{command}`")
 
 
 def _only(store: FeatureStore, service: FeatureService, found: Baseline | None) -> str:

@@ -1,4 +1,4 @@
-"""What a deployment stands on, looked at part by part: what is wrong, and what to do. Nothing is written but files in `home` and the lake, which are gone at once."""
+"""What a deployment stands on, looked at part by part: what is wrong, and what to do. Nothing is written but a file each in `home` and the lake, or an object in its bucket, which are gone at once."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from feature_store.doctor.finding import Finding, Findings, State, guarded
 from feature_store.doctor.server import server_findings
 from feature_store.errors import FeatureStoreError
 from feature_store.lake import Lake, LakeLocation
+from feature_store.lake.probe import try_objects
 from feature_store.registry import Registry, load_registry
 from feature_store.transforms.compiled import compile_registry
 
@@ -135,6 +136,11 @@ def _lake(settings: Settings) -> Findings:
             do = f"make {folder} and all below it writable for this user"
             yield Finding("lake", State.PROBLEM, f"{said}; it can be read but not written: {why}", do)
             return
+    if refused := [] if kept else [*try_objects(location.files)]:
+        told = "; ".join(f"objects cannot be {each.done}: {each.why}" for each in refused)
+        do = f"allow {' and '.join(each.permission for each in refused)} for objects below {location.files}"
+        yield Finding("lake", State.PROBLEM, f"{said}; {told}", do)
+        return
     yield Finding("lake", State.OK, said)
 
 

@@ -6,17 +6,22 @@ import json
 import subprocess
 import sys
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from feature_store.clock import SystemClock
 from feature_store.configured import shown
 from feature_store.doctor.finding import Finding, Findings, State
 from feature_store.settings import PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from feature_store.settings import Settings
 
 PATIENCE_S = 60.0
 """How long the books may take to be opened."""
+SILENT_S = 300.0
+"""How long ago the sensor of alerts may have been evaluated; Prometheus' `AlertSensorSilent` has the same limit."""
 
 
 def alert_findings(settings: Settings) -> Findings:
@@ -37,10 +42,29 @@ def alert_findings(settings: Settings) -> Findings:
         why = (str(error.stderr or "").strip().splitlines() or [str(error)])[-1]
         yield Finding("alerts", State.WARNING, f"{where}; Dagster's books cannot be read: {why}")
         return
-    waits = json.loads(done.stdout)
+    # Dagster's books are kept by the machine's clock.
+    yield judged(
+        json.loads(done.stdout), where=where, runbooks=settings.runbook_url, now_s=SystemClock().now_us() / 1e6
+    )
+
+
+def judged(waits: Mapping[str, Any], *, where: str, runbooks: str, now_s: float) -> Finding:
+    """What is to be said of the alerts.
+
+    Args:
+        waits: what `python -m feature_store_deploy.checks.alerts` tells.
+        where: where they go, in words.
+        runbooks: where the runbooks are.
+        now_s: the time, seconds since the epoch.
+    """
     lost = f"; {waits['given_up']} were refused for a day and given up" if waits["given_up"] else ""
     if waits["waiting"]:
         said = f"{waits['waiting']} wait ({waits['problem'] or 'not tried yet'}){lost}; {where}"
-        yield Finding("alerts", State.WARNING, said, f"{settings.runbook_url}/delivery.md")
-    else:
-        yield Finding("alerts", State.OK, f"{where}; none waits{lost}")
+        return Finding("alerts", State.WARNING, said, f"{runbooks}/delivery.md")
+    silent_s = now_s - waits["evaluated_s"]
+    if not waits["evaluated_s"]:
+        return Finding("alerts", State.OK, f"{where}; the sensor that sends them has not begun yet")
+    if silent_s > SILENT_S:
+        said = f"the sensor that sends them was last evaluated {silent_s / 60:,.0f} minutes ago{lost}; {where}"
+        return Finding("alerts", State.WARNING, said, f"{runbooks}/alert_sensor.md")
+    return Finding("alerts", State.OK, f"{where}; none waits{lost}")

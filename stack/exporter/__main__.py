@@ -60,7 +60,7 @@ def serve(settings: Settings) -> None:
                 {
                     "declared": partial(declared_families, views, env=env),
                     "dagster": books.families,
-                    "alerts": partial(alert_families, instance, env=env),
+                    "alerts": partial(alert_families, instance, env=env, posted=settings.alert_webhook_url is not None),
                     "stream": stream.families,
                 }
             )
