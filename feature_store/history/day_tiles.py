@@ -59,7 +59,8 @@ class DayTiles:
             keys: the entities.
             entities: what the cursor knows them by.
         """
-        asked = cursor.execute(f"SELECT hash({KEY}) AS {_HASH} FROM {entities} ORDER BY {CODE}").fetchnumpy()[_HASH]
+        hashed = cursor.execute(f"SELECT hash({KEY}) AS {_HASH} FROM {entities} ORDER BY {CODE}").to_arrow_table()
+        asked = hashed.column(_HASH).to_numpy()
         order = np.argsort(asked)
         parts = [_found(self._tiles(cursor, day, build), asked[order]) for day, build in builds.items()]
         found, codes = pa.concat_tables([part for part, _ in parts]), order[np.concatenate([at for _, at in parts])]
