@@ -18,7 +18,7 @@ from feature_store_deploy.checks.window import Days
 
 from feature_store.declare.check import Check
 from feature_store.errors import InputError
-from feature_store.history.day_tiles import drop_older
+from feature_store.history.mapped import drop_older
 
 CATEGORY_THRESHOLD = 0.2
 """Of columns compared as categories, unless the declaration says otherwise."""

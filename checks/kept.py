@@ -1,16 +1,14 @@
 """Samples of days, kept in files of the home, so that a day's values are drawn once and not for each day that looks back at it."""
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from feature_store.history.day_tiles import drop_older
+from feature_store.history.mapped import drop_older, map_table, write_table
 from feature_store.lake.days import DAY
 from feature_store.store import FeatureStore
 
@@ -45,37 +43,26 @@ def kept_days(store: FeatureStore, folder: Path, days: Sequence[date], draw: Dra
         anew: whether what was drawn at another snapshot than the newest counts as missing; a reference may be older.
     """
     snapshot = str(store.lake.snapshot()).encode() if anew else None
-    paths = {day: folder / f"{day}.parquet" for day in days}
-    found = {day: _read(path) for day, path in paths.items() if _is_kept(path, snapshot)}
+    paths = {day: folder / f"{day}.arrow" for day in days}
+    found = {day: table for day, path in paths.items() if (table := _read(path, snapshot)) is not None}
     missing = [day for day in days if day not in found]
     if missing:
         drawn_at = snapshot or str(store.lake.snapshot()).encode()
         drawn = draw(missing)
         for each, table in drawn.items():
             for day in missing:
-                _keep(each / f"{day}.parquet", table.filter(pc.equal(table.column(DAY), day)), drawn_at)
-        found |= {day: _read(paths[day]) for day in missing}
+                rows = table.filter(pc.equal(table.column(DAY), day))
+                write_table(each / f"{day}.arrow", rows.replace_schema_metadata({SNAPSHOT: drawn_at}))
+        found |= {day: map_table(paths[day]) for day in missing}
         for each in drawn:  # last, since more days may be asked for than stay
-            drop_older(each.glob("*.parquet"), keep=KEPT_SAMPLES)
+            drop_older(each.iterdir(), keep=KEPT_SAMPLES)
     return pa.concat_tables([found[day] for day in days]) if days else None
 
 
-def _read(path: Path) -> pa.Table:
-    with pq.ParquetFile(
-        path
-    ) as file:  # `read_table` looks for a data set first, which takes longer than these few rows
-        return file.read()
-
-
-def _is_kept(path: Path, snapshot: bytes | None) -> bool:
-    if snapshot is None or not path.exists():
-        return path.exists()
-    return (pq.read_schema(path).metadata or {}).get(SNAPSHOT) == snapshot
-
-
-def _keep(path: Path, table: pa.Table, snapshot: bytes) -> None:
-    """Whole or not at all, whoever else does the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}")
-    pq.write_table(table.replace_schema_metadata({SNAPSHOT: snapshot}), scratch)
-    scratch.replace(path)
+def _read(path: Path, snapshot: bytes | None) -> pa.Table | None:
+    """What a file has, if it was drawn at a snapshot, or at any."""
+    try:
+        table = map_table(path)
+    except FileNotFoundError:
+        return None
+    return table if snapshot in (None, (table.schema.metadata or {}).get(SNAPSHOT)) else None

@@ -1,10 +1,17 @@
 """The connection that the tasks of an event loop share: replies go to whoever asked, whatever happens to the others."""
 
 import asyncio
+import gc
 import re
+import socket
+import ssl
+import threading
 import time
+import warnings
+from contextlib import ExitStack, suppress
 
 import pytest
+import trustme
 from redis import Redis
 
 from feature_store.embedded import EmbeddedValkey
@@ -166,3 +173,93 @@ def test_a_transport_may_be_used_in_one_event_loop_after_another(server):
         return found
 
     assert [asyncio.run(ask(text)) for text in ("a", "b")] == [[b"a"], [b"b"]]
+
+
+class Hanging:
+    """Answers so many times, over TLS or plainly, then hangs: it neither reads nor writes nor says farewell.
+
+    With `answers=None` it does not even shake hands.
+    """
+
+    def __init__(self, folder, scheme, *, answers):
+        self._answers, self._listening = answers, socket.create_server(("127.0.0.1", 0))
+        self._context = None
+        if scheme == "rediss":
+            authority, self._context = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            authority.issue_cert("localhost").configure_cert(self._context)
+            authority.cert_pem.write_to_path(folder / "ca.pem")
+        options = f"?ssl_ca_certs={folder / 'ca.pem'}" if self._context else ""
+        self.url = f"{scheme}://user:secret@localhost:{self._listening.getsockname()[1]}/0{options}"
+        self._thread, self._kept = threading.Thread(target=self._serve), ExitStack()
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._kept.close()
+
+    def _serve(self):
+        with self._listening, suppress(OSError):
+            while True:
+                connection = self._kept.enter_context(self._listening.accept()[0])
+                if self._answers is None:
+                    continue
+                if self._context:
+                    connection = self._kept.enter_context(self._context.wrap_socket(connection, server_side=True))
+                for _ in range(self._answers):
+                    connection.recv(1 << 16)
+                    connection.sendall(b"+OK\r\n")
+
+
+async def answered(transport):
+    await transport.exchange([("PING",)])
+
+
+async def late(transport, size=1):
+    await transport.exchange([("PING",)])
+    with pytest.raises(OnlineStoreError, match=r"no answer within 0\.2 s"):
+        await transport.exchange([("ECHO", "x" * size)])
+
+
+async def unsent(transport):
+    await late(transport, size=32 << 20)
+
+
+async def unopened(transport):
+    with pytest.raises(OnlineStoreError, match=r"no connection within 0\.2 s"):
+        await transport.exchange([("PING",)])
+
+
+async def left(transport):
+    reading = asyncio.create_task(transport.exchange([("PING",)]))
+    await asyncio.sleep(0.02)
+    reading.cancel()
+
+
+async def half_sent(transport):
+    reading = asyncio.create_task(transport.exchange([("ECHO", "x" * (32 << 20))]))
+    await asyncio.sleep(0.05)
+    await transport.close()
+    reading.cancel()
+
+
+HANGS = [(answered, 2), (late, 2), (unsent, 2), (half_sent, 1), (unopened, 0), (left, 0), (left, 1)]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "act", "answers"),
+    [*(("redis", *hang) for hang in HANGS), *(("rediss", *hang) for hang in HANGS), ("rediss", unopened, None)],
+)
+def test_no_socket_is_left_and_a_server_that_hangs_holds_nobody(tmp_path, scheme, act, answers):
+    with Hanging(tmp_path, scheme, answers=answers) as hanging, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        began = time.monotonic()
+        run(hanging.url, act, timeout_s=0.2)
+        took = time.monotonic() - began
+        gc.collect()
+
+    assert [str(warning.message) for warning in warned] == []
+    assert took < 2

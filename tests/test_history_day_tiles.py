@@ -35,7 +35,9 @@ def found(lake, folder, builds, *keys, cursor=None, days=9):
     text = pa.array(keys)
     asked = SpineKeys(codes=None, entities=pa.table({"_code": list(range(len(keys)))}), text=text)
     with lake.reading() as reading:
-        rows = tiles.of(cursor or reading, builds, asked).to_pylist()
+        reads = cursor or reading
+        reads.register("asked", asked.entities.append_column("_key", text))
+        rows = tiles.of(reads, builds, asked, entities="asked").to_pylist()
     return sorted((keys[r["_code"]], r["_tile_us"] // DAY_US, r["_day"], r["events"], r["n"]) for r in rows)
 
 

@@ -84,19 +84,19 @@ def _pinned(lake: Lake, service: FeatureService) -> Baseline | None:
     if not lake.exists(BASELINES):
         return None
     with lake.reading() as cursor:
-        found = cursor.execute(
-            f"SELECT manifest, path, rows, at_us FROM {BASELINES} WHERE service = ? ORDER BY at_us DESC, rowid DESC LIMIT 1",
-            [service.id],
-        ).fetchone()
+        # Sorted, with a limit, DuckDB reads the table twice, which takes four times as long.
+        row = "{'manifest': manifest, 'path': path, 'rows': rows, 'at_us': at_us}"
+        [(found,)] = cursor.execute(
+            f"SELECT max_by({row}, (at_us, rowid)) FROM {BASELINES} WHERE service = ?", [service.id]
+        ).fetchall()
     if found is None:
         return None
-    manifest, path, rows, at_us = found
     return Baseline(
         service=service.id,
-        manifest=Manifest.from_json(manifest),
-        path=path,
-        rows=pq.read_table(io.BytesIO(rows)),
-        pinned_us=at_us,
+        manifest=Manifest.from_json(found["manifest"]),
+        path=found["path"],
+        rows=pq.read_table(io.BytesIO(found["rows"])),
+        pinned_us=found["at_us"],
     )
 
 

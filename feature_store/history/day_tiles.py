@@ -8,8 +8,7 @@ that it was made of: it is what that day's tiles are for ever, and a day that is
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.history.kept import start_us
+from feature_store.history.mapped import drop_older, map_table, write_table
 from feature_store.lake.days import DAY, in_days
 from feature_store.time_rule import DAY_US
 from feature_store.transforms.project import HOP, KEY, TILE
@@ -48,18 +48,21 @@ class DayTiles:
     """How many days the view's windows hold: files of twice as many stay, and a week's more."""
     _mapped: dict[str, pa.Table] = field(default_factory=dict)
 
-    def of(self, cursor: duckdb.DuckDBPyConnection, builds: Mapping[date, str], keys: SpineKeys) -> pa.Table:
+    def of(
+        self, cursor: duckdb.DuckDBPyConnection, builds: Mapping[date, str], keys: SpineKeys, *, entities: str
+    ) -> pa.Table:
         """The tiles of some entities: `_code`, `_tile_us`, `_day` and the columns.
 
         Args:
             cursor: where the table is read, of days of which there is no file yet.
             builds: day -> the build that holds.
             keys: the entities.
+            entities: what the cursor knows them by.
         """
-        cursor.register("asked_keys", pa.table({KEY: keys.text}))
-        asked = cursor.execute(f"SELECT hash({KEY}) AS {_HASH} FROM asked_keys").to_arrow_table().column(_HASH)
-        order = np.argsort(asked.to_numpy())
-        parts = [_found(self._tiles(cursor, day, build), asked.to_numpy()[order]) for day, build in builds.items()]
+        hashed = cursor.execute(f"SELECT hash({KEY}) AS {_HASH} FROM {entities} ORDER BY {CODE}").to_arrow_table()
+        asked = hashed.column(_HASH).to_numpy()
+        order = np.argsort(asked)
+        parts = [_found(self._tiles(cursor, day, build), asked[order]) for day, build in builds.items()]
         found, codes = pa.concat_tables([part for part, _ in parts]), order[np.concatenate([at for _, at in parts])]
         counts = [len(at) for _, at in parts]
         starts = np.repeat([start_us(day) for day in builds], counts)
@@ -74,10 +77,10 @@ class DayTiles:
         if name not in self._mapped:
             path = self._folder / f"{name}.arrow"
             try:
-                self._mapped[name] = _map(path)
+                self._mapped[name] = map_table(path)
             except FileNotFoundError:
-                _write(path, self._sorted(cursor, day))
-                self._mapped[name] = _map(path)
+                write_table(path, self._sorted(cursor, day))
+                self._mapped[name] = map_table(path)
                 drop_older(self.folder.glob("*/*.arrow"), keep=2 * self.days + _SPARE)
         return self._mapped[name]
 
@@ -103,24 +106,3 @@ def _found(tiles: pa.Table, hashes: Ints) -> tuple[pa.Table, Ints]:
     at = np.repeat(np.arange(len(hashes)), count)
     places = np.arange(len(at)) + np.repeat(first + count - np.cumsum(count), count)
     return tiles.take(pa.array(places)), at
-
-
-def _map(path: Path) -> pa.Table:
-    with pa.memory_map(str(path)) as file:
-        return pa.ipc.open_file(file).read_all()
-
-
-def _write(path: Path, tiles: pa.Table) -> None:
-    """Whole or not at all, whoever else does the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}")
-    with pa.OSFile(str(scratch), "wb") as file, pa.ipc.new_file(file, tiles.schema) as writer:
-        writer.write_table(tiles)
-    scratch.replace(path)
-
-
-def drop_older(files: Iterable[Path], *, keep: int) -> None:
-    """Delete all files but those that were written last."""
-    written = sorted(((path.stat().st_mtime_ns, path) for path in files), reverse=True)
-    for _, path in written[keep:]:
-        path.unlink(missing_ok=True)

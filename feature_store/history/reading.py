@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from feature_store.history.coverage import Coverage, coverage
 from feature_store.history.day_tiles import DayTiles
 from feature_store.time_rule import from_us
-from feature_store.transforms.project import ARRIVED, DAY, TIME
+from feature_store.transforms.project import ARRIVED, DAY, KEY, TIME
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +30,8 @@ which reads the columns of each alone: of 3 million that takes a third of the ti
 REMEMBERED_ROWS = 5_000_000
 """Of each view, where several training sets are read together."""
 
+ENTITIES = "spine_entities"
+"""What `cursor` knows the spine's entities by."""
 _FIRST_DAY = date(1, 1, 1)
 
 
@@ -76,11 +78,12 @@ class LakeReading:
         self.cursor: duckdb.DuckDBPyConnection = lake.cursor()
         self.cursor.execute("BEGIN")  # see `Session.reading`
         self._shared: set[str] = set()
+        self._kept: dict[str, tuple[str, pa.Table]] = {}
+        self._entities: SpineKeys | None = None
         self._remembered: dict[str, tuple[pa.Table, pa.Table]] | None = {} if remembers else None
         self._counts: dict[tuple[str, tuple[date, date]], int] = {}
         self.keys: dict[object, SpineKeys] = {}
         """What training sets of one spine have numbered, where that is remembered."""
-        self._kept: dict[str, tuple[str, pa.Table]] = {}
         self._day_tiles: dict[str, DayTiles] = {}
         self._days: dict[str, Days] = {}
         self._arrivals: dict[tuple[str, int], Arrivals] = {}
@@ -110,12 +113,18 @@ class LakeReading:
             return f"SELECT * FROM temp.main.{_copy(source)} WHERE {where}"
         return self.lake.events_sql(source, snapshot=self.snapshot, days=days, where=where)
 
+    def ask(self, keys: SpineKeys) -> None:
+        """Have `cursor` know the entities of a spine as `ENTITIES`: their join keys, `_key` and `_code`."""
+        if self._entities is not keys:
+            self.cursor.register(ENTITIES, keys.entities.append_column(KEY, keys.text))
+            self._entities = keys
+
     def rows(self, query: str, entities: pa.Table, *, name: str, columns: Sequence[str]) -> pa.Table:
         """The rows of a query for `cursor`.
 
         Args:
             query: rows with `columns`.
-            entities: the spine's, which the query reads as `spine_entities`.
+            entities: the spine's, which the query reads as `ENTITIES`.
             name: what else the rows depend on; those with the same name and entities differ in their columns alone.
             columns: that are asked for.
         """

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
 from feature_store.history.day_tiles import CODE, DayTiles
 from feature_store.history.kept import start_us
 from feature_store.history.past_tiles import PastTiles, past_tiles
-from feature_store.history.reading import LakeReading, days_of, time_filter
+from feature_store.history.reading import ENTITIES, LakeReading, days_of, time_filter
 from feature_store.history.served import ASSUMED, KNOWN, known_columns, known_names
 from feature_store.lake.days import in_days
 from feature_store.time_rule import DAY_US
@@ -56,7 +55,7 @@ class EventRows:
         self.first_us, self.last_us = (int(times.min()), int(times.max())) if len(times) else (0, 0)
         self._span = plan.view.longest_window_us
         self._days = days_of(self._span, self.first_us, self.last_us)
-        reading.cursor.register("spine_entities", keys.entities)
+        reading.ask(keys)
 
     @property
     def name(self) -> str:
@@ -72,7 +71,7 @@ class EventRows:
         view = self.plan.view
         events = self.reading.events_sql(view.source.name, days=(days[0], days[-1]), where=where)
         on = " AND ".join(f'e."{name}" = k."{name}"' for name in view.entity.join_keys) or "TRUE"
-        numbered = f"SELECT e.*, k.{CODE} FROM ({events}) AS e JOIN spine_entities AS k ON {on}"
+        numbered = f"SELECT e.*, k.{CODE} FROM ({events}) AS e JOIN {ENTITIES} AS k ON {on}"
         known = [] if self.known is None else known_columns(measured=self.known.is_measured)
         return project_sql(replace(self.plan, key_sql=CODE), numbered, extra=known)
 
@@ -177,7 +176,6 @@ class TileRows(EventRows):
         self._found = self._day_tiles(plan)
         self._whole = {day: build for day, build in tiled.items() if self._found and self._is_whole(day)}
         self._tiled = [day for day in tiled if day not in self._whole]
-        reading.cursor.register("spine_keys", pa.table({KEY: keys.text, CODE: np.arange(len(keys))}))
 
     def _day_tiles(self, plan: ViewPlan) -> DayTiles | None:
         """Where whole days are found, if a tile of a day has all that these features need."""
@@ -214,7 +212,7 @@ class TileRows(EventRows):
         if not self.reading.remembers(self.name, self._keys.entities):
             self.reading.keep("untiled", self._events, self._keys.entities)
             if self._found and self._whole:
-                found = self._found.of(self.reading.cursor, self._whole, self._keys)
+                found = self._found.of(self.reading.cursor, self._whole, self._keys, entities=ENTITIES)
                 self.reading.cursor.register(_DAY_TILES, found)
         return super().rows()
 
@@ -228,7 +226,7 @@ class TileRows(EventRows):
     def _tiles(self) -> str:
         chosen = f"{in_days(self._tiled)} AND {HOP} = {self._hop_us} AND {self._since}"
         tiles = f"SELECT * FROM {self.reading.table_sql(self._past.table)} WHERE {chosen}"
-        return f"(SELECT t.*, k.{CODE} FROM ({tiles}) AS t JOIN spine_keys AS k USING ({KEY}))"
+        return f"(SELECT t.*, k.{CODE} FROM ({tiles}) AS t JOIN {ENTITIES} AS k USING ({KEY}))"
 
     def _as_rows(self, tiles: str) -> str:
         listed = [f"{CODE} AS {KEY}", f"{TILE} AS {TIME}", EVENTS, *(column.name for column in self.plan.columns)]

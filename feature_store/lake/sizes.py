@@ -57,20 +57,23 @@ def size_of(session: Session, table: str, days: tuple[date, date]) -> int:
     return int(row[0]) if row else 0
 
 
-def rows_by_day(session: Session, table: str, *, snapshot: int) -> dict[date, int]:
-    """Day -> rows at a snapshot of a table that is partitioned by day, each of which is written and removed as a whole."""
+def rows_by_day(session: Session, tables: Sequence[str], *, snapshot: int) -> dict[str, dict[date, int]]:
+    """Table -> day -> rows at a snapshot of tables that are partitioned by day, each of which is written and removed as a whole."""
     then = "begin_snapshot <= $snapshot AND ({0}.end_snapshot IS NULL OR {0}.end_snapshot > $snapshot)"
     with session.reading() as cursor:
         rows = cursor.execute(
-            f"""SELECT CAST(v.partition_value AS DATE), sum(f.record_count - coalesce(d.delete_count, 0))::BIGINT
+            f"""SELECT t.table_name, CAST(v.partition_value AS DATE), sum(f.record_count - coalesce(d.delete_count, 0))::BIGINT
             FROM ({_TABLES}) AS t
             JOIN {METADATA}.ducklake_data_file AS f ON f.table_id = t.table_id AND f.{then.format("f")}
             JOIN {METADATA}.ducklake_file_partition_value AS v ON v.data_file_id = f.data_file_id
             LEFT JOIN {METADATA}.ducklake_delete_file AS d ON d.data_file_id = f.data_file_id AND d.{then.format("d")}
-            GROUP BY 1""",
-            {"env": session.env, "tables": [table], "snapshot": snapshot},
+            GROUP BY ALL""",
+            {"env": session.env, "tables": list(tables), "snapshot": snapshot},
         ).fetchall()
-    return dict(rows)
+    found: dict[str, dict[date, int]] = {table: {} for table in tables}
+    for table, day, count in rows:
+        found[table][day] = count
+    return found
 
 
 def column_bytes(session: Session, tables: Sequence[str]) -> dict[str, dict[str, int]]:

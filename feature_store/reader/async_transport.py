@@ -72,9 +72,9 @@ class AsyncSocketTransport:
         try:
             replies = await connection.exchange(commands, self._timeout_s)
         except TimeoutError as error:
-            connection.close()
             self._connection = None
             self._on_lost()
+            await connection.abandon()
             raise self._away(f"no answer within {self._timeout_s:g} s") from error
         except OSError:
             connection = await self._open(lost=connection)
@@ -85,10 +85,11 @@ class AsyncSocketTransport:
         return checked(replies, commands, self.address.shown)
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, also one that is being opened: no socket is left. Each takes `timeout_s` at most."""
+        if self._opening is not None and self._opening.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait([self._opening])
         if self._connection is not None:
-            self._connection.close()
-        await asyncio.sleep(0)  # a socket that is closed is gone with the loop's next turn
+            await self._connection.close(self._timeout_s)
 
     async def _open(self, *, lost: _Connection | None) -> _Connection:
         """A connection in the place of one that is lost: one for all who need it at the same time."""
@@ -97,27 +98,31 @@ class AsyncSocketTransport:
             return self._connection
         if self._opening is None or self._opening.done() or self._opening.get_loop() is not loop:
             if lost is not None:
-                lost.close()
                 self._on_lost()
-            self._opening = loop.create_task(self._connect())
+            self._opening = loop.create_task(self._connect(lost))
         return await asyncio.shield(self._opening)
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self, lost: _Connection | None) -> _Connection:
+        if lost is not None:
+            await lost.abandon()
         try:
             async with asyncio.timeout(self._timeout_s):
                 connection = await _connected(self.address)
-                greeted = await connection.exchange(self.address.hello, self._timeout_s) if self.address.hello else []
+                await self._greet(connection)
         except TimeoutError as error:
             raise self._away(f"no connection within {self._timeout_s:g} s") from error
         except OSError as error:
             raise self._away(error) from error
-        try:
-            checked(greeted, self.address.hello, self.address.shown)
-        except OnlineStoreError:
-            connection.close()
-            raise
         self._connection = connection
         return connection
+
+    async def _greet(self, connection: _Connection) -> None:
+        hello = self.address.hello
+        try:
+            checked(await connection.exchange(hello, self._timeout_s) if hello else [], hello, self.address.shown)
+        except BaseException:  # also of whoever waits no longer
+            await connection.abandon()
+            raise
 
     def _away(self, why: object) -> OnlineStoreError:
         return away(self.address.shown, why)
@@ -143,6 +148,8 @@ class _Connection(asyncio.Protocol):
         self._broken: type[Exception] = hiredis.ProtocolError
         self.loop = asyncio.get_running_loop()
         self.closed = False
+        self._gone: asyncio.Future[None] = self.loop.create_future()
+        """Done with the turn of the loop that closes the socket."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -174,9 +181,8 @@ class _Connection(asyncio.Protocol):
         try:
             self._deal_out(data)
         except self._broken as error:
-            self.closed = True
             self._transport.abort()
-            self.connection_lost(ConnectionAbortedError(f"what came is no reply of a Redis: {error}"))
+            self._fail(ConnectionAbortedError(f"what came is no reply of a Redis: {error}"))
 
     def _deal_out(self, data: bytes) -> None:
         reader, waiting = self._reader, self._waiting
@@ -190,17 +196,33 @@ class _Connection(asyncio.Protocol):
                     asked.done.set_result(asked.replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._gone.set_result(None)
+        self._fail(exc if isinstance(exc, OSError) else ConnectionResetError("the server closed the connection"))
+
+    def _fail(self, error: OSError) -> None:
         self.closed = True
-        error = exc if isinstance(exc, OSError) else ConnectionResetError("the server closed the connection")
         while self._waiting:
             done = self._waiting.popleft().done
             if not done.done():
                 done.set_exception(error)
 
-    def close(self) -> None:
+    async def close(self, within_s: float) -> None:
+        """Send what is unsent and take leave, for which TLS waits for the server; one that hangs is abandoned in time."""
+        self.closed = True
+        try:
+            if self.loop is asyncio.get_running_loop():
+                self._transport.close()
+                await asyncio.wait([self._gone], timeout=within_s)
+        finally:
+            await self.abandon()
+
+    async def abandon(self) -> None:
+        """Close the socket, whatever the server does; return when it is gone."""
         self.closed = True
         if not self.loop.is_closed():
-            self._transport.close()
+            self._transport.abort()
+        if self.loop is asyncio.get_running_loop():
+            await asyncio.wait([self._gone])
 
 
 class _Asked:
