@@ -335,8 +335,8 @@ def test_alerts_that_wait_are_told_with_the_reason(settings, monkeypatch) -> Non
 
 
 def test_a_sensor_of_alerts_that_has_ended_is_told() -> None:
-    def told(evaluated_s: float) -> Finding:
-        waits = {"waiting": 0, "problem": "", "given_up": 0, "evaluated_s": evaluated_s}
+    def told(evaluated_s: float, *, waiting: int = 0) -> Finding:
+        waits = {"waiting": waiting, "problem": "", "given_up": 0, "evaluated_s": evaluated_s}
         return judged(waits, where="posted to x", runbooks="docs/runbooks", now_s=10_000)
 
     assert (told(9_970).state, told(9_970).said) == (State.OK, "posted to x; none waits")
@@ -347,6 +347,13 @@ def test_a_sensor_of_alerts_that_has_ended_is_told() -> None:
         "the sensor that sends them was last evaluated 60 minutes ago; posted to x",
         "docs/runbooks/alert_sensor.md",
     )
+    ended = told(6_400, waiting=2)
+    assert (
+        ended.said
+        == "the sensor that sends them was last evaluated 60 minutes ago; 2 wait (not tried yet); posted to x"
+    )
+    assert ended.do == "docs/runbooks/alert_sensor.md"  # not the receiver: nobody tries to reach it
+    assert told(9_970, waiting=2).do == told(0, waiting=2).do == "docs/runbooks/delivery.md"
 
 
 def test_books_that_nobody_has_begun_hold_nothing_and_are_not_made(settings, capsys, tmp_path) -> None:

@@ -58,13 +58,14 @@ def judged(waits: Mapping[str, Any], *, where: str, runbooks: str, now_s: float)
         now_s: the time, seconds since the epoch.
     """
     lost = f"; {waits['given_up']} were refused for a day and given up" if waits["given_up"] else ""
-    if waits["waiting"]:
-        said = f"{waits['waiting']} wait ({waits['problem'] or 'not tried yet'}){lost}; {where}"
-        return Finding("alerts", State.WARNING, said, f"{runbooks}/delivery.md")
+    waiting = f"{waits['waiting']} wait ({waits['problem'] or 'not tried yet'})" if waits["waiting"] else ""
     silent_s = now_s - waits["evaluated_s"]
+    if waits["evaluated_s"] and silent_s > SILENT_S:  # before what waits: nobody tries to deliver it
+        last = f"the sensor that sends them was last evaluated {silent_s / 60:,.0f} minutes ago"
+        said = f"{last}{waiting and f'; {waiting}'}{lost}; {where}"
+        return Finding("alerts", State.WARNING, said, f"{runbooks}/alert_sensor.md")
+    if waiting:
+        return Finding("alerts", State.WARNING, f"{waiting}{lost}; {where}", f"{runbooks}/delivery.md")
     if not waits["evaluated_s"]:
         return Finding("alerts", State.OK, f"{where}; the sensor that sends them has not begun yet")
-    if silent_s > SILENT_S:
-        said = f"the sensor that sends them was last evaluated {silent_s / 60:,.0f} minutes ago{lost}; {where}"
-        return Finding("alerts", State.WARNING, said, f"{runbooks}/alert_sensor.md")
     return Finding("alerts", State.OK, f"{where}; none waits{lost}")
