@@ -18,12 +18,13 @@ from filelock import FileLock, Timeout
 
 from feature_store.clock import Clock, SystemClock
 from feature_store.errors import FeatureStoreError, InputError, LakeError, SnapshotGone, unknown_name
-from feature_store.lake.connection import CATALOG, METADATA, SQLITE, at_version, attach, connect, quote
+from feature_store.lake.connection import CATALOG, SQLITE, at_version, attach, connect, quote
 from feature_store.lake.location import S3_SCHEME, LakeLocation
 from feature_store.lake.locks import AdvisoryLock, CommitLock, FileCommitLock
 from feature_store.lake.orphans import ORPHAN_AGE, delete_orphans
 from feature_store.lake.outage import first_line, outage, unreadable
 from feature_store.lake.postgres import Postgres
+from feature_store.lake.sizes import tables_at
 from feature_store.lake.view_tables import ROWS, TILES
 
 if TYPE_CHECKING:
@@ -278,7 +279,7 @@ class Session:
         """
         lasts = not table.startswith(DROPPED)
         if lasts and snapshot is not None:
-            return table in self.remembered(("tables", snapshot), lambda: self._tables(snapshot))
+            return table in self.remembered(("tables", snapshot), lambda: tables_at(self, snapshot))
         found = table in self._lasting or self._reads(quote(table))
         if found and lasts:
             self._lasting.add(table)
@@ -301,18 +302,6 @@ class Session:
                     f"snapshot {snapshot} is not in the lake at {self.location}: {gone} (oldest {oldest}, newest {newest}); "
                     "what was read then cannot be read again"
                 ) from error
-
-    def _tables(self, snapshot: int) -> frozenset[str]:
-        """The tables of this environment at a snapshot: one question takes as long as whether one of them is there."""
-        then = f"begin_snapshot <= {snapshot} AND ({{0}}.end_snapshot IS NULL OR {{0}}.end_snapshot > {snapshot})"
-        with self.reading() as cursor:
-            rows = cursor.execute(
-                f"""SELECT t.table_name FROM {METADATA}.ducklake_table AS t
-                JOIN {METADATA}.ducklake_schema AS s ON s.schema_id = t.schema_id
-                WHERE s.schema_name = $env AND t.{then.format("t")} AND s.{then.format("s")}""",
-                {"env": self.env},
-            ).fetchall()
-        return frozenset(str(name) for (name,) in rows)
 
     def _reads(self, table: str) -> bool:
         with self.reading() as cursor:

@@ -1,4 +1,4 @@
-"""How large the lake is, a table's days, a table's columns, as the catalog says."""
+"""Which tables there are, how large the lake is, a table's days, a table's columns, as the catalog says."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ _TABLES = f"""
     JOIN {METADATA}.ducklake_schema AS s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL
     WHERE t.end_snapshot IS NULL AND s.schema_name = $env AND t.table_name IN (SELECT unnest($tables::VARCHAR[]))
 """
+
+_THEN = "begin_snapshot <= $snapshot AND ({0}.end_snapshot IS NULL OR {0}.end_snapshot > $snapshot)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,16 +59,27 @@ def size_of(session: Session, table: str, days: tuple[date, date]) -> int:
     return int(row[0]) if row else 0
 
 
+def tables_at(session: Session, snapshot: int) -> frozenset[str]:
+    """The tables of an environment at a snapshot: one question takes as long as whether one of them is there."""
+    with session.reading() as cursor:
+        rows = cursor.execute(
+            f"""SELECT t.table_name FROM {METADATA}.ducklake_table AS t
+            JOIN {METADATA}.ducklake_schema AS s ON s.schema_id = t.schema_id
+            WHERE s.schema_name = $env AND t.{_THEN.format("t")} AND s.{_THEN.format("s")}""",
+            {"env": session.env, "snapshot": snapshot},
+        ).fetchall()
+    return frozenset(str(name) for (name,) in rows)
+
+
 def rows_by_day(session: Session, tables: Sequence[str], *, snapshot: int) -> dict[str, dict[date, int]]:
     """Table -> day -> rows at a snapshot of tables that are partitioned by day, each of which is written and removed as a whole."""
-    then = "begin_snapshot <= $snapshot AND ({0}.end_snapshot IS NULL OR {0}.end_snapshot > $snapshot)"
     with session.reading() as cursor:
         rows = cursor.execute(
             f"""SELECT t.table_name, CAST(v.partition_value AS DATE), sum(f.record_count - coalesce(d.delete_count, 0))::BIGINT
             FROM ({_TABLES}) AS t
-            JOIN {METADATA}.ducklake_data_file AS f ON f.table_id = t.table_id AND f.{then.format("f")}
+            JOIN {METADATA}.ducklake_data_file AS f ON f.table_id = t.table_id AND f.{_THEN.format("f")}
             JOIN {METADATA}.ducklake_file_partition_value AS v ON v.data_file_id = f.data_file_id
-            LEFT JOIN {METADATA}.ducklake_delete_file AS d ON d.data_file_id = f.data_file_id AND d.{then.format("d")}
+            LEFT JOIN {METADATA}.ducklake_delete_file AS d ON d.data_file_id = f.data_file_id AND d.{_THEN.format("d")}
             GROUP BY ALL""",
             {"env": session.env, "tables": list(tables), "snapshot": snapshot},
         ).fetchall()
