@@ -260,6 +260,18 @@ def test_days_are_counted_once_for_a_snapshot(lake, monkeypatch):
     assert lake.counts("departures", [day(1)], snapshot=lake.snapshot()) == {day(1): 24}
 
 
+def test_the_days_of_each_source_are_its_own(lake):
+    lake.ensure_source("arrivals", SCHEMA)
+    lake.replace_loaded("arrivals", events(7), days=[day(0)])
+    lake.replace_loaded("departures", events(30), days=[day(0), day(1)])
+
+    counted = {
+        source: lake.counts(source, [day(0), day(1)], snapshot=lake.snapshot()) for source in ("arrivals", "departures")
+    }
+
+    assert counted == {"arrivals": {day(0): 7, day(1): 0}, "departures": {day(0): 24, day(1): 6}}
+
+
 def test_a_day_has_as_many_events_as_are_read_of_it_whatever_became_of_its_files(lake):
     days = [day(number) for number in range(4)]
     lake.replace_loaded("departures", events(72), days=days[:3])
@@ -418,6 +430,8 @@ def test_names_the_lake_keeps_for_itself_are_refused(lake):
 def test_an_unknown_source_names_the_known_ones(lake):
     with pytest.raises(UnknownNameError, match="did you mean 'departures'"):
         lake.events_sql("departure")
+    with lake.steady(), pytest.raises(UnknownNameError, match="did you mean 'departures'"):
+        lake.events_sql("departure", snapshot=lake.snapshot())
 
 
 @local_only

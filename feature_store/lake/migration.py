@@ -18,9 +18,10 @@ from feature_store.lake.catalog_copy import clear_catalog, copy_catalog, take_ou
 from feature_store.lake.connection import CATALOG, SQLITE, attach, connect, literal, quote
 from feature_store.lake.location import S3_SCHEME, LakeLocation
 from feature_store.lake.locks import AdvisoryLock, FileCommitLock
+from feature_store.lake.orphans import is_abandoned
 from feature_store.lake.outage import first_line, outage
 from feature_store.lake.postgres import Postgres
-from feature_store.lake.session import current_snapshot, is_abandoned
+from feature_store.lake.session import current_snapshot
 from feature_store.lake.staging import put_file
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import duckdb
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from feature_store.clock import Clock, SystemClock
 from feature_store.errors import FeatureStoreError, InputError, LakeError, SnapshotGone, unknown_name
 from feature_store.lake.connection import CATALOG, SQLITE, at_version, attach, connect, quote
 from feature_store.lake.location import S3_SCHEME, LakeLocation
 from feature_store.lake.locks import AdvisoryLock, CommitLock, FileCommitLock
-from feature_store.lake.orphans import ORPHAN_AGE, delete_orphans
+from feature_store.lake.orphans import ORPHAN_AGE, OWNER_LOCK, delete_orphans, is_abandoned
 from feature_store.lake.outage import first_line, outage, unreadable
 from feature_store.lake.postgres import Postgres
 from feature_store.lake.sizes import tables_at
@@ -117,7 +117,7 @@ class Session:
             Path(self.location.files).mkdir(parents=True, exist_ok=True)
         with self.commit_lock():
             self.staging.mkdir(parents=True)
-            self._owner = FileLock(self.staging / "owner.lock", thread_local=False)
+            self._owner = FileLock(self.staging / OWNER_LOCK, thread_local=False)
             self._owner.acquire()
             self._connection = connect(temp=self.staging / "spill", options=options)
             attach(self._connection, self.location, server=self.server)
@@ -393,16 +393,3 @@ def _roll_back(cursor: duckdb.DuckDBPyConnection) -> None:
 def _is_contention(error: duckdb.Error) -> bool:
     text = str(error).lower()
     return any(sign in text for sign in ("database is locked", "conflict", "maximum retry count"))
-
-
-def is_abandoned(place: Path) -> bool:
-    """Whether the process that staged in `place` is gone: its lock is free."""
-    lock = FileLock(place / "owner.lock", thread_local=False)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return False
-    except FileNotFoundError:
-        return not place.exists()
-    lock.release()
-    return True
